@@ -1,0 +1,350 @@
+"""Schedules made of schedules. The operators of `Schedule` build them; they nest to any depth."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+
+from keras_lr.fields import Many, Number, Optional, Positive, Rate
+from keras_lr.schedule import Ending, Schedule, ScheduleKind, Steps, schedule
+from keras_lr.timeline import Length, Timeline, UnresolvedLength
+
+Inner = Annotated[Schedule, ScheduleKind()]
+Inners = Annotated[tuple[Schedule, ...], Many(ScheduleKind(), at_least=1)]
+
+
+@schedule
+class Sequence(Schedule):
+    """One schedule after the other: ``a >> b``.
+
+    ``value(t) = stage_i(t - start_i)`` for ``start_i <= t < start_{i+1}``, each stage starting
+    where the lengths of the earlier ones end.
+
+    Every stage but the last needs a length of its own: ``over=`` or `Schedule.lasting`. ``"rest"``
+    in the last stage is what the earlier ones leave. A sequence longer than the fit is cut off
+    where the fit ends. There are no holes: a stage holds its end value until the next begins, and
+    the last one to the end.
+
+    Args:
+        stages: The schedules, in order.
+
+    Raises:
+        ValueError: If there is no stage, or one before the last has no length.
+
+    >>> from keras_lr import CosineDecay, LinearDecay
+    >>> rate = LinearDecay(0.0, 0.1, over=2) >> CosineDecay(0.1)
+    >>> rate.values(epochs=6, steps_per_epoch=1).round(4)
+    array([0.    , 0.05  , 0.1   , 0.0854, 0.05  , 0.0146])
+    """
+
+    stages: Inners
+
+    @classmethod
+    def joined(cls, *parts: Schedule) -> Sequence:
+        """Return the sequence of the stages of all parts, so that ``>>`` is associative."""
+        stages: list[Schedule] = []
+        for part in parts:
+            stages += part.stages if isinstance(part, Sequence) else [part]
+        return cls(tuple(stages))
+
+    def validate(self) -> None:
+        for i, stage in enumerate(self.stages[:-1]):
+            if stage.ending != "own":
+                takes = "takes the rest of its part" if stage.ending == "rest" else "never ends"
+                raise ValueError(
+                    f"Sequence: stage {i}, {stage!r}, {takes}, so that stage {i + 1} never begins. "
+                    "Give it a length: over=..., or .lasting(...)."
+                )
+
+    @property
+    def ending(self) -> Ending:
+        return self.stages[-1].ending
+
+    def starts(self, timeline: Timeline) -> list[float]:
+        """Return the step at which each stage begins, and at last where the last one ends."""
+        starts = [0.0]
+        for stage in self.stages:
+            starts.append(starts[-1] + stage.length(timeline.after(starts[-1])))
+        return starts
+
+    def length(self, timeline: Timeline) -> float:
+        return self.starts(timeline)[-1]
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        starts = self.starts(timeline)[:-1] if len(self.stages) > 1 else [0.0]
+        return pieces(
+            step,
+            starts,
+            lambda i, inside: self.stages[i].value(inside - starts[i], timeline.after(starts[i])),
+        )
+
+
+@schedule
+class Warmup(Schedule):
+    """Rise linearly to a schedule's first value, then follow the schedule: ``a.warmup(5)``.
+
+    ``value(t) = start + (a(0) - start) * t / over`` for ``t < over``, then ``a(t - over)``.
+
+    Args:
+        schedule: What follows.
+        over: Length of the warmup. It counts inside the whole: ``CosineDecay(0.1).warmup(5)`` over
+            90 epochs decays over 85.
+        start: Rate of the first update.
+
+    Source: Goyal et al. 2017, Accurate, Large Minibatch SGD, sec. 2.2 (arXiv:1706.02677).
+
+    >>> from keras_lr import Constant
+    >>> Constant(1.0).warmup("4 steps").values(epochs=1, steps_per_epoch=6)
+    array([0.  , 0.25, 0.5 , 0.75, 1.  , 1.  ])
+    """
+
+    schedule: Inner
+    over: Length
+    start: Rate = 0.0
+
+    def validate(self) -> None:
+        if self.over == "rest":
+            raise self.invalid("over", "a length of its own, since the schedule follows")
+
+    @property
+    def ending(self) -> Ending:
+        return self.schedule.ending
+
+    def length(self, timeline: Timeline) -> float:
+        over = timeline.steps(self.over)
+        return over + self.schedule.length(timeline.after(over))
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        over = timeline.steps(self.over)
+        after = timeline.after(over)
+
+        def piece(i: int, inside: Steps) -> Steps | float:
+            if i:
+                return self.schedule.value(inside - over, after)
+            return lerp(self.start, self.schedule.value(np.zeros(1), after), inside / over)
+
+        return pieces(step, [0.0, over], piece)
+
+
+@schedule
+class Lasting(Schedule):
+    """A schedule with a length: ``a.lasting(20)``. Shares and ``"rest"`` inside refer to it.
+
+    ``value(t) = a(min(t, over))``
+
+    Args:
+        schedule: The schedule.
+        over: Its length.
+
+    >>> from keras_lr import Constant, LinearDecay
+    >>> rate = LinearDecay(1.0).lasting("4 steps") >> Constant(0.1)
+    >>> rate.values(epochs=1, steps_per_epoch=6)
+    array([1.  , 0.75, 0.5 , 0.25, 0.1 , 0.1 ])
+    """
+
+    schedule: Inner
+    over: Length
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps | float:
+        over = timeline.steps(self.over)
+        return self.schedule.value(np.minimum(step, over), timeline.part(over))
+
+
+@schedule
+class Scaled(Schedule):
+    """A multiple of a schedule: ``k * a``.
+
+    Args:
+        schedule: The schedule.
+        factor: What to multiply with; positive.
+
+    >>> from keras_lr import LinearDecay
+    >>> (10 * LinearDecay(0.1)).values(epochs=1, steps_per_epoch=4)
+    array([1.  , 0.75, 0.5 , 0.25])
+    """
+
+    schedule: Inner
+    factor: Positive
+
+    @property
+    def ending(self) -> Ending:
+        return self.schedule.ending
+
+    def length(self, timeline: Timeline) -> float:
+        return self.schedule.length(timeline)
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps | float:
+        return self.factor * np.asarray(self.schedule.value(step, timeline))
+
+
+@schedule
+class Product(Schedule):
+    """The product of schedules: ``a * b``. It is as long as the longest factor that ends.
+
+    ``value(t) = a(t) * b(t)``
+
+    Args:
+        factors: The schedules.
+
+    >>> from keras_lr import Constant, StepDecay
+    >>> (StepDecay(0.1, every=1) * Constant(2.0)).values(epochs=3, steps_per_epoch=1)
+    array([0.2 , 0.1 , 0.05])
+    """
+
+    factors: Inners
+
+    @property
+    def ending(self) -> Ending:
+        endings = {factor.ending for factor in self.factors}
+        return "rest" if "rest" in endings else "own" if "own" in endings else "never"
+
+    def length(self, timeline: Timeline) -> float:
+        lengths = [factor.length(timeline) for factor in self.factors]
+        return max((length for length in lengths if math.isfinite(length)), default=math.inf)
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps | float:
+        return math.prod(factor.value(step, timeline) for factor in self.factors)
+
+
+@schedule
+class Clip(Schedule):
+    """A schedule held within bounds: ``a.clip(min=1e-5)``.
+
+    ``value(t) = min(max(a(t), lower), upper)``
+
+    Args:
+        schedule: The schedule.
+        min: Lower bound.
+        max: Upper bound; None for none.
+
+    Raises:
+        ValueError: If ``max`` is below ``min``.
+
+    >>> from keras_lr import LinearDecay
+    >>> LinearDecay(1.0).clip(min=0.3).values(epochs=1, steps_per_epoch=4)
+    array([1.  , 0.75, 0.5 , 0.3 ])
+    """
+
+    schedule: Inner
+    min: Rate = 0.0
+    max: Annotated[float | None, Optional(Number(minimum=0.0))] = None
+
+    def validate(self) -> None:
+        if self.max is not None and self.max < self.min:
+            raise self.invalid("max", f"at least min={self.min}")
+
+    @property
+    def ending(self) -> Ending:
+        return self.schedule.ending
+
+    def length(self, timeline: Timeline) -> float:
+        return self.schedule.length(timeline)
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        return np.clip(self.schedule.value(step, timeline), self.min, self.max)
+
+
+@schedule
+class Repeat(Schedule):
+    """A schedule several times over: ``a.repeat(3, stretch=2)``.
+
+    ``value(t) = scale ** k * a((t - start_k) / stretch ** k)`` in cycle ``k``, in the sense that
+    lengths inside the cycle are stretched; after the last cycle its end value is held.
+
+    A cycle is as long as the schedule, where that has a length that does not depend on the whole.
+    Otherwise the cycles share what is left of the part, and shares and ``"rest"`` inside refer to
+    the cycle.
+
+    Args:
+        schedule: The schedule.
+        times: Number of cycles.
+        stretch: Length of a cycle over the length of the one before.
+        scale: Height of a cycle over the height of the one before.
+
+    >>> from keras_lr import LinearDecay
+    >>> LinearDecay(1.0).repeat(2, scale=0.5).values(epochs=1, steps_per_epoch=4)
+    array([1.  , 0.5 , 0.5 , 0.25])
+    """
+
+    arguments: ClassVar[dict[str, str]] = {"height": "scale"}
+
+    schedule: Inner
+    times: Annotated[int, Number(minimum=1, whole=True)]
+    stretch: Positive = 1.0
+    height: Positive = 1.0
+
+    @property
+    def ending(self) -> Ending:
+        return "own" if self.schedule.ending == "own" else "rest"
+
+    def starts(self, timeline: Timeline) -> list[float]:
+        """Return the step at which each cycle begins, and at last where the last one ends."""
+        stretches = [self.stretch**k for k in range(self.times)]
+        try:
+            first = self.schedule.length(timeline.open())
+        except UnresolvedLength:
+            first = math.inf
+        if math.isinf(first):
+            first = timeline.steps("rest") / math.fsum(stretches)
+        return [0.0, *np.cumsum([first * stretch for stretch in stretches]).tolist()]
+
+    def length(self, timeline: Timeline) -> float:
+        return self.starts(timeline)[-1]
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        starts = self.starts(timeline)
+        first = starts[1]
+
+        def cycle(k: int, inside: Steps) -> Steps | float:
+            stretch = self.stretch**k
+            local = np.minimum((inside - starts[k]) / stretch, first)
+            part = timeline.part(first, starts[k])
+            return self.height**k * np.asarray(self.schedule.value(local, part))
+
+        return pieces(step, starts[:-1], cycle)
+
+
+@schedule
+class PerEpoch(Schedule):
+    """A schedule held within each epoch at the epoch's first value: ``a.per_epoch()``.
+
+    ``value(t) = a(steps_per_epoch * floor(t / steps_per_epoch))``
+
+    Args:
+        schedule: The schedule.
+
+    >>> from keras_lr import LinearDecay
+    >>> LinearDecay(1.0).per_epoch().values(epochs=2, steps_per_epoch=3)
+    array([1. , 1. , 1. , 0.5, 0.5, 0.5])
+    """
+
+    schedule: Inner
+
+    @property
+    def ending(self) -> Ending:
+        return self.schedule.ending
+
+    def length(self, timeline: Timeline) -> float:
+        return self.schedule.length(timeline)
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps | float:
+        first = timeline.epoch(step) * timeline.steps(1) - timeline.start
+        return self.schedule.value(np.maximum(first, 0.0), timeline)
+
+
+def lerp(start: Any, end: Any, weight: Any) -> Any:
+    """Interpolate so that both ends are exact."""
+    return (1.0 - weight) * start + weight * end
+
+
+def pieces(step: Steps, starts: list[float], piece: Any) -> Steps:
+    """Return ``piece(i, steps)`` for the steps in each piece; the last one has no end."""
+    result = np.empty(step.shape)
+    index = np.searchsorted(starts, step, side="right") - 1
+    for i in range(len(starts)):
+        inside = index == i
+        if inside.any():
+            result[inside] = piece(i, step[inside])
+    return result

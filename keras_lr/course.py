@@ -1,0 +1,67 @@
+"""`Course`: the values of a schedule over one fit, an epoch at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lr.drive import Drive
+from keras_lr.timeline import Timeline, UnresolvedLength
+
+AHEAD = 1 << 20
+"""Values evaluated at once in an epoch longer than that."""
+
+
+class Course:
+    """Evaluates a schedule once per epoch, at the epoch's first batch."""
+
+    def __init__(self, schedule: Any, timeline: Timeline, drive: Drive) -> None:
+        """Follow ``schedule`` through the fit of ``drive``."""
+        self.schedule = schedule
+        self.timeline = timeline
+        self.drive = drive
+        self.epoch: int | None = None
+        self.first = 0
+        self.known: NDArray[np.float64] = np.zeros(0)
+        self.counts_steps = False
+
+    def values(self, first: int, count: int) -> NDArray[np.float64]:
+        """Return the values of ``count`` batches of the present epoch, from batch ``first`` on."""
+        epoch, steps = self.drive.epoch, self.timeline.steps_per_epoch
+        if steps is None:
+            return self.unknown(epoch, first, count)
+        start = first - self.first
+        if epoch != self.epoch or start < 0 or start + count > len(self.known):
+            ahead = max(count, min(int(steps) - first, AHEAD))
+            self.known = self.schedule(int(epoch * steps) + first + np.arange(ahead), self.timeline)
+            self.epoch, self.first, start = epoch, first, 0
+        return self.known[start : start + count]
+
+    def unknown(self, epoch: int, first: int, count: int) -> NDArray[np.float64]:
+        """Return the values where the steps of an epoch are not known.
+
+        Lengths in epochs are placed by epochs. Lengths in steps alone are placed by counting the
+        batches, which works for a fit that starts at the beginning.
+        """
+        if self.epoch is None and not self._by_epoch(epoch):
+            if epoch > 0:
+                self.schedule(np.zeros(1), Timeline.by_epoch(self.timeline.epochs))
+            self.counts_steps = True
+        if self.counts_steps:
+            self.epoch = epoch
+            before = self.drive.ran - self.drive.batch
+            return self.schedule(before + first + np.arange(count), self.timeline)
+        if epoch != self.epoch:
+            self.known = self.schedule(np.array([epoch]), Timeline.by_epoch(self.timeline.epochs))
+            self.epoch = epoch
+        return np.repeat(self.known, count)
+
+    def _by_epoch(self, epoch: int) -> bool:
+        try:
+            self.known = self.schedule(np.array([epoch]), Timeline.by_epoch(self.timeline.epochs))
+        except UnresolvedLength:
+            return False
+        self.epoch = epoch
+        return True

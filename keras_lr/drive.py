@@ -1,0 +1,284 @@
+"""Moving hyperparameters during one fit, inside the compiled step where Keras compiles one.
+
+Keras reads ``model.train_function`` at every execution of a fit. A `Drive` puts its own function
+there, so that what it sets is in force exactly when a step runs, whatever the order of callbacks,
+and it sees which values each execution used. How a value gets into the step is the engine's part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lr.engines import BLOCK, Engine, engine_for
+from keras_lr.hyperparameters import LEARNING_RATE, Hyperparameter, effective, host_value
+from keras_lr.probes import LossCount, RateProbe
+
+Source = Callable[[int, int], NDArray[np.floating]]
+"""Values of one hyperparameter for ``count`` batches of the present epoch, from batch ``first``
+on."""
+
+Adjustment = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+@dataclasses.dataclass
+class Channel:
+    """A hyperparameter and where its values come from."""
+
+    parameter: Hyperparameter
+    owner: Any
+    source: Source
+    adjust: list[Adjustment] = dataclasses.field(default_factory=list)
+    """What else has a say, such as a plateau reduction: each takes values and returns others."""
+
+    def values(self, first: int, count: int) -> NDArray[np.float32]:
+        """Return the values to use, checked."""
+        values = np.asarray(self.source(first, count), dtype=np.float64)
+        for adjustment in self.adjust:
+            values = adjustment(values)
+        used = np.broadcast_to(values, count).astype(np.float32)
+        if not np.isfinite(used).all():
+            where = int(np.flatnonzero(~np.isfinite(used))[0])
+            raise ValueError(
+                f"{self.owner!r} gives {self.parameter.name}={values[where]} for batch "
+                f"{first + where} of the epoch; it must be finite."
+            )
+        return used
+
+
+@dataclasses.dataclass
+class Executions:
+    """What some consecutive executions of an epoch used and returned."""
+
+    first: int
+    """Batch of the epoch at which the first of them began."""
+    sizes: list[int]
+    """Batches in each execution."""
+    values: dict[str, NDArray[np.float32]]
+    """Value of each hyperparameter at each batch."""
+    logs: list[dict[str, Any]]
+    """What the step returned, one mapping per execution."""
+    counts: list[float] | None
+    """Samples seen in the epoch before each execution; None where they are not read."""
+
+
+class Recorder(Protocol):
+    """What a drive reports to."""
+
+    def begin_epoch(self, epoch: int, steps: int | None) -> None:
+        """Begin an epoch of so many batches; None where that is not known."""
+
+    def extend(self, epoch: int, done: Executions) -> None:
+        """Take some executions of an epoch."""
+
+    def close_epoch(self, steps: int | None, size: float | None, total: float | None) -> None:
+        """Take the number of batches of the epoch, samples in a batch, and samples in all."""
+
+
+class Drive:
+    """Moves hyperparameters through one fit of a model and reports what each batch used."""
+
+    def __init__(self, model: Any) -> None:
+        """Begin with nothing to move; `attach` is the way to get the drive of a fit."""
+        self.model = model
+        self.channels: list[Channel] = []
+        self.recorders: list[Recorder] = []
+        self.starters: list[Callable[[int], None]] = []
+        """Called once with the first epoch, when everything that restores a state has done so."""
+        self.listeners: list[Callable[[int, int, dict[str, Any]], None]] = []
+        """Called after each execution with its first batch, its size and its logs."""
+        self.members: list[Any] = []
+        self.plain = model.train_function
+        self.engine: Engine | None = None
+        self.epoch = -1
+        self.batch = 0
+        self.ran = 0
+        self.steps: int | None = None
+        self.block = np.zeros((0, 0), np.float32)
+        self.block_start = 0
+        self.pending = Executions(0, [], {}, [], None)
+        self.probe: RateProbe | None = None
+        self.loss = LossCount(model)
+        self.open = False
+
+    def join(self, member: Any, steps: int | None) -> None:
+        """Keep the drive attached until ``member`` leaves."""
+        self.members.append(member)
+        self.steps = steps
+
+    def leave(self, member: Any) -> None:
+        """End a membership; the last one to leave takes the drive off the model."""
+        self.members = [other for other in self.members if other is not member]
+        if not self.members:
+            self.detach()
+
+    def lead(self, owner: Any, parameter: Hyperparameter, source: Source) -> Channel:
+        """Let ``source`` decide the values of a hyperparameter.
+
+        Raises:
+            ValueError: If another callback decides them already.
+        """
+        for channel in self.channels:
+            if channel.parameter.key == parameter.key:
+                raise ValueError(
+                    f"Two callbacks drive {parameter.name} of the same optimizer: "
+                    f"{channel.owner!r} and {owner!r}. Pass one: combine schedules with `*` or "
+                    "`>>`, or give each its own optimizer with ParamScheduler(optimizer=...)."
+                )
+        channel = Channel(parameter, owner, source)
+        self.channels.append(channel)
+        return channel
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Start counting the batches of an epoch."""
+        if epoch == self.epoch:
+            return
+        self.end_epoch()
+        self.epoch, self.batch, self.open = epoch, 0, True
+        starters, self.starters = self.starters, []
+        for start in starters:
+            start(epoch)
+        self.forget()
+        self.install()
+        if self.probe is not None:
+            self.probe.begin_epoch()
+        for recorder in self.recorders:
+            recorder.begin_epoch(epoch, self.steps)
+
+    def forget(self) -> None:
+        """Ask the sources anew for every batch still to come."""
+        self.flush()
+        self.block, self.block_start = np.zeros((0, len(self.channels)), np.float32), self.batch
+
+    def end_epoch(self, total: Any = None) -> None:
+        """Report what is still to report of the epoch; call it before the metrics are reset."""
+        if not self.open:
+            return
+        self.open = False
+        total = self.loss.read() if total is None else float(host_value(total))
+        self.flush()
+        for recorder in self.recorders:
+            recorder.close_epoch(self.steps, self.loss.size, total)
+        if self.steps is not None and self.loss.varies(min(self.batch, self.steps), total):
+            warnings.warn(
+                "The batches of an epoch differ in size, so that the batch losses recorded for "
+                "the first epoch are close but not exact; from now on they are exact.",
+                stacklevel=2,
+            )
+
+    def row(self, count: int) -> int:
+        """Return the index into `block` of the present batch, with ``count`` rows behind it."""
+        index = self.batch - self.block_start
+        if index + count > len(self.block):
+            self.forget()
+            wanted = max(
+                count, BLOCK if self.steps is None else min(BLOCK, self.steps - self.batch)
+            )
+            self.block = np.stack(
+                [channel.values(self.batch, wanted) for channel in self.channels], axis=1
+            )
+            index = 0
+        return index
+
+    def done(self, count: int, logs: dict[str, Any], total: Any = None) -> None:
+        """Note that an execution of ``count`` batches has run.
+
+        Args:
+            count: Batches that it ran, or may have run where the epoch ended inside it.
+            logs: What it returned.
+            total: Samples so far in the epoch, where the backend cannot read them from the metric.
+        """
+        if not self.pending.sizes:
+            self.pending.first = self.batch
+        self.pending.sizes.append(count)
+        self.pending.logs.append(logs)
+        first = self.batch
+        self.batch += count
+        self.ran += count
+        for listen in self.listeners:
+            listen(first, count, logs)
+        if self.steps is not None and self.batch >= self.steps:
+            self.end_epoch(total)
+        elif len(self.pending.sizes) >= 256:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand the executions that have piled up to the recorders."""
+        done = self.pending
+        if done.sizes:
+            start = done.first - self.block_start
+            rows = self.block[start : start + sum(done.sizes)]
+            done.values = {c.parameter.name: rows[:, i] for i, c in enumerate(self.channels)}
+            if self.probe is not None:
+                done.values[LEARNING_RATE] = self.probe.take(done.sizes)
+            done.counts = self.loss.take()
+            for recorder in self.recorders:
+                recorder.extend(self.epoch, done)
+        self.pending = Executions(self.batch, [], {}, [], None)
+
+    def used(self, channel: Channel) -> float:
+        """Return the value that the last batch of the present epoch used."""
+        batch = self.batch if self.steps is None else min(self.batch, self.steps)
+        return float(self.block[batch - 1 - self.block_start, self.channels.index(channel)])
+
+    def read(self, parameter: Hyperparameter) -> float:
+        """Return a learning rate that no channel moves, as it stands now."""
+        if self.engine is None or not self.open:
+            return parameter.read()
+        return self.engine.read(parameter)
+
+    def write(self, parameter: Hyperparameter, value: float) -> None:
+        """Set a learning rate that no channel moves, between executions or between epochs."""
+        if self.engine is None or not self.open:
+            parameter.variable.assign(value)
+        else:
+            self.engine.write(parameter, value)
+
+    def install(self) -> None:
+        """Put the function that drives the steps into the model, once the members are known."""
+        if self.engine is not None:
+            return
+        model = self.model
+        self.plain = model.train_function
+        if not any(c.parameter.name == LEARNING_RATE for c in self.channels):
+            self.probe = RateProbe(effective(model.optimizer))
+        self.engine = engine_for(self)
+        model.train_function = self.engine.run
+
+    def detach(self) -> None:
+        """Leave the model as it was found."""
+        model, engine = self.model, self.engine
+        if vars(model).get("_keras_lr_drive") is self:
+            object.__delattr__(model, "_keras_lr_drive")
+            vars(model).pop("make_train_function", None)
+        if engine is None:
+            return
+        if model.train_function == engine.run:
+            model.train_function = self.plain
+        self.engine = None
+
+
+def attach(model: Any, member: Any) -> Drive:
+    """Return the drive of the model's present fit, made by the first callback that asks."""
+    drive = vars(model).get("_keras_lr_drive")
+    if drive is not None and any(one is member for one in drive.members):
+        # The member is here from a fit that never came to its end.
+        drive.detach()
+        drive = None
+    if drive is None:
+        drive = Drive(model)
+        object.__setattr__(model, "_keras_lr_drive", drive)
+
+        def make_train_function(force: bool = False) -> Any:
+            # Whatever calls this begins something new: the fit that the drive belonged to is over,
+            # and ended by an exception if the drive is still here.
+            drive.detach()
+            return model.make_train_function(force)
+
+        object.__setattr__(model, "make_train_function", make_train_function)
+    return drive

@@ -1,0 +1,367 @@
+"""How values get into the training steps of a fit, by backend.
+
+- TensorFlow: ``train_step`` is compiled with a gather from a table variable at its head. The
+  compiled function is kept on the model, so that later fits with other schedules compile nothing.
+- JAX: the values of a batch travel beside its data into the jitted ``train_step``, kept likewise.
+- Elsewhere, and where Keras is not as expected: values are assigned before each execution.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lr.hyperparameters import Hyperparameter, TracedFloat
+
+BLOCK = 1024
+"""Rows of values handed to the step at once; a longer epoch refills the table."""
+
+
+class Engine:
+    """Runs the executions of a fit with its values; this one sets them from the host.
+
+    A variable keeps what it is set to. A plain attribute is set for the time of the execution only.
+    """
+
+    def __init__(self, drive: Any) -> None:
+        """Serve a `keras_lr.drive.Drive`."""
+        self.drive = drive
+        self.last: list[float | None] = [None] * len(drive.channels)
+        self.said = False
+
+    def run(self, data: Any) -> Any:
+        """Stand in for ``model.train_function``: one execution."""
+        drive = self.drive
+        count = drive.model.steps_per_execution
+        drive.loss.note(drive.batch)
+        if drive.probe is not None:
+            drive.probe.look()
+        if drive.channels:
+            parameters = [channel.parameter for channel in drive.channels]
+            row = self.hold(count)
+            self.assign(row)
+            with moved([p for p in parameters if p.variable is None], row, parameters):
+                logs = drive.plain(data)
+        else:
+            logs = drive.plain(data)
+        drive.done(count, logs)
+        return logs
+
+    def assign(self, row: list[float]) -> None:
+        """Set the variables whose values have changed."""
+        for i, channel in enumerate(self.drive.channels):
+            if row[i] != self.last[i] and channel.parameter.variable is not None:
+                channel.parameter.variable.assign(row[i])
+            self.last[i] = row[i]
+
+    def read(self, parameter: Hyperparameter) -> float:
+        """Return a learning rate between two executions."""
+        return parameter.read()
+
+    def write(self, parameter: Hyperparameter, value: float) -> None:
+        """Set a learning rate between two executions."""
+        parameter.variable.assign(value)
+
+    def hold(self, count: int) -> list[float]:
+        """Return the values of the present batch, which the whole execution will use."""
+        drive = self.drive
+        index = drive.row(count)
+        if count > 1:
+            drive.block[index : index + count] = drive.block[index]
+            if not self.said:
+                self.said = True
+                warnings.warn(
+                    "Hyperparameters are set from the host here: with "
+                    f"steps_per_execution={count} they are held for {count} batches at a time.",
+                    stacklevel=2,
+                )
+        return drive.block[index].tolist()
+
+    def fall_back(self) -> None:
+        """Make sure that setting values from the host has an effect.
+
+        Raises:
+            RuntimeError: If a number is baked into the compiled step and Keras let nothing else in.
+        """
+        baked = [c.parameter.name for c in self.drive.channels if c.parameter.variable is None]
+        if baked and not self.drive.model.run_eagerly:
+            raise RuntimeError(
+                f"This version of Keras ({keras.__version__}) compiles {', '.join(baked)} into the "
+                "training step in a way that keras_lr does not know, so that it cannot move. "
+                "Compile the model with run_eagerly=True, or move the learning rate alone."
+            )
+
+
+@dataclasses.dataclass
+class CompiledStep:
+    """A train function that takes its hyperparameters from the drive, kept on the model."""
+
+    plain: Any
+    """The model's own train function; another one means that the model was recompiled."""
+    function: Any = None
+    table: Any = None
+    position: Any = None
+    traced: bool = False
+    """Whether Keras has called the step that was compiled in."""
+
+
+def compiled_step(model: Any, parameters: list[Hyperparameter], build: Any) -> CompiledStep | None:
+    """Return the model's train function with ``build`` compiled in, or None if that fails."""
+    kept = vars(model).get("_keras_lr_steps")
+    if kept is None:
+        kept = {}
+        object.__setattr__(model, "_keras_lr_steps", kept)
+    key = tuple(parameter.key for parameter in parameters)
+    plain = model.train_function
+    if key in kept and kept[key].plain is plain:
+        return kept[key]
+    step = CompiledStep(plain)
+    own = vars(model).get("train_step")
+    driven = build(step, model.train_step)
+    object.__setattr__(model, "train_step", driven)
+    try:
+        model.make_train_function(force=True)
+        step.function = model.train_function
+    except (AttributeError, TypeError, NotImplementedError):
+        step.function = None
+    finally:
+        if own is None:
+            object.__delattr__(model, "train_step")
+        else:
+            object.__setattr__(model, "train_step", own)
+        model.train_function = plain
+    if step.function is None or step.function is plain:
+        return None
+    kept[key] = step
+    return step
+
+
+@contextlib.contextmanager
+def moved(some: list[Hyperparameter], values: Any, every: list[Hyperparameter]) -> Iterator[None]:
+    """Let a training step see ``values`` as the attributes ``some`` of all hyperparameters.
+
+    What was there is put back as a plain float, also where another replica's trace runs at the same
+    time.
+    """
+    plain = [float.__float__(getattr(parameter.optimizer, parameter.name)) for parameter in some]
+    for number, parameter in zip(plain, some, strict=True):
+        value = values[every.index(parameter)]
+        shown = value if isinstance(value, float) else TracedFloat(number, value)
+        setattr(parameter.optimizer, parameter.name, shown)
+    try:
+        yield
+    finally:
+        for number, parameter in zip(plain, some, strict=True):
+            setattr(parameter.optimizer, parameter.name, number)
+
+
+class TensorFlowEngine(Engine):
+    """Reads a table inside the compiled step: exact whatever the number of steps per execution."""
+
+    def __init__(self, drive: Any) -> None:
+        """Compile the step, or use the one that is kept."""
+        super().__init__(drive)
+        parameters = [channel.parameter for channel in drive.channels]
+        variables = [i for i, parameter in enumerate(parameters) if parameter.variable is not None]
+        numbers = [parameter for parameter in parameters if parameter.variable is None]
+        model = drive.model
+
+        def build(step: CompiledStep, plain_step: Callable) -> Callable:
+            with model.distribute_strategy.scope():
+                step.table = keras.Variable(
+                    np.zeros((max(BLOCK, model.steps_per_execution), len(parameters)), np.float32),
+                    trainable=False,
+                    name="values",
+                )
+                step.position = keras.Variable(
+                    0, trainable=False, dtype="int", aggregation="only_first_replica", name="batch"
+                )
+
+            def driven_step(data: Any) -> Any:
+                step.traced = True
+                values = keras.ops.take(step.table, step.position, axis=0)
+                step.position.assign_add(1)
+                for place in variables:
+                    parameters[place].variable.assign(values[place])
+                with moved(numbers, values, parameters):
+                    return plain_step(data)
+
+            return driven_step
+
+        self.step = compiled_step(model, parameters, build) if parameters else None
+        self.loaded: Any = None
+        if self.step is None:
+            self.fall_back()
+
+    def run(self, data: Any) -> Any:
+        step, drive = self.step, self.drive
+        if step is None:
+            return super().run(data)
+        count = drive.model.steps_per_execution
+        drive.loss.note(drive.batch)
+        if drive.probe is not None:
+            drive.probe.look()
+        index = drive.row(count)
+        if drive.block is not self.loaded:
+            self.load(index)
+        if not step.traced:
+            return self.first(step, data, count)
+        logs = step.function(data)
+        drive.done(count, logs)
+        return logs
+
+    def load(self, index: int) -> None:
+        """Hand the block to the compiled step."""
+        step, block = self.step, self.drive.block
+        assert step is not None
+        rows = np.zeros(step.table.shape, np.float32)
+        rows[: len(block)] = block
+        step.table.assign(rows)
+        step.position.assign(index)
+        self.loaded = block
+
+    def first(self, step: CompiledStep, data: Any, count: int) -> Any:
+        """Run the execution that traces; go on from the host if Keras left our step out of it."""
+        drive = self.drive
+        self.assign(drive.block[drive.row(count)].tolist())
+        logs = step.function(data)
+        if not step.traced:
+            vars(drive.model)["_keras_lr_steps"].clear()
+            self.step = None
+            self.fall_back()
+        drive.done(count, logs)
+        return logs
+
+
+class JaxEngine(Engine):
+    """Sends the values of a batch into the jitted step beside the data of the batch."""
+
+    def __init__(self, drive: Any) -> None:
+        """Compile the step, or use the one that is kept."""
+        super().__init__(drive)
+        model = drive.model
+        parameters = [channel.parameter for channel in drive.channels]
+        numbers = [parameter for parameter in parameters if parameter.variable is None]
+        self.places = [self.place(parameter) for parameter in parameters]
+        self.rate = None if drive.probe is None else self.place(drive.probe.parameter)
+        counted = drive.loss.variable
+        self.count = _index(model.metrics_variables, counted)
+        self.leaf: Any = None
+        self.writes: dict[int, float] = {}
+        self.optimizer: Any = None
+        self.seen: Any = None
+
+        def build(step: CompiledStep, plain_step: Callable) -> Callable:
+            def driven_step(state: Any, data: Any) -> Any:
+                step.traced = True
+                values, data = data
+                with moved(numbers, values, parameters):
+                    return plain_step(self.placed(state, values), data)
+
+            return driven_step
+
+        possible = parameters and all(
+            place is not None or parameter.variable is None
+            for place, parameter in zip(self.places, parameters, strict=True)
+        )
+        self.step = compiled_step(model, parameters, build) if possible else None
+        if self.step is None:
+            self.fall_back()
+
+    def read(self, parameter: Hyperparameter) -> float:
+        place = self.place(parameter)
+        if self.optimizer is None or place is None:
+            return parameter.read()
+        return self.writes.get(place, float(self.optimizer[place]))
+
+    def write(self, parameter: Hyperparameter, value: float) -> None:
+        place = self.place(parameter)
+        if place is not None:
+            self.writes[place] = value
+
+    def place(self, parameter: Hyperparameter) -> int | None:
+        """Return the index of a variable among the optimizer variables of the state."""
+        return _index(self.drive.model.optimizer.variables, parameter.variable)
+
+    def placed(self, state: Any, values: Any) -> Any:
+        """Return the state with ``values`` in place of the variables that are moved."""
+        trainable, fixed, optimizer, metrics = state
+        optimizer = list(optimizer)
+        for place, value in zip(self.places, values, strict=True):
+            if place is not None:
+                dtype = optimizer[place].dtype
+                optimizer[place] = value.astype(dtype)
+        return trainable, fixed, optimizer, metrics
+
+    def written(self, state: Any) -> Any:
+        """Return the state with what was set since the last execution."""
+        optimizer = list(state[2])
+        for place, value in self.writes.items():
+            optimizer[place] = np.asarray(value, optimizer[place].dtype)
+        self.writes = {}
+        return state[0], state[1], optimizer, state[3]
+
+    def run(self, state: Any, iterator: Any) -> Any:  # type: ignore[override]
+        drive, step = self.drive, self.step
+        count = drive.model.steps_per_execution
+        if self.writes:
+            state = self.written(state)
+        drive.loss.note(drive.batch, None if self.count is None else state[3][self.count])
+        if drive.probe is not None:
+            self.look(state)
+        if step is not None:
+            drive.row(count)
+            feed = _Feed(drive, iterator)
+            logs, state = step.function(state, feed)
+            count = feed.used
+        elif drive.channels:
+            held = np.asarray(self.hold(count), np.float32)
+            logs, state = drive.plain(self.placed(state, held), iterator)
+        else:
+            logs, state = drive.plain(state, iterator)
+        if self.rate is not None:
+            self.leaf = state[2][self.rate]
+        self.optimizer = state[2]
+        drive.done(count, logs, None if self.count is None else state[3][self.count])
+        return logs, state
+
+    def look(self, state: Any) -> None:
+        """Read the rate, which waits for the device, only if the host has replaced its array."""
+        if self.rate is not None and (self.seen is None or state[2][self.rate] is not self.leaf):
+            self.seen = float(state[2][self.rate])
+        self.drive.probe.look(self.seen)
+
+
+class _Feed:
+    """The batches of an execution, each with the values it is trained with."""
+
+    def __init__(self, drive: Any, iterator: Any) -> None:
+        self.drive = drive
+        self.iterator = iterator
+        self.used = 0
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> Any:
+        data = next(self.iterator)
+        drive = self.drive
+        row = drive.block[drive.batch - drive.block_start + self.used]
+        self.used += 1
+        return row, data
+
+
+def _index(variables: list[Any], wanted: Any) -> int | None:
+    return next((i for i, variable in enumerate(variables) if variable is wanted), None)
+
+
+def engine_for(drive: Any) -> Engine:
+    """Choose how values get into the steps of this fit."""
+    engines = {"tensorflow": TensorFlowEngine, "jax": JaxEngine}
+    return engines.get(keras.backend.backend(), Engine)(drive)

@@ -1,0 +1,144 @@
+"""`Function`: Python functions and Keras schedules as schedules that compose with the rest."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import numbers
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import keras
+import numpy as np
+
+from keras_lr.fields import Kind, Number, Optional
+from keras_lr.hyperparameters import LEARNING_RATE, find, schedule_values
+from keras_lr.schedule import Schedule, Steps, schedule
+from keras_lr.timeline import Timeline
+
+KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
+
+
+class FunctionKind(Kind):
+    """A function of the epoch, a function of epoch and rate, or a Keras schedule."""
+
+    expected = "fn(epoch), fn(epoch, lr) or a keras.optimizers.schedules.LearningRateSchedule"
+
+    def convert(self, value: Any) -> Any:
+        if isinstance(value, KerasSchedule):
+            return value
+        if isinstance(value, Schedule):
+            raise TypeError(f"{self.expected}; a schedule of keras_lr needs no Function around it")
+        if not callable(value):
+            raise TypeError(self.expected)
+        arity(value)
+        return value
+
+
+def arity(fn: Callable) -> int:
+    """Return with how many arguments to call ``fn``: the epoch, or the epoch and the rate.
+
+    Raises:
+        TypeError: If it takes neither one nor two.
+    """
+    try:
+        signature = inspect.signature(fn)
+    except ValueError:  # some functions written in C do not tell
+        return 1
+    for arguments in ((0, 0.0), (0,)):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        required = [
+            p
+            for p in signature.parameters.values()
+            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        # fn(epoch, drop=0.5) is a function of the epoch; fn(epoch, lr=0.1) asks for the rate.
+        named = list(signature.parameters)[1:2] in (["lr"], ["learning_rate"])
+        return 2 if len(arguments) == 2 and (len(required) == 2 or named) else 1
+    raise TypeError(f"{FunctionKind.expected}; {signature} takes neither one nor two arguments")
+
+
+@schedule
+class Function(Schedule):
+    """A function of the epoch, or a Keras ``LearningRateSchedule``, as a schedule.
+
+    ``value(t) = fn(epoch)``, ``fn(epoch, value in the epoch before)``, or ``fn(t)`` for a Keras
+    schedule
+
+    A function is called once per epoch, in order, with the epoch's number from 0, as
+    ``keras.callbacks.LearningRateScheduler`` calls it; in a later stage of a sequence the number
+    counts from the stage's start. ``fn(epoch, lr)`` starts from ``initial_lr``, or in a fit without
+    it from the rate of the optimizer. An exception in the function comes out unchanged.
+
+    Args:
+        fn: The function or the Keras schedule. To save it by ``get_config`` or with a model, give
+            it a name: ``keras.saving.register_keras_serializable``.
+        initial_lr: The rate that ``fn(epoch, lr)`` gets in its first epoch.
+
+    Raises:
+        TypeError: If ``fn`` is none of these.
+        ValueError: If ``fn`` returns no finite rate of at least 0, or needs a rate and there is
+            none.
+
+    >>> Function(lambda epoch: 0.1 / (epoch + 1)).values(epochs=2, steps_per_epoch=2)
+    array([0.1 , 0.1 , 0.05, 0.05])
+    >>> Function(lambda epoch, lr: lr * 0.5, initial_lr=0.8).values(epochs=3, steps_per_epoch=1)
+    array([0.4, 0.2, 0.1])
+    """
+
+    fn: Annotated[Any, FunctionKind()]
+    initial_lr: Annotated[float | None, Optional(Number(minimum=0.0))] = None
+
+    def validate(self) -> None:
+        self._chain: dict[int, float] = {}
+        self._present: float | None = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.validate()
+
+    def prepare(self, optimizer: Any, epoch: int) -> None:
+        self._present = find(optimizer, LEARNING_RATE).read()
+        self._chain = {}
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        if isinstance(self.fn, KerasSchedule):
+            # Raises where a tick is no step.
+            timeline.steps("1 steps")
+            return self.checked(schedule_values(self.fn, step.astype(np.int64)), step)
+        epochs = np.floor(step / timeline.steps(1)).astype(int)
+        wanted, places = np.unique(epochs, return_inverse=True)
+        call = self.follow if arity(self.fn) == 2 else self.fn
+        rates = [call(epoch) for epoch in wanted.tolist()]
+        return self.checked(rates, wanted)[places]
+
+    def follow(self, epoch: int) -> float:
+        """Return ``fn(epoch, rate of the epoch before)``."""
+        chain = self._chain
+        earlier = [known for known in chain if known <= epoch]
+        if earlier:
+            last = max(earlier)
+            rate = chain[last]
+        else:
+            seed = self.initial_lr if self.initial_lr is not None else self._present
+            if seed is None:
+                raise ValueError(
+                    f"{self!r} needs a rate to begin with outside a fit. Pass initial_lr=..."
+                )
+            last, rate = (-1 if self.initial_lr is not None else epoch - 1), seed
+        for number in range(last + 1, epoch + 1):
+            rate = chain[number] = float(self.checked([self.fn(number, rate)], [number])[0])
+        return rate
+
+    def checked(self, rates: Any, at: Any) -> Steps:
+        """Return the rates as an array, or raise if one is none."""
+        for rate, place in zip(rates, at, strict=True):
+            if not isinstance(rate, numbers.Real) or not 0.0 <= float(rate) < math.inf:
+                raise ValueError(
+                    f"{self!r} must return a finite rate of at least 0. Received: {rate!r} at "
+                    f"{'step' if isinstance(self.fn, KerasSchedule) else 'epoch'} {int(place)}"
+                )
+        return np.asarray(rates, np.float64)

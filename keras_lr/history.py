@@ -1,0 +1,408 @@
+"""`LRHistory`: what each training step used and what came of it."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+import keras
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from keras_lr.drive import Drive, Executions, attach
+from keras_lr.files import PathLike, whole
+from keras_lr.hyperparameters import LEARNING_RATE, host_value, plain_logs
+from keras_lr.state import load_arrays, save_arrays, unusable
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+
+_OWN = {"step": np.int64, "epoch": np.int32, LEARNING_RATE: np.float32, "loss": np.float32}
+
+
+class LRHistory(keras.callbacks.Callback):
+    """Record, step by step, the learning rate used, the batch's own loss and every metric.
+
+    Every callback of this package owns one, as ``callback.history``; passed to ``fit`` alone it
+    records any model. Its arrays hold one value per training step: ``step`` (counted over the whole
+    training, from 0), ``epoch``, ``learning_rate`` (the one the update was made with), ``loss``,
+    and under ``history[name]`` what else was moved or logged.
+
+    Keras shows a running mean of the loss. The batch's own loss is recovered from it::
+
+        loss_b = (n_b * mean_b - n_{b-1} * mean_{b-1}) / (n_b - n_{b-1})
+
+    with ``n_b`` the samples of the epoch up to batch ``b``. Metrics are recorded as they are
+    logged. Under ``steps_per_execution=N`` Keras reports once per N batches: the rows of an
+    execution share its mean loss.
+
+    A fit that begins at a step keeps the rows of earlier steps and replaces the others, so that a
+    training that goes on at ``initial_epoch`` continues its record. At each epoch's end the rate of
+    its last update stands in ``logs["learning_rate"]`` for the callbacks behind this one and for
+    Keras's own ``History``.
+
+    Args:
+        state_path: File that holds the record after every epoch, written atomically. A fit in a new
+            process that begins at ``initial_epoch``, or that ``BackupAndRestore`` resumes,
+            continues the record from it.
+
+    Raises:
+        StateError: If such a fit finds no such record.
+
+    >>> history = LRHistory()
+    >>> len(history)
+    0
+    >>> history
+    LRHistory(no steps)
+    """
+
+    async_safe = True
+
+    def __init__(self, state_path: PathLike | None = None) -> None:
+        """Start with an empty record."""
+        super().__init__()
+        self.state_path = None if state_path is None else os.fspath(state_path)
+        self._columns: dict[str, _Column] = {name: _Column(dtype) for name, dtype in _OWN.items()}
+        self._drive: Drive | None = None
+        self._base = 0
+        self._epoch_row = 0
+        self._sizes: list[int] = []
+        self._counts: list[float] | None = []
+
+    # What was recorded ------------------------------------------------------------------------
+
+    @property
+    def step(self) -> NDArray[np.int64]:
+        """Number of each update, counted from 0."""
+        return self["step"]
+
+    @property
+    def epoch(self) -> NDArray[np.int32]:
+        """Epoch of each update, counted from 0."""
+        return self["epoch"]
+
+    @property
+    def learning_rate(self) -> NDArray[np.float32]:
+        """Learning rate that each update was made with."""
+        return self[LEARNING_RATE]
+
+    @property
+    def loss(self) -> NDArray[np.float32]:
+        """Loss of each batch alone; NaN where the logs hold no loss."""
+        return self["loss"]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of everything recorded, in the order of the CSV file."""
+        return list(self._columns)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return the values recorded under ``name``, one per step.
+
+        Raises:
+            KeyError: If nothing of that name was recorded; it lists the names.
+        """
+        self._settle()
+        if name not in self._columns:
+            raise KeyError(f"{name!r} was not recorded. Recorded: {', '.join(self._columns)}")
+        values = self._columns[name].values
+        if name == "loss" and self._sizes:
+            values = values.copy()
+            values[self._epoch_row :] = self._recovered(None, None)
+        return values
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names recorded."""
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        """Return the number of steps recorded."""
+        self._settle()
+        return len(self._columns["step"])
+
+    def __bool__(self) -> bool:
+        """Return True: a recorder is a callback even while it is empty."""
+        return True
+
+    def __repr__(self) -> str:
+        count = len(self)
+        if not count:
+            return "LRHistory(no steps)"
+        epochs, rates = self.epoch, self.learning_rate
+        return (
+            f"LRHistory({count} steps in epochs {epochs[0]} to {epochs[-1]}, learning rate "
+            f"{rates[0]:.3g} -> {rates[-1]:.3g} (from {rates.min():.3g} to {rates.max():.3g}), "
+            f"last loss {self.loss[-1]:.4g})"
+        )
+
+    # Hooks ------------------------------------------------------------------------------------
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Begin to record the fit."""
+        self.record(attach(self.model, self), self.params)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Begin to record an epoch."""
+        if self._drive is not None:
+            self._drive.begin_epoch(epoch)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """End the epoch's record before validation resets the metrics."""
+        if self._drive is not None:
+            self._drive.end_epoch()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Show the rate of the last update in the logs."""
+        if self._drive is not None:
+            self._drive.end_epoch()
+            self.show(logs)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Leave the model."""
+        if self._drive is not None:
+            self._drive.leave(self)
+            self._drive = None
+
+    def record(self, drive: Drive, params: dict[str, Any] | None) -> None:
+        """Record what ``drive`` reports until the fit ends."""
+        self._drive = drive
+        drive.join(self, (params or {}).get("steps"))
+        drive.recorders.append(self)
+
+    def show(self, logs: dict[str, Any] | None) -> None:
+        """Put the values of the last update into the logs of an epoch."""
+        if logs is not None and len(self):
+            logs[LEARNING_RATE] = float(self.learning_rate[-1])
+
+    # Reports of the drive ---------------------------------------------------------------------
+
+    def begin_epoch(self, epoch: int, steps: int | None) -> None:
+        """Drop the rows of this epoch and later ones, which are trained anew."""
+        if epoch and self.state_path is not None and not len(self._columns["epoch"]):
+            self._load(epoch)
+        self._epoch_row = int(np.searchsorted(self._columns["epoch"].values, epoch))
+        for column in self._columns.values():
+            column.cut(self._epoch_row)
+        known = self._columns["step"].values
+        self._base = epoch * steps if steps else int(known[-1]) + 1 if len(known) else 0
+        self._sizes, self._counts = [], []
+
+    def extend(self, epoch: int, done: Executions) -> None:
+        """Take some executions of an epoch."""
+        batches = sum(done.sizes)
+        self._columns["step"].add(self._base + done.first + np.arange(batches))
+        self._columns["epoch"].add(np.full(batches, epoch))
+        logs = [
+            {name: float(host_value(value)) for name, value in plain_logs(log)} for log in done.logs
+        ]
+        names = dict.fromkeys(name for log in logs for name in log)
+        values = {
+            name: np.repeat([log.get(name, np.nan) for log in logs], done.sizes) for name in names
+        } | done.values
+        values.setdefault("loss", np.full(batches, np.nan))
+        for name in values:
+            if name not in self._columns:
+                self._columns[name] = _Column(np.float32)
+                self._columns[name].add(np.full(len(self._columns["step"]) - batches, np.nan))
+        for name, column in self._columns.items():
+            if name not in ("step", "epoch"):
+                column.add(values.get(name, np.full(batches, np.nan)))
+        self._sizes += done.sizes
+        if done.counts is None or self._counts is None:
+            self._counts = None
+        else:
+            self._counts += done.counts
+
+    def close_epoch(self, steps: int | None, size: float | None, total: float | None) -> None:
+        """Recover the batch losses of an epoch now that the number of its samples is known."""
+        if not self._sizes:
+            return
+        ran = sum(self._sizes)
+        batches = ran if steps is None else min(ran, steps)
+        if steps is None and size and total:
+            batches = min(ran, max(1, round(np.ceil(total / size - 1e-6))))
+        losses = self._recovered(size, total)
+        for name, column in self._columns.items():
+            if name == "loss":
+                column.cut(self._epoch_row)
+                column.add(losses)
+            column.cut(self._epoch_row + batches)
+        self._sizes, self._counts = [], []
+        if self.state_path is not None:
+            save_arrays(self.state_path, self.state_dict())
+
+    def _recovered(self, size: float | None, total: float | None) -> NDArray[np.float64]:
+        """Return the loss of each batch of the open epoch from the running means."""
+        means = self._columns["loss"].values[self._epoch_row :].astype(np.float64)
+        if size == 0.0 or not len(means):
+            return means
+        ends = np.cumsum(self._sizes)
+        if self._counts:
+            seen = np.append(self._counts[1:], total if total is not None else np.nan)
+            if total is None:
+                seen[-1] = (
+                    2 * seen[-2] - (seen[-3] if len(seen) > 2 else 0.0) if len(seen) > 1 else 1.0
+                )
+        else:
+            seen = ends * (size or 1.0)
+            if total is not None and (len(seen) < 2 or total > seen[-2]):
+                seen[-1] = total
+        means = means[ends - 1]
+        weights = np.diff(seen, prepend=0.0)
+        summed = np.diff(seen * means, prepend=0.0)
+        return np.repeat(summed / weights, self._sizes)
+
+    def _settle(self) -> None:
+        if self._drive is not None:
+            self._drive.flush()
+
+    def _load(self, epoch: int) -> None:
+        """Take up the record of the epochs before ``epoch``."""
+        assert self.state_path is not None
+        arrays = load_arrays(self.state_path)
+        missing = [name for name in _OWN if name not in arrays]
+        if missing:
+            raise unusable(self.state_path, f"it is no history: it lacks {', '.join(missing)}")
+        if epoch - 1 not in arrays["epoch"]:
+            raise unusable(
+                self.state_path,
+                f"the fit begins at epoch {epoch}, and the file does not hold epoch {epoch - 1}",
+            )
+        self.load_state_dict(arrays)
+
+    # Out and in -------------------------------------------------------------------------------
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a pandas ``DataFrame``, one row per step.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "LRHistory.to_pandas needs pandas: pip install 'keras-lr[pandas]'"
+            ) from error
+        return pandas.DataFrame({name: self[name] for name in self._columns})
+
+    def to_csv(self, path: PathLike) -> None:
+        """Write one row per step; the file appears whole or not at all.
+
+        Args:
+            path: File to write.
+        """
+        columns = [self[name] for name in self._columns]
+        with whole(path) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(self._columns)
+            for start in range(0, len(self), 65536):
+                block = [values[start : start + 65536] for values in columns]
+                writer.writerows(zip(*(_text(values) for values in block), strict=True))
+
+    @classmethod
+    def from_csv(cls, path: PathLike) -> Self:
+        """Return the history that `to_csv` wrote.
+
+        Args:
+            path: File to read.
+
+        Raises:
+            ValueError: If the file is not such a history; it says where.
+        """
+        with open(path, newline="", encoding="utf-8") as file:
+            names = next(csv.reader(file), [])
+            missing = [name for name in _OWN if name not in names]
+            if missing or len(set(names)) != len(names):
+                raise ValueError(
+                    f"{path} is no history written by LRHistory.to_csv: its first line lacks "
+                    f"{', '.join(missing) or 'distinct names'}. Received: {','.join(names)[:200]!r}"
+                )
+            try:
+                lines = (line for line in file)
+                rows = np.loadtxt(lines, delimiter=",", dtype=np.float64, ndmin=2)
+            except ValueError as error:
+                raise ValueError(f"{path} is damaged: {error} (rows are counted from 1)") from error
+        rows = rows.reshape(-1, len(names))
+        history = cls()
+        history.load_state_dict(dict(zip(names, rows.T, strict=True)))
+        return history
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw rate and loss over the steps.
+
+        Args:
+            ax: Axes to draw into; by default those of a new figure.
+
+        Returns:
+            The axes of the rate.
+        """
+        from keras_lr import plotting
+
+        return plotting.plot_history(self, ax=ax)
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return everything recorded, by name, for a checkpoint of one's own."""
+        return {name: self[name].copy() for name in self._columns}
+
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take up a record that `state_dict` returned."""
+        for name, values in state.items():
+            self._columns[name] = _Column(_OWN.get(name, np.float32))
+            self._columns[name].add(values)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"state_path": self.state_path, "columns": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["state_path"])  # type: ignore[misc]
+        self.load_state_dict(state["columns"])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LRHistory):
+            return NotImplemented
+        return self.names == other.names and all(
+            np.array_equal(self[name], other[name], equal_nan=True) for name in self.names
+        )
+
+    __hash__ = keras.callbacks.Callback.__hash__
+
+
+class _Column:
+    """A growing array that wastes at most a quarter of its room."""
+
+    def __init__(self, dtype: DTypeLike) -> None:
+        self._room = np.empty(0, dtype)
+        self._used = 0
+
+    def __len__(self) -> int:
+        return self._used
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """What the column holds, not a copy."""
+        return self._room[: self._used]
+
+    def add(self, values: Any) -> None:
+        """Append an array."""
+        end = self._used + len(values)
+        if end > len(self._room):
+            room = np.empty(max(end, len(self._room) + len(self._room) // 4), self._room.dtype)
+            room[: self._used] = self.values
+            self._room = room
+        self._room[self._used : end] = values
+        self._used = end
+
+    def cut(self, length: int) -> None:
+        """Drop what stands behind ``length``."""
+        self._used = min(self._used, length)
+
+
+def _text(values: NDArray[Any]) -> list[str]:
+    """Return each number in the fewest digits that read back as the same number."""
+    if values.dtype.kind == "i":
+        return values.astype(str).tolist()
+    return [str(value) for value in values]

@@ -1,0 +1,262 @@
+"""`Schedule`: a formula that is a Keras callback, and the operators that combine schedules."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, dataclass_transform
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from keras_lr.callback import LearningRateCallback
+from keras_lr.course import Course
+from keras_lr.drive import Drive
+from keras_lr.fields import Configurable, Kind, configured
+from keras_lr.graph import InGraph
+from keras_lr.hyperparameters import LEARNING_RATE, find, optimizer_of
+from keras_lr.timeline import Timeline
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from keras_lr import compose
+
+Steps = NDArray[np.float64]
+Ending = Literal["own", "rest", "never"]
+S = TypeVar("S", bound=type)
+
+
+@dataclass_transform(eq_default=False)
+def schedule(cls: S) -> S:
+    """Make a class of fields and a formula a schedule; every shape of this package is made by it.
+
+    >>> from keras_lr.fields import Rate
+    >>> from keras_lr.timeline import Length
+    >>> @schedule
+    ... class HalfCosine(Schedule):
+    ...     '''Fall from ``initial_lr`` to zero.'''
+    ...
+    ...     initial_lr: Rate
+    ...     over: Length = "rest"
+    ...
+    ...     def value(self, step, timeline):
+    ...         return self.initial_lr * np.cos(np.pi / 2 * timeline.progress(step, self.over))
+    >>> HalfCosine(1.0).values(epochs=1, steps_per_epoch=3).round(3)
+    array([1.   , 0.866, 0.5  ])
+    """
+    for name in cls.__annotations__:
+        if callable(getattr(Schedule, name, None)):
+            raise TypeError(
+                f"{cls.__name__}: a field cannot be called {name!r}, which is a method of "
+                "Schedule. Choose another name and map it to the argument: "
+                f"arguments = {{field: {name!r}}}"
+            )
+    return configured(cls, depth=2)
+
+
+class Schedule(Configurable, LearningRateCallback):
+    """A learning rate as a function of the training step, and the callback that applies it.
+
+    ``t`` is 0 at the first update, and the value at ``t`` is the one that update ``t`` is made
+    with. A fit starts at ``initial_epoch * steps_per_epoch``. Where the steps of an epoch are not
+    known (a generator without a length), lengths in epochs move at the epochs' boundaries.
+
+    A subclass is a class of fields under `schedule`, with `value`.
+    """
+
+    timeline: Timeline | None = None
+    """The fit that lengths refer to: the last one, or one that you set; None before."""
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps | float:
+        """Return the rate at ``step``.
+
+        Args:
+            step: Steps since this schedule began, as a float array; elementwise.
+            timeline: Turns lengths into steps.
+        """
+        raise NotImplementedError
+
+    @property
+    def ending(self) -> Ending:
+        """Whether the schedule has its ``own`` length, takes the ``rest``, or ``never`` ends."""
+        over = getattr(self, "over", None)
+        return "never" if over is None else "rest" if over == "rest" else "own"
+
+    def length(self, timeline: Timeline) -> float:
+        """Return how many steps the schedule takes; infinity where it never ends."""
+        over = getattr(self, "over", None)
+        return math.inf if over is None else timeline.steps(over)
+
+    def moves(self, optimizer: Any) -> dict[str, Schedule]:
+        """Return the schedule of each hyperparameter that this callback moves."""
+        return {LEARNING_RATE: self}
+
+    def prepare(self, optimizer: Any, epoch: int) -> None:
+        """Learn from the optimizer of a fit that begins at ``epoch``; most need not."""
+
+    def parts(self) -> Iterator[Schedule]:
+        """Iterate over this schedule and all that it is made of."""
+        yield self
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, Schedule):
+                    yield from part.parts()
+
+    def __call__(self, step: ArrayLike, timeline: Timeline | None = None) -> Any:
+        """Return the rate at one step or at an array of steps, for training loops of one's own.
+
+        Args:
+            step: Number of the update, from 0; a number or an array.
+            timeline: The fit; not needed after a fit, after setting `timeline`, or where every
+                length is given in steps.
+
+        Returns:
+            A float, or a float64 array of the shape of ``step``.
+
+        >>> from keras_lr import LinearDecay
+        >>> LinearDecay(0.1, over="10 steps")(5)
+        0.05
+        """
+        steps = np.asarray(step, dtype=np.float64)
+        rates = np.asarray(self.value(steps.reshape(-1), timeline or self.timeline or Timeline()))
+        rates = np.broadcast_to(rates, steps.size).astype(np.float64).reshape(steps.shape)
+        return rates if steps.ndim else float(rates)
+
+    def values(self, *, epochs: float, steps_per_epoch: float) -> NDArray[np.float64]:
+        """Return the whole curve: the rate of every update of a fit.
+
+        Args:
+            epochs: Epochs of the fit.
+            steps_per_epoch: Batches in an epoch.
+
+        Returns:
+            A float64 array of ``epochs * steps_per_epoch`` values.
+
+        >>> from keras_lr import StepDecay
+        >>> StepDecay(1.0, factor=0.5, every=1).values(epochs=3, steps_per_epoch=2)
+        array([1.  , 1.  , 0.5 , 0.5 , 0.25, 0.25])
+        """
+        timeline = Timeline(steps_per_epoch, epochs)
+        return self(np.arange(math.ceil(timeline.total or 0)), timeline)
+
+    def plot(self, *, epochs: float, steps_per_epoch: float, ax: Axes | None = None) -> Axes:
+        """Draw the whole curve and return the matplotlib axes.
+
+        Args:
+            epochs: Epochs of the fit.
+            steps_per_epoch: Batches in an epoch.
+            ax: Axes to draw into; by default those of a new figure.
+        """
+        from keras_lr import plotting
+
+        curve = self.values(epochs=epochs, steps_per_epoch=steps_per_epoch)
+        return plotting.plot_curves({repr(self): curve}, steps_per_epoch, ax=ax)
+
+    def in_graph(self, *, epochs: float, steps_per_epoch: float) -> InGraph:
+        """Return the same curve as a Keras ``LearningRateSchedule``, to compile into an optimizer.
+
+        Args:
+            epochs: Epochs of the fit.
+            steps_per_epoch: Batches in an epoch.
+
+        >>> from keras_lr import LinearDecay
+        >>> rate = LinearDecay(0.1).in_graph(epochs=2, steps_per_epoch=5)
+        >>> optimizer = keras.optimizers.SGD(rate)
+        >>> round(float(rate(5)), 3)
+        0.05
+        """
+        return InGraph(self, epochs, steps_per_epoch)
+
+    def begin(self, drive: Drive) -> None:
+        optimizer = optimizer_of(drive.model)
+        lead(drive, self, self.params, optimizer, self.moves(optimizer))
+
+    # The operators. The classes they build derive from this one, hence the imports inside.
+
+    def __rshift__(self, other: Schedule) -> compose.Sequence:
+        """``a >> b``: first ``a``, for its length, then ``b``."""
+        from keras_lr.compose import Sequence
+
+        return Sequence.joined(self, other) if isinstance(other, Schedule) else NotImplemented
+
+    def __mul__(self, other: Schedule | float) -> Schedule:
+        """``a * b`` or ``a * 0.5``."""
+        from keras_lr.compose import Product
+
+        if isinstance(other, Schedule):
+            return Product((self, other))
+        return self.scale(other) if isinstance(other, int | float | np.number) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def scale(self, factor: float) -> compose.Scaled:
+        """Return ``factor`` times this schedule."""
+        from keras_lr.compose import Scaled
+
+        return Scaled(self, factor)
+
+    def warmup(self, over: float | int | str, start: float = 0.0) -> compose.Warmup:
+        """Return a schedule that first rises linearly from ``start`` to this one's first value.
+
+        Args:
+            over: Length of the warmup. It counts inside the whole: what follows begins after it.
+            start: Rate of the first update.
+        """
+        from keras_lr.compose import Warmup
+
+        return Warmup(self, over, start)
+
+    def lasting(self, over: float | int | str) -> compose.Lasting:
+        """Return this schedule with a length, which is the whole that its shares refer to."""
+        from keras_lr.compose import Lasting
+
+        return Lasting(self, over)
+
+    def clip(self, min: float = 0.0, max: float | None = None) -> compose.Clip:
+        """Return this schedule held between ``min`` and ``max``."""
+        from keras_lr.compose import Clip
+
+        return Clip(self, min, max)
+
+    def repeat(self, times: int, stretch: float = 1.0, scale: float = 1.0) -> compose.Repeat:
+        """Return this schedule repeated, each time ``stretch`` as long and ``scale`` as high."""
+        from keras_lr.compose import Repeat
+
+        return Repeat(self, times, stretch, scale)
+
+    def per_epoch(self) -> compose.PerEpoch:
+        """Return this schedule held within each epoch at the epoch's first value."""
+        from keras_lr.compose import PerEpoch
+
+        return PerEpoch(self)
+
+
+def lead(
+    drive: Drive,
+    owner: LearningRateCallback,
+    params: dict[str, Any] | None,
+    optimizer: Any,
+    schedules: dict[str, Schedule],
+) -> None:
+    """Let schedules decide hyperparameters of an optimizer for a fit with the given ``params``."""
+    timeline = Timeline((params or {}).get("steps"), (params or {}).get("epochs"))
+    for name, schedule in schedules.items():
+        schedule.timeline = timeline
+        for part in schedule.parts():
+            drive.starters.append(functools.partial(part.prepare, optimizer))
+        drive.lead(owner, find(optimizer, name), Course(schedule, timeline, drive).values)
+
+
+class ScheduleKind(Kind):
+    """A schedule."""
+
+    expected = "a schedule, such as CosineDecay(0.1)"
+
+    def convert(self, value: Any) -> Schedule:
+        if not isinstance(value, Schedule):
+            raise TypeError(self.expected)
+        return value

@@ -1,0 +1,111 @@
+"""`StateFile`: what a callback knows, by epoch, in a file that survives the process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from keras_lr.files import PathLike, whole
+
+VERSION = 1
+
+
+class StateError(ValueError):
+    """A state file cannot be used; the message says why and what to do."""
+
+
+class StateFile:
+    """The states of one callback, each under the number of the epoch that it precedes.
+
+    All epochs are kept, because a checkpoint may be of any of them and may be written just before
+    or just after this file.
+    """
+
+    def __init__(self, path: PathLike, owner: str, config: dict[str, Any]) -> None:
+        """Name the file and whom it belongs to."""
+        self.path = pathlib.Path(path)
+        self.owner = owner
+        self.config = json.loads(json.dumps(config))
+
+    def load(self) -> dict[int, dict[str, Any]]:
+        """Return the states by epoch; none where the file does not exist.
+
+        Raises:
+            StateError: If the file is truncated, corrupt or of another callback.
+        """
+        try:
+            content = json.loads(self.path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise unusable(self.path, f"it is truncated or damaged ({error})") from error
+        if not isinstance(content, dict) or "keras_lr_state" not in content:
+            raise unusable(self.path, "it is no state file of keras_lr")
+        if content["keras_lr_state"] != VERSION:
+            raise unusable(self.path, f"it has format {content['keras_lr_state']}, not {VERSION}")
+        if content.get("checksum") != _checksum(content):
+            raise unusable(self.path, "it is damaged: its checksum does not fit")
+        if content["callback"] != self.owner or content["config"] != self.config:
+            raise unusable(
+                self.path,
+                f"it belongs to {content['callback']}({_arguments(content['config'])}), "
+                f"not to {self.owner}({_arguments(self.config)})",
+            )
+        return {int(epoch): state for epoch, state in content["states"].items()}
+
+    def save(self, states: dict[int, dict[str, Any]]) -> None:
+        """Write the states by epoch."""
+        content = {
+            "keras_lr_state": VERSION,
+            "callback": self.owner,
+            "config": self.config,
+            "states": {str(epoch): state for epoch, state in states.items()},
+        }
+        content["checksum"] = _checksum(content)
+        with whole(self.path) as file:
+            json.dump(content, file)
+
+
+def save_arrays(path: PathLike, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays by name; the file appears whole or not at all."""
+    with whole(path, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_arrays(path: PathLike) -> dict[str, np.ndarray]:
+    """Return the arrays that `save_arrays` wrote.
+
+    Raises:
+        StateError: If the file is missing, truncated or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except FileNotFoundError as error:
+        raise StateError(
+            f"The state file {path} does not exist. Restore it from a copy."
+        ) from error
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise unusable(path, f"it is truncated or damaged ({error})") from error
+
+
+def unusable(path: PathLike, reason: str) -> StateError:
+    """Return the error for a state file that cannot be used."""
+    return StateError(
+        f"The state file {path} cannot be used: {reason}. Restore it from a copy, or delete it and "
+        "train from the first epoch."
+    )
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _arguments(config: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in config.items())
