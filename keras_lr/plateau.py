@@ -1,0 +1,464 @@
+"""`ReduceLROnPlateau`: cut the rate when a metric stops improving."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import pathlib
+import warnings
+from typing import Annotated, Any
+
+import keras
+import numpy as np
+
+from keras_lr.callback import LearningRateCallback
+from keras_lr.drive import Channel, Drive
+from keras_lr.fields import (
+    Choice,
+    Configurable,
+    Flag,
+    Kind,
+    Number,
+    Optional,
+    Path,
+    Rate,
+    Text,
+    configured,
+)
+from keras_lr.hyperparameters import (
+    LEARNING_RATE,
+    Hyperparameter,
+    find,
+    host_value,
+    optimizers_of,
+    plain_logs,
+)
+from keras_lr.plateau_rule import Action, Rule, State
+from keras_lr.state import StateFile, load_arrays, save_arrays, unusable
+from keras_lr.timeline import parse_length
+
+
+class Patience(Kind):
+    """A number of epochs, or ``"N steps"``."""
+
+    expected = "a whole number of epochs of at least 0, or 'N steps'"
+
+    def convert(self, value: Any) -> int | str:
+        if not isinstance(value, str):
+            return int(Number(minimum=0, whole=True).convert(value))
+        if parse_length(value)[1] != "steps":
+            raise ValueError(self.expected)
+        return value
+
+
+@configured
+class ReduceLROnPlateau(Configurable, LearningRateCallback):
+    """Multiply the rate by ``factor`` when a metric has not improved for ``patience`` epochs.
+
+    With the arguments of ``keras.callbacks.ReduceLROnPlateau`` it does what that does. Together
+    with a schedule in the same fit it scales the schedule instead of fighting over the rate: each
+    reduction multiplies the whole rest of the curve::
+
+        rate(t) = max(schedule(t) * scale, min(schedule(t), min_lr))
+
+    so that cuts alone never bring the rate below ``min_lr``.
+
+    Args:
+        monitor: Name of the metric in the logs.
+        factor: What a reduction multiplies with; above 0, below 1.
+        patience: Epochs without improvement before a reduction. ``"N steps"`` counts training steps
+            instead and monitors the batch loss, smoothed over about ``1 / (1 - smoothing)`` steps.
+        verbose: 1 says each change.
+        mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
+        min_delta: The least change that counts as an improvement.
+        cooldown: Epochs (or steps) after a reduction in which nothing is counted.
+        min_lr: The least rate that reductions lead to.
+        threshold_mode: ``"absolute"``: an improvement passes ``best - min_delta``; ``"relative"``:
+            ``best - min_delta * abs(best)``; the other way round for ``"max"``.
+        on_nan: ``"count"``: a NaN is a bad epoch; ``"reduce"``: it reduces at once. NaN and
+            infinity never become the best value.
+        restore_best_weights: Whether a reduction also puts back the weights of the best epoch.
+        stop_at_min_lr: Whether to end training at a plateau where the rate cannot fall further.
+        increase: Factor above 1 that raises the rate again; None never raises it.
+        increase_when: ``"good"``: after ``increase_after`` improving epochs in a row;
+            ``"stuck"``: after ``increase_after`` epochs without improvement, reductions included.
+        increase_after: Number of those epochs (or steps).
+        max_lr: The highest rate that raising leads to; by default the rate at the start of the fit
+            or, with a schedule, the schedule itself.
+        smoothing: Weight of the past in the smoothed batch loss; at least 0, below 1. The average
+            is ``m_t = smoothing * m_{t-1} + (1 - smoothing) * loss_t``, divided by ``1 -
+            smoothing**t``.
+        state_path: File that holds the state after every epoch, written atomically. A fit that
+            begins at ``initial_epoch``, or that ``BackupAndRestore`` resumes, takes the state of
+            that epoch from it.
+
+    Raises:
+        TypeError: If an argument is unknown or of the wrong type, or the optimizer was built with a
+            schedule.
+        ValueError: If a number is out of range; in training, if the logs have no such metric (a
+            missing validation metric in an epoch without validation is none) or its direction is
+            unknown.
+        StateError: If the state file cannot be used.
+
+    Source: Keras; ``threshold_mode`` is PyTorch's.
+
+    >>> ReduceLROnPlateau(monitor="loss", patience=3)
+    ReduceLROnPlateau(monitor='loss', patience=3)
+    """
+
+    monitor: Annotated[str, Text()] = "val_loss"
+    factor: Annotated[float, Number(above=0.0, below=1.0)] = 0.1
+    patience: Annotated[int | str, Patience()] = 10
+    verbose: Annotated[int, Number(minimum=0, whole=True)] = 0
+    mode: Annotated[str, Choice(("auto", "min", "max"))] = "auto"
+    min_delta: Annotated[float, Number()] = 1e-4
+    cooldown: Annotated[int, Number(minimum=0, whole=True)] = 0
+    min_lr: Rate = 0.0
+    _: dataclasses.KW_ONLY
+    threshold_mode: Annotated[str, Choice(("absolute", "relative"))] = "absolute"
+    on_nan: Annotated[str, Choice(("count", "reduce"))] = "count"
+    restore_best_weights: Annotated[bool, Flag()] = False
+    stop_at_min_lr: Annotated[bool, Flag()] = False
+    increase: Annotated[float | None, Optional(Number(above=1.0))] = None
+    increase_when: Annotated[str, Choice(("good", "stuck"))] = "good"
+    increase_after: Annotated[int, Number(minimum=1, whole=True)] = 5
+    max_lr: Annotated[float | None, Optional(Number(above=0.0))] = None
+    smoothing: Annotated[float, Number(minimum=0.0, below=1.0)] = 0.98
+    state_path: Annotated[str | None, Optional(Path())] = None
+
+    def validate(self) -> None:
+        self.by_steps = isinstance(self.patience, str)
+        if self.by_steps and self.monitor not in ("loss", "val_loss"):
+            raise self.invalid("monitor", "'loss' where patience is in steps")
+        if self.by_steps and self.restore_best_weights:
+            raise self.invalid("restore_best_weights", "False where patience is in steps")
+        if self.max_lr is not None and self.max_lr < self.min_lr:
+            raise self.invalid("max_lr", f"at least min_lr={self.min_lr}")
+        self._states: dict[int, State] = {}
+        self._drive: Drive | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.state = State()
+        self._rule: Rule | None = None
+        self._rates: list[Hyperparameter] = []
+        self._best_weights: list[np.ndarray] | None = None
+        self._mean = (0, 0.0)
+        self._said: set[str] = set()
+
+    # The fit ----------------------------------------------------------------------------------
+
+    def begin(self, drive: Drive) -> None:
+        self._reset()
+        self._drive = drive
+        self._rates = [find(optimizer, LEARNING_RATE) for optimizer in optimizers_of(drive.model)]
+        drive.starters.append(self._start)
+        drive.listeners.append(self._listen)
+
+    def _start(self, epoch: int) -> None:
+        """Take up the state that belongs to the first epoch of the fit."""
+        rates = tuple(rate.read() for rate in self._rates)
+        tops = rates if self.max_lr is None else (self.max_lr,) * len(rates)
+        self.state = State(rates=rates, tops=tops)
+        for channel in self._channels():
+            channel.adjust.append(self._adjusted)
+        if epoch == 0:
+            self._states = {}
+        if self.state_path is not None and epoch not in self._states:
+            known = self._file.load()
+            if epoch and epoch not in known:
+                raise unusable(
+                    self.state_path,
+                    f"the fit begins at epoch {epoch}, and the file has states for the epochs "
+                    f"{', '.join(map(str, known)) or 'none'}",
+                )
+            self._states = {e: State.from_dict(known[e]) for e in known if 0 < e <= epoch}
+        if epoch in self._states:
+            self._resume(self._states[epoch])
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_epoch_begin(epoch, logs)
+        self._mean = (0, 0.0)
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Save what the epoch's end will decide: another callback may write its checkpoint first."""
+        if self._drive is not None and not self.by_steps:
+            self._save({f"val_{name}": value for name, value in (logs or {}).items()})
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_epoch_end(epoch, logs)
+        logs = logs or {}
+        if not self.by_steps and self._has_metric(logs):
+            value = float(logs[self.monitor])
+            self._take(*self._next(value, 1, epoch), f"Epoch {epoch + 1}")
+        self._save({}, epoch)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_train_end(logs)
+        self._drive = None
+        if not self.by_steps and "seen" not in self._said:
+            warnings.warn(
+                f"ReduceLROnPlateau never saw {self.monitor!r}: the fit ran no validation. The "
+                "rate was not reduced.",
+                stacklevel=2,
+            )
+
+    def _has_metric(self, logs: dict[str, Any]) -> bool:
+        """Return whether the epoch has a value; without validation there may be none."""
+        if self.monitor in logs:
+            self._said.add("seen")
+            return True
+        if self.monitor.startswith("val_") and self.monitor.removeprefix("val_") in logs:
+            return False
+        known = [name for name in logs if name != LEARNING_RATE]
+        raise ValueError(
+            f"ReduceLROnPlateau: argument `monitor` must name a metric in the logs. Received: "
+            f"monitor={self.monitor!r}. Available: {', '.join(known) or 'none'}"
+        )
+
+    def _listen(self, first: int, count: int, logs: dict[str, Any]) -> None:
+        """See an execution: the smoothed loss where steps are counted, else the epoch's end."""
+        drive = self.drive
+        if self.by_steps:
+            loss = self._batch_loss(first + count, logs)
+            if math.isfinite(loss):
+                smooth = self.smoothing * self.state.smooth + (1.0 - self.smoothing) * loss
+                self.state = dataclasses.replace(
+                    self.state, smooth=smooth, smoothed=self.state.smoothed + 1
+                )
+                loss = smooth / (1.0 - self.smoothing**self.state.smoothed)
+            when = f"Epoch {drive.epoch + 1}, step {first + count}"
+            self._take(*self._next(loss, count, drive.epoch), when)
+        elif drive.steps is not None and first + count >= drive.steps:
+            self._save({name: float(host_value(value)) for name, value in plain_logs(logs)})
+
+    def _batch_loss(self, done: int, logs: dict[str, Any]) -> float:
+        """Return the loss of the last execution alone, from the mean over ``done`` batches."""
+        if "loss" not in logs:
+            raise ValueError(
+                "ReduceLROnPlateau: with patience in steps the training step must return a loss. "
+                f"Available: {', '.join(logs) or 'none'}"
+            )
+        before, earlier = self._mean
+        mean = float(host_value(logs["loss"]))
+        self._mean = (done, mean)
+        if done - before > 1 and "held" not in self._said:
+            self._said.add("held")
+            warnings.warn(
+                f"ReduceLROnPlateau sees the loss once per execution of {done - before} batches "
+                "(steps_per_execution) and holds the rate inside it.",
+                stacklevel=2,
+            )
+        if not self.drive.loss.averages:
+            return mean
+        return (done * mean - before * earlier) / (done - before)
+
+    # Decisions --------------------------------------------------------------------------------
+
+    @property
+    def drive(self) -> Drive:
+        """The drive of the fit that runs."""
+        assert self._drive is not None
+        return self._drive
+
+    @property
+    def rule(self) -> Rule:
+        """The rule, once the direction of the metric is known."""
+        if self._rule is None:
+            patience = parse_length(self.patience)[0] if self.by_steps else self.patience
+            self._rule = Rule(
+                up=self._goes_up(),
+                factor=self.factor,
+                patience=int(patience),
+                min_delta=self.min_delta,
+                relative=self.threshold_mode == "relative",
+                cooldown=self.cooldown,
+                min_lr=self.min_lr,
+                reduce_on_nan=self.on_nan == "reduce",
+                stop_at_min_lr=self.stop_at_min_lr,
+                increase=self.increase,
+                increase_when=self.increase_when,
+                increase_after=self.increase_after,
+                max_lr=self.max_lr,
+            )
+        return self._rule
+
+    def _goes_up(self) -> bool:
+        name = self.monitor.removeprefix("val_")
+        if self.mode != "auto" or name == "loss":
+            return self.mode == "max"
+        up = _direction(self.drive.model, name)
+        if up is None:
+            raise ValueError(
+                "ReduceLROnPlateau: argument `mode` must be 'min' or 'max' for a metric whose "
+                f"direction is unknown. Received: mode='auto', monitor={self.monitor!r}"
+            )
+        return up
+
+    def _next(self, value: float, count: int, epoch: int) -> tuple[State, Action, bool]:
+        channels = self._channels()
+        scheduled = self.drive.used(channels[0]) if channels else None
+        present = self.state
+        if not channels:
+            # Another callback may have set the rate; what counts is what stands there now.
+            present = dataclasses.replace(present, rates=self._present())
+        return self.rule.step(present, value, count, epoch, scheduled)
+
+    def _take(self, state: State, action: Action, improved: bool, when: str) -> None:
+        """Let what was decided take effect."""
+        before, self.state = self.state, state
+        if improved and self.restore_best_weights:
+            self._best_weights = self.model.get_weights()
+        if action == "stop":
+            self.drive.model.stop_training = True
+            self._say(f"{when}: ReduceLROnPlateau ends training: a plateau at the least rate.")
+        elif action != "none":
+            self._set(state)
+            verb = "reducing" if action == "reduce" else "increasing"
+            rates = ", ".join(map(str, state.rates))
+            if state.scale != before.scale:
+                rates = f"{state.scale:g} times the schedule"
+            self._say(f"{when}: ReduceLROnPlateau {verb} learning rate to {rates}.")
+        if action == "reduce" and self._best_weights is not None:
+            self.model.set_weights(self._best_weights)
+
+    def _set(self, state: State) -> None:
+        if self._channels():
+            self.drive.forget()
+        else:
+            for rate, value in zip(self._rates, state.rates, strict=True):
+                self.drive.write(rate, value)
+
+    def _say(self, message: str) -> None:
+        if self.verbose:
+            say(f"\n{message}")
+
+    def _channels(self) -> list[Channel]:
+        """Return what schedules of this fit drive the rates that are cut here."""
+        keys = [rate.key for rate in self._rates]
+        return [channel for channel in self.drive.channels if channel.parameter.key in keys]
+
+    def _present(self) -> tuple[float, ...]:
+        return tuple(self.drive.read(rate) for rate in self._rates)
+
+    def _adjusted(self, values: np.ndarray) -> np.ndarray:
+        return self.rule.scaled(values, self.state.scale)
+
+    # The state --------------------------------------------------------------------------------
+
+    @property
+    def best(self) -> float | None:
+        """The best value so far."""
+        return self.state.best
+
+    @best.setter
+    def best(self, value: float | None) -> None:
+        self.state = dataclasses.replace(self.state, best=value)
+
+    @property
+    def wait(self) -> int:
+        """Epochs (or steps) since the last improvement or reduction."""
+        return self.state.wait
+
+    @wait.setter
+    def wait(self, value: int) -> None:
+        self.state = dataclasses.replace(self.state, wait=value)
+
+    @property
+    def cooldown_counter(self) -> int:
+        """Epochs (or steps) of cooldown left."""
+        return self.state.cooldown_counter
+
+    @cooldown_counter.setter
+    def cooldown_counter(self, value: int) -> None:
+        self.state = dataclasses.replace(self.state, cooldown_counter=value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as plain data, for a checkpoint of one's own.
+
+        >>> state = ReduceLROnPlateau().state_dict()
+        >>> state["best"], state["wait"], state["scale"]
+        (None, 0, 1.0)
+        """
+        return self.state.to_dict()
+
+    def load_state_dict(self, state: dict[str, Any], epoch: int) -> None:
+        """Let a fit that begins at ``initial_epoch=epoch`` go on from a state.
+
+        Args:
+            state: What `state_dict` returned.
+            epoch: The epoch that the state precedes.
+
+        Raises:
+            ValueError: If ``state`` is no such state.
+        """
+        try:
+            self._states[epoch] = State.from_dict(state)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"ReduceLROnPlateau: argument `state` must be what state_dict() returned: {error}. "
+                f"Received: state={state!r}"
+            ) from error
+
+    @property
+    def _file(self) -> StateFile:
+        config = {k: v for k, v in self.get_config().items() if k not in ("state_path", "verbose")}
+        assert self.state_path is not None
+        return StateFile(self.state_path, type(self).__name__, config)
+
+    def _save(self, logs: dict[str, Any], epoch: int | None = None) -> None:
+        """Save the state for the next epoch: as it is, or as the epoch's logs will make it."""
+        state, improved = self.state, False
+        if epoch is None:
+            if self.state_path is None or self.monitor not in logs:
+                return
+            epoch = self.drive.epoch
+            state, _, improved = self._next(float(logs[self.monitor]), 1, epoch)
+        self._states[epoch + 1] = state
+        if self.state_path is None:
+            return
+        weights = self.model.get_weights() if improved else self._best_weights
+        if self.restore_best_weights and state.best_epoch == epoch and weights is not None:
+            arrays = {str(i): weight for i, weight in enumerate(weights)}
+            save_arrays(self._weights_path(epoch), arrays)
+        self._file.save({e: known.to_dict() for e, known in self._states.items()})
+        needed = {self._states[e].best_epoch for e in (epoch, epoch + 1) if e in self._states}
+        path = pathlib.Path(self.state_path)
+        for old in path.parent.glob(f"{path.name}.best-*.npz"):
+            if old not in {self._weights_path(e) for e in needed if e is not None}:
+                old.unlink()
+
+    def _resume(self, state: State) -> None:
+        self.state = dataclasses.replace(state, tops=state.tops or self.state.tops)
+        if not self._channels() and state.rates:
+            self._set(state)
+        if self.restore_best_weights and state.best_epoch is not None and self.state_path:
+            stored = load_arrays(self._weights_path(state.best_epoch))
+            self._best_weights = list(stored.values())
+
+    def _weights_path(self, epoch: int) -> pathlib.Path:
+        return pathlib.Path(f"{self.state_path}.best-{epoch}.npz")
+
+
+def _direction(model: Any, name: str) -> bool | None:
+    """Return whether more is better for a metric of the model; None where nobody knows."""
+    for metric in _flat(model.metrics):
+        if metric.name == name and hasattr(metric, "_direction"):
+            return metric._direction == "up"
+    return None
+
+
+def _flat(metrics: Any) -> list[Any]:
+    found = []
+    for metric in metrics:
+        found += _flat(metric.metrics) if hasattr(metric, "metrics") else [metric]
+    return found
+
+
+def say(message: str) -> None:
+    """Print a message, or log it where Keras is told to log."""
+    if keras.config.is_interactive_logging_enabled():
+        print(message)
+    else:
+        logging.getLogger(__name__).info(message)
