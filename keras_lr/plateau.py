@@ -18,7 +18,6 @@ from keras_lr.fields import (
     Choice,
     Configurable,
     Flag,
-    Kind,
     Number,
     Optional,
     Path,
@@ -35,21 +34,9 @@ from keras_lr.hyperparameters import (
     plain_logs,
 )
 from keras_lr.plateau_rule import Action, Rule, State
+from keras_lr.probes import direction
 from keras_lr.state import StateFile, load_arrays, save_arrays, unusable
-from keras_lr.timeline import parse_length
-
-
-class Patience(Kind):
-    """A number of epochs, or ``"N steps"``."""
-
-    expected = "a whole number of epochs of at least 0, or 'N steps'"
-
-    def convert(self, value: Any) -> int | str:
-        if not isinstance(value, str):
-            return int(Number(minimum=0, whole=True).convert(value))
-        if parse_length(value)[1] != "steps":
-            raise ValueError(self.expected)
-        return value
+from keras_lr.timeline import Patience, parse_length
 
 
 @configured
@@ -288,7 +275,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         name = self.monitor.removeprefix("val_")
         if self.mode != "auto" or name == "loss":
             return self.mode == "max"
-        up = _direction(self.drive.model, name)
+        up = direction(self.drive.model, name)
         if up is None:
             raise ValueError(
                 "ReduceLROnPlateau: argument `mode` must be 'min' or 'max' for a metric whose "
@@ -439,21 +426,6 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     def _weights_path(self, epoch: int) -> pathlib.Path:
         return pathlib.Path(f"{self.state_path}.best-{epoch}.npz")
-
-
-def _direction(model: Any, name: str) -> bool | None:
-    """Return whether more is better for a metric of the model; None where nobody knows."""
-    for metric in _flat(model.metrics):
-        if metric.name == name and hasattr(metric, "_direction"):
-            return metric._direction == "up"
-    return None
-
-
-def _flat(metrics: Any) -> list[Any]:
-    found = []
-    for metric in metrics:
-        found += _flat(metric.metrics) if hasattr(metric, "metrics") else [metric]
-    return found
 
 
 def say(message: str) -> None:

@@ -112,3 +112,18 @@ class LossCount:
         last = total - (steps - 1) * self.size
         self.every = not -1e-6 < last <= self.size * (1 + 1e-6)
         return self.every
+
+
+def direction(model: Any, name: str) -> bool | None:
+    """Return whether more is better for a metric of the model; None where nobody knows."""
+    for metric in _flat(model.metrics):
+        if metric.name == name and hasattr(metric, "_direction"):
+            return metric._direction == "up"
+    return None
+
+
+def _flat(metrics: Any) -> list[Any]:
+    found = []
+    for metric in metrics:
+        found += _flat(metric.metrics) if hasattr(metric, "metrics") else [metric]
+    return found

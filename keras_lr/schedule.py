@@ -65,6 +65,11 @@ class Schedule(Configurable, LearningRateCallback):
     known (a generator without a length), lengths in epochs move at the epochs' boundaries.
 
     A subclass is a class of fields under `schedule`, with `value`.
+
+    >>> from keras_lr import CosineDecay, LinearDecay
+    >>> rate = LinearDecay(0.0, 0.1, over=1) >> CosineDecay(0.1)
+    >>> rate.values(epochs=3, steps_per_epoch=2).round(4)
+    array([0.    , 0.05  , 0.1   , 0.0854, 0.05  , 0.0146])
     """
 
     timeline: Timeline | None = None
@@ -163,6 +168,7 @@ class Schedule(Configurable, LearningRateCallback):
             epochs: Epochs of the fit.
             steps_per_epoch: Batches in an epoch.
 
+        >>> import keras
         >>> from keras_lr import LinearDecay
         >>> rate = LinearDecay(0.1).in_graph(epochs=2, steps_per_epoch=5)
         >>> optimizer = keras.optimizers.SGD(rate)

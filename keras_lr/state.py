@@ -16,7 +16,13 @@ VERSION = 1
 
 
 class StateError(ValueError):
-    """A state file cannot be used; the message says why and what to do."""
+    """A state file cannot be used; the message says why and what to do.
+
+    >>> raise unusable("run/plateau.json", "it is truncated or damaged")
+    Traceback (most recent call last):
+    keras_lr.state.StateError: The state file run/plateau.json cannot be used: it is truncated or
+    damaged. Restore it from a copy, or delete it and train from the first epoch.
+    """
 
 
 class StateFile:

@@ -32,7 +32,14 @@ _PATTERN = re.compile(
 
 
 class UnresolvedLength(ValueError):
-    """A length cannot be turned into steps because a number that it needs is not known."""
+    """A length cannot be turned into steps because a number that it needs is not known.
+
+    >>> Timeline(steps_per_epoch=None, epochs=5).steps("2000 steps")
+    2000.0
+    >>> Timeline(steps_per_epoch=None, epochs=5).steps("2 epochs")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    keras_lr.timeline.UnresolvedLength: The length '2 epochs' cannot be placed: ...
+    """
 
 
 def parse_length(length: float | int | str) -> tuple[float, Unit]:
@@ -85,6 +92,19 @@ class LengthKind(Kind):
         if isinstance(value, str):
             return " ".join(value.split())
         return int(value) if float(value).is_integer() else float(value)
+
+
+class Patience(Kind):
+    """A number of epochs, or ``"N steps"``."""
+
+    expected = "a whole number of epochs of at least 0, or 'N steps'"
+
+    def convert(self, value: Any) -> int | str:
+        if not isinstance(value, str):
+            return int(Number(minimum=0, whole=True).convert(value))
+        if parse_length(value)[1] != "steps":
+            raise ValueError(self.expected)
+        return value
 
 
 Length = Annotated[float | int | str, LengthKind()]
