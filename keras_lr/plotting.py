@@ -1,0 +1,412 @@
+"""Pictures of rates: curves before training, histories after it.
+
+Every function draws on the axes it is given and leaves pyplot's current figure alone; without axes
+it opens a figure of its own.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import cycle
+from os import PathLike
+from typing import Any, Protocol
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["close", "gallery", "plot_curves", "plot_history", "plot_run"]
+
+Array = NDArray[np.float64]
+
+BLUE, DARK_BLUE, ORANGE = "#0072b2", "#00497a", "#f08a3c"
+INK, FAINT = "#555555", "#dddddd"
+COLORS = (BLUE, "#d55e00", "#009e73", "#000000", "#cc79a7", "#e69f00", "#56b4e9")
+STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (7, 2, 1, 2, 1, 2)), (0, (9, 3)))
+
+BUCKETS = 1000
+DECADES = 2.0
+MOST_MARKS = 24
+
+
+class Record(Protocol):
+    """What a history must offer to be drawn: four arrays with one value a step."""
+
+    @property
+    def step(self) -> NDArray[Any]: ...
+    @property
+    def epoch(self) -> NDArray[Any]: ...
+    @property
+    def learning_rate(self) -> NDArray[Any]: ...
+    @property
+    def loss(self) -> NDArray[Any]: ...
+    def __len__(self) -> int: ...
+
+
+def plot_curves(
+    curves: Mapping[str, ArrayLike],
+    steps_per_epoch: float,
+    ax: Axes | None = None,
+    title: str | None = None,
+    ylabel: str = "learning rate",
+) -> Axes:
+    """Draw one or several curves, one value a step, over epochs (below) and steps (above).
+
+    The rate's axis is logarithmic when a tenth of a curve lies more than two decades below the
+    highest rate; a zero then leaves the picture at its lower edge.
+
+    Args:
+        curves: What to draw, by name.
+        steps_per_epoch: Steps that make one epoch.
+        ax: Where to draw; a new figure when `None`.
+        title: What the picture shows; made from the names when `None`.
+        ylabel: What the values are.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: If there is nothing to draw, or `steps_per_epoch` is not positive.
+    """
+    values = _checked(curves, steps_per_epoch)
+    ax = _new_axes(10.5 if len(values) > 4 else 8) if ax is None else ax
+    epochs = max(map(len, values.values())) / steps_per_epoch
+    looks = zip(cycle(COLORS), cycle(STYLES), strict=False)
+    for (name, curve), (color, style) in zip(values.items(), looks, strict=False):
+        _draw_rate(ax, curve, steps_per_epoch, color=color, linestyle=style, label=name)
+    _scale(ax, list(values.values()), ylabel)
+    _count(ax.xaxis, epochs)
+    ax.set_xlim(0, epochs)
+    ax.set_xlabel("epochs")
+    ax.grid(color=FAINT, linewidth=0.6)
+    if steps_per_epoch != 1:
+        there, back = (
+            partial(np.multiply, steps_per_epoch),
+            partial(np.multiply, 1 / steps_per_epoch),
+        )
+        above = ax.secondary_xaxis("top", functions=(there, back))
+        _count(above.xaxis, epochs * steps_per_epoch)
+        above.set_xlabel("steps")
+    if len(values) > 1:
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}
+        ax.legend(frameon=False, handlelength=4, **(beside if len(values) > 4 else {}))
+    if title is None:
+        what = next(iter(values)) if len(values) == 1 else f"{len(values)} schedules"
+        title = f"{what}: {ylabel} over {epochs:.4g} {'epoch' if epochs == 1 else 'epochs'}"
+    ax.set_title(textwrap.fill(title, 90), fontsize="medium" if len(title) > 60 else None)
+    return ax
+
+
+def plot_history(history: Record, ax: Axes | None = None) -> Axes:
+    """Draw what a training used and reached: rate (left) and loss (right) over steps.
+
+    The loss of each batch is thin and its moving mean thick. Sudden rises and falls of the rate
+    carry a triangle unless there are very many. Long histories are thinned to the lowest and the
+    highest value of each of 1000 stretches, so that no spike is lost.
+
+    Args:
+        history: A record of a training, such as `LRHistory`.
+        ax: Where to draw; a new figure when `None`.
+
+    Returns:
+        The axes of the rate; those of the loss share its x axis.
+
+    Raises:
+        ValueError: If the history is empty.
+    """
+    if not len(history):
+        raise ValueError("The history is empty: train with it in `callbacks` first.")
+    ax = _new_axes() if ax is None else ax
+    step, rate = np.asarray(history.step), np.asarray(history.learning_rate, float)
+    loss = np.asarray(history.loss, float)
+    again = len(step) > 1 and bool(np.any(np.diff(step) <= 0))
+    if again:
+        step = np.arange(len(step))
+    _draw_epochs(ax, step, np.asarray(history.epoch))
+
+    shown = thin(rate)
+    ax.plot(
+        step[shown], rate[shown], color=DARK_BLUE, drawstyle="steps-post", label="learning rate"
+    )
+    for marker, label, where in zip("^v", ("sudden rise", "sudden fall"), jumps(rate), strict=True):
+        if 0 < len(where) <= MOST_MARKS:
+            ax.plot(
+                step[where],
+                rate[where],
+                marker,
+                color=DARK_BLUE,
+                markerfacecolor="white",
+                markersize=6,
+                label=label,
+            )
+    _scale(ax, [rate], "learning rate")
+    _count(ax.xaxis, step[-1])
+    ax.set_xlabel("steps, as recorded over several fits" if again else "steps")
+    ax.set_xlim(step[0], step[-1] if len(step) > 1 else step[0] + 1)
+    lines, labels = ax.get_legend_handles_labels()
+    seen = "Learning rate"
+    if np.isfinite(loss).any():
+        more, names = _draw_loss(ax, step, loss)
+        lines, labels, seen = lines + more, labels + names, "Learning rate and loss"
+    # Beside the curves no place is free in every picture; under the axes there is.
+    ax.legend(
+        lines, labels, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=5, frameon=False
+    )
+    ax.set_title(f"{seen} over {len(step):,} steps")
+    return ax
+
+
+def plot_run(
+    history: Record,
+    metrics: Mapping[str, ArrayLike],
+    title: str | None = None,
+    target: float | None = None,
+) -> Figure:
+    """Draw a history and, below it on the same steps, shares such as the accuracy of each epoch.
+
+    Args:
+        history: A record of a training, such as `LRHistory`.
+        metrics: By name, one value between 0 and 1 for each epoch of the history.
+        title: What was trained.
+        target: A value of the metrics to mark by a line.
+
+    Returns:
+        The figure.
+    """
+    figure: Figure
+    figure, (top, below) = plt.subplots(
+        2, sharex=True, figsize=(8, 6.5), layout="constrained", height_ratios=(3, 2)
+    )
+    plot_history(history, top)
+    top.set(xlabel="", title="" if title is None else title)
+    top.tick_params(labelbottom=False)
+    top.get_legend().set_bbox_to_anchor((0.5, -0.02))
+    ends = np.append(np.flatnonzero(np.diff(history.epoch)), len(history) - 1)
+    at = np.asarray(history.step)[ends]
+    looks = (("s-", DARK_BLUE), ("o--", ORANGE), ("^:", "#009e73"))
+    for (name, values), (style, color) in zip(metrics.items(), cycle(looks), strict=False):
+        below.plot(at, np.asarray(values, float), style, color=color, markersize=3.5, label=name)
+    if target is not None:
+        below.axhline(target, color=INK, linewidth=0.8, linestyle=":")
+        below.annotate(
+            f"{target:.0%}",
+            (0, target),
+            (4, 2),
+            color=INK,
+            textcoords="offset points",
+            xycoords=below.get_yaxis_transform(),
+        )
+    # The last percent are what tells runs apart; the climb to them may leave the picture.
+    known = np.concatenate([np.asarray(values, float) for values in metrics.values()])
+    low = max(np.nanmin(known), 1 - 6 * (1 - np.nanmedian(known)), 0) if known.size else 0
+    below.set_ylim(min(low, target or low) - 0.01, 1.005)
+    below.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
+    below.set(xlabel="steps", ylabel="accuracy")
+    below.grid(color=FAINT, linewidth=0.6)
+    below.legend(loc="best", frameon=False)
+    return figure
+
+
+def gallery(schedules: Mapping[str, ArrayLike], steps_per_epoch: float, columns: int = 4) -> Figure:
+    """Draw many curves, each small in a panel of its own with its name above.
+
+    Args:
+        schedules: One value a step, by name.
+        steps_per_epoch: Steps that make one epoch.
+        columns: Panels in a row.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If there is nothing to draw, or `steps_per_epoch` or `columns` is not positive.
+    """
+    values = _checked(schedules, steps_per_epoch)
+    if columns < 1:
+        raise ValueError(f"Argument `columns` must be positive. Received: columns={columns}")
+    columns = min(columns, len(values))
+    rows = -(-len(values) // columns)
+    figure: Figure
+    figure, panels = plt.subplots(
+        rows, columns, squeeze=False, figsize=(2.9 * columns, 2.1 * rows), layout="constrained"
+    )
+    for ax, (name, curve) in zip(panels.flat, values.items(), strict=False):
+        _draw_rate(ax, curve, steps_per_epoch, color=BLUE)
+        _scale(ax, [curve], "")
+        if ax.get_yscale() == "linear":
+            ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        _count(ax.xaxis, len(curve) / steps_per_epoch, 5)
+        ax.set_xlim(0, len(curve) / steps_per_epoch)
+        ax.tick_params(labelsize=8)
+        ax.grid(color=FAINT, linewidth=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set_title(textwrap.fill(name, 28), fontsize=10)
+    for ax in panels.flat[len(values) :]:
+        ax.set_visible(False)
+    figure.supxlabel("epochs", fontsize=10)
+    figure.supylabel("learning rate", fontsize=10)
+    return figure
+
+
+def close(figure: Figure, path: str | PathLike[str] | None = None) -> None:
+    """Forget a figure, and before that write it to `path` if one is given."""
+    if path is not None:
+        figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def thin(values: ArrayLike, buckets: int = BUCKETS) -> NDArray[np.intp]:
+    """Find the places of the lowest and the highest value in each of `buckets` stretches.
+
+    Returns:
+        Rising indices, among them the first and the last; all of them when there are few.
+    """
+    values = np.asarray(values)
+    size = -(-len(values) // buckets)
+    if size <= 2:
+        return np.arange(len(values))
+    whole = len(values) // size * size
+    blocks = values[:whole].reshape(-1, size)
+    known = np.isfinite(blocks)
+    starts = np.arange(0, whole, size)
+    lowest = starts + np.where(known, blocks, np.inf).argmin(axis=1)
+    highest = starts + np.where(known, blocks, -np.inf).argmax(axis=1)
+    tail = np.arange(whole, len(values))[:: max(1, (len(values) - whole) // 2)]
+    return np.unique(np.concatenate([[0], lowest, highest, tail, [len(values) - 1]]))
+
+
+def jumps(rate: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find where a rate rises or falls suddenly: by a tenth, and far more than before and after.
+
+    Returns:
+        The indices of the first value after a rise, and after a fall.
+    """
+    change = np.diff(rate)
+    size = np.abs(change)
+    at = np.flatnonzero(size > 0.099 * np.maximum(np.abs(rate[1:]), np.abs(rate[:-1])))
+    around = np.pad(size, 1)
+    at = at[size[at] > 5 * np.maximum(around[at], around[at + 2])]
+    return at[change[at] > 0] + 1, at[change[at] < 0] + 1
+
+
+def _checked(curves: Mapping[str, ArrayLike], steps_per_epoch: float) -> dict[str, Array]:
+    if not steps_per_epoch > 0:
+        raise ValueError(
+            "Argument `steps_per_epoch` must be positive. "
+            f"Received: steps_per_epoch={steps_per_epoch}"
+        )
+    values = {name: np.asarray(curve, float) for name, curve in curves.items()}
+    if not values:
+        raise ValueError("There must be at least one curve to draw. Received: none")
+    for name, curve in values.items():
+        if curve.ndim != 1 or not curve.size:
+            raise ValueError(
+                f"Each curve must be an array with one value a step. Received: {name!r} "
+                f"with shape {curve.shape}"
+            )
+    return values
+
+
+def _new_axes(width: float = 8) -> Axes:
+    return plt.figure(figsize=(width, 4.5), layout="constrained").add_subplot()
+
+
+def _draw_rate(ax: Axes, curve: Array, steps_per_epoch: float, **look: Any) -> None:
+    shown = thin(curve)
+    look.setdefault("linewidth", 1.8)
+    ax.plot(shown / steps_per_epoch, curve[shown], drawstyle="steps-post", **look)
+
+
+def _scale(ax: Axes, curves: Sequence[Array], ylabel: str) -> None:
+    """Choose a linear or a logarithmic y axis for these rates, and its limits."""
+    known = [some[np.isfinite(some)] for some in (curve[thin(curve)] for curve in curves)]
+    known = [some for some in known if some.size]
+    low = min((some.min() for some in known), default=0.0)
+    top = max((some.max() for some in known), default=1.0)
+    positive = [some[some > 0] for some in known if some.max() > 0]
+    if any(np.mean(some < top / 10**DECADES) >= 0.1 for some in positive):
+        # A decay to zero passes through every decade in its last steps; they are not the picture.
+        least = min(max(some.min(), np.quantile(some, 0.05) / 10) for some in positive)
+        ax.set_yscale("log", nonpositive="clip")
+        ax.set_ylim(least / (4 if low <= 0 else 1.6), top * 1.6)
+        ylabel += " (0 lies below)" if ylabel and low <= 0 else ""
+    else:
+        ax.yaxis.set_major_formatter(_plain if top >= 1e-3 else _scientific)
+        if 0 <= low < top / 2 or 0 < low == top:
+            ax.set_ylim(0, top * 1.08)
+    ax.set_ylabel(ylabel)
+
+
+def _plain(value: float, _: float | None = None) -> str:
+    return f"{value:.6g}"
+
+
+def _scientific(value: float, _: float | None = None) -> str:
+    """Write 6e-05 as 6e-5: the shorter form fits beside a small panel."""
+    return f"{value:.4g}".replace("e-0", "e-")
+
+
+def _count(axis: Axis, end: float, ticks: int = 9) -> None:
+    """Tick an axis of epochs or steps at whole numbers where there are enough of them."""
+    axis.set_major_locator(MaxNLocator(ticks, integer=end >= 4, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.6g}" if end < 4 else "{x:,.0f}"))
+
+
+def _draw_epochs(ax: Axes, step: NDArray[Any], epoch: NDArray[Any]) -> None:
+    starts = np.append(0, np.flatnonzero(np.diff(epoch)) + 1)
+    if len(starts) < 2:
+        return
+    every = next(n * 10**k for k in range(9) for n in (1, 2, 5) if len(starts) <= 16 * n * 10**k)
+    starts = starts[epoch[starts] % every == 0]
+    for at in step[starts]:
+        ax.axvline(at, color=FAINT, linewidth=0.7, zorder=0)
+    above = ax.secondary_xaxis("top")
+    above.set_xticks(step[starts], [str(number) for number in epoch[starts]])
+    above.tick_params(length=2, labelsize="small", colors=INK)
+    above.set_xlabel("epoch begins", fontsize="small", color=INK)
+
+
+def _draw_loss(ax: Axes, step: NDArray[Any], loss: Array) -> tuple[list[Any], list[str]]:
+    twin = ax.twinx()
+    # The rate, drawn first, belongs above the noise of the loss.
+    ax.set_zorder(twin.get_zorder() + 1)
+    ax.patch.set_visible(False)
+    twin.patch.set_visible(True)
+    shown = thin(loss)
+    middle, smooth, width = _moving_mean(loss)
+    thick: dict[str, Any] = {"color": ORANGE, "linewidth": 2.2}
+    if width > 1:
+        thin_line: dict[str, Any] = {"color": ORANGE, "linewidth": 0.7, "alpha": 0.45}
+        twin.plot(step[shown], loss[shown], label="loss of a batch", **thin_line)
+        twin.plot(step[middle], smooth, label=f"loss, mean of {width:,} steps", **thick)
+    else:
+        twin.plot(step[shown], loss[shown], label="loss of a batch", **thick)
+    known = smooth[np.isfinite(smooth)]
+    seen = loss[shown][np.isfinite(loss[shown])]
+    if known.min() > 0 and known.max() > 10 * known.min():
+        floor = max(seen[seen > 0].min(), known.min() / 10)
+        twin.set_yscale("log", nonpositive="clip")
+        twin.set_ylim(floor / 1.3, seen.max() * 1.3)
+    elif seen.min() >= 0:
+        twin.set_ylim(0, seen.max() * 1.05)
+    twin.set_ylabel("loss")
+    return twin.get_legend_handles_labels()
+
+
+def _moving_mean(loss: Array) -> tuple[NDArray[np.intp], Array, int]:
+    """Average over a fortieth of the steps, centred; missing values count for nothing."""
+    size = max(1, len(loss) // BUCKETS)
+    starts = np.arange(0, len(loss), size)
+    known = np.isfinite(loss)
+    total = np.add.reduceat(np.where(known, loss, 0.0), starts)
+    count = np.add.reduceat(known, starts, dtype=float)
+    # Odd, so that the mean does not lean to one side.
+    width = max(1, len(starts) // 40) | 1
+    box = np.ones(width)
+    total, count = np.convolve(total, box, "same"), np.convolve(count, box, "same")
+    smooth = np.divide(total, count, out=np.full(len(starts), np.nan), where=count > 0)
+    return np.minimum(starts + size // 2, len(loss) - 1), smooth, width * size

@@ -1,0 +1,267 @@
+"""Pictures: labels, axes and what is drawn, asked of the axes that come back."""
+
+import dataclasses
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from keras_lr import plotting
+
+
+@dataclasses.dataclass
+class Record:
+    """A history with given arrays."""
+
+    learning_rate: np.ndarray
+    loss: np.ndarray
+    step: np.ndarray
+    epoch: np.ndarray
+
+    def __len__(self):
+        return len(self.step)
+
+
+def record(rate, loss=None, steps_per_epoch=10):
+    step = np.arange(len(rate))
+    loss = np.full(len(rate), np.nan) if loss is None else loss
+    return Record(np.asarray(rate), np.asarray(loss), step, step // steps_per_epoch)
+
+
+def axes_of_loss(ax):
+    (twin,) = [other for other in ax.figure.axes if other is not ax]
+    return twin
+
+
+def legend_of(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+COSINE = 0.05 * (1 + np.cos(np.linspace(0, np.pi, 200)))
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+class TestCurves:
+    def test_draws_every_value_over_epochs_and_says_what_it_is(self):
+        ax = plotting.plot_curves({"CosineDecay(0.1)": COSINE}, steps_per_epoch=50)
+        (line,) = ax.lines
+        np.testing.assert_array_equal(line.get_ydata(), COSINE)
+        np.testing.assert_allclose(line.get_xdata(), np.arange(200) / 50)
+        assert ax.get_xlabel() == "epochs"
+        assert ax.get_ylabel() == "learning rate"
+        assert ax.get_title() == "CosineDecay(0.1): learning rate over 4 epochs"
+        (above,) = ax.child_axes
+        assert above.get_xlabel() == "steps"
+        ax.figure.canvas.draw()
+        assert above.get_xlim() == pytest.approx((0, 200))
+
+    def test_title_and_axes_may_be_given(self):
+        figure = Figure()
+        ax = figure.add_subplot()
+        assert plotting.plot_curves({"a": COSINE}, 1, ax=ax, title="Mine") is ax
+        assert ax.get_title() == "Mine"
+        assert not ax.child_axes, "steps are epochs here"
+        assert not plt.get_fignums(), "pyplot has nothing to do with axes that are given"
+
+    def test_several_curves_differ_without_colour(self):
+        curves = {str(number): COSINE * number for number in range(1, 7)}
+        ax = plotting.plot_curves(curves, 10)
+        assert len({line.get_linestyle() + str(line._dash_pattern) for line in ax.lines}) == 6
+        assert legend_of(ax) == list(curves)
+
+    @pytest.mark.parametrize(
+        ("curve", "scale"),
+        [
+            (np.geomspace(0.1, 1e-4, 100), "log"),
+            (np.geomspace(0.1, 2e-3, 100), "linear"),
+            (0.1 * 0.1 ** (np.arange(100) // 25), "log"),
+            (COSINE, "linear"),
+            (np.linspace(0, 0.1, 100), "linear"),
+            (np.zeros(10), "linear"),
+            (np.array([0.1]), "linear"),
+        ],
+    )
+    def test_log_axis_where_rates_differ_by_more_than_two_decades(self, curve, scale):
+        assert plotting.plot_curves({"rate": curve}, 10).get_yscale() == scale
+
+    def test_constant_of_little_size_beside_a_large_one_is_told_apart(self):
+        ax = plotting.plot_curves({"large": np.full(9, 1.0), "small": np.full(9, 1e-3)}, 3)
+        assert ax.get_yscale() == "log"
+
+    def test_zeros_leave_a_log_axis_below(self):
+        curve = np.append(np.geomspace(0.1, 1e-4, 50), np.zeros(10))
+        ax = plotting.plot_curves({"rate": curve}, 10)
+        assert ax.get_yscale() == "log"
+        assert 0 < ax.get_ylim()[0] < 1e-4
+        assert "0 lies below" in ax.get_ylabel()
+        ax.figure.canvas.draw()
+
+    def test_long_curve_keeps_its_spikes_in_few_points(self):
+        curve = np.full(1_000_003, 0.1)
+        curve[[123_456, 1_000_002]] = 1.0, 0.0
+        (line,) = plotting.plot_curves({"rate": curve}, 1000).lines
+        assert len(line.get_ydata()) <= 4000
+        assert {0.0, 0.1, 1.0} == set(line.get_ydata())
+        assert line.get_xdata()[-1] == pytest.approx(1000.002)
+
+    @pytest.mark.parametrize(
+        ("curves", "steps_per_epoch", "words"),
+        [
+            ({}, 10, "at least one curve"),
+            ({"a": []}, 10, "one value a step"),
+            ({"a": [[1.0]]}, 10, "one value a step"),
+            ({"a": [1.0]}, 0, "steps_per_epoch=0"),
+            ({"a": [1.0]}, float("nan"), "steps_per_epoch=nan"),
+        ],
+    )
+    def test_nothing_to_draw_is_an_error(self, curves, steps_per_epoch, words):
+        with pytest.raises(ValueError, match=words):
+            plotting.plot_curves(curves, steps_per_epoch)
+        with pytest.raises(ValueError, match=words):
+            plotting.gallery(curves, steps_per_epoch)
+
+
+class TestHistory:
+    def test_rate_left_and_loss_right_over_steps(self):
+        loss = np.linspace(3, 1, 200)
+        ax = plotting.plot_history(record(COSINE, loss))
+        twin = axes_of_loss(ax)
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("steps", "learning rate")
+        assert twin.get_ylabel() == "loss"
+        assert "200 steps" in ax.get_title()
+        raw, smooth = twin.lines
+        np.testing.assert_array_equal(raw.get_ydata(), loss)
+        assert raw.get_linewidth() < smooth.get_linewidth()
+        np.testing.assert_allclose(smooth.get_ydata()[10:-10], loss[10:-10], rtol=1e-6)
+
+    def test_loss_axis_is_logarithmic_when_the_loss_falls_tenfold(self):
+        for last, scale in ((1.0, "linear"), (0.01, "log")):
+            ax = plotting.plot_history(record(COSINE, np.geomspace(3, last, 200)))
+            assert axes_of_loss(ax).get_yscale() == scale
+
+    def test_negative_loss_stays_linear(self):
+        ax = plotting.plot_history(record(COSINE, np.linspace(1, -100, 200)))
+        assert axes_of_loss(ax).get_yscale() == "linear"
+
+    def test_mean_passes_over_what_is_missing_or_infinite(self):
+        loss = np.full(400, 2.0)
+        loss[5::7], loss[6::7] = np.nan, np.inf
+        smooth = axes_of_loss(plotting.plot_history(record(np.ones(400), loss))).lines[-1]
+        np.testing.assert_allclose(smooth.get_ydata(), 2.0)
+
+    def test_without_loss_only_the_rate_is_drawn(self):
+        ax = plotting.plot_history(record(COSINE))
+        assert ax.figure.axes == [ax]
+        assert legend_of(ax) == ["learning rate"]
+
+    def test_restarts_and_reductions_are_marked_where_they_take_effect(self):
+        rate = np.concatenate([np.linspace(1, 0.01, 50), np.linspace(1, 0.5, 50), np.full(50, 0.1)])
+        ax = plotting.plot_history(record(rate))
+        marks = {line.get_label(): list(line.get_xdata()) for line in ax.lines}
+        assert marks["sudden rise"] == [50]
+        assert marks["sudden fall"] == [100]
+
+    @pytest.mark.parametrize("rate", [COSINE, np.linspace(0, 1, 50), np.geomspace(1, 1e-6, 20)])
+    def test_smooth_rates_carry_no_marks(self, rate):
+        assert legend_of(plotting.plot_history(record(rate))) == ["learning rate"]
+
+    def test_epochs_are_marked_and_numbered_from_zero(self):
+        (above,) = plotting.plot_history(record(COSINE, steps_per_epoch=50)).child_axes
+        assert list(above.get_xticks()) == [0, 50, 100, 150]
+        assert [label.get_text() for label in above.get_xticklabels()] == ["0", "1", "2", "3"]
+
+    def test_many_epochs_get_few_marks(self):
+        (above,) = plotting.plot_history(record(np.ones(3000), steps_per_epoch=1)).child_axes
+        assert 5 <= len(above.get_xticks()) <= 16
+
+    def test_training_that_begins_later_is_drawn_where_it_ran(self):
+        late = record(COSINE)
+        late.step, late.epoch = late.step + 1000, late.epoch + 100
+        ax = plotting.plot_history(late)
+        assert ax.get_xlim() == (1000, 1199)
+
+    def test_steps_that_begin_again_are_drawn_one_after_the_other(self):
+        twice = record(np.tile(COSINE, 2))
+        twice.step %= 200
+        ax = plotting.plot_history(twice)
+        assert "several fits" in ax.get_xlabel()
+        assert ax.get_xlim() == (0, 399)
+
+    def test_long_history_keeps_its_spikes_in_few_points(self):
+        loss = np.full(1_000_000, 1.0, np.float32)
+        loss[777_777] = 50
+        ax = plotting.plot_history(record(np.ones(1_000_000, np.float32), loss, 1000))
+        lines = ax.lines[:] + axes_of_loss(ax).lines[:]
+        assert max(len(line.get_xdata()) for line in lines) <= 4000
+        assert axes_of_loss(ax).lines[0].get_ydata().max() == 50
+
+    @pytest.mark.parametrize("steps", [1, 2, 5])
+    def test_few_steps(self, steps):
+        ax = plotting.plot_history(record(np.full(steps, 0.1), np.ones(steps)))
+        ax.figure.canvas.draw()
+        assert "loss of a batch" in legend_of(ax)
+
+    def test_empty_history_is_an_error(self):
+        with pytest.raises(ValueError, match="history is empty"):
+            plotting.plot_history(record([]))
+
+    def test_given_axes_are_used(self):
+        ax = Figure().add_subplot()
+        assert plotting.plot_history(record(COSINE, COSINE + 1), ax=ax) is ax
+        assert not plt.get_fignums()
+
+
+def test_run_has_the_metrics_at_the_end_of_each_epoch():
+    figure = plotting.plot_run(
+        record(COSINE, COSINE + 1, steps_per_epoch=50),
+        {"validation": [0.8, 0.9, 0.95, 0.96]},
+        title="A run",
+        target=0.95,
+    )
+    assert "A run" in {ax.get_title() for ax in figure.axes}
+    (below,) = [ax for ax in figure.axes if ax.get_ylabel() == "accuracy"]
+    assert list(below.lines[0].get_xdata()) == [49, 99, 149, 199]
+    assert list(below.lines[0].get_ydata()) == [0.8, 0.9, 0.95, 0.96]
+    assert below.texts[0].get_text() == "95%"
+
+
+class TestGallery:
+    def test_one_panel_for_each_curve_with_its_name(self):
+        curves = {f"Shape {number}": COSINE for number in range(5)}
+        figure = plotting.gallery(curves, 50, columns=3)
+        assert [ax.get_title() for ax in figure.axes if ax.get_visible()] == list(curves)
+        assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 3)
+        assert figure.get_supxlabel() == "epochs"
+        assert figure.get_supylabel() == "learning rate"
+
+    def test_no_more_columns_than_curves(self):
+        assert len(plotting.gallery({"only": COSINE}, 50).axes) == 1
+
+    def test_columns_must_be_positive(self):
+        with pytest.raises(ValueError, match="columns=0"):
+            plotting.gallery({"a": COSINE}, 50, columns=0)
+
+    def test_close_writes_the_picture_and_forgets_the_figure(self, tmp_path):
+        plotting.close(plotting.gallery({"a": COSINE}, 50), tmp_path / "gallery.png")
+        assert (tmp_path / "gallery.png").read_bytes().startswith(b"\x89PNG")
+        assert not plt.get_fignums()
+
+
+def test_thinning_keeps_short_arrays_and_ends_and_extremes():
+    np.testing.assert_array_equal(plotting.thin(np.arange(7), buckets=4), np.arange(7))
+    noise = np.random.default_rng(0).normal(size=98_765)
+    noise[::100] = np.nan
+    kept = plotting.thin(noise, buckets=100)
+    assert len(kept) <= 210
+    assert (np.diff(kept) > 0).all()
+    assert {0, 98_764, np.nanargmin(noise), np.nanargmax(noise)} <= set(kept)
