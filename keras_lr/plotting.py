@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["close", "gallery", "plot_curves", "plot_history", "plot_run"]
+__all__ = ["close", "gallery", "plot_curves", "plot_history", "plot_run", "sparkline"]
 
 Array = NDArray[np.float64]
 
@@ -249,6 +249,27 @@ def gallery(schedules: Mapping[str, ArrayLike], steps_per_epoch: float, columns:
         ax.set_visible(False)
     figure.supxlabel("epochs", fontsize=10)
     figure.supylabel("learning rate", fontsize=10)
+    return figure
+
+
+def sparkline(curve: ArrayLike, width: float = 1.6, height: float = 0.5) -> Figure:
+    """Draw the bare shape of a curve, for a table.
+
+    Args:
+        curve: The rates, one value a step.
+        width: Width in inches.
+        height: Height in inches.
+
+    Returns:
+        The figure.
+    """
+    values = np.asarray(curve, float)
+    kept = thin(values)
+    figure, ax = plt.subplots(figsize=(width, height))
+    ax.plot(kept, values[kept], color=BLUE, linewidth=1.6)
+    ax.set_ylim(bottom=-0.06 * values.max(), top=1.08 * values.max())
+    ax.set_axis_off()
+    figure.tight_layout(pad=0.1)
     return figure
 
 
