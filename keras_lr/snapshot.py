@@ -1,0 +1,213 @@
+"""A model's whole state, taken and put back bit for bit, in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+_ABSENT = object()
+
+# What fit leaves on a model. The functions are kept, so that nothing is traced a second time.
+_ATTRIBUTES = (
+    "history",
+    "stop_training",
+    "train_function",
+    "test_function",
+    "predict_function",
+    "_initial_epoch",
+    "_eval_epoch_iterator",
+)
+
+
+class Snapshot:
+    """The state of a model at one moment.
+
+    It holds every variable of the model (weights, statistics, seeds of dropout), of its metrics and
+    of its optimizers (slots, iterations, learning rate, loss scale), the numbers of the optimizers,
+    what ``fit`` leaves on the model, and the random states that shuffle the data: those of Python,
+    numpy, Keras, TensorFlow and PyTorch. What the data count themselves is not in it: the position
+    of a generator, or how often a shuffled ``tf.data.Dataset`` was read.
+
+    The variables are copied to the host once. An optimizer that is not built yet is built first,
+    and the training function made, which changes nothing that training would compute.
+
+    Args:
+        model: A built model.
+
+    Raises:
+        ValueError: If the model has no variables yet.
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> before = model.get_weights()[0]
+    >>> snapshot = Snapshot(model)
+    >>> _ = model.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)
+    >>> snapshot.restore()
+    >>> bool((model.get_weights()[0] == before).all()), int(model.optimizer.iterations)
+    (True, 0)
+    """
+
+    def __init__(self, model: Any) -> None:
+        """Copy the state of ``model``."""
+        if not model.built:
+            raise ValueError(
+                f"The model {model.name!r} is not built, so there is no state to keep. Give it an "
+                "Input, call it on a batch, or call model.build(input_shape) first."
+            )
+        self.model = model
+        if getattr(model, "optimizer", None) is not None:
+            if not model.optimizer.built:
+                model.optimizer.build(model.trainable_variables)
+            model.make_train_function()
+        if hasattr(model, "jax_state_sync"):
+            model.jax_state_sync()
+        self._values = [(v, _to_host(v)) for v in _variables(model)]
+        self._optimizers = [(o, o.built, _numbers(o)) for o in _optimizers(model)]
+        self._attributes = {name: getattr(model, name, _ABSENT) for name in _ATTRIBUTES}
+        compiled = (getattr(model, name, None) for name in ("_compile_metrics", "_compile_loss"))
+        self._unbuilt = [part for part in compiled if part is not None and not part.built]
+        self._random = _random_states()
+
+    def restore(self) -> None:
+        """Put everything back; may be called any number of times."""
+        if hasattr(self.model, "jax_state_sync"):
+            # An interrupted epoch leaves its state here, and the variables empty.
+            self.model._jax_state = None
+            self.model._jax_state_synced = True
+        for variable, value in self._values:
+            variable.assign(value)
+        known = {id(variable) for variable, _ in self._values}
+        for metric in self.model.metrics:
+            if any(id(v) not in known for v in metric.variables):
+                metric.reset_state()
+        for optimizer, was_built, numbers in self._optimizers:
+            for name, number in numbers.items():
+                if getattr(optimizer, name) != number:
+                    setattr(optimizer, name, number)
+            if optimizer.built and not was_built:
+                _forget_slots(optimizer, known)
+        for name, attribute in self._attributes.items():
+            if attribute is not _ABSENT:
+                if getattr(self.model, name, _ABSENT) is not attribute:
+                    setattr(self.model, name, attribute)
+            elif hasattr(self.model, name):
+                delattr(self.model, name)
+        if keras.backend.backend() != "tensorflow":
+            # To build them, the first fit reads a batch, and so moves the random states.
+            for part in self._unbuilt:
+                part.built = False
+        for put_back in self._random:
+            put_back()
+
+
+@contextlib.contextmanager
+def kept(model: Any) -> Iterator[Snapshot]:
+    """Train inside, and find the model as it was outside, also after an exception or Ctrl-C.
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> with kept(model):
+    ...     _ = model.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)
+    >>> int(model.optimizer.iterations)
+    0
+    """
+    snapshot = Snapshot(model)
+    try:
+        yield snapshot
+    finally:
+        try:
+            snapshot.restore()
+        except KeyboardInterrupt:
+            snapshot.restore()
+            raise
+
+
+def _to_host(variable: Any) -> NDArray:
+    if keras.backend.backend() == "torch":
+        return keras.ops.convert_to_numpy(variable.value)
+    value = np.asarray(variable.value)  # convert_to_numpy would copy twice
+    return value if value.flags.owndata else value.copy()
+
+
+def _optimizers(model: Any) -> list[Any]:
+    """The optimizers of a model, the several of a GAN and those inside loss-scale wrappers too."""
+    found: dict[int, Any] = {}
+    waiting = list(vars(model).values())
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list | tuple):
+            waiting += [v for v in value if isinstance(v, keras.optimizers.Optimizer)]
+        elif isinstance(value, dict):
+            waiting += [v for v in value.values() if isinstance(v, keras.optimizers.Optimizer)]
+        elif isinstance(value, keras.optimizers.Optimizer) and id(value) not in found:
+            found[id(value)] = value
+            waiting.append(getattr(value, "inner_optimizer", None))
+    return list(found.values())
+
+
+def _variables(model: Any) -> list[Any]:
+    """Every variable that training may change, each once."""
+    groups = [model.variables, *(m.variables for m in model.metrics)]
+    groups += [o.variables for o in _optimizers(model)]
+    return list({id(v): v for group in groups for v in group}.values())
+
+
+def _numbers(optimizer: Any) -> dict[str, Any]:
+    """The plain numbers of an optimizer, such as ``momentum``."""
+    return {
+        name: value
+        for name, value in vars(optimizer).items()
+        if isinstance(value, int | float) and name != "built"
+    }
+
+
+def _forget_slots(optimizer: Any, known: set[int]) -> None:
+    """Give the slots that came after the snapshot the values of a newly built optimizer."""
+    fresh = type(optimizer).from_config(optimizer.get_config())
+    fresh.build(optimizer._trainable_variables)
+    for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
+        if id(variable) not in known:
+            variable.assign(new.value)
+
+
+def _random_states() -> list[Callable[[], Any]]:
+    """What puts each random state back that can shuffle data or seed an operation."""
+    restorers: list[Callable[[], Any]] = [
+        functools.partial(random.setstate, random.getstate()),
+        functools.partial(np.random.set_state, np.random.get_state()),  # noqa: NPY002
+    ]
+    from keras.src.backend.common import global_state
+    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    restorers.append(
+        functools.partial(global_state.set_global_attribute, GLOBAL_SEED_GENERATOR, generator)
+    )
+    if generator is not None:
+        restorers.append(functools.partial(generator.state.assign, _to_host(generator.state)))
+    # A data loader may use the random state of a library that is not the backend.
+    if "torch" in sys.modules:
+        import torch
+
+        restorers.append(functools.partial(torch.set_rng_state, torch.get_rng_state()))
+        if torch.cuda.is_available():
+            states = torch.cuda.get_rng_state_all()
+            restorers.append(functools.partial(torch.cuda.set_rng_state_all, states))
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.eager import context
+        from tensorflow.python.ops import stateful_random_ops
+
+        seeds = getattr(context.context(), "_rng", None)  # what tf.random.set_seed begins
+        if seeds is not None:
+            restorers.append(functools.partial(seeds.setstate, seeds.getstate()))
+        if (shared := stateful_random_ops.global_generator) is not None:
+            restorers.append(functools.partial(shared.state.assign, shared.state.numpy()))
+    return restorers
