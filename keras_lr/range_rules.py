@@ -1,0 +1,382 @@
+"""Reading the curve of a learning-rate range test: what one pair of arrays can say."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+WIDTH = 0.3
+"""Width of the smoothing, in decades of rate."""
+
+
+class NoSuggestion(Exception):
+    """A curve supports no suggestion; the message says why, and what to change."""
+
+
+class Smoother:
+    """A running mean of losses as they come, with bias correction, on the axis of the log rate.
+
+    After losses ``l_1 .. l_n`` at rates ``r_1 .. r_n`` the value is ``sum(w_i * l_i) / sum(w_i)``
+    with ``w_i = exp(-log10(r_n / r_i) / width)``: the first value is the first loss, and the result
+    does not depend on how many steps a decade takes.
+
+    Args:
+        width: Decades of rate after which a loss counts ``1 / e``.
+
+    >>> smoother = Smoother(width=1.0)
+    >>> smoother.update(0.1, 4.0), round(smoother.update(1.0, 2.0), 3)
+    (4.0, 2.538)
+    """
+
+    def __init__(self, width: float = WIDTH) -> None:
+        """Start with nothing seen."""
+        self.width = width
+        self._total = self._weight = self._log = 0.0
+
+    def update(self, rate: float, loss: float) -> float:
+        """Take one loss in and return the mean so far."""
+        log = math.log10(rate)
+        keep = math.exp((self._log - log) / self.width) if self._weight else 0.0
+        self._log = log
+        self._total = keep * self._total + loss
+        self._weight = keep * self._weight + 1.0
+        return self._total / self._weight
+
+
+def smooth(rates: ArrayLike, losses: ArrayLike, width: float = WIDTH) -> Array:
+    """Average losses over neighbouring rates, earlier and later alike, with bias correction.
+
+    ``s_i = sum_j(w_ij * l_j) / sum_j(w_ij)`` with ``w_ij = exp(-|log10(r_i / r_j)| / width)``.
+    Dividing by the weights that are there, not by those of an endless curve, corrects the bias.
+
+    Args:
+        rates: Increasing positive rates.
+        losses: One finite loss for each rate.
+        width: Decades of rate after which a loss counts ``1 / e``.
+
+    >>> smooth([0.01, 0.1, 1.0], [4.0, 2.0, 3.0], width=1.0).round(3)
+    array([3.421, 2.636, 2.845])
+    """
+    keep = np.exp(-np.diff(np.log10(np.asarray(rates, float))) / width)
+    values = np.asarray(losses, float)
+
+    def sums(values: Array, keep: Array) -> Array:
+        totals = values.copy()
+        for i, factor in enumerate(keep, 1):
+            totals[i] += factor * totals[i - 1]
+        return totals
+
+    def both(values: Array) -> Array:
+        return sums(values, keep) + sums(values[::-1], keep[::-1])[::-1] - values
+
+    return both(values) / both(np.ones_like(values))
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A recorded curve, cleaned and smoothed.
+
+    Losses that are not finite are left out. A loss that lies above the first ones by more than the
+    lowest lies below them counts as just that much above, so that the height of an explosion, which
+    means nothing, moves no mean. Everything is the same for ``a * losses + b``, ``a > 0``.
+    """
+
+    rates: Array
+    losses: Array
+    diverged: bool
+    smoothed: Array
+
+    @classmethod
+    def read(cls, rates: ArrayLike, losses: ArrayLike, width: float = WIDTH) -> Curve:
+        """Clean and smooth a pair of arrays.
+
+        Raises:
+            ValueError: If they are not of one length, or the rates not positive and increasing.
+            NoSuggestion: If fewer than five losses over half a decade of rates are finite.
+        """
+        x, y = np.asarray(rates, float), np.asarray(losses, float)
+        if x.ndim != 1 or x.shape != y.shape:
+            raise ValueError(
+                "Arguments `rates` and `losses` must be flat and of one length. "
+                f"Received: shapes {x.shape} and {y.shape}"
+            )
+        if not (np.isfinite(x).all() and (x > 0).all() and (np.diff(x) > 0).all()):
+            raise ValueError(
+                "Argument `rates` must be finite, positive and increasing. "
+                f"Received: rates={np.array2string(x, threshold=8)}"
+            )
+        finite = np.isfinite(y)
+        diverged = bool(len(finite)) and not finite[-1]
+        x, y = x[finite], y[finite]
+        if len(x) < 5 or x[-1] < math.sqrt(10) * x[0]:
+            raise NoSuggestion(_too_short(len(x), diverged))
+        y = np.clip(y, -1e100, 1e100)  # so that differences and sums stay finite
+        start = float(np.median(y[: max(3, len(y) // 10)]))
+        lowest = float(smooth(x, np.minimum(y, start), 0.1).min())
+        y = np.minimum(y, start + (start - lowest))
+        return cls(x, y, diverged, smooth(x, y, width))
+
+    @functools.cached_property
+    def lowest(self) -> int:
+        """Where the smoothed loss is lowest."""
+        return int(self.smoothed.argmin())
+
+    @functools.cached_property
+    def _before(self) -> int:
+        """How many losses come before the fall: 1.5 decades below the lowest, or the first."""
+        early = int(np.searchsorted(self.rates, self.rates[self.lowest] / 30.0))
+        return max(early, 3, len(self.rates) // 10)
+
+    @functools.cached_property
+    def start(self) -> float:
+        """The loss before it falls."""
+        return float(np.median(self.losses[: self._before]))
+
+    @functools.cached_property
+    def drop(self) -> float:
+        """How far the smoothed loss falls."""
+        return self.start - float(self.smoothed[self.lowest])
+
+    @functools.cached_property
+    def noise(self) -> float:
+        """Standard deviation of one loss, from second differences, which a trend leaves alone."""
+        second = np.diff(self.losses, 2)[: max(self.lowest, 8)]
+        return float(1.4826 * np.median(np.abs(second)) / math.sqrt(6.0))
+
+    @functools.cached_property
+    def slope(self) -> Array:
+        """Change of the smoothed loss for each decade of rate."""
+        return np.gradient(self.smoothed, np.log10(self.rates))
+
+    @functools.cached_property
+    def verdict(self) -> str:
+        """``"good"``, or why there is no suggestion: it ``"rises"``, ``"falls"`` or is ``"flat"``.
+
+        A fall counts if it exceeds four standard errors, the lowest smoothed loss being a mean of
+        ``4 * WIDTH`` decades' worth of losses in effect.
+        """
+        decades = math.log10(self.rates[-1] / self.rates[0])
+        count = max(1.0, 4.0 * WIDTH * len(self.rates) / decades)
+        error = self.noise * math.sqrt(1.0 / self._before + 1.0 / count) + 1e-9 * abs(self.start)
+        climbs = self.diverged or self.smoothed[-1] - self.start > 4.0 * error
+        if climbs and self.lowest < max(3, len(self.rates) // 10):
+            return "rises"
+        if self.drop <= 4.0 * error:
+            return "flat"
+        if self.lowest == len(self.rates) - 1 and not self.diverged:
+            return "falls"
+        return "good"
+
+    def check(self) -> None:
+        """Raise `NoSuggestion`, with the reason and what to change, unless the verdict is good."""
+        first, last = self.rates[[0, -1]]
+        if self.verdict == "rises":
+            raise NoSuggestion(
+                f"Diverged at once: from {first:.1e} on the loss rises and never falls. Begin "
+                f"lower: min_lr={first / 1000:.0e}; if it still only rises, look for a mistake in "
+                "the loss, the labels or the scale of the inputs."
+            )
+        if self.verdict == "flat":
+            raise NoSuggestion(
+                f"Too flat or too noisy: between {first:.1e} and {last:.1e} no fall of the loss "
+                f"stands out of its noise ({self.noise:.2g}). Go higher (max_lr={last * 100:.0e}), "
+                "take more steps or a larger batch, or average over repeats."
+            )
+        if self.verdict == "falls":
+            raise NoSuggestion(
+                f"No minimum inside the range: at {last:.1e}, the highest rate, the loss is still "
+                f"falling. Go higher: max_lr={last * 100:.0e}."
+            )
+
+
+def _too_short(count: int, diverged: bool) -> str:
+    if diverged:
+        return (
+            f"Diverged at once: only {count} losses were finite, too few to read. Begin lower, and "
+            "look for a mistake in the loss, the labels or the scale of the inputs."
+        )
+    return (
+        f"Too short: {count} finite losses; a suggestion needs at least five, over half a decade "
+        "of rates or more. Take more steps (100 are usual) over a wider range."
+    )
+
+
+def edge(curve: Curve) -> float:
+    """Return a quarter of the rate at which the smoothed loss is lowest."""
+    curve.check()
+    return float(curve.rates[curve.lowest]) / 4.0
+
+
+def minimum(curve: Curve) -> float:
+    """Return a tenth of the rate at which the smoothed loss is lowest."""
+    curve.check()
+    return float(curve.rates[curve.lowest]) / 10.0
+
+
+def steepest(curve: Curve) -> float:
+    """Return the rate at which the smoothed loss falls fastest for each decade of rate."""
+    at = int(curve.slope[: curve.lowest + 1].argmin())
+    if curve.verdict != "falls" or curve.rates[at] * 10.0**WIDTH >= curve.rates[-1]:
+        curve.check()
+    return float(curve.rates[at])
+
+
+def valley(curve: Curve) -> float:
+    """Return the middle member of the longest falling subsequence of smoothed losses.
+
+    Each of its steps is at least a twentieth of the whole fall, so that no plateau counts.
+    """
+    curve.check()
+    values, step = curve.smoothed, curve.drop / 20.0
+    length, before = np.ones(len(values), int), np.full(len(values), -1)
+    for i in range(1, len(values)):
+        above = np.flatnonzero(values[:i] >= values[i] + step)
+        if above.size:
+            before[i] = above[length[above].argmax()]
+            length[i] = length[before[i]] + 1
+    member = int(length.argmax())
+    for _ in range(length.max() // 2):
+        member = before[member]
+    return float(curve.rates[member])
+
+
+def slide(curve: Curve) -> float:
+    """Slide down from the lowest loss to where the slope no longer changes.
+
+    An interval of 1.2 decades, or a third of the range if that is less, moves left from the minimum
+    for as long as the slope at its right end exceeds that at its left by more than 3 % of the whole
+    fall for each decade; its left end is the suggestion.
+    """
+    curve.check()
+    logs, slope = np.log10(curve.rates), curve.slope / curve.drop
+    width = min(1.2, (logs[-1] - logs[0]) / 3)
+    for right in range(curve.lowest, -1, -1):
+        if logs[right] - width < logs[0] - 1e-9:
+            break
+        if slope[right] - np.interp(logs[right] - width, logs, slope) <= 0.03:
+            return float(10.0 ** (logs[right] - width))
+    raise NoSuggestion(
+        "The slope changes down to the lowest rate: the range begins too high for this rule. "
+        f"Begin lower: min_lr={curve.rates[0] / 1000:.0e}."
+    )
+
+
+RULES: dict[str, Callable[[Curve], float]] = {
+    f.__name__: f for f in (edge, minimum, steepest, valley, slide)
+}
+
+
+def suggest(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> float:
+    """Suggest one rate from a recorded curve.
+
+    ``edge`` takes a quarter of the rate where the loss, smoothed over 0.3 of a decade, is lowest,
+    and ``minimum`` a tenth; ``steepest`` the fastest fall for each decade of rate; ``valley`` the
+    middle of the longest falling subsequence; ``slide`` goes down from the minimum to where the
+    slope settles.
+
+    Args:
+        rates: Rates of the test, increasing.
+        losses: The loss at each; NaN and infinity are understood.
+        rule: ``"edge"``, ``"minimum"``, ``"steepest"``, ``"valley"`` or ``"slide"``.
+
+    Raises:
+        NoSuggestion: If the curve supports none; the message says what to change.
+        ValueError: If there is no such rule, or the arrays are no curve.
+
+    Source: ``valley`` and ``slide`` after fastai's rules of these names, without their dependence
+    on the number of points and on the scale of the loss.
+
+    >>> rates = np.geomspace(1e-6, 1e1, 141)
+    >>> losses = (np.log10(rates) + 2.0) ** 2
+    >>> f"{suggest(rates, losses, 'minimum'):.4f} {suggest(rates, losses):.4f}"
+    '0.0010 0.0025'
+    """
+    return _rule(rule)(Curve.read(rates, losses))
+
+
+def bounds(rates: ArrayLike, losses: ArrayLike) -> tuple[float, float]:
+    """Return the rates between which to cycle.
+
+    The base rate is where the smoothed loss has fallen by a tenth of its whole fall: it begins to
+    improve. The highest is where nine tenths are reached and it slows, or where the losses become
+    ragged (their second differences, smoothed, exceed three times those at lower rates) if that is
+    earlier.
+
+    Raises:
+        NoSuggestion: If the curve supports none.
+
+    Source: Smith 2017, Cyclical learning rates (arXiv:1506.01186), section 3.3.
+    """
+    curve = Curve.read(rates, losses)
+    curve.check()
+    fallen = (curve.start - curve.smoothed) / curve.drop
+    base = int(np.argmax(fallen >= 0.1))
+    top = int(np.argmax(fallen >= 0.9))
+    rough = smooth(curve.rates[1:-1], np.abs(np.diff(curve.losses, 2)))
+    calm = np.maximum.accumulate(rough[: max(base, 3)])[-1]
+    ragged = np.flatnonzero(rough > 3.0 * calm) + 1
+    ragged = ragged[curve.rates[ragged] >= 3.0 * curve.rates[base]]
+    if ragged.size:
+        top = min(top, int(ragged[0]))
+    return float(curve.rates[base]), float(curve.rates[max(top, base + 1)])
+
+
+def confidence(rates: ArrayLike, losses: ArrayLike, rule: str = "edge", draws: int = 50) -> float:
+    """Return how far a suggestion can be trusted, from 0 to 1.
+
+    It is the share of ``draws`` re-readings that suggest a rate within a factor of two. Each reads
+    the smoothed curve with its own residuals put back under random signs, always the same ones.
+    """
+    curve, choose = Curve.read(rates, losses), _rule(rule)
+    suggestion = choose(curve)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (draws, len(curve.rates)))
+    agree = 0
+    for sign in signs:
+        again = curve.smoothed + sign * (curve.losses - curve.smoothed)
+        try:
+            other = choose(Curve.read(curve.rates, again))
+        except NoSuggestion:
+            continue
+        agree += 0.5 <= other / suggestion <= 2.0
+    return agree / draws
+
+
+def report(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> str:
+    """Say in plain words what a curve shows, and what to change where it shows too little."""
+    try:
+        curve = Curve.read(rates, losses)
+        suggestion = _rule(rule)(curve)
+        base, top = bounds(rates, losses)
+    except NoSuggestion as reason:
+        return str(reason)
+    lines = [
+        f"The loss begins to fall at {base:.1e}, has fallen by nine tenths or becomes ragged at "
+        f"{top:.1e}, and is lowest at {curve.rates[curve.lowest]:.1e}.",
+        f"Suggestion: {suggestion:.1e} by the rule {rule!r}.",
+    ]
+    if curve.rates[curve.lowest] > 0.5 * curve.rates[-1] and not curve.diverged:
+        lines.append("The minimum is near the end of the range: a higher max_lr would confirm it.")
+    if base < 2.0 * curve.rates[0]:
+        lines.append("The loss falls from the first rate on: a lower min_lr would show its start.")
+    sure = confidence(rates, losses, rule)
+    if sure < 0.8:
+        lines.append(
+            f"Only {sure:.0%} of re-readings agree within a factor of two: the curve is noisy for "
+            "its length. Take more steps, a larger batch, or repeats."
+        )
+    return "\n".join(lines)
+
+
+def _rule(name: str) -> Callable[[Curve], float]:
+    if name not in RULES:
+        raise ValueError(
+            f"Argument `rule` must be one of {', '.join(map(repr, RULES))}. Received: rule={name!r}"
+        )
+    return RULES[name]

@@ -1,0 +1,285 @@
+"""Finding a rate by trying it: one ramp, then a few short runs at constant rates."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from keras_lr.range_rules import Curve, NoSuggestion, bounds
+
+Array = NDArray[np.float64]
+
+HOLDS = 4
+"""Runs at constant rates that share what the ramp leaves of the budget."""
+
+START = 2.0
+"""The first such rate is this much below where the loss of the ramp is lowest."""
+
+STRIDE = math.sqrt(10.0)
+"""From one such rate to the next: half a decade."""
+
+LONG_RUN = {True: 10.0**-0.5, False: 10.0**-0.1}
+"""Share of the best rate for a short run that suits a long one, by whether steps are normalized."""
+
+
+Ramp = tuple[Array, Array]
+
+
+class Runs(Protocol):
+    """What the search needs: trainings that all begin from the same restored state.
+
+    Each returns the loss of every batch; a run that stops early returns fewer, or ends in NaN.
+    """
+
+    def ramp(self, min_lr: float, max_lr: float, steps: int) -> ArrayLike:
+        """Train along ``steps`` rates that grow exponentially from ``min_lr`` to ``max_lr``."""
+
+    def hold(self, rate: float, steps: int) -> ArrayLike:
+        """Train at one rate."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        suggestion: The rate to train at.
+        bounds: Base and highest rate for a cycle.
+        confidence: Share of re-readings of the runs that come within a factor of two, 0 to 1.
+        report: The same in words.
+        rates: Rates of the ramp.
+        losses: Losses of the ramp, as many as there were.
+        holds: The losses of each run at a constant rate, by rate, in the order of trying.
+        steps: What it cost.
+    """
+
+    suggestion: float
+    bounds: tuple[float, float]
+    confidence: float
+    report: str
+    rates: Array
+    losses: Array
+    holds: dict[float, Array]
+    steps: int
+
+
+class _Trials:
+    """Runs at constant rates, compared on the same batches."""
+
+    def __init__(self, runs: Runs, budget: int) -> None:
+        self.runs, self.left = runs, budget
+        self.length = budget // HOLDS
+        self.losses: dict[float, Array] = {}
+
+    def afford(self) -> bool:
+        return self.left >= self.length
+
+    def run(self, rate: float) -> None:
+        losses = np.asarray(self.runs.hold(rate, self.length), float).ravel()
+        self.left -= len(losses)
+        self.losses[rate] = losses
+
+    def tails(self) -> Array:
+        """The last quarter of each run, lowest rate first; infinite where a run came to an end."""
+        count = max(2, self.length // 4)
+        never = np.full(count, np.inf)
+        rows = [self.losses[rate] for rate in sorted(self.losses)]
+        return np.array(
+            [
+                row[-count:] if len(row) == self.length and np.isfinite(row[-1]) else never
+                for row in rows
+            ]
+        )
+
+    def levels(self, tails: Array) -> Array:
+        """Log of each run's final loss, so that a quarter less counts the same at any size."""
+        means = tails.mean(1)
+        finite = means[np.isfinite(means)]
+        highest, lowest = (finite.max(), finite.min()) if finite.size else (1.0, 1.0)
+        floor = min(0.0, lowest - 0.1 * (highest - lowest))
+        return np.log(np.maximum(means - floor, 1e-12 * max(abs(highest), 1e-300)))
+
+    def best(self, tails: Array | None = None) -> float:
+        """Rate of the lowest final loss: the vertex of a parabola through the best three runs."""
+        rates = np.log10(sorted(self.losses))
+        levels = self.levels(self.tails() if tails is None else tails)
+        i = int(levels.argmin())
+        if not 0 < i < len(rates) - 1:
+            return float(10.0 ** rates[i])
+        (x0, x1, x2), (y0, y1, y2) = rates[i - 1 : i + 2], levels[i - 1 : i + 2]
+        # Beyond the edge of stability a loss may be anything.
+        left, right = (min(y0, y1 + 2.0) - y1) / (x1 - x0), (min(y2, y1 + 2.0) - y1) / (x2 - x1)
+        if left + right < 1e-9:
+            return float(10.0**x1)
+        vertex = x1 + 0.5 * (left * (x2 - x1) - right * (x1 - x0)) / (left + right)
+        return float(10.0 ** np.clip(vertex, (x0 + x1) / 2, (x1 + x2) / 2))
+
+
+def search(
+    runs: Runs,
+    min_lr: float = 1e-6,
+    max_lr: float = 10.0,
+    steps: int = 60,
+    *,
+    budget: int = 300,
+    normalizes: bool = True,
+) -> Found:
+    """Find a rate to train at.
+
+    A ramp shows roughly where the loss is lowest. What it cannot show is how a rate does when it
+    stays. So four runs at constant rates share the rest of the budget, 60 steps each by default,
+    from the same state and on the same batches: the first at half of that rate, the next half a
+    decade below, on towards whichever ended lower, until the best lies between two others; then
+    closer. A parabola through the best three, over the log rate, gives the best rate for a run as
+    short as these.
+
+    A real training is longer. Where the optimizer divides by the size of the gradient (Adam and all
+    its kin), its noise does not fade as the gradient does, and the best rate falls with the square
+    root of the length: the suggestion is ``10 ** -0.5`` of the best, for a training ten times as
+    long. Where the step shrinks with the gradient (SGD, with momentum or without), the limit is
+    stability, which time does not move much: ``10 ** -0.1``.
+
+    Args:
+        runs: Trainings from the same restored state.
+        min_lr: Lowest rate of the ramp.
+        max_lr: Highest rate of the ramp.
+        steps: Length of the ramp.
+        budget: Steps in all, the ramp included; never exceeded.
+        normalizes: Whether the optimizer's step does not shrink with the gradient.
+
+    Raises:
+        NoSuggestion: If nothing was learnt at any rate; the message says what to change.
+        ValueError: If the budget leaves fewer than 24 steps after the ramp.
+    """
+    if budget < steps + 24:
+        raise ValueError(
+            "Argument `budget` must leave at least 24 steps after the ramp. "
+            f"Received: budget={budget}, steps={steps}"
+        )
+    ramps, center = _ramps(runs, min_lr, max_lr, steps, budget)
+    trials = _Trials(runs, budget - sum(len(losses) for _, losses in ramps))
+    trials.run(center / START)
+    while trials.afford() and len(trials.losses) < 2 * HOLDS:
+        rate = _next(trials)
+        if rate is None:
+            break
+        trials.run(rate)
+    tails = trials.tails()
+    best = trials.best(tails)
+    _check_learning(ramps, tails, best)
+    rates, losses = ramps[-1]
+    suggestion = best * LONG_RUN[normalizes]
+    low = _base(rates, losses, suggestion)
+    sure = _confidence(trials, tails, best)
+    return Found(
+        suggestion,
+        (low, best),
+        sure,
+        _words(trials, suggestion, best, low, sure),
+        rates,
+        losses,
+        trials.losses,
+        budget - trials.left,
+    )
+
+
+def _ramps(
+    runs: Runs, low: float, high: float, steps: int, budget: int
+) -> tuple[list[Ramp], float]:
+    """Ramp until a minimum is inside, moving the range at most once; where the loss is lowest."""
+    ramp, curve = _ramp(runs, np.geomspace(low, high, steps))
+    ramps = [ramp]
+    verdict = curve.verdict if curve else "rises"
+    if curve and verdict == "flat" and (curve.diverged or curve.smoothed[-1] > curve.start):
+        # Noise hides the fall, but not where the loss rises: runs on the same batches may show it.
+        verdict = "good"
+    if verdict != "good" and budget - len(ramp[0]) >= steps:
+        ends = (low / 1e4, low * 10) if verdict == "rises" else (high / 10, high * 1e3)
+        ramp, curve = _ramp(runs, np.geomspace(*ends, steps // 2))
+        ramps.append(ramp)
+    return ramps, float(curve.rates[curve.lowest] if curve else ramp[0][0])
+
+
+def _ramp(runs: Runs, rates: Array) -> tuple[Ramp, Curve | None]:
+    """Run one ramp; its curve, or None if it is too short to read."""
+    losses = np.asarray(runs.ramp(rates[0], rates[-1], len(rates)), float).ravel()
+    try:
+        curve = Curve.read(rates, np.append(losses, np.full(len(rates) - len(losses), np.nan)))
+    except NoSuggestion:
+        curve = None
+    return (rates[: len(losses)], losses), curve
+
+
+def _next(trials: _Trials) -> float | None:
+    """The rate to try next: outwards until the best is inside, then halving the better side."""
+    rates = sorted(trials.losses)
+    levels = trials.levels(trials.tails())
+    i = int(levels.argmin())
+    if i == 0:
+        return rates[0] / STRIDE
+    if i == len(rates) - 1:
+        return rates[-1] * STRIDE
+    below, above = math.sqrt(rates[i - 1] * rates[i]), math.sqrt(rates[i] * rates[i + 1])
+    wide = [rates[i] / rates[i - 1] > 2.0, rates[i + 1] / rates[i] > 2.0]
+    if wide[0] and (levels[i - 1] <= levels[i + 1] or not wide[1]):
+        return below
+    return above if wide[1] else None
+
+
+def _check_learning(ramps: list[Ramp], tails: Array, rate: float) -> None:
+    """Raise unless the best run ended below the losses at rates too low to change anything."""
+    rates, losses = (np.concatenate(part) for part in zip(*ramps, strict=True))
+    low = rates <= max(rate / 100.0, *np.sort(rates)[:3])
+    first = losses[low & np.isfinite(losses)]
+    best = tails[int(tails.mean(1).argmin())]
+    if not first.size or not np.isfinite(best).all():
+        raise NoSuggestion(
+            "Diverged at every rate that was tried. Look for a mistake in the loss, the labels or "
+            "the scale of the inputs, or begin lower: a smaller min_lr."
+        )
+    error = math.hypot(first.std() / math.sqrt(first.size), best.std() / math.sqrt(best.size))
+    if np.median(first) - best.mean() <= 2.0 * error:
+        raise NoSuggestion(
+            "Nothing was learnt: at no rate did the loss end below where it began by more than its "
+            "noise. Widen the range, take a larger batch, or allow more steps."
+        )
+
+
+def _base(rates: Array, losses: Array, suggestion: float) -> float:
+    """Where the ramp began to improve; a tenth of the suggestion where it does not say."""
+    try:
+        return min(bounds(rates, losses)[0], suggestion / 2.0)
+    except NoSuggestion:
+        return suggestion / 10.0
+
+
+def _confidence(trials: _Trials, tails: Array, best: float, draws: int = 200) -> float:
+    """Draw the last batches anew, the same for all runs, and see how often the best rate stays."""
+    if len(tails) < 2:
+        return 0.0
+    picks = np.random.default_rng(0).integers(tails.shape[1], size=(draws, tails.shape[1]))
+    again = np.array([trials.best(tails[:, pick]) for pick in picks])
+    return float(np.mean(np.abs(np.log2(again / best)) <= 1.0))
+
+
+def _words(trials: _Trials, suggestion: float, best: float, low: float, sure: float) -> str:
+    rates = sorted(trials.losses)
+    lines = [
+        f"Of {len(rates)} short runs between {rates[0]:.1e} and {rates[-1]:.1e} the loss ended "
+        f"lowest at about {best:.1e}.",
+        f"Suggestion for a training that is longer: {suggestion:.1e}; for a cycle: {low:.1e} to "
+        f"{best:.1e}.",
+    ]
+    if best in (rates[0], rates[-1]) and len(rates) > 1:
+        end, beyond = ("lowest", "lower") if best == rates[0] else ("highest", "higher")
+        lines.append(f"The best rate tried is the {end}: a larger budget would look {beyond}.")
+    if sure < 0.8:
+        lines.append(
+            f"Only {sure:.0%} of re-readings agree within a factor of two: the losses are noisy "
+            "for runs this short. A larger batch or budget would say more."
+        )
+    return "\n".join(lines)
