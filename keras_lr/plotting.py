@@ -73,7 +73,7 @@ def plot_curves(
         ValueError: If there is nothing to draw, or `steps_per_epoch` is not positive.
     """
     values = _checked(curves, steps_per_epoch)
-    ax = _new_axes(10.5 if len(values) > 4 else 8) if ax is None else ax
+    ax = new_axes(10.5 if len(values) > 4 else 8) if ax is None else ax
     epochs = max(map(len, values.values())) / steps_per_epoch
     looks = zip(cycle(COLORS), cycle(STYLES), strict=False)
     for (name, curve), (color, style) in zip(values.items(), looks, strict=False):
@@ -120,7 +120,7 @@ def plot_history(history: Record, ax: Axes | None = None) -> Axes:
     """
     if not len(history):
         raise ValueError("The history is empty: train with it in `callbacks` first.")
-    ax = _new_axes() if ax is None else ax
+    ax = new_axes() if ax is None else ax
     step, rate = np.asarray(history.step), np.asarray(history.learning_rate, float)
     loss = np.asarray(history.loss, float)
     again = len(step) > 1 and bool(np.any(np.diff(step) <= 0))
@@ -273,7 +273,7 @@ def sparkline(curve: ArrayLike, width: float = 1.6, height: float = 0.5) -> Figu
     return figure
 
 
-def close(figure: Figure, path: str | PathLike[str] | None = None) -> None:
+def close(figure: Any, path: str | PathLike[str] | None = None) -> None:
     """Forget a figure, and before that write it to `path` if one is given."""
     if path is not None:
         figure.savefig(path, dpi=130)
@@ -332,7 +332,8 @@ def _checked(curves: Mapping[str, ArrayLike], steps_per_epoch: float) -> dict[st
     return values
 
 
-def _new_axes(width: float = 8) -> Axes:
+def new_axes(width: float = 8) -> Axes:
+    """Return the axes of a new figure."""
     return plt.figure(figsize=(width, 4.5), layout="constrained").add_subplot()
 
 

@@ -19,9 +19,9 @@ class RateProbe:
     """
 
     def __init__(self, optimizer: Any) -> None:
-        """Watch ``optimizer``."""
-        self.optimizer = optimizer
-        self.parameter = Hyperparameter(optimizer, LEARNING_RATE)
+        """Watch ``optimizer``; one that is made of several has no rate of its own."""
+        self.optimizer = None if hasattr(optimizer, "optimizers") else optimizer
+        self.parameter = Hyperparameter(self.optimizer, LEARNING_RATE)
         rate = getattr(optimizer, "_learning_rate", None)
         scheduled = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
         self.schedule = rate if scheduled else None
@@ -31,7 +31,8 @@ class RateProbe:
     def begin_epoch(self) -> None:
         """Learn where a schedule in the optimizer stands."""
         if self.schedule is not None:
-            self.position = int(host_value(self.optimizer._iterations))
+            iterations: Any = getattr(self.optimizer, "_iterations", 0)
+            self.position = int(host_value(iterations))
 
     def look(self, value: Any = None) -> None:
         """Note the value in force now: the one given, or the optimizer's."""
@@ -112,6 +113,32 @@ class LossCount:
         last = total - (steps - 1) * self.size
         self.every = not -1e-6 < last <= self.size * (1 + 1e-6)
         return self.every
+
+
+class RunningMean:
+    """Gives back the value of an execution alone from Keras's mean over the epoch so far."""
+
+    def __init__(self, loss: LossCount) -> None:
+        """Take over whether the logs hold such means at all."""
+        self.loss = loss
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Start a new mean."""
+        self.batches, self.mean = 0, 0.0
+
+    def last(self, batches: int, mean: float) -> float:
+        """Return the value of the batches since the last call, taking all as equally large.
+
+        Args:
+            batches: Batches of the epoch so far.
+            mean: What the logs say after them.
+        """
+        before, earlier = self.batches, self.mean
+        self.batches, self.mean = batches, mean
+        if not self.loss.averages:
+            return mean
+        return (batches * mean - before * earlier) / (batches - before)
 
 
 def direction(model: Any, name: str) -> bool | None:

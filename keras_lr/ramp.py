@@ -1,0 +1,132 @@
+"""`Ramp`: a short training at given rates, one per batch, that ends when they do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lr.callback import LearningRateCallback
+from keras_lr.drive import Drive
+from keras_lr.hyperparameters import LEARNING_RATE, find, host_value, optimizer_of
+from keras_lr.probes import RunningMean
+from keras_lr.range_rules import Smoother
+
+COMPLETE, DIVERGED, NOT_FINITE, NO_DATA = "complete", "diverged", "not finite", "no more data"
+
+
+class Ramp(LearningRateCallback):
+    """Train one batch at each of ``rates`` and end the fit; end it earlier where the loss says so.
+
+    The ramp ends early when a value is not finite, or when the smoothed value is worse than the
+    best smoothed value by ``(stop_factor - 1) * max(abs(best), fall, noise)``, with the fall from
+    the first to the best smoothed value, and as noise the spread of the values in the first tenth
+    of the ramp. That tenth, and at least the first five points, never end it. A ramp may be spread
+    over several fits.
+    """
+
+    def __init__(
+        self,
+        rates: NDArray[np.float64],
+        monitor: str = "loss",
+        up: bool = False,
+        stop_factor: float = math.inf,
+        report: Callable[[float, float], None] | None = None,
+    ) -> None:
+        """See the class.
+
+        Args:
+            rates: The rates, in order.
+            monitor: What to watch and record: a name in the logs.
+            up: Whether more of it is better.
+            stop_factor: How much worse than the best ends the ramp.
+            report: Called after each point with its rate and the smoothed value.
+        """
+        super().__init__()
+        self.rates = rates
+        self.monitor = monitor
+        self.up = up
+        self.stop_factor = stop_factor
+        self.report = report
+        self.reason = NO_DATA
+        self.points: list[tuple[float, float]] = []
+        self._done = 0
+        self._smoother = Smoother()
+        self._first = self._best = math.nan
+        self._spread = (math.inf, -math.inf)
+
+    def begin(self, drive: Drive) -> None:
+        self._drive = drive
+        self._mean = RunningMean(drive.loss)
+        self._before = self._done
+        drive.lead(self, find(optimizer_of(drive.model), LEARNING_RATE), self._source)
+        drive.listeners.append(self._listen)
+
+    def _source(self, first: int, count: int) -> NDArray[np.float64]:
+        before = self._before + self._drive.ran - self._drive.batch
+        places = before + first + np.arange(count)
+        return self.rates[np.minimum(places, len(self.rates) - 1)]
+
+    def _listen(self, first: int, count: int, logs: dict[str, Any]) -> None:
+        self._done = min(self._before + self._drive.ran, len(self.rates))
+        if not self.monitor.startswith("val_"):
+            if self.monitor not in logs:
+                raise ValueError(
+                    f"LRRangeTest: argument `monitor` must name a value in the logs. Received: "
+                    f"monitor={self.monitor!r}. Available: {', '.join(logs) or 'none'}"
+                )
+            mean = float(host_value(logs[self.monitor]))
+            self._see(self._mean.last(first + count, mean))
+        if self._done == len(self.rates):
+            self._end(COMPLETE)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_epoch_begin(epoch, logs)
+        self._mean.begin_epoch()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_epoch_end(epoch, logs)
+        if self.monitor.startswith("val_") and self.reason in (NO_DATA, COMPLETE):
+            if self.monitor not in (logs or {}):
+                raise ValueError(
+                    f"LRRangeTest: monitor={self.monitor!r} needs `validation_data`, and a name "
+                    f"among: {', '.join(logs or {}) or 'none'}"
+                )
+            self._see(float((logs or {})[self.monitor]))
+
+    def _see(self, value: float) -> None:
+        """Take a value of the monitored metric at the present rate."""
+        rate = float(self.rates[self._done - 1])
+        self.points.append((rate, value))
+        if not math.isfinite(value):
+            self._end(NOT_FINITE)
+            return
+        smoothed = self._smoother.update(rate, value)
+        if self.report is not None:
+            self.report(rate, smoothed)
+        worse = -smoothed if self.up else smoothed
+        if math.isnan(self._first):
+            self._first = self._best = worse
+        self._best = min(self._best, worse)
+        if len(self.points) <= 5 or self._done <= len(self.rates) // 10:
+            self._spread = (min(self._spread[0], value), max(self._spread[1], value))
+            return
+        noise = self._spread[1] - self._spread[0]
+        scale = max(abs(self._best), self._first - self._best, noise)
+        if worse - self._best > (self.stop_factor - 1.0) * scale:
+            self._end(DIVERGED)
+
+    def _end(self, reason: str) -> None:
+        if self.reason == NO_DATA:
+            self.reason = reason
+        self._drive.model.stop_training = True
+
+    def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return rates and values, the values of a loss exact for every batch."""
+        rates, values = (np.array(column, np.float64) for column in zip(*self.points, strict=True))
+        if self.monitor == "loss" and len(self.history) == len(values):
+            values = self.history.loss.astype(np.float64)
+        return rates, values

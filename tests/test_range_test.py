@@ -1,0 +1,249 @@
+"""The range test through its public interface: the model afterwards, the curve, the stops."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lr import CosineDecay, LRRangeTest, NoSuggestion, RangeTestResult
+
+pytestmark = pytest.mark.core
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(256, 6)).astype("float32")
+Y = (X @ RNG.normal(size=(6, 3))).argmax(1)
+
+
+def network(optimizer=None, **compiled):
+    """A network with everything that training changes besides weights."""
+    keras.utils.set_random_seed(7)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(16, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.compile(
+        optimizer or keras.optimizers.Adam(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        **compiled,
+    )
+    return model
+
+
+def line(rate, **compiled):
+    """A model whose weight is minus the sum of the rates so far, and whose loss is the weight."""
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")]
+    )
+    model.compile(keras.optimizers.SGD(rate), lambda y, p: p, **compiled)
+    return model
+
+
+def state(model):
+    return [np.array(v) for v in (*model.get_weights(), *map(_numpy, model.optimizer.variables))]
+
+
+def _numpy(variable):
+    return keras.ops.convert_to_numpy(variable.value)
+
+
+def same(first, second):
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def quick(**arguments):
+    return LRRangeTest(**{"verbose": 0, "steps": 20, "budget": 60, **arguments})
+
+
+@pytest.mark.parametrize("rule", ["search", "edge"])
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_next_fit_is_bit_for_bit_what_it_would_have_been(rule, trained):
+    after = []
+    for tested in (False, True):
+        model = network()
+        if trained:
+            model.fit(X, Y, verbose=0)
+        if tested:
+            quick(rule=rule).run(model, X, Y)
+        model.fit(X, Y, verbose=0)
+        after.append(state(model))
+    assert same(*after)
+
+
+class Stop(keras.callbacks.Callback):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 3:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("from the user")])
+def test_an_exception_leaves_the_model_as_it_was(error):
+    model = network()
+    model.fit(X, Y, verbose=0)
+    before, attributes = state(model), set(vars(model))
+    with pytest.raises(type(error)):
+        quick().run(model, X, Y, callbacks=[Stop(error)])
+    assert same(before, state(model))
+    assert set(vars(model)) - attributes <= {"_keras_lr_steps"}
+    model.fit(X, Y, verbose=0, callbacks=[CosineDecay(0.01)])
+
+
+def test_restore_false_keeps_what_was_trained():
+    model = network()
+    before = model.get_weights()
+    quick(rule="edge", restore=False).run(model, X, Y)
+    assert not same(before, model.get_weights())
+
+
+@pytest.mark.parametrize("shape", ["exponential", "linear"])
+def test_the_ramp_goes_from_end_to_end_and_the_losses_are_those_of_each_batch(shape):
+    x = np.ones((40, 1), "float32")
+    test = quick(min_lr=0.01, max_lr=1.0, steps=30, shape=shape, rule="edge", stop_factor=1e9)
+    result = test.run(line(0.5), x, x, batch_size=4)
+    assert result.rates[0] == 0.01
+    assert result.rates[-1] == pytest.approx(1.0)
+    assert len(result.rates) == 30
+    steps = np.diff(np.log(result.rates) if shape == "exponential" else result.rates)
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-6)
+    # Before update t the weight, and so the loss, is minus the sum of the rates of earlier updates.
+    weights = [0.0, -0.01, *(-result.rates.cumsum()[1:-1])]
+    np.testing.assert_allclose(result.values, weights, rtol=1e-4, atol=1e-4)
+
+
+def test_it_stops_where_the_loss_explodes_and_says_so():
+    model = network(keras.optimizers.SGD(0.1))
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    result = quick(rule="edge", max_lr=1e6, steps=60).run(model, X, X[:, :3] * 10)
+    assert result.ended in ("diverged", "not finite")
+    assert len(result.rates) < 60
+
+
+def test_not_finite_ends_it_at_once():
+    x = X.copy()
+    x[:] = np.nan
+    result = quick(rule="edge", steps=30).run(network(), x, Y)
+    assert result.ended == "not finite"
+    with pytest.raises(NoSuggestion):
+        _ = result.suggestion
+    assert result.confidence == 0.0
+    assert "Diverged at once" in result.report()
+
+
+def test_repeats_take_other_orders_of_the_batches():
+    result = quick(rule="edge", steps=40, repeats=3).run(network(), X, Y)
+    assert (result.lower <= result.values).all()
+    assert (result.values <= result.upper).all()
+    assert (result.upper > result.lower).any()
+
+
+def test_a_validation_loss_is_measured_every_so_many_steps():
+    test = quick(rule="edge", steps=40, monitor="val_loss", validate_every=4, stop_factor=1e9)
+    result = test.run(network(), X, Y, validation_data=(X, Y))
+    assert len(result.rates) == 10
+    np.testing.assert_allclose(result.rates[[0, -1]], np.geomspace(1e-6, 10, 40)[[3, -1]])
+
+
+def test_any_metric_can_be_watched():
+    result = quick(rule="edge", steps=40, monitor="accuracy", mode="max").run(network(), X, Y)
+    assert ((result.values >= 0) & (result.values <= 1)).all()
+
+
+def test_a_length_in_epochs_is_that_many_epochs():
+    result = quick(rule="edge", steps="2 epochs", stop_factor=1e9).run(
+        network(), X, Y, batch_size=16
+    )
+    assert len(result.rates) == 32
+
+
+def test_it_says_nothing_unless_asked(capsys):
+    quick().run(network(), X, Y)
+    assert capsys.readouterr().out == ""
+    quick(verbose=1).run(network(), X, Y)
+    assert "rate" in capsys.readouterr().out
+
+
+def test_generators_and_datasets():
+    class Data(keras.utils.PyDataset):
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, i):
+            return X[i * 32 : i * 32 + 32], Y[i * 32 : i * 32 + 32]
+
+    def batches():
+        while True:
+            yield X[:32], Y[:32]
+
+    weights = np.linspace(0, 1, len(X))
+    for run in (
+        lambda test, model: test.run(model, Data()),
+        lambda test, model: test.run(model, batches()),
+        lambda test, model: test.run(model, X, Y, sample_weight=weights),
+        lambda test, model: test.run(model, X, Y, class_weight={0: 1.0, 1: 2.0, 2: 1.0}),
+    ):
+        result = run(quick(rule="edge", stop_factor=1e9), network())
+        assert len(result.rates) == 20
+
+
+def test_it_finds_a_rate_that_trains():
+    model = network(keras.optimizers.SGD(1e-9))
+    result = LRRangeTest(verbose=0).run(model, X, Y)
+    start = model.evaluate(X, Y, verbose=0)[0]
+    model.optimizer.learning_rate = result.suggestion
+    model.fit(X, Y, epochs=10, verbose=0)
+    assert model.evaluate(X, Y, verbose=0)[0] < 0.6 * start
+    base, top = result.bounds
+    assert base < result.suggestion <= top
+    assert "Suggestion" in result.report()
+
+
+def test_the_curve_survives_a_file(tmp_path):
+    result = quick(rule="edge", steps=40, repeats=2).run(network(), X, Y)
+    result.to_csv(tmp_path / "curve.csv")
+    again = RangeTestResult.from_csv(tmp_path / "curve.csv")
+    for name in ("rates", "values", "lower", "upper"):
+        np.testing.assert_array_equal(getattr(result, name), getattr(again, name))
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"other\.csv is no curve"):
+        RangeTestResult.from_csv(tmp_path / "other.csv")
+
+
+def test_the_picture_names_what_it_shows():
+    axes = quick().run(network(), X, Y).plot()
+    assert axes.get_xscale() == "log"
+    assert axes.get_xlabel() == "learning rate"
+    assert axes.get_ylabel() == "loss"
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "smoothed" in labels
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"min_lr": 0.0}, "min_lr=0.0"),
+        ({"min_lr": 1.0, "max_lr": 0.5}, "above min_lr"),
+        ({"steps": 5}, "steps=5"),
+        ({"steps": "5 bananas"}, "bananas"),
+        ({"rule": "valey"}, "did you mean 'valley'"),
+        ({"stop_factor": 1.0}, "stop_factor"),
+        ({"monitor": "val_loss"}, "validate_every"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LRRangeTest(**arguments)
+
+
+def test_what_the_test_decides_cannot_be_passed():
+    with pytest.raises(TypeError, match="epochs"):
+        quick().run(network(), X, Y, epochs=3)
+    with pytest.raises(ValueError, match="not compiled"):
+        quick().run(keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)]), X, Y)
