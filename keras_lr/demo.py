@@ -3,6 +3,7 @@
 import gzip
 import re
 import struct
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -22,7 +23,10 @@ from keras_lr import (
     InverseSqrtDecay,
     LinearDecay,
     LRHistory,
+    LRRangeTest,
     OneCycle,
+    RangeTestResult,
+    ReduceLROnPlateau,
     StepDecay,
     TriangularCLR,
     WarmupStableDecay,
@@ -82,11 +86,15 @@ class Run:
     """One training under one schedule."""
 
     name: str
-    schedule: Schedule
-    history: LRHistory
+    callbacks: list[Any]
     accuracy: list[float]
     val_accuracy: list[float]
     seconds: float
+
+    @property
+    def history(self) -> LRHistory:
+        """What every step used."""
+        return self.callbacks[0].history
 
     def epochs_to(self, target: float) -> int | None:
         """Return the number of epochs after which the validation accuracy was at `target`."""
@@ -101,7 +109,7 @@ def main(
     seed: int = 0,
     train_size: int | None = None,
 ) -> list[Run]:
-    """Train under every schedule, print a table and write pictures and records.
+    """Find a rate, train under every schedule at it, print a table, write pictures and records.
 
     Args:
         data: `"digits"` (from scikit-learn) or `"fashion-mnist"`.
@@ -121,38 +129,58 @@ def main(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DemoError(f"Cannot write to the folder {out}: {error}") from error
+    from keras_lr import plotting
+
     loaded = load(data, data_dir, seed, train_size)
     print(
         f"{loaded.source}: {len(loaded.x):,} training and {len(loaded.x_val):,} validation images, "
         f"{epochs} epochs of {loaded.steps_per_epoch} steps for each schedule"
     )
-    runs = train(schedules(epochs), loaded, epochs, seed)
+    found = find(loaded, seed)
+    print(f"\nLearning-rate range test:\n{found.report()}\n")
+    runs = train(schedules(epochs, found), loaded, epochs, seed)
     report = f"{table(runs, loaded.target)}\n\n{caution(runs, len(loaded.x_val))}"
     print(f"\n{report}\n")
     (out / "results.txt").write_text(report + "\n", encoding="utf-8")
     draw(runs, loaded, epochs, out)
+    plotting.close(found.plot().figure, out / "range-test.png")
     print(f"Pictures and the record of every step: {out}")
     return runs
 
 
-def schedules(epochs: int) -> dict[str, Schedule]:
-    """Return what the demo compares, each at a peak rate that suits its shape."""
+def find(data: Data, seed: int = 0) -> RangeTestResult:
+    """Run the range test on the network and the training images."""
+    keras.utils.set_random_seed(seed)
+    model = _compiled(build(data))
+    test = LRRangeTest(min_lr=1e-5, max_lr=10.0, verbose=int(sys.stdout.isatty()))
+    return test.run(model, data.x, data.y, batch_size=data.batch_size)
+
+
+def schedules(epochs: int, found: RangeTestResult) -> dict[str, list[Any]]:
+    """Return the callbacks that the demo compares, the schedule first, at the rates found.
+
+    What holds or falls starts at the suggestion; what cycles moves within the bounds.
+    """
     part = epochs / 7
-    return {
-        "Constant": Constant(0.05),
-        "StepDecay": StepDecay(0.1, factor=0.3, every=2 * part),
-        "LinearDecay": LinearDecay(0.1),
-        "ExponentialDecay": ExponentialDecay(0.1, factor=0.5, every=part),
-        "InverseSqrtDecay": InverseSqrtDecay(0.1, timescale=part),
-        "CosineDecay with warmup": CosineDecay(0.1).warmup(part / 2),
-        "CosineRestarts": CosineRestarts(0.1, first_cycle=part),
-        "TriangularCLR": TriangularCLR(0.01, 0.1, step_size=part, mode="triangular2"),
-        "OneCycle": OneCycle(0.2),
-        "WarmupStableDecay": WarmupStableDecay(0.1, warmup="10%", decay="40%"),
+    rate, (base, top) = found.suggestion, found.bounds
+    compared: dict[str, Schedule] = {
+        "Constant": Constant(rate),
+        "StepDecay": StepDecay(rate, factor=0.3, every=2 * part),
+        "LinearDecay": LinearDecay(rate),
+        "ExponentialDecay": ExponentialDecay(rate, factor=0.5, every=part),
+        "InverseSqrtDecay": InverseSqrtDecay(rate, timescale=part),
+        "CosineDecay with warmup": CosineDecay(rate).warmup(part / 2),
+        "CosineRestarts": CosineRestarts(rate, first_cycle=part),
+        "TriangularCLR": TriangularCLR(base, top, step_size=part, mode="triangular2"),
+        "OneCycle": OneCycle(top),
+        "WarmupStableDecay": WarmupStableDecay(rate, warmup="10%", decay="40%"),
     }
+    cuts = ReduceLROnPlateau(factor=0.3, patience=max(1, round(part)))
+    alone: dict[str, list[Any]] = {name: [schedule] for name, schedule in compared.items()}
+    return alone | {"ReduceLROnPlateau": [Constant(rate), cuts]}
 
 
-def train(compared: dict[str, Schedule], data: Data, epochs: int, seed: int = 0) -> list[Run]:
+def train(compared: dict[str, list[Any]], data: Data, epochs: int, seed: int = 0) -> list[Run]:
     """Train once under each schedule, from the same weights and with the same batches."""
     tqdm = _tqdm()
     keras.utils.set_random_seed(seed)
@@ -161,7 +189,7 @@ def train(compared: dict[str, Schedule], data: Data, epochs: int, seed: int = 0)
     # The first step of a process sets up the backend; no schedule should be charged for that.
     _compiled(model).train_on_batch(*next(data.batches(seed)))
     runs = []
-    for name, schedule in tqdm(compared.items(), desc="schedules", unit="run", disable=None):
+    for name, callbacks in tqdm(compared.items(), desc="schedules", unit="run", disable=None):
         model = _compiled(keras.models.clone_model(model))
         model.set_weights(start)
         with tqdm(total=epochs, desc=name, unit="epoch", leave=False, disable=None) as bar:
@@ -172,14 +200,12 @@ def train(compared: dict[str, Schedule], data: Data, epochs: int, seed: int = 0)
                 steps_per_epoch=data.steps_per_epoch,
                 validation_data=(data.x_val, data.y_val),
                 validation_batch_size=1000,
-                callbacks=[schedule, _Progress(bar)],
+                callbacks=[*callbacks, _Progress(bar)],
                 shuffle=False,
                 verbose=0,
             ).history
             seconds = time.perf_counter() - began
-        runs.append(
-            Run(name, schedule, schedule.history, logs["accuracy"], logs["val_accuracy"], seconds)
-        )
+        runs.append(Run(name, callbacks, logs["accuracy"], logs["val_accuracy"], seconds))
     return runs
 
 
@@ -242,14 +268,18 @@ def draw(runs: list[Run], data: Data, epochs: int, out: Path) -> None:
     from keras_lr import plotting
 
     steps = data.steps_per_epoch
-    curves = {run.name: run.schedule.values(epochs=epochs, steps_per_epoch=steps) for run in runs}
+    curves = {
+        run.name: run.callbacks[0].values(epochs=epochs, steps_per_epoch=steps)
+        for run in runs
+        if len(run.callbacks) == 1
+    }
     plotting.close(plotting.gallery(curves, steps), out / "gallery.png")
     for number, run in enumerate(runs, 1):
         name = f"{number:02}-{re.sub('[^a-z0-9]+', '-', run.name.lower())}"
         run.history.to_csv(out / f"{name}.csv")
         shares = {"training accuracy": run.accuracy, "validation accuracy": run.val_accuracy}
         figure = plotting.plot_run(
-            run.history, shares, title=repr(run.schedule), target=data.target
+            run.history, shares, title=" with ".join(map(repr, run.callbacks)), target=data.target
         )
         plotting.close(figure, out / f"{name}.png")
 

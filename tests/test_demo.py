@@ -12,8 +12,12 @@ import pytest
 
 mpl.use("Agg")
 
-from keras_lr import Constant, LRHistory, demo
+from keras_lr import Constant, LRHistory, RangeTestResult, demo
 from keras_lr.__main__ import main
+
+CURVE = np.geomspace(1e-4, 1, 60)
+FOUND = RangeTestResult.from_curve(CURVE, (np.log10(CURVE) + 1) ** 2)
+NAMES = list(demo.schedules(2, FOUND))
 
 
 def idx(values):
@@ -48,7 +52,7 @@ def finished(tmp_path_factory):
 
 def test_demo_prints_one_line_for_each_schedule(finished):
     out, said = finished
-    names = list(demo.schedules(2))
+    names = NAMES
     assert len(names) >= 7
     assert "Constant" in names
     for name in names:
@@ -61,26 +65,34 @@ def test_demo_prints_one_line_for_each_schedule(finished):
 
 def test_demo_writes_a_picture_and_a_record_for_each_schedule(finished):
     out, _ = finished
-    names = demo.schedules(2)
+    names = NAMES
     pictures = sorted(out.glob("*.png"))
     records = sorted(out.glob("*.csv"))
     assert len(records) == len(names)
-    assert {path.stem for path in pictures} == {path.stem for path in records} | {"gallery"}
+    assert {path.stem for path in pictures} == {path.stem for path in records} | {
+        "gallery",
+        "range-test",
+    }
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
 
 
 def test_demo_records_show_the_rates_of_the_schedules(finished):
     out, _ = finished
-    for path, schedule in zip(sorted(out.glob("*.csv")), demo.schedules(2).values(), strict=True):
+    rates = {}
+    for path in sorted(out.glob("*.csv")):
         history = LRHistory.from_csv(path)
-        curve = schedule.values(epochs=2, steps_per_epoch=3)
-        np.testing.assert_allclose(history.learning_rate, curve, rtol=1e-6)
+        assert list(history.step) == [0, 1, 2, 3, 4, 5]
         assert np.isfinite(history.loss).all()
+        rates[path.stem] = history.learning_rate
+    found = rates["01-constant"][0]
+    np.testing.assert_allclose(rates["01-constant"], found)
+    np.testing.assert_allclose(rates["03-lineardecay"], found * (1 - np.arange(6) / 6), rtol=1e-6)
 
 
 def test_demo_starts_every_run_alike(fashion):
     data = demo.load("fashion-mnist", fashion)
-    one, two = demo.train({"one": Constant(0.01), "two": Constant(0.01)}, data, epochs=2, seed=3)
+    compared = {"one": [Constant(0.01)], "two": [Constant(0.01)]}
+    one, two = demo.train(compared, data, epochs=2, seed=3)
     np.testing.assert_allclose(one.history.loss, two.history.loss, rtol=1e-5)
     assert one.val_accuracy == two.val_accuracy
     assert one.history is not two.history
@@ -102,8 +114,8 @@ def test_batches_hold_each_image_once_an_epoch_in_an_order_of_their_own():
 
 def test_table_says_when_the_target_was_reached_or_that_it_was_not():
     def run(name, rates, accuracy):
-        history = SimpleNamespace(learning_rate=np.array(rates))
-        return demo.Run(name, Constant(0.1), history, accuracy, accuracy, seconds=1.26)
+        callback = SimpleNamespace(history=SimpleNamespace(learning_rate=np.array(rates)))
+        return demo.Run(name, [callback], accuracy, accuracy, seconds=1.26)
 
     text = demo.table(
         [run("good", [0.1, 0.1], [0.5, 0.9, 0.97]), run("bad", [0.1, 0.001], [0.1, 0.2, 0.3])],
