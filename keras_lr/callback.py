@@ -7,10 +7,10 @@ from typing import Any
 import keras
 
 from keras_lr.drive import Drive, attach
-from keras_lr.history import LRHistory
+from keras_lr.history import LegacyHooks, LRHistory
 
 
-class LearningRateCallback(keras.callbacks.Callback):
+class LearningRateCallback(LegacyHooks, keras.callbacks.Callback):
     """A callback that moves hyperparameters during a fit and records what it did.
 
     Subclasses say in `begin` what they move; the drive of the fit does it, and `history` records

@@ -25,7 +25,8 @@ class Course:
         self.epoch: int | None = None
         self.first = 0
         self.known: NDArray[np.float64] = np.zeros(0)
-        self.counts_steps = False
+        self.unplaced: UnresolvedLength | None = None
+        """Why epochs do not place the schedule, where steps are counted instead."""
 
     def values(self, first: int, count: int) -> NDArray[np.float64]:
         """Return the values of ``count`` batches of the present epoch, from batch ``first`` on."""
@@ -45,23 +46,19 @@ class Course:
         Lengths in epochs are placed by epochs. Lengths in steps alone are placed by counting the
         batches, which works for a fit that starts at the beginning.
         """
-        if self.epoch is None and not self._by_epoch(epoch):
-            if epoch > 0:
-                self.schedule(np.zeros(1), Timeline.by_epoch(self.timeline.epochs))
-            self.counts_steps = True
-        if self.counts_steps:
-            self.epoch = epoch
-            before = self.drive.ran - self.drive.batch
-            return self.schedule(before + first + np.arange(count), self.timeline)
-        if epoch != self.epoch:
-            self.known = self.schedule(np.array([epoch]), Timeline.by_epoch(self.timeline.epochs))
-            self.epoch = epoch
-        return np.repeat(self.known, count)
-
-    def _by_epoch(self, epoch: int) -> bool:
-        try:
-            self.known = self.schedule(np.array([epoch]), Timeline.by_epoch(self.timeline.epochs))
-        except UnresolvedLength:
-            return False
+        if epoch != self.epoch and self.unplaced is None:
+            ticks = Timeline.by_epoch(self.timeline.epochs)
+            try:
+                self.known = self.schedule(np.array([epoch]), ticks)
+            except UnresolvedLength as error:
+                if epoch > 0:
+                    raise
+                self.unplaced = error
         self.epoch = epoch
-        return True
+        if self.unplaced is None:
+            return np.repeat(self.known, count)
+        before = self.drive.ran - self.drive.batch
+        try:
+            return self.schedule(before + first + np.arange(count), self.timeline)
+        except UnresolvedLength:
+            raise self.unplaced from None

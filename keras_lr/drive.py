@@ -8,7 +8,7 @@ and it sees which values each execution used. How a value gets into the step is 
 from __future__ import annotations
 
 import dataclasses
-import warnings
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -76,8 +76,8 @@ class Recorder(Protocol):
     def extend(self, epoch: int, done: Executions) -> None:
         """Take some executions of an epoch."""
 
-    def close_epoch(self, steps: int | None, size: float | None, total: float | None) -> None:
-        """Take the number of batches of the epoch, samples in a batch, and samples in all."""
+    def close_epoch(self, batches: int, total: float | None) -> None:
+        """Take the number of batches and of samples that the epoch had."""
 
 
 class Drive:
@@ -94,6 +94,7 @@ class Drive:
         """Called after each execution with its first batch, its size and its logs."""
         self.members: list[Any] = []
         self.plain = model.train_function
+        self.own_make = vars(model).get("make_train_function")
         self.engine: Engine | None = None
         self.epoch = -1
         self.batch = 0
@@ -149,6 +150,9 @@ class Drive:
             self.probe.begin_epoch()
         for recorder in self.recorders:
             recorder.begin_epoch(epoch, self.steps)
+        if self.channels:
+            # Here an error of a schedule harms nothing; in the first step JAX would lose the model.
+            self.row(self.steps_per_execution)
 
     def forget(self) -> None:
         """Ask the sources anew for every batch still to come."""
@@ -162,14 +166,22 @@ class Drive:
         self.open = False
         total = self.loss.read() if total is None else float(host_value(total))
         self.flush()
+        # In an epoch of unknown length, the execution that finds no more data was noted already.
+        self.loss.counts.clear()
+        if self.probe is not None:
+            self.probe.seen.clear()
+        ran = self._ran(total)
+        self.ran -= self.batch - ran
         for recorder in self.recorders:
-            recorder.close_epoch(self.steps, self.loss.size, total)
-        if self.steps is not None and self.loss.varies(min(self.batch, self.steps), total):
-            warnings.warn(
-                "The batches of an epoch differ in size, so that the batch losses recorded for "
-                "the first epoch are close but not exact; from now on they are exact.",
-                stacklevel=2,
-            )
+            recorder.close_epoch(ran, total)
+
+    def _ran(self, total: float | None) -> int:
+        """Return how many batches of the epoch ran; its last execution may have run fewer."""
+        if self.steps is not None:
+            return min(self.batch, self.steps)
+        if self.steps_per_execution == 1 or not total or not self.loss.size:
+            return self.batch
+        return min(self.batch, math.ceil(total / self.loss.size - 1e-6))
 
     def row(self, count: int) -> int:
         """Return the index into `block` of the present batch, with ``count`` rows behind it."""
@@ -216,7 +228,7 @@ class Drive:
             done.values = {c.parameter.name: rows[:, i] for i, c in enumerate(self.channels)}
             if self.probe is not None:
                 done.values[LEARNING_RATE] = self.probe.take(done.sizes)
-            done.counts = self.loss.take()
+            done.counts = self.loss.take(len(done.sizes))
             for recorder in self.recorders:
                 recorder.extend(self.epoch, done)
         self.pending = Executions(self.batch, [], {}, [], None)
@@ -225,6 +237,18 @@ class Drive:
         """Return the value that the last batch of the present epoch used."""
         batch = self.batch if self.steps is None else min(self.batch, self.steps)
         return float(self.block[batch - 1 - self.block_start, self.channels.index(channel)])
+
+    @property
+    def chief(self) -> bool:
+        """Whether this process is the one of several workers that writes files."""
+        strategy = getattr(self.model, "distribute_strategy", None)
+        return strategy is None or bool(strategy.extended.should_checkpoint)
+
+    @property
+    def steps_per_execution(self) -> int:
+        """Batches in an execution; legacy Keras has a variable for it."""
+        steps = self.model.steps_per_execution
+        return steps if isinstance(steps, int) else int(host_value(steps))
 
     def read(self, parameter: Hyperparameter) -> float:
         """Return a learning rate that no channel moves, as it stands now."""
@@ -238,6 +262,21 @@ class Drive:
             parameter.variable.assign(value)
         else:
             self.engine.write(parameter, value)
+
+    def weights(self) -> list[NDArray]:
+        """Return the model's weights, also right after an execution."""
+        if self.engine is None or not self.open:
+            if hasattr(self.model, "jax_state_sync"):
+                self.model.jax_state_sync()
+            return self.model.get_weights()
+        return self.engine.weights()
+
+    def make_train_function(self) -> None:
+        """Let Keras make the model's train function anew, as it would without a drive."""
+        if self.own_make is not None:
+            self.own_make(force=True)
+        else:
+            type(self.model).make_train_function(self.model, force=True)
 
     def install(self) -> None:
         """Put the function that drives the steps into the model, once the members are known."""
@@ -255,7 +294,9 @@ class Drive:
         model, engine = self.model, self.engine
         if vars(model).get("_keras_lr_drive") is self:
             object.__delattr__(model, "_keras_lr_drive")
-            vars(model).pop("make_train_function", None)
+            vars(model).pop("make_train_function")
+            if self.own_make is not None:
+                object.__setattr__(model, "make_train_function", self.own_make)
         if engine is None:
             return
         if model.train_function == engine.run:

@@ -3,7 +3,8 @@
 - TensorFlow: ``train_step`` is compiled with a gather from a table variable at its head. The
   compiled function is kept on the model, so that later fits with other schedules compile nothing.
 - JAX: the values of a batch travel beside its data into the jitted ``train_step``, kept likewise.
-- Elsewhere, and where Keras is not as expected: values are assigned before each execution.
+- Elsewhere, on models of legacy Keras, and where Keras is not as expected: values are assigned
+  before each execution.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lr.hyperparameters import Hyperparameter, TracedFloat
+from keras_lr.hyperparameters import Hyperparameter, host_value, traced
 
 BLOCK = 1024
 """Rows of values handed to the step at once; a longer epoch refills the table."""
@@ -34,14 +35,13 @@ class Engine:
         self.drive = drive
         self.last: list[float | None] = [None] * len(drive.channels)
         self.said = False
+        self.samples: int | None = 0
 
     def run(self, data: Any) -> Any:
         """Stand in for ``model.train_function``: one execution."""
         drive = self.drive
-        count = drive.model.steps_per_execution
-        drive.loss.note(drive.batch)
-        if drive.probe is not None:
-            drive.probe.look()
+        count = drive.steps_per_execution
+        self.note(data)
         if drive.channels:
             parameters = [channel.parameter for channel in drive.channels]
             row = self.hold(count)
@@ -52,6 +52,24 @@ class Engine:
             logs = drive.plain(data)
         drive.done(count, logs)
         return logs
+
+    def note(self, data: Any) -> None:
+        """Note what an execution finds: the samples so far, and the rate that nobody here moves."""
+        drive = self.drive
+        if drive.batch == 0:
+            self.samples = 0
+        drive.loss.note(drive.batch, self.samples, self.fetch)
+        size = samples_in(data)
+        self.samples = None if self.samples is None or size is None else self.samples + size
+        if drive.probe is not None:
+            drive.probe.look()
+
+    def fetch(self) -> Any:
+        """Return the metric's count of samples, on a device where there is one."""
+        value = self.drive.loss.variable.value
+        if hasattr(value, "value"):
+            value = value.value
+        return value() if callable(value) else float(host_value(value))
 
     def assign(self, row: list[float]) -> None:
         """Set the variables whose values have changed."""
@@ -67,6 +85,10 @@ class Engine:
     def write(self, parameter: Hyperparameter, value: float) -> None:
         """Set a learning rate between two executions."""
         parameter.variable.assign(value)
+
+    def weights(self) -> list[np.ndarray]:
+        """Return the model's weights between two executions."""
+        return self.drive.model.get_weights()
 
     def hold(self, count: int) -> list[float]:
         """Return the values of the present batch, which the whole execution will use."""
@@ -91,9 +113,11 @@ class Engine:
         """
         baked = [c.parameter.name for c in self.drive.channels if c.parameter.variable is None]
         if baked and not self.drive.model.run_eagerly:
+            known = isinstance(self.drive.model, keras.Model)
             raise RuntimeError(
-                f"This version of Keras ({keras.__version__}) compiles {', '.join(baked)} into the "
-                "training step in a way that keras_lr does not know, so that it cannot move. "
+                f"This Keras ({keras.__version__ if known else 'legacy'}) compiles "
+                f"{', '.join(baked)} into the training step in a way that keras_lr does not know, "
+                "so that it cannot move. "
                 "Compile the model with run_eagerly=True, or move the learning rate alone."
             )
 
@@ -111,8 +135,9 @@ class CompiledStep:
     """Whether Keras has called the step that was compiled in."""
 
 
-def compiled_step(model: Any, parameters: list[Hyperparameter], build: Any) -> CompiledStep | None:
+def compiled_step(drive: Any, parameters: list[Hyperparameter], build: Any) -> CompiledStep | None:
     """Return the model's train function with ``build`` compiled in, or None if that fails."""
+    model = drive.model
     kept = vars(model).get("_keras_lr_steps")
     if kept is None:
         kept = {}
@@ -126,7 +151,7 @@ def compiled_step(model: Any, parameters: list[Hyperparameter], build: Any) -> C
     driven = build(step, model.train_step)
     object.__setattr__(model, "train_step", driven)
     try:
-        model.make_train_function(force=True)
+        drive.make_train_function()
         step.function = model.train_function
     except (AttributeError, TypeError, NotImplementedError):
         step.function = None
@@ -149,10 +174,10 @@ def moved(some: list[Hyperparameter], values: Any, every: list[Hyperparameter]) 
     What was there is put back as a plain float, also where another replica's trace runs at the same
     time.
     """
-    plain = [float.__float__(getattr(parameter.optimizer, parameter.name)) for parameter in some]
+    plain = [float(getattr(parameter.optimizer, parameter.name)) for parameter in some]
     for number, parameter in zip(plain, some, strict=True):
         value = values[every.index(parameter)]
-        shown = value if isinstance(value, float) else TracedFloat(number, value)
+        shown = value if isinstance(value, float) else traced(number, value)
         setattr(parameter.optimizer, parameter.name, shown)
     try:
         yield
@@ -194,7 +219,7 @@ class TensorFlowEngine(Engine):
 
             return driven_step
 
-        self.step = compiled_step(model, parameters, build) if parameters else None
+        self.step = compiled_step(drive, parameters, build) if parameters else None
         self.loaded: Any = None
         if self.step is None:
             self.fall_back()
@@ -203,10 +228,8 @@ class TensorFlowEngine(Engine):
         step, drive = self.step, self.drive
         if step is None:
             return super().run(data)
-        count = drive.model.steps_per_execution
-        drive.loss.note(drive.batch)
-        if drive.probe is not None:
-            drive.probe.look()
+        count = drive.steps_per_execution
+        self.note(data)
         index = drive.row(count)
         if drive.block is not self.loaded:
             self.load(index)
@@ -255,6 +278,7 @@ class JaxEngine(Engine):
         self.leaf: Any = None
         self.writes: dict[int, float] = {}
         self.optimizer: Any = None
+        self.values: list[Any] = []
         self.seen: Any = None
 
         def build(step: CompiledStep, plain_step: Callable) -> Callable:
@@ -270,7 +294,7 @@ class JaxEngine(Engine):
             place is not None or parameter.variable is None
             for place, parameter in zip(self.places, parameters, strict=True)
         )
-        self.step = compiled_step(model, parameters, build) if possible else None
+        self.step = compiled_step(drive, parameters, build) if possible else None
         if self.step is None:
             self.fall_back()
 
@@ -284,6 +308,12 @@ class JaxEngine(Engine):
         place = self.place(parameter)
         if place is not None:
             self.writes[place] = value
+
+    def weights(self) -> list[np.ndarray]:
+        model = self.drive.model
+        variables = [*model.trainable_variables, *model.non_trainable_variables]
+        places = {id(variable): i for i, variable in enumerate(variables)}
+        return [np.array(self.values[places[id(weight)]]) for weight in model.weights]
 
     def place(self, parameter: Hyperparameter) -> int | None:
         """Return the index of a variable among the optimizer variables of the state."""
@@ -309,25 +339,29 @@ class JaxEngine(Engine):
 
     def run(self, state: Any, iterator: Any) -> Any:  # type: ignore[override]
         drive, step = self.drive, self.step
-        count = drive.model.steps_per_execution
+        count = drive.steps_per_execution
         if self.writes:
             state = self.written(state)
-        drive.loss.note(drive.batch, None if self.count is None else state[3][self.count])
+        if drive.batch == 0:
+            self.samples = 0
+        drive.loss.note(drive.batch, self.samples, lambda: float(state[3][self.count or 0]))
         if drive.probe is not None:
             self.look(state)
         if step is not None:
             drive.row(count)
-            feed = _Feed(drive, iterator)
+        feed = _Feed(drive, iterator, step is not None)
+        if step is not None:
             logs, state = step.function(state, feed)
-            count = feed.used
         elif drive.channels:
             held = np.asarray(self.hold(count), np.float32)
-            logs, state = drive.plain(self.placed(state, held), iterator)
+            logs, state = drive.plain(self.placed(state, held), feed)
         else:
-            logs, state = drive.plain(state, iterator)
+            logs, state = drive.plain(state, feed)
+        count, self.samples = feed.used, (self.samples or 0) + feed.samples
         if self.rate is not None:
             self.leaf = state[2][self.rate]
         self.optimizer = state[2]
+        self.values = [*state[0], *state[1]]
         drive.done(count, logs, None if self.count is None else state[3][self.count])
         return logs, state
 
@@ -339,22 +373,37 @@ class JaxEngine(Engine):
 
 
 class _Feed:
-    """The batches of an execution, each with the values it is trained with."""
+    """The batches of an execution, counted, and each with the values it is trained with."""
 
-    def __init__(self, drive: Any, iterator: Any) -> None:
+    def __init__(self, drive: Any, iterator: Any, with_values: bool) -> None:
         self.drive = drive
         self.iterator = iterator
+        self.with_values = with_values
         self.used = 0
+        self.samples = 0
 
     def __iter__(self) -> _Feed:
         return self
 
     def __next__(self) -> Any:
         data = next(self.iterator)
+        self.samples += samples_in(data) or 0
+        if not self.with_values:
+            self.used += 1
+            return data
         drive = self.drive
         row = drive.block[drive.batch - drive.block_start + self.used]
         self.used += 1
         return row, data
+
+
+def samples_in(data: Any) -> int | None:
+    """Return the number of samples in a batch of data; None where it does not show."""
+    while isinstance(data, list | tuple | dict):
+        parts = data.values() if isinstance(data, dict) else data
+        data = next((part for part in parts if part is not None), None)
+    shape = getattr(data, "shape", None)
+    return int(shape[0]) if shape else None
 
 
 def _index(variables: list[Any], wanted: Any) -> int | None:
@@ -363,5 +412,9 @@ def _index(variables: list[Any], wanted: Any) -> int | None:
 
 def engine_for(drive: Any) -> Engine:
     """Choose how values get into the steps of this fit."""
+    if not isinstance(drive.model, keras.Model):
+        engine = Engine(drive)
+        engine.fall_back()
+        return engine
     engines = {"tensorflow": TensorFlowEngine, "jax": JaxEngine}
     return engines.get(keras.backend.backend(), Engine)(drive)

@@ -46,6 +46,10 @@ class Kind:
         """
         raise NotImplementedError
 
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of what a config may say."""
+        return {"description": self.expected}
+
 
 @dataclasses.dataclass(frozen=True)
 class Number(Kind):
@@ -82,6 +86,16 @@ class Number(Kind):
             raise ValueError(self.expected)
         return int(number) if self.whole else number
 
+    def schema(self) -> dict[str, Any]:
+        bounds = {
+            "minimum": self.minimum,
+            "exclusiveMinimum": self.above,
+            "maximum": self.maximum,
+            "exclusiveMaximum": self.below,
+        }
+        known = {name: bound for name, bound in bounds.items() if math.isfinite(bound)}
+        return {"type": "integer" if self.whole else "number", **known}
+
 
 @dataclasses.dataclass(frozen=True)
 class Choice(Kind):
@@ -100,6 +114,9 @@ class Choice(Kind):
             raise ValueError(self.expected + (f" (did you mean {near[0]!r}?)" if near else ""))
         return value
 
+    def schema(self) -> dict[str, Any]:
+        return {"enum": list(self.words)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Flag(Kind):
@@ -111,6 +128,9 @@ class Flag(Kind):
         if not isinstance(value, bool):
             raise TypeError(self.expected)
         return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +146,9 @@ class Text(Kind):
             raise ValueError(self.expected)
         return value
 
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1}
+
 
 @dataclasses.dataclass(frozen=True)
 class Path(Kind):
@@ -139,6 +162,9 @@ class Path(Kind):
         if not os.fspath(value):
             raise ValueError(self.expected)
         return os.fspath(value)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,9 +187,18 @@ class Many(Kind):
         if isinstance(value, str | bytes) or not isinstance(value, Iterable):
             raise TypeError(self.expected)
         items = tuple(value)
-        if len(items) < self.at_least or (self.exactly is not None and len(items) != self.exactly):
+        if not self.fits(len(items)):
             raise ValueError(self.expected)
         return tuple(self.item.convert(item) for item in items)
+
+    def fits(self, count: int) -> bool:
+        """Return whether a list may have so many values."""
+        return count >= self.at_least if self.exactly is None else count == self.exactly
+
+    def schema(self) -> dict[str, Any]:
+        size = {"minItems": self.at_least if self.exactly is None else self.exactly}
+        most = {} if self.exactly is None else {"maxItems": self.exactly}
+        return {"type": "array", "items": self.item.schema(), **size, **most}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +219,9 @@ class Optional(Kind):
             return self.kind.convert(value)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{error}, or None") from None
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [self.kind.schema(), {"type": "null"}, {"enum": ["none", "None"]}]}
 
 
 Rate = Annotated[float, Number(minimum=0.0)]
@@ -374,11 +412,18 @@ def decode(value: Any) -> Any:
 def _comparable(value: Any) -> Any:
     """A stand-in that compares by content for Keras objects, which compare by identity."""
     if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
-        return type(value), value.get_config()
+        return type(value), _listed(value.get_config())
     return value
 
 
 def _hashable(value: Any) -> Any:
     if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
-        return type(value), repr(value.get_config())
+        return type(value), repr(_listed(value.get_config()))
     return value
+
+
+def _listed(value: Any) -> Any:
+    """Return a value with lists for tuples, which a config file cannot tell apart."""
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, tuple | list) else value

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_lr.fields import Kind, Number, Optional
-from keras_lr.hyperparameters import LEARNING_RATE, find, schedule_values
+from keras_lr.hyperparameters import Hyperparameter, schedule_values
 from keras_lr.schedule import Schedule, Steps, schedule
 from keras_lr.timeline import Timeline
 
@@ -33,6 +33,9 @@ class FunctionKind(Kind):
             raise TypeError(self.expected)
         arity(value)
         return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"$ref": "#/$defs/function"}
 
 
 def arity(fn: Callable) -> int:
@@ -100,8 +103,8 @@ class Function(Schedule):
         super().__setstate__(state)
         self.validate()
 
-    def prepare(self, optimizer: Any, epoch: int) -> None:
-        self._present = find(optimizer, LEARNING_RATE).read()
+    def prepare(self, parameter: Hyperparameter, epoch: int) -> None:
+        self._present = parameter.read()
         self._chain = {}
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
@@ -20,10 +21,20 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
-_OWN = {"step": np.int64, "epoch": np.int32, LEARNING_RATE: np.float32, "loss": np.float32}
+_OWN = {"step": np.int32, "epoch": np.int32, LEARNING_RATE: np.float32, "loss": np.float32}
 
 
-class LRHistory(keras.callbacks.Callback):
+class LegacyHooks:
+    """What legacy Keras 2, ``tf_keras``, asks of a callback besides its hooks."""
+
+    def _implements_train_batch_hooks(self) -> bool:
+        return False
+
+    _implements_test_batch_hooks = _implements_train_batch_hooks
+    _implements_predict_batch_hooks = _implements_train_batch_hooks
+
+
+class LRHistory(LegacyHooks, keras.callbacks.Callback):
     """Record, step by step, the learning rate used, the batch's own loss and every metric.
 
     Every callback of this package owns one, as ``callback.history``; passed to ``fit`` alone it
@@ -69,13 +80,14 @@ class LRHistory(keras.callbacks.Callback):
         self._drive: Drive | None = None
         self._base = 0
         self._epoch_row = 0
-        self._sizes: list[int] = []
-        self._counts: list[float] | None = []
+        self._sizes = _Column(np.int32)
+        self._counts: _Column | None = None
+        self._begin_executions()
 
     # What was recorded ------------------------------------------------------------------------
 
     @property
-    def step(self) -> NDArray[np.int64]:
+    def step(self) -> NDArray[np.int32]:
         """Number of each update, counted from 0."""
         return self["step"]
 
@@ -109,9 +121,9 @@ class LRHistory(keras.callbacks.Callback):
         if name not in self._columns:
             raise KeyError(f"{name!r} was not recorded. Recorded: {', '.join(self._columns)}")
         values = self._columns[name].values
-        if name == "loss" and self._sizes:
+        if name == "loss" and len(self._sizes):
             values = values.copy()
-            values[self._epoch_row :] = self._recovered(None, None)
+            values[self._epoch_row :] = self._recovered(None)
         return values
 
     def __iter__(self) -> Iterator[str]:
@@ -174,7 +186,7 @@ class LRHistory(keras.callbacks.Callback):
 
     def show(self, logs: dict[str, Any] | None) -> None:
         """Put the values of the last update into the logs of an epoch."""
-        if logs is not None and len(self):
+        if logs is not None and len(self) and not np.isnan(self.learning_rate[-1]):
             logs[LEARNING_RATE] = float(self.learning_rate[-1])
 
     # Reports of the drive ---------------------------------------------------------------------
@@ -188,7 +200,7 @@ class LRHistory(keras.callbacks.Callback):
             column.cut(self._epoch_row)
         known = self._columns["step"].values
         self._base = epoch * steps if steps else int(known[-1]) + 1 if len(known) else 0
-        self._sizes, self._counts = [], []
+        self._begin_executions()
 
     def extend(self, epoch: int, done: Executions) -> None:
         """Take some executions of an epoch."""
@@ -210,50 +222,44 @@ class LRHistory(keras.callbacks.Callback):
         for name, column in self._columns.items():
             if name not in ("step", "epoch"):
                 column.add(values.get(name, np.full(batches, np.nan)))
-        self._sizes += done.sizes
+        self._sizes.add(done.sizes)
         if done.counts is None or self._counts is None:
             self._counts = None
         else:
-            self._counts += done.counts
+            self._counts.add(done.counts)
 
-    def close_epoch(self, steps: int | None, size: float | None, total: float | None) -> None:
+    def close_epoch(self, batches: int, total: float | None) -> None:
         """Recover the batch losses of an epoch now that the number of its samples is known."""
-        if not self._sizes:
+        if not len(self._sizes):
             return
-        ran = sum(self._sizes)
-        batches = ran if steps is None else min(ran, steps)
-        if steps is None and size and total:
-            batches = min(ran, max(1, round(np.ceil(total / size - 1e-6))))
-        losses = self._recovered(size, total)
+        losses = self._recovered(total)
         for name, column in self._columns.items():
             if name == "loss":
                 column.cut(self._epoch_row)
                 column.add(losses)
             column.cut(self._epoch_row + batches)
-        self._sizes, self._counts = [], []
-        if self.state_path is not None:
+        self._begin_executions()
+        if self.state_path is not None and (self._drive is None or self._drive.chief):
             save_arrays(self.state_path, self.state_dict())
 
-    def _recovered(self, size: float | None, total: float | None) -> NDArray[np.float64]:
+    def _begin_executions(self) -> None:
+        """Forget the batches and the samples before each execution of the epoch."""
+        self._sizes = _Column(np.int32)
+        self._counts = _Column(np.float64)
+
+    def _recovered(self, total: float | None) -> NDArray[np.float64]:
         """Return the loss of each batch of the open epoch from the running means."""
         means = self._columns["loss"].values[self._epoch_row :].astype(np.float64)
-        if size == 0.0 or not len(means):
+        if self._counts is None or total == 0.0 or not len(means):
             return means
-        ends = np.cumsum(self._sizes)
-        if self._counts:
-            seen = np.append(self._counts[1:], total if total is not None else np.nan)
-            if total is None:
-                seen[-1] = (
-                    2 * seen[-2] - (seen[-3] if len(seen) > 2 else 0.0) if len(seen) > 1 else 1.0
-                )
-        else:
-            seen = ends * (size or 1.0)
-            if total is not None and (len(seen) < 2 or total > seen[-2]):
-                seen[-1] = total
+        ends, before = np.cumsum(self._sizes.values), self._counts.values
+        if total is None:  # the epoch is not over: the last batch counts like the one before
+            total = 2.0 * before[-1] - before[-2] if len(ends) > 1 else 1.0
+        seen = np.append(before[1:], total)
         means = means[ends - 1]
         weights = np.diff(seen, prepend=0.0)
         summed = np.diff(seen * means, prepend=0.0)
-        return np.repeat(summed / weights, self._sizes)
+        return np.repeat(summed / weights, self._sizes.values)
 
     def _settle(self) -> None:
         if self._drive is not None:
@@ -322,11 +328,17 @@ class LRHistory(keras.callbacks.Callback):
                     f"{', '.join(missing) or 'distinct names'}. Received: {','.join(names)[:200]!r}"
                 )
             try:
-                lines = (line for line in file)
-                rows = np.loadtxt(lines, delimiter=",", dtype=np.float64, ndmin=2)
+                lines = _whole_lines(file)
+                first = next(lines, None)
+                rows = np.zeros((0, len(names)))
+                if first is not None:
+                    rows = np.loadtxt(itertools.chain([first], lines), delimiter=",", ndmin=2)
+                    rows = rows.reshape(-1, len(names))
+                whole_numbers = rows[:, [names.index("step"), names.index("epoch")]]
+                if (whole_numbers != np.floor(whole_numbers)).any():
+                    raise ValueError("a step or an epoch is no whole number")
             except ValueError as error:
                 raise ValueError(f"{path} is damaged: {error} (rows are counted from 1)") from error
-        rows = rows.reshape(-1, len(names))
         history = cls()
         history.load_state_dict(dict(zip(names, rows.T, strict=True)))
         return history
@@ -372,7 +384,7 @@ class LRHistory(keras.callbacks.Callback):
 
 
 class _Column:
-    """A growing array that wastes at most a quarter of its room."""
+    """A growing array that wastes at most an eighth of its room."""
 
     def __init__(self, dtype: DTypeLike) -> None:
         self._room = np.empty(0, dtype)
@@ -390,7 +402,7 @@ class _Column:
         """Append an array."""
         end = self._used + len(values)
         if end > len(self._room):
-            room = np.empty(max(end, len(self._room) + len(self._room) // 4), self._room.dtype)
+            room = np.empty(max(end, len(self._room) + len(self._room) // 8), self._room.dtype)
             room[: self._used] = self.values
             self._room = room
         self._room[self._used : end] = values
@@ -399,6 +411,14 @@ class _Column:
     def cut(self, length: int) -> None:
         """Drop what stands behind ``length``."""
         self._used = min(self._used, length)
+
+
+def _whole_lines(file: Iterable[str]) -> Iterator[str]:
+    """Iterate over lines; one that is cut off is an error, since its number may be cut off too."""
+    for line in file:
+        if not line.endswith("\n"):
+            raise ValueError("the last line is cut off")
+        yield line
 
 
 def _text(values: NDArray[Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import numbers
 from collections.abc import Iterator
@@ -28,11 +29,11 @@ class Hyperparameter:
 
     @property
     def variable(self) -> Any:
-        """The Keras variable that holds the number; None for a plain attribute."""
+        """The variable that holds the number; None for a plain attribute."""
         if self.name != LEARNING_RATE:
             return None
         rate = getattr(self.optimizer, "_learning_rate", None)
-        return rate if isinstance(rate, keras.Variable) else None
+        return rate if hasattr(rate, "assign") else None
 
     @property
     def key(self) -> tuple[int, str]:
@@ -42,9 +43,7 @@ class Hyperparameter:
     def read(self) -> float:
         """Return the present value."""
         value = getattr(self.optimizer, self.name)
-        return (
-            float(value) if isinstance(value, float) else float(keras.ops.convert_to_numpy(value))
-        )
+        return float(value) if isinstance(value, float) else float(host_value(value))
 
 
 def effective(optimizer: Any) -> Any:
@@ -147,20 +146,16 @@ def movable(optimizer: Any) -> list[str]:
     return [LEARNING_RATE, *[name for name in names if name != LEARNING_RATE]]
 
 
-class TracedFloat(float):
-    """A Python float that is a tensor wherever a training step is being traced.
+class Traced:
+    """A number that is a tensor wherever a training step is being traced.
 
     Optimizers ask Python questions of their numbers (``momentum != 0``) and also compute with them.
-    This answers the questions as the float it replaces, and enters every computation as the tensor.
+    This answers the questions as the number it replaces, and enters every computation as the
+    tensor.
     """
 
+    number: float
     tensor: Any
-
-    def __new__(cls, value: float, tensor: Any) -> TracedFloat:
-        """Return a float of ``value`` that stands for ``tensor``."""
-        traced = super().__new__(cls, value)
-        traced.tensor = tensor
-        return traced
 
     @property
     def dtype(self) -> Any:
@@ -207,8 +202,41 @@ class TracedFloat(float):
         return -self.tensor
 
 
+class TracedFloat(Traced, float):
+    """A traced number that is a Python float, as TensorFlow's operations accept one."""
+
+
+@functools.total_ordering
+class TracedNumber(Traced):
+    """A traced number that is no Python float, which JAX would compute with as it is."""
+
+    def __eq__(self, other: object) -> bool:
+        return self.number == other
+
+    def __lt__(self, other: float) -> bool:
+        return self.number < other
+
+    def __bool__(self) -> bool:
+        return bool(self.number)
+
+    def __float__(self) -> float:
+        return self.number
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def traced(number: float, tensor: Any) -> Traced:
+    """Return what stands for ``tensor`` in the place of a plain number."""
+    jax = keras.backend.backend() == "jax"
+    stand_in: Traced = TracedNumber() if jax else TracedFloat(number)
+    stand_in.number, stand_in.tensor = number, tensor
+    return stand_in
+
+
 def host_value(value: Any) -> np.ndarray:
     """Return a scalar metric, variable or log value as a numpy array, from wherever it lives."""
+    # A variable of legacy Keras that lives on several replicas reads in no other way.
+    value = value.read_value() if hasattr(value, "read_value") else value
     return np.asarray(keras.ops.convert_to_numpy(value))
 
 

@@ -34,7 +34,7 @@ from keras_lr.hyperparameters import (
     plain_logs,
 )
 from keras_lr.plateau_rule import Action, Rule, State
-from keras_lr.probes import direction
+from keras_lr.probes import RunningMean, direction
 from keras_lr.state import StateFile, load_arrays, save_arrays, unusable
 from keras_lr.timeline import Patience, parse_length
 
@@ -131,7 +131,6 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         self._rule: Rule | None = None
         self._rates: list[Hyperparameter] = []
         self._best_weights: list[np.ndarray] | None = None
-        self._mean = (0, 0.0)
         self._said: set[str] = set()
 
     # The fit ----------------------------------------------------------------------------------
@@ -139,6 +138,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
     def begin(self, drive: Drive) -> None:
         self._reset()
         self._drive = drive
+        self._mean = RunningMean(drive.loss)
         self._rates = [find(optimizer, LEARNING_RATE) for optimizer in optimizers_of(drive.model)]
         drive.starters.append(self._start)
         drive.listeners.append(self._listen)
@@ -162,20 +162,23 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 )
             self._states = {e: State.from_dict(known[e]) for e in known if 0 < e <= epoch}
         if epoch in self._states:
-            self._resume(self._states[epoch])
+            self._resume(self._states[epoch], epoch)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_begin(epoch, logs)
-        self._mean = (0, 0.0)
+        self._mean.begin_epoch()
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Save what the epoch's end will decide: another callback may write its checkpoint first."""
+        """Save what the epoch's end will decide: another callback's checkpoint may come first."""
         if self._drive is not None and not self.by_steps:
             self._save({f"val_{name}": value for name, value in (logs or {}).items()})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)
-        logs = logs or {}
+        logs = {} if logs is None else logs
+        if len(self._rates) > 1:
+            for rate, value in zip(self._rates, self._present(), strict=True):
+                logs[f"{LEARNING_RATE}_{rate.optimizer.name}"] = value
         if not self.by_steps and self._has_metric(logs):
             value = float(logs[self.monitor])
             self._take(*self._next(value, 1, epoch), f"Epoch {epoch + 1}")
@@ -217,8 +220,11 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 loss = smooth / (1.0 - self.smoothing**self.state.smoothed)
             when = f"Epoch {drive.epoch + 1}, step {first + count}"
             self._take(*self._next(loss, count, drive.epoch), when)
-        elif drive.steps is not None and first + count >= drive.steps:
-            self._save({name: float(host_value(value)) for name, value in plain_logs(logs)})
+        if drive.steps is not None and first + count >= drive.steps:
+            if self.by_steps:
+                self._save({}, drive.epoch)
+            else:
+                self._save({name: float(host_value(value)) for name, value in plain_logs(logs)})
 
     def _batch_loss(self, done: int, logs: dict[str, Any]) -> float:
         """Return the loss of the last execution alone, from the mean over ``done`` batches."""
@@ -227,9 +233,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 "ReduceLROnPlateau: with patience in steps the training step must return a loss. "
                 f"Available: {', '.join(logs) or 'none'}"
             )
-        before, earlier = self._mean
-        mean = float(host_value(logs["loss"]))
-        self._mean = (done, mean)
+        mean, before = float(host_value(logs["loss"])), self._mean.batches
         if done - before > 1 and "held" not in self._said:
             self._said.add("held")
             warnings.warn(
@@ -237,9 +241,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 "(steps_per_execution) and holds the rate inside it.",
                 stacklevel=2,
             )
-        if not self.drive.loss.averages:
-            return mean
-        return (done * mean - before * earlier) / (done - before)
+        return self._mean.last(done, mean)
 
     # Decisions --------------------------------------------------------------------------------
 
@@ -403,10 +405,10 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             epoch = self.drive.epoch
             state, _, improved = self._next(float(logs[self.monitor]), 1, epoch)
         self._states[epoch + 1] = state
-        if self.state_path is None:
+        if self.state_path is None or not self.drive.chief:
             return
-        weights = self.model.get_weights() if improved else self._best_weights
-        if self.restore_best_weights and state.best_epoch == epoch and weights is not None:
+        if self.restore_best_weights and state.best_epoch == epoch:
+            weights = (self.drive.weights() if improved else self._best_weights) or []
             arrays = {str(i): weight for i, weight in enumerate(weights)}
             save_arrays(self._weights_path(epoch), arrays)
         self._file.save({e: known.to_dict() for e, known in self._states.items()})
@@ -416,13 +418,16 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             if old not in {self._weights_path(e) for e in needed if e is not None}:
                 old.unlink()
 
-    def _resume(self, state: State) -> None:
+    def _resume(self, state: State, epoch: int) -> None:
         self.state = dataclasses.replace(state, tops=state.tops or self.state.tops)
         if not self._channels() and state.rates:
             self._set(state)
         if self.restore_best_weights and state.best_epoch is not None and self.state_path:
             stored = load_arrays(self._weights_path(state.best_epoch))
             self._best_weights = list(stored.values())
+            if state.reduced_epoch == epoch - 1:
+                # The checkpoint may be from just before they were put back.
+                self.model.set_weights(self._best_weights)
 
     def _weights_path(self, epoch: int) -> pathlib.Path:
         return pathlib.Path(f"{self.state_path}.best-{epoch}.npz")

@@ -29,6 +29,8 @@ class State:
     smooth: float = 0.0
     smoothed: int = 0
     best_epoch: int | None = None
+    reduced_epoch: int | None = None
+    """The epoch of the last reduction."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as plain data."""
@@ -118,7 +120,9 @@ class Rule:
             return state, "none", improved
         reduced = self.multiplied(state, self.factor, scheduled)
         if _moved(state, reduced):
-            reduced = dataclasses.replace(reduced, cooldown_counter=self.cooldown, wait=0)
+            reduced = dataclasses.replace(
+                reduced, cooldown_counter=self.cooldown, wait=0, reduced_epoch=epoch
+            )
             return reduced, "reduce", improved
         return state, "stop" if self.stop_at_min_lr else "none", improved
 

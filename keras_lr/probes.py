@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -55,24 +56,27 @@ class LossCount:
     """The number of samples behind Keras's running mean of the loss.
 
     Keras shows the mean over the samples of the epoch so far. To get a batch's own loss back one
-    needs the number of samples; reading it costs a wait for the device, so it is read after the
-    first batch and at the end of the epoch, and after each batch only where sizes are known to
-    vary.
+    needs the number of samples after every batch. The metric counts them, but reading it can mean
+    waiting for the device. So where the batches pass by on the host their sizes are taken instead,
+    once it is known that they are what the metric counts; elsewhere the count is fetched, and
+    looked at later.
     """
 
     def __init__(self, model: Any) -> None:
         """Look at the metrics of ``model`` when first asked."""
         self.model = model
+        self.kind: Literal["raw", "samples", "batches", "read"] | None = None
+        """What the metric counts, or how to know; ``"raw"``: the logs hold no mean."""
         self.size: float | None = None
-        self.every = False
-        self.counts: list[float] = []
+        """Samples in a batch, as far as they are all alike."""
+        self.counts: list[Any] = []
         self._variable: Any = None
         self._looked = False
 
     @property
     def averages(self) -> bool:
         """Whether the loss in the logs is a mean over the epoch so far."""
-        return self.variable is not None and self.size != 0.0
+        return self.variable is not None and self.kind != "raw"
 
     @property
     def variable(self) -> Any:
@@ -83,36 +87,43 @@ class LossCount:
             self._variable = getattr(metric, "count", None)
         return self._variable
 
-    def note(self, batch: int, value: Any = None) -> None:
-        """Read the count before the execution that begins at ``batch``, where it is wanted."""
-        if not self.every and (batch == 0 or self.size is not None):
+    def note(self, batch: int, samples: int | None, fetch: Callable[[], Any]) -> None:
+        """Note the count before an execution.
+
+        Args:
+            batch: Batches of the epoch so far.
+            samples: Samples of the epoch so far; None where nobody on the host has seen them.
+            fetch: Returns the metric's count as it is now.
+        """
+        if batch == 0:
+            self.counts.append(0.0)
             return
-        if self.variable is None:
-            self.size = 0.0
-            return
-        count = 0.0 if batch == 0 else float(host_value(self.variable if value is None else value))
-        if self.size is None and batch > 0:
-            self.size = count / batch
-        if self.every:
-            self.counts.append(count)
+        if self.kind is None:
+            self._learn(batch, samples, fetch)
+        if self.kind == "read":
+            self.counts.append(fetch())
+        else:
+            self.counts.append({"samples": samples, "batches": batch}.get(self.kind or "raw", 0.0))
+
+    def _learn(self, batch: int, samples: int | None, fetch: Callable[[], Any]) -> None:
+        count = 0.0 if self.variable is None else float(host_value(fetch()))
+        self.size = count / batch
+        if count == 0.0:
+            self.kind = "raw"
+        elif count == samples:
+            self.kind = "samples"
+        else:
+            self.kind = "batches" if samples is not None and count == batch else "read"
 
     def read(self) -> float | None:
         """Return the number of samples so far; None where nothing counts them."""
         variable = self.variable
         return None if variable is None else float(host_value(variable))
 
-    def take(self) -> list[float] | None:
-        """Return the counts noted since the last time; None where they are not read."""
-        taken, self.counts = self.counts, []
-        return taken if self.every else None
-
-    def varies(self, steps: int, total: float | None) -> bool:
-        """Find out at the end of an epoch whether batches other than the last differ in size."""
-        if self.every or not self.size or not total or steps < 2:
-            return False
-        last = total - (steps - 1) * self.size
-        self.every = not -1e-6 < last <= self.size * (1 + 1e-6)
-        return self.every
+    def take(self, number: int) -> list[float] | None:
+        """Return the counts of ``number`` executions; None where the logs hold no mean."""
+        taken, self.counts = self.counts[:number], self.counts[number:]
+        return [float(count) for count in taken] if self.averages else None
 
 
 class RunningMean:

@@ -17,7 +17,12 @@ WIDTH = 0.3
 
 
 class NoSuggestion(Exception):
-    """A curve supports no suggestion; the message says why, and what to change."""
+    """A curve supports no suggestion; the message says why, and what to change.
+
+    >>> suggest([1e-4, 1e-3], [2.0, 1.0])
+    Traceback (most recent call last):
+    keras_lr.range_rules.NoSuggestion: ...
+    """
 
 
 class Smoother:

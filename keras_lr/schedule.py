@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from keras_lr.callback import LearningRateCallback
 from keras_lr.course import Course
 from keras_lr.drive import Drive
-from keras_lr.fields import Configurable, Kind, configured
+from keras_lr.fields import Configurable, Kind, Number, check, configured
 from keras_lr.graph import InGraph
-from keras_lr.hyperparameters import LEARNING_RATE, find, optimizer_of
+from keras_lr.hyperparameters import LEARNING_RATE, Hyperparameter, find, optimizer_of
 from keras_lr.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ class Schedule(Configurable, LearningRateCallback):
         """Return the schedule of each hyperparameter that this callback moves."""
         return {LEARNING_RATE: self}
 
-    def prepare(self, optimizer: Any, epoch: int) -> None:
-        """Learn from the optimizer of a fit that begins at ``epoch``; most need not."""
+    def prepare(self, parameter: Hyperparameter, epoch: int) -> None:
+        """Learn from what is to be moved in a fit that begins at ``epoch``; most need not."""
 
     def parts(self) -> Iterator[Schedule]:
         """Iterate over this schedule and all that it is made of."""
@@ -145,6 +145,9 @@ class Schedule(Configurable, LearningRateCallback):
         >>> StepDecay(1.0, factor=0.5, every=1).values(epochs=3, steps_per_epoch=2)
         array([1.  , 1.  , 0.5 , 0.5 , 0.25, 0.25])
         """
+        sizes = {"epochs": epochs, "steps_per_epoch": steps_per_epoch}
+        for name, value in sizes.items():
+            check(type(self).__name__, name, Number(above=0.0), value)
         timeline = Timeline(steps_per_epoch, epochs)
         return self(np.arange(math.ceil(timeline.total or 0)), timeline)
 
@@ -252,9 +255,10 @@ def lead(
     timeline = Timeline((params or {}).get("steps"), (params or {}).get("epochs"))
     for name, schedule in schedules.items():
         schedule.timeline = timeline
+        parameter = find(optimizer, name)
         for part in schedule.parts():
-            drive.starters.append(functools.partial(part.prepare, optimizer))
-        drive.lead(owner, find(optimizer, name), Course(schedule, timeline, drive).values)
+            drive.starters.append(functools.partial(part.prepare, parameter))
+        drive.lead(owner, parameter, Course(schedule, timeline, drive).values)
 
 
 class ScheduleKind(Kind):
@@ -266,3 +270,6 @@ class ScheduleKind(Kind):
         if not isinstance(value, Schedule):
             raise TypeError(self.expected)
         return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"$ref": "#/$defs/schedule"}

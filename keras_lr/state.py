@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from keras_lr.files import PathLike, whole
 
 VERSION = 1
+CHECKSUM = "keras_lr_checksum"
 
 
 class StateError(ValueError):
@@ -80,7 +80,7 @@ class StateFile:
 def save_arrays(path: PathLike, arrays: dict[str, np.ndarray]) -> None:
     """Write arrays by name; the file appears whole or not at all."""
     with whole(path, "wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays, **{CHECKSUM: _checksum_of(arrays)})  # type: ignore[arg-type]
 
 
 def load_arrays(path: PathLike) -> dict[str, np.ndarray]:
@@ -91,13 +91,18 @@ def load_arrays(path: PathLike) -> dict[str, np.ndarray]:
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+            arrays = {name: np.asarray(stored[name]) for name in stored.files}
     except FileNotFoundError as error:
         raise StateError(
             f"The state file {path} does not exist. Restore it from a copy."
         ) from error
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive may raise anything
         raise unusable(path, f"it is truncated or damaged ({error})") from error
+    # The archive's own checksums do not notice a member that is lost.
+    checksum = arrays.pop(CHECKSUM, np.zeros(0))
+    if not np.array_equal(checksum, _checksum_of(arrays)):
+        raise unusable(path, "it is damaged or no state file of keras_lr")
+    return arrays
 
 
 def unusable(path: PathLike, reason: str) -> StateError:
@@ -111,6 +116,14 @@ def unusable(path: PathLike, reason: str) -> StateError:
 def _checksum(content: dict[str, Any]) -> str:
     rest = {name: value for name, value in content.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _checksum_of(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
 
 
 def _arguments(config: dict[str, Any]) -> str:

@@ -90,8 +90,11 @@ class LengthKind(Kind):
         if unit == "rest" and self.timescale:
             raise ValueError("a length of its own: 5 (epochs), '5 epochs', '2000 steps' or '30%'")
         if isinstance(value, str):
-            return " ".join(value.split())
+            return " ".join(value.lower().split())
         return int(value) if float(value).is_integer() else float(value)
+
+    def schema(self) -> dict[str, Any]:
+        return length_schema("steps?|epochs?|%", rest=not self.timescale)
 
 
 class Patience(Kind):
@@ -105,6 +108,22 @@ class Patience(Kind):
         if parse_length(value)[1] != "steps":
             raise ValueError(self.expected)
         return value
+
+    def schema(self) -> dict[str, Any]:
+        words = length_schema("steps?")["anyOf"][1]
+        return {"anyOf": [{"type": "integer", "minimum": 0}, words]}
+
+
+def length_schema(units: str, rest: bool = False) -> dict[str, Any]:
+    """Return the JSON Schema of a number of epochs, or a length in ``units``."""
+    amount = r"\d+(_\d+)*(\.\d*)?([eE][+-]?\d+)?"
+    words = rf"{amount}\s*({units})" + ("|rest" if rest else "")
+    return {
+        "anyOf": [
+            {"type": "number", "exclusiveMinimum": 0},
+            {"type": "string", "pattern": rf"^\s*({words})\s*$"},
+        ]
+    }
 
 
 Length = Annotated[float | int | str, LengthKind()]

@@ -12,6 +12,9 @@ from hypothesis import settings
 settings.register_profile("keras_lr", deadline=None)
 settings.load_profile("keras_lr")
 
+# Programs that tests start in a process of their own.
+collect_ignore = ["programs"]
+
 
 def pytest_report_header():
     return f"keras: {keras.__version__}, backend {keras.backend.backend()}"

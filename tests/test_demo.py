@@ -33,7 +33,7 @@ def fashion(tmp_path):
     for part, size in (("train", 12), ("t10k", 6)):
         images = random.integers(0, 256, (size, 28, 28))
         images[0, 0, :2] = 0, 255
-        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
+        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images), mtime=0))
         (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.arange(size) % 10))
     return tmp_path
 
@@ -164,8 +164,8 @@ def test_idx_values_come_back(tmp_path, pack):
         (b"", "an empty file"),
         (b"\x00\x00\x0d\x01\x00\x00\x00\x00", "00 00 0d 01"),
         (b"<html>not found</html>", "no IDX file"),
-        (gzip.compress(idx(np.zeros((200, 3))))[:-9], "Download the file again"),
-        (gzip.compress(b"x" * 999)[:15] + bytes(9), "Download the file again"),
+        (gzip.compress(idx(np.zeros((200, 3))), mtime=0)[:-9], "Download the file again"),
+        (gzip.compress(b"x" * 999, mtime=0)[:15] + bytes(9), "Download the file again"),
     ],
 )
 def test_broken_idx_file_is_an_error_that_says_what_is_wrong(tmp_path, content, words):

@@ -1,0 +1,74 @@
+"""Models whose weights say which rate each update was made with, whatever a recorder claims."""
+
+import keras
+import numpy as np
+
+STEPS = 5
+# XLA takes longer to compile a tiny model than TensorFlow takes to train it. JAX needs it.
+COMPILE = {"jit_compile": keras.backend.backend() == "jax"}
+
+
+def samples(steps=STEPS, batch_size=2, last=None):
+    """Return data of which batch ``b`` moves weight ``b`` alone, by its rate exactly.
+
+    Args:
+        steps: Number of batches.
+        batch_size: Samples in a batch.
+        last: Samples in the last batch.
+    """
+    batches = np.repeat(np.arange(steps), batch_size)
+    batches = batches[: len(batches) - batch_size + (last or batch_size)]
+    return np.eye(steps, dtype="float32")[batches], np.zeros((len(batches), 1), "float32")
+
+
+def mean_prediction(y, prediction):
+    """A loss with the gradient 1 for the weight of the batch."""
+    return prediction
+
+
+def meter(steps=STEPS, optimizer=None, learning_rate=1.0, **compile_args):
+    """Return a model with one weight for each batch of `samples`."""
+    zeros = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((steps,)), zeros])
+    optimizer = keras.optimizers.SGD(learning_rate) if optimizer is None else optimizer
+    model.compile(optimizer, mean_prediction, **COMPILE | compile_args)
+    return model
+
+
+def settled(model):
+    """Return a model whose fit was ended by an exception, its state back in its variables."""
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()
+    return model
+
+
+class Meter(keras.callbacks.Callback):
+    """Reads the rates of an epoch's updates off the weights, and sets the weights to zero again."""
+
+    def __init__(self):
+        super().__init__()
+        self.epochs = []
+
+    @property
+    def rates(self):
+        """The rate of each update, in float32."""
+        return np.concatenate(self.epochs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        (weights,) = self.model.get_weights()
+        self.epochs.append(-weights[:, 0])
+        self.model.set_weights([np.zeros_like(weights)])
+
+
+def fit(model, callbacks, data=None, **options):
+    """Fit a meter and return the rate of each update, which is exact."""
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    reader = Meter()
+    if data is None:
+        data = samples(model.input_shape[-1])
+    if isinstance(data, tuple):
+        options = {"x": data[0], "y": data[1], "batch_size": 2} | options
+    else:
+        options = {"x": data} | options
+    model.fit(callbacks=[*callbacks, reader], **{"shuffle": False, "verbose": 0} | options)
+    return reader.rates

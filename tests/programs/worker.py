@@ -1,0 +1,32 @@
+"""One of two workers of tf.distribute.MultiWorkerMirroredStrategy, as TF_CONFIG says.
+
+Usage: worker.py FOLDER
+"""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from keras_lr import CosineDecay, LRHistory, ReduceLROnPlateau
+
+folder = pathlib.Path(sys.argv[1])
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+x = np.random.default_rng(0).normal(size=(16, 2)).astype("float32")
+data = tf.data.Dataset.from_tensor_slices((x, x[:, :1])).batch(4)
+with strategy.scope():
+    model = tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(2,))])
+    model.compile(tf_keras.optimizers.SGD(1.0), "mse")
+history = LRHistory(state_path=folder / "history.npz")
+cut = ReduceLROnPlateau("loss", 0.5, patience=1, min_delta=1e9, state_path=folder / "plateau.json")
+model.fit(data, epochs=3, verbose=0, callbacks=[CosineDecay(0.1), cut, history])
+found = {
+    "rates": history.learning_rate.tolist(),
+    "loss": history.loss.tolist(),
+    "weights": [weight.tolist() for weight in model.get_weights()],
+    "scale": cut.state_dict()["scale"],
+}
+print(json.dumps(found))

@@ -1,0 +1,185 @@
+"""The cyclical shapes against values worked out by hand from their papers."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+import keras_lr
+from keras_lr import Constant, CosineRestarts, OneCycle, TriangularCLR, WarmupStableDecay
+
+
+@pytest.mark.parametrize(
+    ("name", "signature"),
+    [
+        (
+            "TriangularCLR",
+            "(base_lr, max_lr, step_size=4, mode='triangular', gamma=1.0, step_size_down=None)",
+        ),
+        (
+            "CosineRestarts",
+            "(initial_lr, final_lr=0.0, first_cycle=10, cycle_mult=2.0, lr_mult=1.0)",
+        ),
+        (
+            "OneCycle",
+            "(max_lr, over='rest', warmup='30%', div=25.0, final_div=10000.0, "
+            "momentum=(0.85, 0.95), shape='cosine')",
+        ),
+        ("WarmupStableDecay", "(max_lr, warmup='5%', decay='20%', shape='linear')"),
+    ],
+)
+def test_names_arguments_and_defaults(name, signature):
+    parameters = inspect.signature(getattr(keras_lr, name)).parameters.values()
+    shown = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
+    assert f"({', '.join(shown)})" == signature
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (
+            TriangularCLR(0.1, 0.5, "4 steps"),
+            [0.1, 0.2, 0.3, 0.4, 0.5, 0.4, 0.3, 0.2, 0.1, 0.2, 0.3],
+        ),
+        # The amplitude halves in each cycle: 0.8, 0.4, 0.2.
+        (
+            TriangularCLR(0.1, 0.9, "2 steps", "triangular2"),
+            [0.1, 0.5, 0.9, 0.5, 0.1, 0.3, 0.5, 0.3, 0.1, 0.2, 0.3, 0.2, 0.1, 0.15],
+        ),
+        # up(t) * 0.5^t with up = 0, 1/2, 1, 1/2
+        (
+            TriangularCLR(0.0, 1.0, "2 steps", "exp_range", gamma=0.5),
+            [0.0, 0.25, 0.25, 0.0625, 0.0, 0.015625, 0.015625],
+        ),
+        (
+            TriangularCLR(0.0, 0.6, "2 steps", step_size_down="3 steps"),
+            [0.0, 0.3, 0.6, 0.4, 0.2, 0.0, 0.3, 0.6, 0.4],
+        ),
+        (
+            TriangularCLR(0.0, 0.8, "1 steps", "triangular2", step_size_down="2 steps"),
+            [0.0, 0.8, 0.4, 0.0, 0.4, 0.2, 0.0, 0.2],
+        ),
+        (TriangularCLR(0.0, 1.0, "2.5 steps"), [0.0, 0.4, 0.8, 0.8, 0.4, 0.0, 0.4]),
+        # Half cosines of length 2 and 4; (1 + cos(pi/4)) / 2 = 0.8535...
+        (
+            CosineRestarts(1.0, first_cycle="2 steps"),
+            [1.0, 0.5, 1.0, 0.8535533905932737, 0.5, 0.1464466094067263, 1.0],
+        ),
+        (CosineRestarts(0.8, 0.2, "2 steps", cycle_mult=1), [0.8, 0.5, 0.8, 0.5, 0.8, 0.5]),
+        # Peaks 0.9, 0.5, ... of which only the peak is multiplied, not final_lr.
+        (
+            CosineRestarts(0.8, 0.2, "2 steps", cycle_mult=1, lr_mult=0.5),
+            [0.8, 0.5, 0.4, 0.3, 0.2, 0.2, 0.1, 0.15],
+        ),
+        (
+            CosineRestarts(1.0, 0.0, "1 steps", cycle_mult=3, lr_mult=0.5),
+            [1.0, 0.5, 0.375, 0.125, 0.25],
+        ),
+        (
+            OneCycle(1.0, "10 steps", "4 steps", div=10, final_div=10, shape="linear"),
+            [0.1, 0.325, 0.55, 0.775, 1.0, 0.835, 0.67, 0.505, 0.34, 0.175, 0.01, 0.01],
+        ),
+        # Up by 0.9 * (0.1464..., 0.5, 0.8535...), down by 0.99 * (0.0669..., 0.25, ..., 0.9330...).
+        (
+            OneCycle(1.0, "10 steps", "40%", div=10, final_div=10),
+            [
+                *(0.1, 0.23180194846605362, 0.55, 0.8681980515339464, 1.0, 0.9336825748732973),
+                *(0.7525, 0.505, 0.2575, 0.07631742512670285, 0.01, 0.01),
+            ],
+        ),
+        (
+            WarmupStableDecay(1.0, "2 steps", "4 steps"),
+            [0.0, 0.5, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25],
+        ),
+        (
+            WarmupStableDecay(1.0, "2 steps", "4 steps", "cosine"),
+            [0.0, 0.5, 1.0, 1.0, 1.0, 0.8535533905932737, 0.5, 0.1464466094067263],
+        ),
+        # 1 - sqrt(1/4), 1 - sqrt(1/2), 1 - sqrt(3/4)
+        (
+            WarmupStableDecay(1.0, "2 steps", "4 steps", "sqrt"),
+            [0.0, 0.5, 1.0, 1.0, 1.0, 0.5, 0.29289321881345254, 0.1339745962155614],
+        ),
+        (WarmupStableDecay(0.8, "50%", "50%"), [0.0, 0.2, 0.4, 0.6, 0.8, 0.6, 0.4, 0.2]),
+    ],
+    ids=lambda value: repr(value) if not isinstance(value, list) else "",
+)
+def test_values_by_hand(schedule, expected):
+    curve = schedule.values(epochs=1, steps_per_epoch=len(expected))
+    np.testing.assert_allclose(curve, expected, rtol=1e-13, atol=1e-16)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (TriangularCLR(0.0, 1.0, step_size=1.5), {0: 0, 1: 1 / 6, 6: 1, 9: 0.5, 12: 0, 18: 1}),
+        (TriangularCLR(0.0, 1.0, "25%", step_size_down=2), {3: 0.5, 6: 1, 10: 0.5, 14: 0, 17: 0.5}),
+        # Even where lengths are in epochs, gamma has the power of the step.
+        (TriangularCLR(0.0, 1.0, 1, "exp_range", gamma=0.5), {2: 0.125, 4: 0.0625, 6: 2**-7}),
+        (CosineRestarts(1.0, first_cycle=1), {0: 1, 2: 0.5, 4: 1, 8: 0.5, 12: 1, 20: 0.5}),
+        (CosineRestarts(1.0, first_cycle="25%", cycle_mult=1), {3: 0.5, 6: 1, 9: 0.5, 12: 1}),
+        # Cycles of 4, 6 and 9 steps.
+        (
+            CosineRestarts(1.0, first_cycle=1, cycle_mult=1.5),
+            {2: 0.5, 4: 1, 7: 0.5, 10: 1, 13: 0.75},
+        ),
+        (OneCycle(1.0, 4, warmup=2, div=4, final_div=2), {0: 0.25, 8: 1.0, 16: 0.125, 23: 0.125}),
+        (OneCycle(1.0, 4, warmup="75%", div=4), {0: 0.25, 6: 0.625, 12: 1.0, 16: 2.5e-5}),
+        (OneCycle(1.0), {0: 0.04}),
+        (WarmupStableDecay(1.0, 1, 2), {0: 0, 2: 0.5, 4: 1, 16: 1, 20: 0.5, 22: 0.25}),
+        (WarmupStableDecay(1.0), {0: 0, 1: 1 / 1.2, 2: 1, 19: 1, 20: 4 / 4.8, 22: 2 / 4.8}),
+    ],
+    ids=lambda value: repr(value),
+)
+def test_lengths_in_every_unit(schedule, expected):
+    """Over 6 epochs of 4 steps."""
+    curve = schedule.values(epochs=6, steps_per_epoch=4)
+    np.testing.assert_allclose(
+        curve[list(expected)], list(expected.values()), rtol=1e-13, atol=1e-16
+    )
+
+
+@pytest.mark.parametrize(
+    ("cycle_mult", "restarts"),
+    [
+        (1, range(0, 30, 3)),
+        (2, [0, 3, 9, 21, 45, 93, 189, 381, 765, 1533]),
+        (3, [0, 3, 12, 39, 120, 363, 1092, 3279, 9840, 29523]),
+    ],
+)
+def test_no_restart_is_missed_or_made_up(cycle_mult, restarts):
+    schedule = CosineRestarts(1.0, first_cycle="3 steps", cycle_mult=cycle_mult)
+    curve = schedule.values(epochs=1, steps_per_epoch=restarts[-1] + 1)
+    assert np.flatnonzero(curve == 1.0).tolist() == list(restarts)
+    assert np.flatnonzero(np.diff(curve) > 0).tolist() == [t - 1 for t in restarts[1:]]
+
+
+def test_a_cycle_that_has_ended_stays_ended():
+    curve = OneCycle(1.0, "4 steps", "2 steps").values(epochs=1, steps_per_epoch=9)
+    assert curve[4:].tolist() == [4e-6] * 5
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        (
+            OneCycle(0.1, warmup=4),
+            r"OneCycle\(.*the warmup leaves nothing of the cycle's 8 steps. Shorten it",
+        ),
+        (OneCycle(0.1, over=2, warmup="4 steps"), "leaves nothing of the cycle's 4 steps"),
+        (OneCycle(0.1, warmup="100%"), "leaves nothing"),
+        (
+            WarmupStableDecay(0.1, "5 steps", "4 steps"),
+            r"warmup \(5 steps\) and decay \(4 steps\) are longer than the whole \(8 steps\)",
+        ),
+        (Constant(0.1).lasting(3) >> WarmupStableDecay(0.1, "20%", "20%"), "longer than the whole"),
+    ],
+)
+def test_parts_that_do_not_fit_say_so(schedule, words):
+    with pytest.raises(ValueError, match=words):
+        schedule.values(epochs=4, steps_per_epoch=2)
+
+
+def test_one_cycle_fits_where_only_the_last_step_is_left():
+    curve = OneCycle(1.0, warmup="3 steps").values(epochs=1, steps_per_epoch=4)
+    assert curve[3] == 1.0

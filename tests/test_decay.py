@@ -1,0 +1,154 @@
+"""The decays against values worked out by hand from the formulas of their sources."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+import keras_lr
+from keras_lr import (
+    Constant,
+    CosineDecay,
+    ExponentialDecay,
+    InverseSqrtDecay,
+    LinearDecay,
+    PiecewiseConstant,
+    PolynomialDecay,
+    StepDecay,
+    TimeDecay,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "signature"),
+    [
+        ("Constant", "(lr)"),
+        ("PiecewiseConstant", "(boundaries, values)"),
+        ("StepDecay", "(initial_lr, factor=0.5, every=10)"),
+        ("LinearDecay", "(initial_lr, final_lr=0.0, over='rest')"),
+        ("PolynomialDecay", "(initial_lr, final_lr=0.0, power=2.0, over='rest')"),
+        ("TimeDecay", "(initial_lr, rate, every=1, compounding=False)"),
+        ("ExponentialDecay", "(initial_lr, factor=0.96, every=1)"),
+        ("InverseSqrtDecay", "(initial_lr, timescale)"),
+        ("CosineDecay", "(initial_lr, final_lr=0.0, over='rest')"),
+    ],
+)
+def test_names_arguments_and_defaults(name, signature):
+    parameters = inspect.signature(getattr(keras_lr, name)).parameters.values()
+    shown = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
+    assert f"({', '.join(shown)})" == signature
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (Constant(0.1), [0.1, 0.1, 0.1]),
+        (
+            PiecewiseConstant(["2 steps", "5 steps"], [0.1, 0.3, 0.2]),
+            [0.1, 0.1, 0.3, 0.3, 0.3, 0.2, 0.2, 0.2],
+        ),
+        (StepDecay(0.8, 0.5, "3 steps"), [0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2, 0.2]),
+        (StepDecay(0.8, 0.5, "2.5 steps"), [0.8, 0.8, 0.8, 0.4, 0.4, 0.2]),
+        (LinearDecay(0.1, 0.02, "4 steps"), [0.1, 0.08, 0.06, 0.04, 0.02, 0.02]),
+        (LinearDecay(0.1, 0.5, "4 steps"), [0.1, 0.2, 0.3, 0.4, 0.5, 0.5]),
+        # 0.2 + 0.8 * (3/4, 2/4, 1/4)^2
+        (PolynomialDecay(1.0, 0.2, 2, "4 steps"), [1.0, 0.65, 0.4, 0.25, 0.2, 0.2]),
+        # DeepLab's power 0.9: 0.5^0.9
+        (PolynomialDecay(1.0, 0.0, 0.9, "2 steps"), [1.0, 0.5358867312681466, 0.0]),
+        # cos(pi/6) = sqrt(3)/2, cos(pi/3) = 1/2
+        (
+            CosineDecay(1.0, over="6 steps"),
+            [1.0, 0.9330127018922193, 0.75, 0.5, 0.25, 0.0669872981077807, 0.0, 0.0],
+        ),
+        (
+            CosineDecay(0.5, 0.1, over="6 steps"),
+            [0.5, 0.4732050807568877, 0.4, 0.3, 0.2, 0.12679491924311228, 0.1, 0.1],
+        ),
+        # 0.1 / (1, 1.25, 1.5, 1.75, 2, 2.25, 2.5)
+        (
+            TimeDecay(0.1, 0.5, "2 steps"),
+            [0.1, 0.08, 1 / 15, 0.4 / 7, 0.05, 0.4 / 9, 0.04],
+        ),
+        # 0.1 / (1, 1.5, 1.5 * 2, 1.5 * 2 * 2.5, 1.5 * 2 * 2.5 * 3)
+        (
+            TimeDecay(0.1, 0.5, "1 steps", compounding=True),
+            [0.1, 0.1 / 1.5, 0.1 / 3, 0.1 / 7.5, 0.1 / 22.5],
+        ),
+        (
+            TimeDecay(0.1, 1.0, "2 steps", compounding=True),
+            [0.1, 0.1, 0.05, 0.05, 0.1 / 6, 0.1 / 6, 0.1 / 24],
+        ),
+        (ExponentialDecay(0.16, 0.25, "2 steps"), [0.16, 0.08, 0.04, 0.02, 0.01]),
+        # 0.6 * (1, 2/sqrt(5), 2/sqrt(6), 2/sqrt(7), 2/sqrt(8), 2/3)
+        (
+            InverseSqrtDecay(0.6, "4 steps"),
+            [
+                *(0.6, 0.5366563145999496, 0.4898979485566356),
+                *(0.45355736761107268, 0.4242640687119285, 0.4),
+            ],
+        ),
+    ],
+    ids=lambda value: repr(value) if not isinstance(value, list) else "",
+)
+def test_values_by_hand(schedule, expected):
+    curve = schedule.values(epochs=1, steps_per_epoch=len(expected))
+    np.testing.assert_allclose(curve, expected, rtol=1e-14, atol=1e-17)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (PiecewiseConstant([1, "7 steps", "75%"], [1, 2, 3, 4]), {0: 1, 3: 1, 4: 2, 6: 2, 7: 3}),
+        (PiecewiseConstant([1, "7 steps", "75%"], [1, 2, 3, 4]), {11: 3, 12: 4, 15: 4}),
+        (StepDecay(1.0, 0.1, every=2), {0: 1.0, 7: 1.0, 8: 0.1, 15: 0.1}),
+        (StepDecay(1.0, 0.5, every="25%"), {3: 1.0, 4: 0.5, 8: 0.25, 12: 0.125}),
+        (LinearDecay(1.0, over=2), {0: 1.0, 1: 0.875, 4: 0.5, 8: 0.0, 15: 0.0}),
+        (LinearDecay(1.0, over="50%"), {0: 1.0, 1: 0.875, 4: 0.5, 8: 0.0, 15: 0.0}),
+        (LinearDecay(1.0), {0: 1.0, 1: 0.9375, 8: 0.5, 15: 0.0625}),
+        (CosineDecay(1.0, over=1.5), {0: 1.0, 1: 0.9330127018922193, 2: 0.75, 3: 0.5, 6: 0.0}),
+        (TimeDecay(1.0, 0.25), {0: 1.0, 4: 0.8, 8: 2 / 3, 12: 4 / 7}),
+        (ExponentialDecay(1.0, 0.0625), {0: 1.0, 1: 0.5, 2: 0.25, 4: 0.0625}),
+        (InverseSqrtDecay(1.0, 1), {0: 1.0, 12: 0.5}),
+        (InverseSqrtDecay(1.0, "25%"), {0: 1.0, 12: 0.5}),
+    ],
+    ids=lambda value: repr(value),
+)
+def test_lengths_in_every_unit(schedule, expected):
+    """Over 4 epochs of 4 steps."""
+    curve = schedule.values(epochs=4, steps_per_epoch=4)
+    np.testing.assert_allclose(curve[list(expected)], list(expected.values()), rtol=1e-14)
+
+
+def test_the_schedule_of_attention_is_all_you_need():
+    """min(t^-0.5, t * w^-1.5) of the paper for w = 4, times sqrt(w), so that the peak is 1."""
+    curve = InverseSqrtDecay(1.0, "4 steps").warmup("4 steps").values(epochs=1, steps_per_epoch=37)
+    expected = {0: 0, 1: 0.25, 2: 0.5, 3: 0.75, 4: 1, 9: 2 / 3, 16: 0.5, 25: 0.4, 36: 1 / 3}
+    np.testing.assert_allclose(curve[list(expected)], list(expected.values()), rtol=1e-14)
+
+
+def test_time_in_an_epoch_is_smooth_but_for_what_steps():
+    smooth = ExponentialDecay(1.0, 0.5).values(epochs=3, steps_per_epoch=4)
+    assert len(set(smooth)) == 12
+    stepped = TimeDecay(1.0, 0.5, compounding=True).values(epochs=3, steps_per_epoch=4)
+    assert len(set(stepped)) == 3
+
+
+def test_values_keep_their_name_in_config_and_repr():
+    schedule = PiecewiseConstant([1], [0.1, 0.01])
+    assert schedule.get_config() == {"boundaries": [1], "values": [0.1, 0.01]}
+    assert repr(schedule) == "PiecewiseConstant(boundaries=(1,), values=(0.1, 0.01))"
+
+
+def test_a_rate_that_is_always_zero_is_a_mistake_in_a_ramp_only():
+    assert not Constant(0.0).values(epochs=1, steps_per_epoch=2).any()
+    for shape in (LinearDecay, CosineDecay, PolynomialDecay):
+        with pytest.raises(ValueError, match="the rate is always 0"):
+            shape(0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "boundaries", [[2, 1], [1, 1], ["3 steps", "2 steps"], [1, "3 steps"], ["50%", 1]]
+)
+def test_boundaries_ascend(boundaries):
+    with pytest.raises(ValueError, match="argument `boundaries` must be lengths that ascend"):
+        PiecewiseConstant(boundaries, [0.3, 0.2, 0.1]).values(epochs=4, steps_per_epoch=4)

@@ -1,0 +1,431 @@
+"""Bad input: what was wrong, the value received, and what to pass instead, before any update."""
+
+import inspect
+import math
+import re
+from typing import Annotated
+
+import keras
+import numpy as np
+import pytest
+from models import fit, meter, samples, settled
+from shapes import SHAPES
+
+import keras_lr
+from keras_lr import (
+    Constant,
+    CosineDecay,
+    CosineRestarts,
+    ExponentialDecay,
+    Function,
+    InverseSqrtDecay,
+    LinearDecay,
+    LRHistory,
+    OneCycle,
+    ParamScheduler,
+    PiecewiseConstant,
+    PolynomialDecay,
+    Schedule,
+    StepDecay,
+    TimeDecay,
+    TriangularCLR,
+    UnresolvedLength,
+    WarmupStableDecay,
+)
+from keras_lr.fields import Number, Rate
+from keras_lr.schedule import schedule
+
+# One valid value for every argument of every shape; `KIND` says what else each may be.
+VALID = {
+    Constant: {"lr": 0.1},
+    PiecewiseConstant: {"boundaries": [1, 2], "values": [0.3, 0.2, 0.1]},
+    StepDecay: {"initial_lr": 0.1, "factor": 0.5, "every": 2},
+    LinearDecay: {"initial_lr": 0.1, "final_lr": 0.01, "over": 2},
+    PolynomialDecay: {"initial_lr": 0.1, "final_lr": 0.01, "power": 2.0, "over": 2},
+    TimeDecay: {"initial_lr": 0.1, "rate": 0.5, "every": 1, "compounding": True},
+    ExponentialDecay: {"initial_lr": 0.1, "factor": 0.5, "every": 1},
+    InverseSqrtDecay: {"initial_lr": 0.1, "timescale": 3},
+    CosineDecay: {"initial_lr": 0.1, "final_lr": 0.01, "over": 2},
+    TriangularCLR: {"base_lr": 0.01, "max_lr": 0.1, "step_size": 2}
+    | {"mode": "exp_range", "gamma": 0.9, "step_size_down": 3},
+    CosineRestarts: {"initial_lr": 0.1, "final_lr": 0.01, "first_cycle": 2}
+    | {"cycle_mult": 2.0, "lr_mult": 0.5},
+    OneCycle: {"max_lr": 0.1, "over": 9, "warmup": 2, "div": 25.0, "final_div": 10.0}
+    | {"momentum": (0.85, 0.95), "shape": "cosine"},
+    WarmupStableDecay: {"max_lr": 0.1, "warmup": 1, "decay": 2, "shape": "sqrt"},
+}
+KIND = {
+    "length": ("over",),
+    "own length": ("every", "timescale", "step_size", "first_cycle", "warmup", "decay"),
+    "optional length": ("step_size_down",),
+    "rate": ("final_lr", "base_lr", "lr"),
+    "factor": ("factor", "gamma", "lr_mult"),
+    "positive": ("max_lr", "rate", "power"),
+    "at least one": ("div", "final_div", "cycle_mult"),
+    "word": ("mode", "shape"),
+}
+NOT_FINITE = [math.nan, math.inf, -math.inf, np.float32("nan")]
+WRONG = {
+    "length": [0, -1, "5 bananas", "-3 epochs", "0%", "101%", "", *NOT_FINITE],
+    "own length": ["rest", 0, -1, "5 bananas", "0 steps", "101%", *NOT_FINITE],
+    "optional length": ["rest", 0, -1, "5 bananas", *NOT_FINITE],
+    "rate": [-0.1, -1, *NOT_FINITE],
+    "factor": [0, -0.5, 1.5, *NOT_FINITE],
+    "positive": [0, -0.1, *NOT_FINITE],
+    "at least one": [0, 0.99, -1, *NOT_FINITE],
+    "word": ["", "linaer", "COSINE", None, 3],
+}
+NO_NUMBER = ["0.1", True, [0.1], {}, 1j, object]
+NO_LENGTH = [True, [1], {}, 1j, object]
+
+
+def cases():
+    """Yield a class, an argument, a wrong value and the error it must raise."""
+    kind_of = {argument: kind for kind, arguments in KIND.items() for argument in arguments}
+    ramps = (LinearDecay, PolynomialDecay, CosineDecay)
+    for cls, valid in VALID.items():
+        for argument in valid:
+            kind = kind_of.get(argument)
+            if argument == "initial_lr":
+                kind = "rate" if cls in ramps else "positive"
+            if kind is None:
+                continue
+            for value in WRONG[kind]:
+                yield cls, argument, value, ValueError
+            if "length" in kind:
+                none = [] if "optional" in kind else [None]
+                for value in NO_LENGTH + none:
+                    yield cls, argument, value, TypeError
+            elif kind != "word":
+                for value in [*NO_NUMBER, None]:
+                    yield cls, argument, value, TypeError
+
+
+def check(error, cls, argument, value):
+    """Make sure that an error names the class, the argument, what it must be and what it got."""
+    text = str(error)
+    assert text.startswith(f"{cls.__name__}: argument `{argument}` must be ")
+    assert f"Received: {argument}=" in text
+    assert repr(value) in text or repr(tuple(value)) in text
+    said = text.removeprefix(f"{cls.__name__}: argument `{argument}` must be ").split(". Rec")[0]
+    assert re.search(r"number|length|share|one of|list|True|schedule|fn\(", said)
+
+
+def test_every_argument_of_every_shape_is_tried():
+    tried = {(cls, argument) for cls, argument, *_ in cases()}
+    elsewhere = {"boundaries", "values", "momentum", "compounding"}
+    assert tried == {
+        (cls, name)
+        for cls in VALID
+        for name in inspect.signature(cls).parameters
+        if name not in elsewhere
+    }
+    shapes = {type(shape.make()) for name, shape in SHAPES.items() if "-" not in name}
+    operators = {type(shape.make()) for name, shape in list(SHAPES.items())[-20:]}
+    assert shapes - operators <= set(VALID) | {Function}
+
+
+def test_wrong_values():
+    for cls, argument, value, kind in cases():
+        with pytest.raises(kind) as caught:
+            cls(**VALID[cls] | {argument: value})
+        check(caught.value, cls, argument, value)
+
+
+@pytest.mark.parametrize(
+    ("cls", "argument", "value"),
+    [
+        (TimeDecay, "compounding", 1),
+        (TimeDecay, "compounding", "yes"),
+        (TimeDecay, "compounding", None),
+        (PiecewiseConstant, "boundaries", 3),
+        (PiecewiseConstant, "boundaries", "3 steps"),
+        (PiecewiseConstant, "boundaries", [1, None]),
+        (PiecewiseConstant, "values", 0.1),
+        (PiecewiseConstant, "values", [0.3, "0.2", 0.1]),
+        (OneCycle, "momentum", 0.9),
+        (OneCycle, "momentum", ["0.8", 0.9]),
+    ],
+)
+def test_wrong_types_in_lists_and_flags(cls, argument, value):
+    with pytest.raises(TypeError) as caught:
+        cls(**VALID[cls] | {argument: value})
+    check(caught.value, cls, argument, value)
+
+
+@pytest.mark.parametrize(
+    ("cls", "argument", "value"),
+    [
+        (PiecewiseConstant, "boundaries", [2, 1]),
+        (PiecewiseConstant, "boundaries", [1, 1]),
+        (PiecewiseConstant, "boundaries", [0, 1]),
+        (PiecewiseConstant, "boundaries", [1, "rest"]),
+        (PiecewiseConstant, "boundaries", [1, "5 bananas"]),
+        (PiecewiseConstant, "values", []),
+        (PiecewiseConstant, "values", [0.1, 0.2, -0.3]),
+        (PiecewiseConstant, "values", [0.1, 0.2, math.nan]),
+        (OneCycle, "momentum", (0.85,)),
+        (OneCycle, "momentum", (0.8, 0.9, 0.95)),
+        (OneCycle, "momentum", (0.85, 1.0)),
+        (OneCycle, "momentum", (-0.1, 0.9)),
+        (OneCycle, "momentum", (math.nan, 0.9)),
+    ],
+)
+def test_wrong_values_in_lists(cls, argument, value):
+    with pytest.raises(ValueError, match="must be") as caught:
+        cls(**VALID[cls] | {argument: value})
+    check(caught.value, cls, argument, value)
+
+
+@pytest.mark.parametrize("values", [[0.1], [0.1, 0.2], [0.1] * 4])
+def test_as_many_values_as_boundaries_and_one(values):
+    with pytest.raises(ValueError, match=r"`values` must be 3 rates for 2 boundaries.*values=\("):
+        PiecewiseConstant([1, 2], values)
+
+
+def test_the_peak_is_above_the_base():
+    words = r"TriangularCLR: argument `max_lr` must be at least base_lr=0.1. Received: max_lr=0.01"
+    with pytest.raises(ValueError, match=words):
+        TriangularCLR(base_lr=0.1, max_lr=0.01)
+    assert TriangularCLR(0.1, 0.1).max_lr == 0.1
+
+
+@pytest.mark.parametrize(
+    ("value", "near"), [("triangluar2", "triangular2"), ("exp-range", "exp_range")]
+)
+def test_a_misspelt_word_is_answered_by_the_nearest(value, near):
+    with pytest.raises(ValueError, match=rf"one of 'triangular', .* \(did you mean '{near}'\?\)"):
+        TriangularCLR(0.01, 0.1, mode=value)
+
+
+@pytest.mark.parametrize("cls", VALID, ids=lambda cls: cls.__name__)
+def test_a_misspelt_keyword_is_answered_by_the_nearest(cls):
+    for argument in VALID[cls]:
+        misspelt = argument[:-1] + "x" + argument[-1:]
+        options = {name: value for name, value in VALID[cls].items() if name != argument}
+        with pytest.raises(TypeError, match=f"unknown argument `{misspelt}`") as caught:
+            cls(**options, **{misspelt: 3})
+        text = str(caught.value)
+        assert f"Received: {misspelt}=3." in text
+        assert f"Did you mean `{argument}`?" in text
+        assert f"Known: {', '.join(VALID[cls])}" in text
+
+
+def test_a_keyword_that_is_like_none_lists_the_known():
+    with pytest.raises(
+        TypeError, match=r"`verbose`. Received: verbose=1. Known: initial_lr, final"
+    ):
+        CosineDecay(0.1, verbose=1)
+
+
+@pytest.mark.parametrize("cls", VALID, ids=lambda cls: cls.__name__)
+def test_a_missing_or_extra_argument_names_the_class(cls):
+    with pytest.raises(TypeError, match=r"missing \d required positional argument"):
+        cls()
+    with pytest.raises(TypeError, match="positional argument"):
+        cls(*range(1, 20))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps_per_epoch", "words"),
+    [
+        (0, 10, "epochs=0"),
+        (-1, 10, "epochs=-1"),
+        (3, 0, "steps_per_epoch=0"),
+        (3, math.nan, "steps_per_epoch=nan"),
+        (math.inf, 3, "epochs=inf"),
+        ("3", 3, "epochs='3'"),
+        (3, None, "steps_per_epoch=None"),
+        (None, 3, "epochs=None"),
+    ],
+)
+@pytest.mark.parametrize("method", ["values", "plot"])
+def test_the_size_of_a_fit(method, epochs, steps_per_epoch, words):
+    call = getattr(Constant(0.1), method)
+    with pytest.raises((TypeError, ValueError), match=words):
+        call(epochs=epochs, steps_per_epoch=steps_per_epoch)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps_per_epoch", "words"),
+    [
+        (0, 10, "argument `epochs` must be a finite number above 0. Received: epochs=0"),
+        (None, 10, "argument `epochs` must be a finite number above 0. Received: epochs=None"),
+        (3, -1, "argument `steps_per_epoch` must be .* Received: steps_per_epoch=-1"),
+        (3, None, "argument `steps_per_epoch` must be .* Received: steps_per_epoch=None"),
+    ],
+)
+def test_the_size_of_a_fit_in_the_graph(epochs, steps_per_epoch, words):
+    call = CosineDecay(0.1).in_graph
+    with pytest.raises((TypeError, ValueError), match=words):
+        call(epochs=epochs, steps_per_epoch=steps_per_epoch)
+
+
+def test_a_value_without_a_fit_says_what_is_missing():
+    with pytest.raises(UnresolvedLength, match="Pass `epochs` and `steps_per_epoch`"):
+        CosineDecay(0.1)(3)
+    with pytest.raises(UnresolvedLength, match="steps_per_epoch"):
+        StepDecay(0.1)(3)
+    assert CosineDecay(0.1, over="4 steps")(2) == pytest.approx(0.05)
+
+
+# Where it needs the fit.
+
+
+def untouched(model):
+    return not settled(model).get_weights()[0].any()
+
+
+def generator():
+    x, y = samples()
+    while True:
+        for first in range(0, len(x), 2):
+            yield x[first : first + 2], y[first : first + 2]
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("schedule", "length"),
+    [
+        (CosineDecay(0.1, over="30%"), "30%"),
+        (StepDecay(0.1, every="20%"), "20%"),
+        (OneCycle(0.1), "30%"),
+        (WarmupStableDecay(0.1), "5%"),
+        (LinearDecay(0.1).warmup("10%"), "10%"),
+        (LinearDecay(0.1, over="20 steps") >> StepDecay(0.1, every=1), "20 steps"),
+    ],
+    ids=lambda value: repr(value),
+)
+def test_a_share_of_an_unknown_number_of_steps(schedule, length):
+    model = meter()
+    data = (batch for batch in [next(generator())] * 3)
+    with pytest.raises(UnresolvedLength) as caught:
+        fit(model, schedule, data, epochs=2)
+    text = str(caught.value)
+    assert f"The length {length!r} cannot be placed" in text
+    assert "Pass `steps_per_epoch` to `fit`, or give every length of the schedule in epochs" in text
+    assert untouched(model)
+
+
+@pytest.mark.core
+def test_a_share_is_known_with_steps_per_epoch():
+    rates = fit(meter(), LinearDecay(1.0, over="50%"), generator(), steps_per_epoch=5, epochs=2)
+    assert rates[0] == 1.0
+    assert not rates[5:].any()
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    "callback",
+    [CosineDecay(0.1), ParamScheduler(learning_rate=CosineDecay(0.1)), OneCycle(0.1)],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_optimizer_with_a_schedule_of_its_own(callback):
+    inside = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    model = meter(learning_rate=inside)
+    with pytest.raises(TypeError, match=r"SGD\(learning_rate=ExponentialDecay") as caught:
+        fit(model, callback, epochs=1)
+    text = str(caught.value)
+    for advice in (
+        "cannot be set from a callback",
+        "SGD(learning_rate=0.001)",
+        "keras_lr.Function(schedule)",
+        "keras_lr.LRHistory() alone",
+    ):
+        assert advice in text
+    assert untouched(model)
+
+
+@pytest.mark.core
+def test_an_optimizer_with_a_schedule_of_ours():
+    model = meter(learning_rate=CosineDecay(0.1).in_graph(epochs=1, steps_per_epoch=5))
+    with pytest.raises(TypeError, match=r"SGD\(learning_rate=InGraph"):
+        fit(model, Constant(0.1), epochs=1)
+    assert untouched(model)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("callback", [CosineDecay(0.1), LRHistory()], ids=["schedule", "history"])
+def test_a_model_that_is_not_compiled(callback):
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match=r"compile\("):
+        model.fit(*samples(), callbacks=[callback], verbose=0)
+    # Keras notices first; a trainer of one's own may not.
+    callback.set_model(model)
+    callback.set_params({"epochs": 1, "steps": 5})
+    if not isinstance(callback, LRHistory):
+        with pytest.raises(ValueError, match=r"not compiled\. Call model\.compile\("):
+            callback.on_train_begin()
+
+
+@pytest.mark.core
+def test_what_a_function_returns_is_checked_before_the_update():
+    model = meter()
+    schedule = Function(lambda epoch: 0.5 if epoch == 0 else -1.0)
+    with pytest.raises(ValueError, match=r"Received: -1.0 at epoch 1"):
+        fit(model, schedule, epochs=2)
+    assert untouched(model)
+    settled(model).set_weights([np.zeros((5, 1), "float32")])
+    assert fit(model, Constant(0.5), epochs=1).tolist() == [0.5] * 5
+
+
+@pytest.mark.core
+def test_parts_that_do_not_fit_the_fit_say_so_before_the_first_update():
+    model = meter()
+    with pytest.raises(ValueError, match="the warmup leaves nothing of the cycle's 10 steps"):
+        fit(model, OneCycle(0.1, warmup=5), epochs=2)
+    with pytest.raises(ValueError, match="are longer than the whole"):
+        fit(model, WarmupStableDecay(0.1, warmup=1, decay=2), epochs=2)
+    with pytest.raises(ValueError, match="`boundaries` must be lengths that ascend"):
+        fit(model, PiecewiseConstant([1, "3 steps"], [0.3, 0.2, 0.1]), epochs=2)
+    assert untouched(model)
+
+
+@schedule
+class Broken(Schedule):
+    """A shape of a user's own with a mistake in its formula."""
+
+    rate: Annotated[float, Number()]
+
+    def value(self, step, timeline):
+        return np.where(step < 3, 0.5, self.rate)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("rate", [math.nan, math.inf])
+def test_a_formula_that_gives_no_rate(rate, monkeypatch):
+    monkeypatch.setattr(Number, "convert", lambda self, value: value)
+    broken, model = Broken(rate), meter()
+    with pytest.raises(ValueError, match=rf"gives learning_rate={rate} for batch 3 of the epoch"):
+        fit(model, broken, epochs=1)
+    assert untouched(model)
+    with pytest.raises(ValueError, match=rf"gives the rate {rate} at step 3"):
+        broken.in_graph(epochs=1, steps_per_epoch=5)
+
+
+def test_a_formula_that_gives_a_negative_rate_is_refused_in_the_graph():
+    with pytest.raises(ValueError, match=r"gives the rate -1\.0 at step 3"):
+        Broken(-1.0).in_graph(epochs=1, steps_per_epoch=5)
+
+
+def test_a_field_has_a_kind_and_a_name_of_its_own():
+    with pytest.raises(TypeError, match=r"Named.*'values'|Named: .*a method of Schedule"):
+
+        @schedule
+        class Named(Schedule):
+            values: Rate
+
+    with pytest.raises(TypeError, match=r"Bare\.rate is declared as .*declare it with a kind"):
+
+        @schedule
+        class Bare(Schedule):
+            rate: float
+
+
+def test_the_whole_package_says_what_it_takes():
+    """Every public class refuses an argument that it does not know."""
+    for name in keras_lr.__all__:
+        cls = getattr(keras_lr, name)
+        if inspect.isclass(cls) and name not in ("Schedule", "UnresolvedLength", "Timeline"):
+            with pytest.raises((TypeError, ValueError)):
+                cls(no_such_argument=1)
