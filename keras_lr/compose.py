@@ -152,8 +152,21 @@ class Lasting(Schedule):
         return self.schedule.value(np.minimum(step, over), timeline.part(over))
 
 
+class _Around(Schedule):
+    """What wraps one schedule and keeps its length has in common."""
+
+    schedule: Inner
+
+    @property
+    def ending(self) -> Ending:
+        return self.schedule.ending
+
+    def length(self, timeline: Timeline) -> float:
+        return self.schedule.length(timeline)
+
+
 @schedule
-class Scaled(Schedule):
+class Scaled(_Around):
     """A multiple of a schedule: ``k * a``.
 
     Args:
@@ -167,13 +180,6 @@ class Scaled(Schedule):
 
     schedule: Inner
     factor: Positive
-
-    @property
-    def ending(self) -> Ending:
-        return self.schedule.ending
-
-    def length(self, timeline: Timeline) -> float:
-        return self.schedule.length(timeline)
 
     def value(self, step: Steps, timeline: Timeline) -> Steps | float:
         return self.factor * np.asarray(self.schedule.value(step, timeline))
@@ -209,7 +215,7 @@ class Product(Schedule):
 
 
 @schedule
-class Clip(Schedule):
+class Clip(_Around):
     """A schedule held within bounds: ``a.clip(min=1e-5)``.
 
     ``value(t) = min(max(a(t), lower), upper)``
@@ -234,13 +240,6 @@ class Clip(Schedule):
     def validate(self) -> None:
         if self.max is not None and self.max < self.min:
             raise self.invalid("max", f"at least min={self.min}")
-
-    @property
-    def ending(self) -> Ending:
-        return self.schedule.ending
-
-    def length(self, timeline: Timeline) -> float:
-        return self.schedule.length(timeline)
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         return np.clip(self.schedule.value(step, timeline), self.min, self.max)
@@ -307,7 +306,7 @@ class Repeat(Schedule):
 
 
 @schedule
-class PerEpoch(Schedule):
+class PerEpoch(_Around):
     """A schedule held within each epoch at the epoch's first value: ``a.per_epoch()``.
 
     ``value(t) = a(steps_per_epoch * floor(t / steps_per_epoch))``
@@ -321,13 +320,6 @@ class PerEpoch(Schedule):
     """
 
     schedule: Inner
-
-    @property
-    def ending(self) -> Ending:
-        return self.schedule.ending
-
-    def length(self, timeline: Timeline) -> float:
-        return self.schedule.length(timeline)
 
     def value(self, step: Steps, timeline: Timeline) -> Steps | float:
         first = timeline.epoch(step) * timeline.steps(1) - timeline.start

@@ -33,6 +33,8 @@ class Channel:
     parameter: Hyperparameter
     owner: Any
     source: Source
+    name: str
+    """Name under which the values are recorded."""
     adjust: list[Adjustment] = dataclasses.field(default_factory=list)
     """What else has a say, such as a plateau reduction: each takes values and returns others."""
 
@@ -131,7 +133,10 @@ class Drive:
                     f"{channel.owner!r} and {owner!r}. Pass one: combine schedules with `*` or "
                     "`>>`, or give each its own optimizer with ParamScheduler(optimizer=...)."
                 )
-        channel = Channel(parameter, owner, source)
+        name = parameter.name
+        if any(channel.name == name for channel in self.channels):
+            name = f"{name}_{parameter.optimizer.name}"
+        channel = Channel(parameter, owner, source, name)
         self.channels.append(channel)
         return channel
 
@@ -225,7 +230,7 @@ class Drive:
         if done.sizes:
             start = done.first - self.block_start
             rows = self.block[start : start + sum(done.sizes)]
-            done.values = {c.parameter.name: rows[:, i] for i, c in enumerate(self.channels)}
+            done.values = {c.name: rows[:, i] for i, c in enumerate(self.channels)}
             if self.probe is not None:
                 done.values[LEARNING_RATE] = self.probe.take(done.sizes)
             done.counts = self.loss.take(len(done.sizes))

@@ -417,6 +417,15 @@ def test_in_the_graph_the_weights_are_those_of_the_callback(schedule, compile_ar
     np.testing.assert_array_equal(rates, curve(schedule, steps=steps))
 
 
+def test_in_the_graph_a_step_is_a_batch_under_accumulation_too():
+    def trained(learning_rate, *callbacks):
+        optimizer = keras.optimizers.SGD(learning_rate, gradient_accumulation_steps=2)
+        return fit(meter(6, optimizer), list(callbacks), epochs=3)
+
+    inside = RATE.in_graph(epochs=3, steps_per_epoch=6)
+    np.testing.assert_array_equal(trained(inside), trained(1.0, rate()))
+
+
 def test_a_model_is_saved_with_its_schedule_in_the_graph(tmp_path):
     inside = RATE.in_graph(epochs=3, steps_per_epoch=STEPS)
     keras.saving.register_keras_serializable("tests")(mean_prediction)
