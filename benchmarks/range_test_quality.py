@@ -7,6 +7,9 @@ had not trained.
 
     python benchmarks/range_test_quality.py [--small] [--cache DIR] [--held-out | --tuned]
 
+It needs JAX, scikit-learn and mlxtend (``pip install 'jax[cpu]' scikit-learn mlxtend``), and for
+the problems on Fashion-MNIST its IDX files (Debian's package ``dataset-fashion-mnist``).
+
 Every third problem is held out, with seeds of its own: no constant was chosen by looking at it.
 """
 
