@@ -277,8 +277,7 @@ class JaxEngine(Engine):
         self.count = _index(model.metrics_variables, counted)
         self.leaf: Any = None
         self.writes: dict[int, float] = {}
-        self.optimizer: Any = None
-        self.values: list[Any] = []
+        self.state: Any = None
         self.seen: Any = None
 
         def build(step: CompiledStep, plain_step: Callable) -> Callable:
@@ -300,9 +299,9 @@ class JaxEngine(Engine):
 
     def read(self, parameter: Hyperparameter) -> float:
         place = self.place(parameter)
-        if self.optimizer is None or place is None:
+        if self.state is None or place is None:
             return parameter.read()
-        return self.writes.get(place, float(self.optimizer[place]))
+        return self.writes.get(place, float(self.state[2][place]))
 
     def write(self, parameter: Hyperparameter, value: float) -> None:
         place = self.place(parameter)
@@ -313,7 +312,8 @@ class JaxEngine(Engine):
         model = self.drive.model
         variables = [*model.trainable_variables, *model.non_trainable_variables]
         places = {id(variable): i for i, variable in enumerate(variables)}
-        return [np.array(self.values[places[id(weight)]]) for weight in model.weights]
+        values = [*self.state[0], *self.state[1]]
+        return [np.array(values[places[id(weight)]]) for weight in model.weights]
 
     def place(self, parameter: Hyperparameter) -> int | None:
         """Return the index of a variable among the optimizer variables of the state."""
@@ -360,8 +360,7 @@ class JaxEngine(Engine):
         count, self.samples = feed.used, (self.samples or 0) + feed.samples
         if self.rate is not None:
             self.leaf = state[2][self.rate]
-        self.optimizer = state[2]
-        self.values = [*state[0], *state[1]]
+        self.state = state
         drive.done(count, logs, None if self.count is None else state[3][self.count])
         return logs, state
 

@@ -34,7 +34,7 @@ from keras_lr.hyperparameters import (
     plain_logs,
 )
 from keras_lr.plateau_rule import Action, Rule, State
-from keras_lr.probes import RunningMean, direction
+from keras_lr.probes import RunningMean, goes_up
 from keras_lr.state import StateFile, load_arrays, save_arrays, unusable
 from keras_lr.timeline import Patience, parse_length
 
@@ -257,7 +257,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         if self._rule is None:
             patience = parse_length(self.patience)[0] if self.by_steps else self.patience
             self._rule = Rule(
-                up=self._goes_up(),
+                up=goes_up(type(self).__name__, self.drive.model, self.monitor, self.mode),
                 factor=self.factor,
                 patience=int(patience),
                 min_delta=self.min_delta,
@@ -272,18 +272,6 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 max_lr=self.max_lr,
             )
         return self._rule
-
-    def _goes_up(self) -> bool:
-        name = self.monitor.removeprefix("val_")
-        if self.mode != "auto" or name == "loss":
-            return self.mode == "max"
-        up = direction(self.drive.model, name)
-        if up is None:
-            raise ValueError(
-                "ReduceLROnPlateau: argument `mode` must be 'min' or 'max' for a metric whose "
-                f"direction is unknown. Received: mode='auto', monitor={self.monitor!r}"
-            )
-        return up
 
     def _next(self, value: float, count: int, epoch: int) -> tuple[State, Action, bool]:
         channels = self._channels()

@@ -152,6 +152,24 @@ class RunningMean:
         return (batches * mean - before * earlier) / (batches - before)
 
 
+def goes_up(owner: str, model: Any, monitor: str, mode: str) -> bool:
+    """Return whether more of a monitored value is better, by ``mode`` or by the metric itself.
+
+    Raises:
+        ValueError: If the mode is ``"auto"`` and the metric does not say.
+    """
+    name = monitor.removeprefix("val_")
+    if mode != "auto" or name == "loss":
+        return mode == "max"
+    up = direction(model, name)
+    if up is None:
+        raise ValueError(
+            f"{owner}: argument `mode` must be 'min' or 'max' for a metric whose direction is "
+            f"unknown. Received: mode='auto', monitor={monitor!r}"
+        )
+    return up
+
+
 def direction(model: Any, name: str) -> bool | None:
     """Return whether more is better for a metric of the model; None where nobody knows."""
     for metric in _flat(model.metrics):

@@ -21,7 +21,7 @@ from keras_lr.fields import (
     configured,
 )
 from keras_lr.hyperparameters import optimizers_of
-from keras_lr.probes import direction
+from keras_lr.probes import goes_up
 from keras_lr.ramp import NO_DATA, Ramp
 from keras_lr.range_result import RangeTestResult
 from keras_lr.range_rules import RULES, NoSuggestion
@@ -146,19 +146,6 @@ class LRRangeTest(Configurable):
         finally:
             trainings.close()
 
-    def up(self, model: Any) -> bool:
-        """Return whether more of the monitored value is better."""
-        name = self.monitor.removeprefix("val_")
-        if self.mode != "auto" or name == "loss":
-            return self.mode == "max"
-        up = direction(model, name)
-        if up is None:
-            raise ValueError(
-                "LRRangeTest: argument `mode` must be 'min' or 'max' for a metric whose direction "
-                f"is unknown. Received: mode='auto', monitor={self.monitor!r}"
-            )
-        return up
-
 
 class _Trainings:
     """The short trainings of one test, each from the restored state."""
@@ -226,7 +213,7 @@ class _Trainings:
     @property
     def up(self) -> bool:
         """Whether more of the monitored value is better."""
-        return self.test.up(self.model)
+        return goes_up("LRRangeTest", self.model, self.test.monitor, self.test.mode)
 
     def ramp(self, min_lr: float, max_lr: float, steps: int) -> NDArray[np.float64]:
         """Train along rising rates, as often as the test says, and return the median losses."""
