@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import keras
@@ -60,3 +61,11 @@ class LearningRateCallback(LegacyHooks, keras.callbacks.Callback):
     def __setstate__(self, state: dict[str, Any]) -> None:
         keras.callbacks.Callback.__init__(self)
         self.__dict__.update(state)
+
+
+def say(message: str) -> None:
+    """Print a message, or log it where Keras is told to log."""
+    if keras.config.is_interactive_logging_enabled():
+        print(message)
+    else:
+        logging.getLogger(__name__).info(message)

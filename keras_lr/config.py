@@ -18,7 +18,6 @@ import keras
 
 from keras_lr.fields import Kind, Many, Optional
 from keras_lr.function import FunctionKind, KerasSchedule
-from keras_lr.range_test import LRRangeTest
 from keras_lr.registry import CALLBACKS, REQUIRED, Form, forms, functions, keras_forms, name_of
 from keras_lr.schedule import Schedule, ScheduleKind
 
@@ -227,9 +226,8 @@ class _Reader:
                 self.fail((name,), f"unknown key beside `{CALLBACKS}`")
         if not isinstance(data[CALLBACKS], list):
             return self.wrong((CALLBACKS,), "a list of callbacks", data[CALLBACKS])
-        wanted = (keras.callbacks.Callback, LRRangeTest)
         return [
-            self.thing(one, (CALLBACKS, i), wanted, "a callback")
+            self.thing(one, (CALLBACKS, i), keras.callbacks.Callback, "a callback")
             for i, one in enumerate(data[CALLBACKS])
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,22 @@ class Course:
             self.epoch, self.first, start = epoch, first, 0
         return self.known[start : start + count]
 
+    def peak(self) -> float:
+        """Return the highest value from the beginning of the present epoch to the end of the fit.
+
+        Raises:
+            UnresolvedLength: If the length of the fit does not place the schedule.
+        """
+        epoch, epochs, steps = self.drive.epoch, self.timeline.epochs, self.timeline.steps_per_epoch
+        timeline = Timeline.by_epoch(epochs) if steps is None else self.timeline
+        per_epoch = steps or 1
+        last = int((epochs or epoch + 1) * per_epoch)
+        highest = 0.0
+        for first in range(int(epoch * per_epoch), last, AHEAD):
+            values = self.schedule(np.arange(first, min(first + AHEAD, last)), timeline)
+            highest = max(highest, float(values.max()))
+        return highest
+
     def unknown(self, epoch: int, first: int, count: int) -> NDArray[np.float64]:
         """Return the values where the steps of an epoch are not known.
 
@@ -54,6 +71,13 @@ class Course:
                 if epoch > 0:
                     raise
                 self.unplaced = error
+            if self.epoch is None and self.unplaced is None and not self.known[0]:
+                warnings.warn(
+                    f"{self.schedule!r} gives a rate of 0 for the whole of epoch {epoch + 1}: its "
+                    "number of batches is not known, so lengths in epochs move at its end. Give "
+                    "lengths in steps, or pass `steps_per_epoch` to fit.",
+                    stacklevel=2,
+                )
         self.epoch = epoch
         if self.unplaced is None:
             return np.repeat(self.known, count)

@@ -7,9 +7,10 @@ and it sees which values each execution used. How a value gets into the step is 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +36,8 @@ class Channel:
     source: Source
     name: str
     """Name under which the values are recorded."""
+    peak: Callable[[], float] | None = None
+    """Returns the highest value that the source has from the present epoch on."""
     adjust: list[Adjustment] = dataclasses.field(default_factory=list)
     """What else has a say, such as a plateau reduction: each takes values and returns others."""
 
@@ -44,11 +47,14 @@ class Channel:
         for adjustment in self.adjust:
             values = adjustment(values)
         used = np.broadcast_to(values, count).astype(np.float32)
-        if not np.isfinite(used).all():
-            where = int(np.flatnonzero(~np.isfinite(used))[0])
+        wrong, expected = ~np.isfinite(used), "finite"
+        if self.parameter.name == LEARNING_RATE:
+            wrong, expected = wrong | (used < 0), "finite and not negative"
+        if wrong.any():
+            where = int(np.flatnonzero(wrong)[0])
             raise ValueError(
-                f"{self.owner!r} gives {self.parameter.name}={values[where]} for batch "
-                f"{first + where} of the epoch; it must be finite."
+                f"{self.owner!r} gives {self.parameter.name}={used[where]} for batch "
+                f"{first + where} of the epoch; it must be {expected}."
             )
         return used
 
@@ -92,10 +98,14 @@ class Drive:
         self.recorders: list[Recorder] = []
         self.starters: list[Callable[[int], None]] = []
         """Called once with the first epoch, when everything that restores a state has done so."""
+        self.openers: list[Callable[[int], None]] = []
+        """Called with each epoch before its first values are asked for; may train `aside`."""
         self.listeners: list[Callable[[int, int, dict[str, Any]], None]] = []
         """Called after each execution with its first batch, its size and its logs."""
+        self.closers: list[Callable[[dict[str, Any]], None]] = []
+        """Called with an epoch's last logs, before another callback hears of its end if possible."""
         self.members: list[Any] = []
-        self.plain = model.train_function
+        self.plain = self.installed = model.train_function
         self.own_make = vars(model).get("make_train_function")
         self.engine: Engine | None = None
         self.epoch = -1
@@ -108,6 +118,7 @@ class Drive:
         self.probe: RateProbe | None = None
         self.loss = LossCount(model)
         self.open = False
+        self.logs: dict[str, Any] | None = None
 
     def join(self, member: Any, steps: int | None) -> None:
         """Keep the drive attached until ``member`` leaves."""
@@ -120,7 +131,13 @@ class Drive:
         if not self.members:
             self.detach()
 
-    def lead(self, owner: Any, parameter: Hyperparameter, source: Source) -> Channel:
+    def lead(
+        self,
+        owner: Any,
+        parameter: Hyperparameter,
+        source: Source,
+        peak: Callable[[], float] | None = None,
+    ) -> Channel:
         """Let ``source`` decide the values of a hyperparameter.
 
         Raises:
@@ -136,7 +153,7 @@ class Drive:
         name = parameter.name
         if any(channel.name == name for channel in self.channels):
             name = f"{name}_{parameter.optimizer.name}"
-        channel = Channel(parameter, owner, source, name)
+        channel = Channel(parameter, owner, source, name, peak)
         self.channels.append(channel)
         return channel
 
@@ -145,10 +162,10 @@ class Drive:
         if epoch == self.epoch:
             return
         self.end_epoch()
-        self.epoch, self.batch, self.open = epoch, 0, True
+        self.epoch, self.batch, self.open, self.logs = epoch, 0, True, None
         starters, self.starters = self.starters, []
-        for start in starters:
-            start(epoch)
+        for begin in (*starters, *self.openers):
+            begin(epoch)
         self.forget()
         self.install()
         if self.probe is not None:
@@ -217,12 +234,30 @@ class Drive:
         first = self.batch
         self.batch += count
         self.ran += count
+        self.logs = logs
         for listen in self.listeners:
             listen(first, count, logs)
         if self.steps is not None and self.batch >= self.steps:
-            self.end_epoch(total)
+            self.close(total)
         elif len(self.pending.sizes) >= 256:
             self.flush()
+
+    def close(self, total: Any = None) -> None:
+        """Take it that the epoch's last batch has run."""
+        if self.logs is not None:
+            for close in self.closers:
+                close(self.logs)
+        self.end_epoch(total)
+
+    def watched(self, *args: Any) -> Any:
+        """Run an execution that may find that the data have come to their end."""
+        assert self.engine is not None
+        try:
+            return self.engine.run(*args)
+        except Exception as error:
+            if self.engine.ends_epoch(error):
+                self.close(self.engine.total())
+            raise
 
     def flush(self) -> None:
         """Hand the executions that have piled up to the recorders."""
@@ -292,7 +327,29 @@ class Drive:
         if not any(c.parameter.name == LEARNING_RATE for c in self.channels):
             self.probe = RateProbe(effective(model.optimizer))
         self.engine = engine_for(self)
-        model.train_function = self.engine.run
+        # Where the epoch's length is known, its last batch is, too.
+        self.installed = self.watched if self.steps is None else self.engine.run
+        model.train_function = self.installed
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave the model to other fits while an epoch opens; an exception leaves it for good."""
+        self.detach()
+        yield
+        self.take()
+
+    def take(self) -> None:
+        """Become the drive of the model."""
+        model = self.model
+        object.__setattr__(model, "_keras_lr_drive", self)
+
+        def make_train_function(force: bool = False) -> Any:
+            # Whatever calls this begins something new: the fit that the drive belonged to is over,
+            # and ended by an exception if the drive is still here.
+            self.detach()
+            return model.make_train_function(force)
+
+        object.__setattr__(model, "make_train_function", make_train_function)
 
     def detach(self) -> None:
         """Leave the model as it was found."""
@@ -304,7 +361,7 @@ class Drive:
                 object.__setattr__(model, "make_train_function", self.own_make)
         if engine is None:
             return
-        if model.train_function == engine.run:
+        if model.train_function == self.installed:
             model.train_function = self.plain
         self.engine = None
 
@@ -318,13 +375,5 @@ def attach(model: Any, member: Any) -> Drive:
         drive = None
     if drive is None:
         drive = Drive(model)
-        object.__setattr__(model, "_keras_lr_drive", drive)
-
-        def make_train_function(force: bool = False) -> Any:
-            # Whatever calls this begins something new: the fit that the drive belonged to is over,
-            # and ended by an exception if the drive is still here.
-            drive.detach()
-            return model.make_train_function(force)
-
-        object.__setattr__(model, "make_train_function", make_train_function)
+        drive.take()
     return drive

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -22,6 +22,9 @@ from keras_lr.hyperparameters import Hyperparameter, host_value, traced
 
 BLOCK = 1024
 """Rows of values handed to the step at once; a longer epoch refills the table."""
+
+Place = tuple[int, int]
+"""Part and index of a variable in the state that Keras hands to a step of JAX."""
 
 
 class Engine:
@@ -86,6 +89,14 @@ class Engine:
         """Set a learning rate between two executions."""
         parameter.variable.assign(value)
 
+    def ends_epoch(self, error: Exception) -> bool:
+        """Return whether an execution failed because there are no more data."""
+        return isinstance(error, StopIteration) or type(error).__name__ == "OutOfRangeError"
+
+    def total(self) -> Any:
+        """Return the epoch's samples so far where the metric cannot be read; else None."""
+        return None
+
     def weights(self) -> list[np.ndarray]:
         """Return the model's weights between two executions."""
         return self.drive.model.get_weights()
@@ -142,7 +153,7 @@ def compiled_step(drive: Any, parameters: list[Hyperparameter], build: Any) -> C
     if kept is None:
         kept = {}
         object.__setattr__(model, "_keras_lr_steps", kept)
-    key = tuple(parameter.key for parameter in parameters)
+    key = drive.steps_per_execution, *(parameter.key for parameter in parameters)
     plain = model.train_function
     if key in kept and kept[key].plain is plain:
         return kept[key]
@@ -276,7 +287,7 @@ class JaxEngine(Engine):
         counted = drive.loss.variable
         self.count = _index(model.metrics_variables, counted)
         self.leaf: Any = None
-        self.writes: dict[int, float] = {}
+        self.writes: dict[Place, np.ndarray] = {}
         self.state: Any = None
         self.seen: Any = None
 
@@ -289,11 +300,15 @@ class JaxEngine(Engine):
 
             return driven_step
 
-        possible = parameters and all(
-            place is not None or parameter.variable is None
-            for place, parameter in zip(self.places, parameters, strict=True)
-        )
-        self.step = compiled_step(drive, parameters, build) if possible else None
+        for place, parameter in zip(self.places, parameters, strict=True):
+            if place is None and parameter.variable is not None:
+                raise RuntimeError(
+                    f"Keras does not hand the {parameter.name} of the optimizer "
+                    f"{parameter.optimizer.name!r} to the training step, so that on JAX it cannot "
+                    "move. Let the model's non_trainable_variables include the optimizer's "
+                    "variables, and let train_step pass them through stateless_apply."
+                )
+        self.step = compiled_step(drive, parameters, build) if parameters else None
         if self.step is None:
             self.fall_back()
 
@@ -301,12 +316,12 @@ class JaxEngine(Engine):
         place = self.place(parameter)
         if self.state is None or place is None:
             return parameter.read()
-        return self.writes.get(place, float(self.state[2][place]))
+        return float(self.writes.get(place, _at(self.state, place)))
 
     def write(self, parameter: Hyperparameter, value: float) -> None:
         place = self.place(parameter)
         if place is not None:
-            self.writes[place] = value
+            self.writes[place] = np.asarray(value)
 
     def weights(self) -> list[np.ndarray]:
         model = self.drive.model
@@ -315,27 +330,24 @@ class JaxEngine(Engine):
         values = [*self.state[0], *self.state[1]]
         return [np.array(values[places[id(weight)]]) for weight in model.weights]
 
-    def place(self, parameter: Hyperparameter) -> int | None:
-        """Return the index of a variable among the optimizer variables of the state."""
-        return _index(self.drive.model.optimizer.variables, parameter.variable)
+    def place(self, parameter: Hyperparameter) -> Place | None:
+        """Return where in the state a variable stands."""
+        model = self.drive.model
+        # A model with a training step of its own may keep another optimizer beside its weights.
+        for part, variables in ((2, model.optimizer.variables), (1, model.non_trainable_variables)):
+            index = _index(variables, parameter.variable)
+            if index is not None:
+                return part, index
+        return None
 
     def placed(self, state: Any, values: Any) -> Any:
         """Return the state with ``values`` in place of the variables that are moved."""
-        trainable, fixed, optimizer, metrics = state
-        optimizer = list(optimizer)
-        for place, value in zip(self.places, values, strict=True):
-            if place is not None:
-                dtype = optimizer[place].dtype
-                optimizer[place] = value.astype(dtype)
-        return trainable, fixed, optimizer, metrics
+        return _replaced(state, zip(self.places, values, strict=True))
 
     def written(self, state: Any) -> Any:
         """Return the state with what was set since the last execution."""
-        optimizer = list(state[2])
-        for place, value in self.writes.items():
-            optimizer[place] = np.asarray(value, optimizer[place].dtype)
-        self.writes = {}
-        return state[0], state[1], optimizer, state[3]
+        writes, self.writes = self.writes, {}
+        return _replaced(state, writes.items())
 
     def run(self, state: Any, iterator: Any) -> Any:  # type: ignore[override]
         drive, step = self.drive, self.step
@@ -359,15 +371,18 @@ class JaxEngine(Engine):
             logs, state = drive.plain(state, feed)
         count, self.samples = feed.used, (self.samples or 0) + feed.samples
         if self.rate is not None:
-            self.leaf = state[2][self.rate]
+            self.leaf = _at(state, self.rate)
         self.state = state
-        drive.done(count, logs, None if self.count is None else state[3][self.count])
+        drive.done(count, logs, self.total())
         return logs, state
+
+    def total(self) -> Any:
+        return None if self.count is None or self.state is None else self.state[3][self.count]
 
     def look(self, state: Any) -> None:
         """Read the rate, which waits for the device, only if the host has replaced its array."""
-        if self.rate is not None and (self.seen is None or state[2][self.rate] is not self.leaf):
-            self.seen = float(state[2][self.rate])
+        if self.rate is not None and (self.seen is None or _at(state, self.rate) is not self.leaf):
+            self.seen = float(_at(state, self.rate))
         self.drive.probe.look(self.seen)
 
 
@@ -407,6 +422,22 @@ def samples_in(data: Any) -> int | None:
 
 def _index(variables: list[Any], wanted: Any) -> int | None:
     return next((i for i, variable in enumerate(variables) if variable is wanted), None)
+
+
+def _at(state: Any, place: Place) -> Any:
+    part, index = place
+    return state[part][index]
+
+
+def _replaced(state: Any, values: Iterable[tuple[Place | None, Any]]) -> Any:
+    """Return a state of JAX with other values at some places; what has no place is left out."""
+    parts = list(state)
+    for place, value in values:
+        if place is not None:
+            part, index = place
+            parts[part] = list(parts[part])
+            parts[part][index] = value.astype(parts[part][index].dtype)
+    return tuple(parts)
 
 
 def engine_for(drive: Any) -> Engine:

@@ -334,6 +334,10 @@ class Configurable:
         fields = {name: getattr(self, name) for name in kinds_of(type(self))}
         return {**super().__getstate__(), **fields, "_ready": True}  # type: ignore[dict-item]
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        self.validate()
+
     def get_config(self) -> dict[str, Any]:
         """Return the fields as plain data, nested objects serialised by Keras."""
         return {

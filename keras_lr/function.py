@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_lr.fields import Kind, Number, Optional
-from keras_lr.hyperparameters import Hyperparameter, schedule_values
+from keras_lr.hyperparameters import Hyperparameter, host_value, schedule_values
 from keras_lr.schedule import Schedule, Steps, schedule
 from keras_lr.timeline import Timeline
 
@@ -74,7 +74,9 @@ class Function(Schedule):
     A function is called once per epoch, in order, with the epoch's number from 0, as
     ``keras.callbacks.LearningRateScheduler`` calls it; in a later stage of a sequence the number
     counts from the stage's start. ``fn(epoch, lr)`` starts from ``initial_lr``, or in a fit without
-    it from the rate of the optimizer. An exception in the function comes out unchanged.
+    it from the rate of the optimizer; where ``BackupAndRestore`` has put back an earlier state,
+    from the rate that the optimizer was compiled with. An exception in the function comes out
+    unchanged.
 
     Args:
         fn: The function or the Keras schedule. To save it by ``get_config`` or with a model, give
@@ -97,15 +99,30 @@ class Function(Schedule):
 
     def validate(self) -> None:
         self._chain: dict[int, float] = {}
-        self._present: float | None = None
+        self._met: tuple[float, int] | None = None
+        self._seed: float | None = None
+        self._lag: int | None = None
+        """How many epochs the seed is behind the first one asked for; None: it is the very first.
+        """
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.validate()
 
-    def prepare(self, parameter: Hyperparameter, epoch: int) -> None:
-        self._present = parameter.read()
+    def meet(self, parameter: Hyperparameter) -> None:
+        self._met = None
+        if not isinstance(self.fn, KerasSchedule) and arity(self.fn) == 2:
+            self._met = parameter.read(), _updates(parameter)
+
+    def prepare(self, parameter: Hyperparameter, epoch: int, timeline: Timeline) -> None:
         self._chain = {}
+        updates, steps = _updates(parameter), timeline.steps_per_epoch
+        if self._met is not None and self._met[1] != updates:
+            self._seed, self._lag = self._met[0], None
+            return
+        inside = bool(epoch and steps) and 0 < updates - epoch * (steps or 0) <= (steps or 0)
+        # A checkpoint from inside the epoch has the rate of that epoch already.
+        self._seed, self._lag = parameter.read(), 0 if inside else 1
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         if isinstance(self.fn, KerasSchedule):
@@ -126,12 +143,14 @@ class Function(Schedule):
             last = max(earlier)
             rate = chain[last]
         else:
-            seed = self.initial_lr if self.initial_lr is not None else self._present
+            seed = self._seed if self.initial_lr is None else self.initial_lr
             if seed is None:
                 raise ValueError(
                     f"{self!r} needs a rate to begin with outside a fit. Pass initial_lr=..."
                 )
-            last, rate = (-1 if self.initial_lr is not None else epoch - 1), seed
+            first = self.initial_lr is not None or self._lag is None
+            last, rate = (-1 if first else epoch - (self._lag or 0)), seed
+            chain[last] = rate
         for number in range(last + 1, epoch + 1):
             rate = chain[number] = float(self.checked([self.fn(number, rate)], [number])[0])
         return rate
@@ -145,3 +164,8 @@ class Function(Schedule):
                     f"{'step' if isinstance(self.fn, KerasSchedule) else 'epoch'} {int(place)}"
                 )
         return np.asarray(rates, np.float64)
+
+
+def _updates(parameter: Hyperparameter) -> int:
+    """Return how many updates the optimizer has made."""
+    return int(host_value(getattr(parameter.optimizer, "_iterations", 0)))

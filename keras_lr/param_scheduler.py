@@ -10,7 +10,7 @@ from keras_lr.callback import LearningRateCallback
 from keras_lr.drive import Drive
 from keras_lr.fields import check, decode, encode
 from keras_lr.hyperparameters import optimizer_of
-from keras_lr.schedule import Schedule, ScheduleKind, lead
+from keras_lr.schedule import Schedule, ScheduleKind, lead, meet
 
 
 @keras.saving.register_keras_serializable(package="keras_lr")
@@ -52,6 +52,10 @@ class ParamScheduler(LearningRateCallback):
             name: check("ParamScheduler", name, ScheduleKind(), value)
             for name, value in schedules.items()
         }
+
+    def set_model(self, model: Any) -> None:
+        super().set_model(model)
+        meet(self.schedules, model, self.optimizer)
 
     def begin(self, drive: Drive) -> None:
         lead(drive, self, self.params, optimizer_of(drive.model, self.optimizer), self.schedules)

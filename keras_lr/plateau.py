@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import pathlib
 import warnings
 from typing import Annotated, Any
 
-import keras
 import numpy as np
 
-from keras_lr.callback import LearningRateCallback
+from keras_lr.callback import LearningRateCallback, say
 from keras_lr.drive import Channel, Drive
 from keras_lr.fields import (
     Choice,
@@ -58,7 +56,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             instead and monitors the batch loss, smoothed over about ``1 / (1 - smoothing)`` steps.
         verbose: 1 says each change.
         mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
-        min_delta: The least change that counts as an improvement.
+        min_delta: The least change that counts as an improvement. Where steps are counted, give one
+            above ``2e-7 * loss`` times the batches in an epoch: to that much the batch loss is
+            exact, which Keras knows as a running mean in float32.
         cooldown: Epochs (or steps) after a reduction in which nothing is counted.
         min_lr: The least rate that reductions lead to.
         threshold_mode: ``"absolute"``: an improvement passes ``best - min_delta``; ``"relative"``:
@@ -128,8 +128,12 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     def _reset(self) -> None:
         self.state = State()
-        self._rule: Rule | None = None
+        amount = parse_length(self.patience)[0] if self.by_steps else self.patience
+        same = {field.name for field in dataclasses.fields(Rule)} - {"up", "patience"}
+        arguments: dict[str, Any] = {name: getattr(self, name) for name in same}
+        self._rule = Rule(up=None, patience=int(amount), **arguments)
         self._rates: list[Hyperparameter] = []
+        self._saved: dict[int, State] | None = None
         self._best_weights: list[np.ndarray] | None = None
         self._said: set[str] = set()
 
@@ -141,7 +145,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         self._mean = RunningMean(drive.loss)
         self._rates = [find(optimizer, LEARNING_RATE) for optimizer in optimizers_of(drive.model)]
         drive.starters.append(self._start)
-        drive.listeners.append(self._listen)
+        if self.by_steps:
+            drive.listeners.append(self._listen)
+        drive.closers.append(self._close)
 
     def _start(self, epoch: int) -> None:
         """Take up the state that belongs to the first epoch of the fit."""
@@ -208,23 +214,23 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         )
 
     def _listen(self, first: int, count: int, logs: dict[str, Any]) -> None:
-        """See an execution: the smoothed loss where steps are counted, else the epoch's end."""
-        drive = self.drive
+        """See the loss of an execution, and smooth it."""
+        loss = self._batch_loss(first + count, logs)
+        if math.isfinite(loss):
+            smooth = self.smoothing * self.state.smooth + (1.0 - self.smoothing) * loss
+            self.state = dataclasses.replace(
+                self.state, smooth=smooth, smoothed=self.state.smoothed + 1
+            )
+            loss = smooth / (1.0 - self.smoothing**self.state.smoothed)
+        epoch = self.drive.epoch
+        self._take(*self._next(loss, count, epoch), f"Epoch {epoch + 1}, step {first + count}")
+
+    def _close(self, logs: dict[str, Any]) -> None:
+        """Save what the epoch's end will decide: another callback's checkpoint may come first."""
         if self.by_steps:
-            loss = self._batch_loss(first + count, logs)
-            if math.isfinite(loss):
-                smooth = self.smoothing * self.state.smooth + (1.0 - self.smoothing) * loss
-                self.state = dataclasses.replace(
-                    self.state, smooth=smooth, smoothed=self.state.smoothed + 1
-                )
-                loss = smooth / (1.0 - self.smoothing**self.state.smoothed)
-            when = f"Epoch {drive.epoch + 1}, step {first + count}"
-            self._take(*self._next(loss, count, drive.epoch), when)
-        if drive.steps is not None and first + count >= drive.steps:
-            if self.by_steps:
-                self._save({}, drive.epoch)
-            else:
-                self._save({name: float(host_value(value)) for name, value in plain_logs(logs)})
+            self._save({}, self.drive.epoch)
+        else:
+            self._save({name: float(host_value(value)) for name, value in plain_logs(logs)})
 
     def _batch_loss(self, done: int, logs: dict[str, Any]) -> float:
         """Return the loss of the last execution alone, from the mean over ``done`` batches."""
@@ -251,36 +257,17 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         assert self._drive is not None
         return self._drive
 
-    @property
-    def rule(self) -> Rule:
-        """The rule, once the direction of the metric is known."""
-        if self._rule is None:
-            patience = parse_length(self.patience)[0] if self.by_steps else self.patience
-            self._rule = Rule(
-                up=goes_up(type(self).__name__, self.drive.model, self.monitor, self.mode),
-                factor=self.factor,
-                patience=int(patience),
-                min_delta=self.min_delta,
-                relative=self.threshold_mode == "relative",
-                cooldown=self.cooldown,
-                min_lr=self.min_lr,
-                reduce_on_nan=self.on_nan == "reduce",
-                stop_at_min_lr=self.stop_at_min_lr,
-                increase=self.increase,
-                increase_when=self.increase_when,
-                increase_after=self.increase_after,
-                max_lr=self.max_lr,
-            )
-        return self._rule
-
     def _next(self, value: float, count: int, epoch: int) -> tuple[State, Action, bool]:
+        if self._rule.up is None:
+            up = goes_up(type(self).__name__, self.drive.model, self.monitor, self.mode)
+            self._rule = dataclasses.replace(self._rule, up=up)
         channels = self._channels()
         scheduled = self.drive.used(channels[0]) if channels else None
         present = self.state
         if not channels:
             # Another callback may have set the rate; what counts is what stands there now.
             present = dataclasses.replace(present, rates=self._present())
-        return self.rule.step(present, value, count, epoch, scheduled)
+        return self._rule.step(present, value, count, epoch, scheduled)
 
     def _take(self, state: State, action: Action, improved: bool, when: str) -> None:
         """Let what was decided take effect."""
@@ -320,7 +307,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         return tuple(self.drive.read(rate) for rate in self._rates)
 
     def _adjusted(self, values: np.ndarray) -> np.ndarray:
-        return self.rule.scaled(values, self.state.scale)
+        return self._rule.scaled(values, self.state.scale)
 
     # The state --------------------------------------------------------------------------------
 
@@ -359,6 +346,13 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         (None, 0, 1.0)
         """
         return self.state.to_dict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"state": self.state, "_states": self._states}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.state, self._states = state["state"], dict(state["_states"])
 
     def load_state_dict(self, state: dict[str, Any], epoch: int) -> None:
         """Let a fit that begins at ``initial_epoch=epoch`` go on from a state.
@@ -399,7 +393,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             weights = (self.drive.weights() if improved else self._best_weights) or []
             arrays = {str(i): weight for i, weight in enumerate(weights)}
             save_arrays(self._weights_path(epoch), arrays)
-        self._file.save({e: known.to_dict() for e, known in self._states.items()})
+        if self._states != self._saved:
+            self._file.save({e: known.to_dict() for e, known in self._states.items()})
+            self._saved = dict(self._states)
         needed = {self._states[e].best_epoch for e in (epoch, epoch + 1) if e in self._states}
         path = pathlib.Path(self.state_path)
         for old in path.parent.glob(f"{path.name}.best-*.npz"):
@@ -419,11 +415,3 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     def _weights_path(self, epoch: int) -> pathlib.Path:
         return pathlib.Path(f"{self.state_path}.best-{epoch}.npz")
-
-
-def say(message: str) -> None:
-    """Print a message, or log it where Keras is told to log."""
-    if keras.config.is_interactive_logging_enabled():
-        print(message)
-    else:
-        logging.getLogger(__name__).info(message)

@@ -53,17 +53,17 @@ class State:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """The numbers of a `ReduceLROnPlateau` that decide, with ``patience`` as a number."""
+    """The arguments of a `ReduceLROnPlateau` that decide, with ``patience`` as a number."""
 
-    up: bool
-    """Whether more is better."""
+    up: bool | None
+    """Whether more is better; None as long as nobody has asked the metric."""
     factor: float
     patience: int
     min_delta: float
-    relative: bool
+    threshold_mode: str
     cooldown: int
     min_lr: float
-    reduce_on_nan: bool
+    on_nan: str
     stop_at_min_lr: bool
     increase: float | None
     increase_when: str
@@ -76,7 +76,7 @@ class Rule:
             return False
         if best is None:
             return True
-        margin = abs(self.min_delta) * (abs(best) if self.relative else 1.0)
+        margin = abs(self.min_delta) * (abs(best) if self.threshold_mode == "relative" else 1.0)
         # In float32, in which Keras compares.
         nearer = np.float32(value - margin if self.up else value + margin)
         return bool(nearer > np.float32(best) if self.up else nearer < np.float32(best))
@@ -116,7 +116,7 @@ class Rule:
         if improved or cooling:
             return state, "none", improved
         state = dataclasses.replace(state, wait=state.wait + count)
-        if state.wait < self.patience and not (self.reduce_on_nan and math.isnan(value)):
+        if state.wait < self.patience and not (self.on_nan == "reduce" and math.isnan(value)):
             return state, "none", improved
         reduced = self.multiplied(state, self.factor, scheduled)
         if _moved(state, reduced):

@@ -162,6 +162,8 @@ def goes_up(owner: str, model: Any, monitor: str, mode: str) -> bool:
     if mode != "auto" or name == "loss":
         return mode == "max"
     up = direction(model, name)
+    if up is None and "acc" in name and not isinstance(model, keras.Model):
+        up = True  # the rule of legacy Keras
     if up is None:
         raise ValueError(
             f"{owner}: argument `mode` must be 'min' or 'max' for a metric whose direction is "
@@ -173,13 +175,29 @@ def goes_up(owner: str, model: Any, monitor: str, mode: str) -> bool:
 def direction(model: Any, name: str) -> bool | None:
     """Return whether more is better for a metric of the model; None where nobody knows."""
     for metric in _flat(model.metrics):
-        if metric.name == name and hasattr(metric, "_direction"):
-            return metric._direction == "up"
+        if metric.name == name:
+            known = metric if isinstance(metric, keras.metrics.Metric) else _counterpart(metric)
+            said = getattr(known, "_direction", None)
+            return None if said is None else said == "up"
     return None
+
+
+def _counterpart(metric: Any) -> Any:
+    """Return the metric of Keras that is called like one of legacy Keras, which has no direction.
+
+    None where there is none.
+    """
+    function = getattr(metric, "_fn", type(metric))
+    try:
+        return keras.metrics.get(function.__name__)
+    except (TypeError, ValueError):
+        return None
 
 
 def _flat(metrics: Any) -> list[Any]:
     found = []
     for metric in metrics:
-        found += _flat(metric.metrics) if hasattr(metric, "metrics") else [metric]
+        # A metric of legacy Keras has such a list too, which is empty.
+        inner = getattr(metric, "metrics", None)
+        found += _flat(inner) if inner else [metric]
     return found

@@ -18,14 +18,49 @@ from keras_lr.range_rules import Smoother
 COMPLETE, DIVERGED, NOT_FINITE, NO_DATA = "complete", "diverged", "not finite", "no more data"
 
 
+class Divergence:
+    """Smooths the values of a ramp as they come, and says when they have become much worse.
+
+    That is when the smoothed value is worse than the best smoothed value by
+    ``(stop_factor - 1) * max(abs(best), fall, noise)``, with the fall from the first to the best
+    smoothed value, and as noise the spread of the early values, which never end a ramp.
+    """
+
+    def __init__(self, stop_factor: float, up: bool = False) -> None:
+        """See the class.
+
+        Args:
+            stop_factor: How much worse than the best is too much.
+            up: Whether more is better.
+        """
+        self.stop_factor = stop_factor
+        self.up = up
+        self.smoothed = math.nan
+        self._smoother = Smoother()
+        self._first = self._best = math.nan
+        self._spread = (math.inf, -math.inf)
+
+    def see(self, rate: float, value: float, early: bool) -> bool:
+        """Take in a value; return whether it is time to stop."""
+        self.smoothed = self._smoother.update(rate, value)
+        worse = -self.smoothed if self.up else self.smoothed
+        if math.isnan(self._first):
+            self._first = self._best = worse
+        self._best = min(self._best, worse)
+        if early:
+            self._spread = (min(self._spread[0], value), max(self._spread[1], value))
+            return False
+        noise = self._spread[1] - self._spread[0]
+        scale = max(abs(self._best), self._first - self._best, noise)
+        return worse - self._best > (self.stop_factor - 1.0) * scale
+
+
 class Ramp(LearningRateCallback):
     """Train one batch at each of ``rates`` and end the fit; end it earlier where the loss says so.
 
-    The ramp ends early when a value is not finite, or when the smoothed value is worse than the
-    best smoothed value by ``(stop_factor - 1) * max(abs(best), fall, noise)``, with the fall from
-    the first to the best smoothed value, and as noise the spread of the values in the first tenth
-    of the ramp. That tenth, and at least the first five points, never end it. A ramp may be spread
-    over several fits.
+    The ramp ends early when a value is not finite, or when `Divergence` says so; the first tenth of
+    the ramp, and at least the first five points, count as early. A ramp may be spread over several
+    fits.
     """
 
     def __init__(
@@ -35,6 +70,7 @@ class Ramp(LearningRateCallback):
         up: bool = False,
         stop_factor: float = math.inf,
         report: Callable[[float, float], None] | None = None,
+        offset: NDArray[np.float64] | None = None,
     ) -> None:
         """See the class.
 
@@ -44,19 +80,18 @@ class Ramp(LearningRateCallback):
             up: Whether more of it is better.
             stop_factor: How much worse than the best ends the ramp.
             report: Called after each point with its rate and the smoothed value.
+            offset: What to add to the value of each batch.
         """
         super().__init__()
         self.rates = rates
         self.monitor = monitor
         self.up = up
-        self.stop_factor = stop_factor
         self.report = report
+        self.offset = np.zeros(len(rates)) if offset is None else offset[: len(rates)]
         self.reason = NO_DATA
         self.points: list[tuple[float, float]] = []
         self._done = 0
-        self._smoother = Smoother()
-        self._first = self._best = math.nan
-        self._spread = (math.inf, -math.inf)
+        self._divergence = Divergence(stop_factor, up)
 
     def begin(self, drive: Drive) -> None:
         self._drive = drive
@@ -100,23 +135,16 @@ class Ramp(LearningRateCallback):
     def _see(self, value: float) -> None:
         """Take a value of the monitored metric at the present rate."""
         rate = float(self.rates[self._done - 1])
+        value += float(self.offset[self._done - 1])
         self.points.append((rate, value))
         if not math.isfinite(value):
             self._end(NOT_FINITE)
             return
-        smoothed = self._smoother.update(rate, value)
+        early = len(self.points) <= 5 or self._done <= len(self.rates) // 10
+        diverged = self._divergence.see(rate, value, early)
         if self.report is not None:
-            self.report(rate, smoothed)
-        worse = -smoothed if self.up else smoothed
-        if math.isnan(self._first):
-            self._first = self._best = worse
-        self._best = min(self._best, worse)
-        if len(self.points) <= 5 or self._done <= len(self.rates) // 10:
-            self._spread = (min(self._spread[0], value), max(self._spread[1], value))
-            return
-        noise = self._spread[1] - self._spread[0]
-        scale = max(abs(self._best), self._first - self._best, noise)
-        if worse - self._best > (self.stop_factor - 1.0) * scale:
+            self.report(rate, self._divergence.smoothed)
+        if diverged:
             self._end(DIVERGED)
 
     def _end(self, reason: str) -> None:
@@ -128,5 +156,5 @@ class Ramp(LearningRateCallback):
         """Return rates and values, the values of a loss exact for every batch."""
         rates, values = (np.array(column, np.float64) for column in zip(*self.points, strict=True))
         if self.monitor == "loss" and len(self.history) == len(values):
-            values = self.history.loss.astype(np.float64)
+            values = self.history.loss.astype(np.float64) + self.offset[: len(values)]
         return rates, values

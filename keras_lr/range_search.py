@@ -22,6 +22,9 @@ START = 2.0
 STRIDE = math.sqrt(10.0)
 """From one such rate to the next: half a decade."""
 
+LEARNT = 0.02
+"""Share of the first loss below which data that were seen before are learnt by heart."""
+
 LONG_RUN = {True: 10.0**-0.5, False: 10.0**-0.1}
 """Share of the best rate for a short run that suits a long one, by whether steps are normalized."""
 
@@ -70,9 +73,10 @@ class Found:
 class _Trials:
     """Runs at constant rates, compared on the same batches."""
 
-    def __init__(self, runs: Runs, budget: int) -> None:
+    def __init__(self, runs: Runs, budget: int, epoch: float) -> None:
         self.runs, self.left = runs, budget
         self.length = budget // HOLDS
+        self.seen = epoch < self.length
         self.losses: dict[float, Array] = {}
 
     def afford(self) -> bool:
@@ -96,12 +100,26 @@ class _Trials:
         )
 
     def levels(self, tails: Array) -> Array:
-        """Log of each run's final loss, so that a quarter less counts the same at any size."""
+        """Log of each run's final loss, so that a quarter less counts the same at any size.
+
+        On data seen before, a loss that has all but vanished says nothing about other data, and a
+        higher rate only takes the model further from where it began: what lies below `LEARNT`
+        counts as just as far above.
+        """
         means = tails.mean(1)
         finite = means[np.isfinite(means)]
         highest, lowest = (finite.max(), finite.min()) if finite.size else (1.0, 1.0)
-        floor = min(0.0, lowest - 0.1 * (highest - lowest))
-        return np.log(np.maximum(means - floor, 1e-12 * max(abs(highest), 1e-300)))
+        floor = 0.0 if lowest >= 0.0 else lowest - 0.1 * (highest - lowest)
+        levels = np.log(np.maximum(means - floor, 1e-12 * max(abs(highest), 1e-300)))
+        learnt = self.learnt(lowest)
+        if learnt:
+            levels = np.maximum(levels, 2.0 * math.log(learnt) - levels)
+        return levels
+
+    def learnt(self, lowest: float) -> float:
+        """Below which loss the data are known by heart; 0 for new data, or losses below zero."""
+        first = float(np.median([row[0] for row in self.losses.values()]))
+        return LEARNT * first if self.seen and lowest >= 0.0 and 0.0 < first < math.inf else 0.0
 
     def best(self, tails: Array | None = None) -> float:
         """Rate of the lowest final loss: the vertex of a parabola through the best three runs."""
@@ -127,6 +145,7 @@ def search(
     *,
     budget: int = 300,
     normalizes: bool = True,
+    epoch: float = math.inf,
 ) -> Found:
     """Find a rate to train at.
 
@@ -135,7 +154,9 @@ def search(
     from the same state and on the same batches: the first at half of that rate, the next half a
     decade below, on towards whichever ended lower, until the best lies between two others; then
     closer. A parabola through the best three, over the log rate, gives the best rate for a run as
-    short as these.
+    short as these. Where the runs see the data more than once, the training loss may all but vanish
+    over a wide range of rates; there it is the rate at which the loss ends at a fiftieth of the
+    first.
 
     A real training is longer. Where the optimizer divides by the size of the gradient (Adam and all
     its kin), its noise does not fade as the gradient does, and the best rate falls with the square
@@ -150,6 +171,7 @@ def search(
         steps: Length of the ramp.
         budget: Steps in all, the ramp included; never exceeded.
         normalizes: Whether the optimizer's step does not shrink with the gradient.
+        epoch: Batches after which the data repeat.
 
     Raises:
         NoSuggestion: If nothing was learnt at any rate; the message says what to change.
@@ -161,7 +183,7 @@ def search(
             f"Received: budget={budget}, steps={steps}"
         )
     ramps, center = _ramps(runs, min_lr, max_lr, steps, budget)
-    trials = _Trials(runs, budget - sum(len(losses) for _, losses in ramps))
+    trials = _Trials(runs, budget - sum(len(losses) for _, losses in ramps), epoch)
     trials.run(center / START)
     while trials.afford() and len(trials.losses) < 2 * HOLDS:
         rate = _next(trials)
@@ -170,7 +192,7 @@ def search(
         trials.run(rate)
     tails = trials.tails()
     best = trials.best(tails)
-    _check_learning(ramps, tails, best)
+    _check_learning(ramps, trials, tails, best)
     rates, losses = ramps[-1]
     suggestion = best * LONG_RUN[normalizes]
     low = _base(rates, losses, suggestion)
@@ -179,7 +201,7 @@ def search(
         suggestion,
         (low, best),
         sure,
-        _words(trials, suggestion, best, low, sure),
+        _words(trials, tails, suggestion, best, low, sure),
         rates,
         losses,
         trials.losses,
@@ -217,8 +239,11 @@ def _ramp(runs: Runs, rates: Array) -> tuple[Ramp, Curve | None]:
 def _next(trials: _Trials) -> float | None:
     """The rate to try next: outwards until the best is inside, then halving the better side."""
     rates = sorted(trials.losses)
-    levels = trials.levels(trials.tails())
+    tails = trials.tails()
+    levels = trials.levels(tails)
     i = int(levels.argmin())
+    if 0 < i < len(rates) - 1 and _alike(tails[i - 1], tails[i]):
+        i -= 1  # A fall within the noise bounds nothing: the best may be far below.
     if i == 0:
         return rates[0] / STRIDE
     if i == len(rates) - 1:
@@ -230,23 +255,42 @@ def _next(trials: _Trials) -> float | None:
     return above if wide[1] else None
 
 
-def _check_learning(ramps: list[Ramp], tails: Array, rate: float) -> None:
-    """Raise unless the best run ended below the losses at rates too low to change anything."""
+def _alike(one: Array, other: Array) -> bool:
+    """Whether two runs differ by less than two standard errors, on the batches they share."""
+    difference = one - other
+    error = difference.std() / math.sqrt(len(difference))
+    return bool(np.isfinite(difference).all() and abs(difference.mean()) <= 2.0 * error)
+
+
+def _check_learning(ramps: list[Ramp], trials: _Trials, tails: Array, rate: float) -> None:
+    """Raise unless the best run learnt something.
+
+    Either it ended below the losses at rates too low to change anything, or, where batches differ
+    more than that, it fell below the ramp on the batches that the ramp saw at such rates.
+    """
     rates, losses = (np.concatenate(part) for part in zip(*ramps, strict=True))
     low = rates <= max(rate / 100.0, *np.sort(rates)[:3])
     first = losses[low & np.isfinite(losses)]
-    best = tails[int(tails.mean(1).argmin())]
+    index = int(tails.mean(1).argmin())
+    best = tails[index]
     if not first.size or not np.isfinite(best).all():
         raise NoSuggestion(
             "Diverged at every rate that was tried. Look for a mistake in the loss, the labels or "
             "the scale of the inputs, or begin lower: a smaller min_lr."
         )
     error = math.hypot(first.std() / math.sqrt(first.size), best.std() / math.sqrt(best.size))
-    if np.median(first) - best.mean() <= 2.0 * error:
-        raise NoSuggestion(
-            "Nothing was learnt: at no rate did the loss end below where it began by more than its "
-            "noise. Widen the range, take a larger batch, or allow more steps."
-        )
+    if np.median(first) - best.mean() > 2.0 * error:
+        return
+    run = trials.losses[sorted(trials.losses)[index]]
+    for rates, losses in ramps:
+        count = min(int(np.searchsorted(rates, rate / 10.0)), len(run))
+        gain = (losses[:count] - run[:count])[count // 2 :]
+        if len(gain) > 3 and gain.mean() > 3.0 * gain.std(ddof=1) / math.sqrt(len(gain)):
+            return
+    raise NoSuggestion(
+        "Nothing was learnt: at no rate did the loss end below where it began by more than its "
+        "noise. Widen the range, take a larger batch, or allow more steps."
+    )
 
 
 def _base(rates: Array, losses: Array, suggestion: float) -> float:
@@ -266,11 +310,16 @@ def _confidence(trials: _Trials, tails: Array, best: float, draws: int = 200) ->
     return float(np.mean(np.abs(np.log2(again / best)) <= 1.0))
 
 
-def _words(trials: _Trials, suggestion: float, best: float, low: float, sure: float) -> str:
+def _words(
+    trials: _Trials, tails: Array, suggestion: float, best: float, low: float, sure: float
+) -> str:
     rates = sorted(trials.losses)
+    lowest = float(tails.mean(1).min())
+    heart = lowest < trials.learnt(lowest)
     lines = [
-        f"Of {len(rates)} short runs between {rates[0]:.1e} and {rates[-1]:.1e} the loss ended "
-        f"lowest at about {best:.1e}.",
+        f"Of {len(rates)} short runs between {rates[0]:.1e} and {rates[-1]:.1e} "
+        + (f"those from about {best:.1e} on " if heart else "the loss ended lowest at about ")
+        + ("learnt these few data by heart." if heart else f"{best:.1e}."),
         f"Suggestion for a training that is longer: {suggestion:.1e}; for a cycle: {low:.1e} to "
         f"{best:.1e}.",
     ]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
+import functools
+import warnings
 from typing import Annotated, Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr.callback import LearningRateCallback, say
+from keras_lr.course import Course
+from keras_lr.drive import Channel, Drive
 from keras_lr.fields import (
     Choice,
     Configurable,
@@ -16,22 +20,19 @@ from keras_lr.fields import (
     Kind,
     Number,
     Optional,
+    Path,
     PositiveRate,
     Text,
     configured,
 )
-from keras_lr.hyperparameters import optimizers_of
-from keras_lr.probes import goes_up
-from keras_lr.ramp import NO_DATA, Ramp
+from keras_lr.fit_arguments import arguments_of_fit
+from keras_lr.hyperparameters import LEARNING_RATE, find, optimizer_of, optimizers_of
 from keras_lr.range_result import RangeTestResult
 from keras_lr.range_rules import RULES, NoSuggestion
-from keras_lr.range_search import search
-from keras_lr.snapshot import Snapshot
+from keras_lr.range_runs import SEARCH, Trainings, build
+from keras_lr.schedule import Schedule, ScheduleKind
+from keras_lr.state import StateFile, unusable
 from keras_lr.timeline import Timeline, length_schema, parse_length
-
-SEARCH = "search"
-GRADIENT_STEPS = ("SGD", "Ftrl")
-"""Optimizers whose step shrinks with the gradient."""
 
 
 class Steps(Kind):
@@ -51,8 +52,36 @@ class Steps(Kind):
         return {"anyOf": [Number(minimum=10, whole=True).schema(), words]}
 
 
+class Epochs(Kind):
+    """A whole number of epochs."""
+
+    expected = "a whole number of epochs of at least 1, such as 10 or '10 epochs'"
+
+    def convert(self, value: Any) -> int:
+        number = value
+        if isinstance(value, str):
+            number, unit = parse_length(value)
+            if unit != "epochs" or number != int(number):
+                raise ValueError(self.expected)
+        return int(Number(minimum=1, whole=True).convert(int(number) if value != number else value))
+
+    def schema(self) -> dict[str, Any]:
+        words = length_schema("epochs?")["anyOf"][1]
+        return {"anyOf": [Number(minimum=1, whole=True).schema(), words]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a test inside a fit found, and what became of it."""
+
+    suggestion: float | None = None
+    bounds: tuple[float, float] | None = None
+    scale: float = 1.0
+    """By how much the schedules of the fit are multiplied from here on."""
+
+
 @configured
-class LRRangeTest(Configurable):
+class LRRangeTest(Configurable, LearningRateCallback):
     """Try rates from low to high on the model and its data, and say which to train at.
 
     ``run`` ramps the rate up batch by batch, watches each batch's own loss, and then, by the
@@ -60,6 +89,14 @@ class LRRangeTest(Configurable):
     how a rate does when it stays. Every run starts from the same state, and afterwards the model is
     bit for bit what it was: weights, statistics, optimizer, metrics, random states, compiled
     functions.
+
+    In a model that was trained before, batches differ by more than a rate can still do, and
+    momentum goes on by itself. One more run, at ``min_lr``, shows both alone, and they are taken
+    out of the losses of the others batch by batch.
+
+    As a callback of ``fit`` it does the same, with the data of the fit, before the fit's first
+    epoch and, with ``every``, before later ones. The training in between is none the wiser, unless
+    ``apply`` or ``auto`` says to train at what was found. The last result is ``test.result``.
 
     Args:
         min_lr: Lowest rate of the ramp.
@@ -77,13 +114,24 @@ class LRRangeTest(Configurable):
         repeats: Ramps with different orders of the batches; the curve is their median.
         restore: Whether to put the model back; otherwise it keeps what the last run left.
         verbose: 1 shows a progress bar with the rate and the smoothed loss, 0 nothing.
+        every: Epochs between two tests of a fit; by default there is one, before its first epoch.
+        apply: Whether the suggestion becomes the rate. Where schedules drive the rate, they are
+            multiplied so that their highest value from there on is the suggestion.
+        auto: A schedule to train by, for which no other callback is needed. The test replaces its
+            ``base_lr`` and ``max_lr`` by its bounds; ``OneCycle`` begins at the lower one. Any
+            other schedule is multiplied as under ``apply``.
+        state_path: File that holds what the tests of a fit found, from which a fit that begins at
+            ``initial_epoch``, or that ``BackupAndRestore`` resumes, goes on.
 
     Raises:
         TypeError: If an argument has the wrong type or is unknown.
         ValueError: If a number is out of range.
+        NoSuggestion: In a fit with ``auto``, if a test supports no suggestion.
+        StateError: If a fit that goes on finds no state of the test before.
 
     Source: Smith 2017, Cyclical Learning Rates (arXiv:1506.01186), sec. 3.3.
 
+    >>> import keras
     >>> keras.utils.set_random_seed(0)
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     >>> model.compile(keras.optimizers.SGD(), "mse")
@@ -94,6 +142,10 @@ class LRRangeTest(Configurable):
     True
     >>> int(model.optimizer.iterations)
     0
+    >>> test = LRRangeTest(verbose=0, apply=True)
+    >>> fit = model.fit(x, y, batch_size=16, verbose=0, callbacks=[test])
+    >>> bool(np.isclose(test.history.learning_rate[0], test.result.suggestion))
+    True
     """
 
     min_lr: PositiveRate = 1e-6
@@ -109,12 +161,18 @@ class LRRangeTest(Configurable):
     repeats: Annotated[int, Number(minimum=1, whole=True)] = 1
     restore: Annotated[bool, Flag()] = True
     verbose: Annotated[int, Number(minimum=0, whole=True)] = 1
+    every: Annotated[int | None, Optional(Epochs())] = None
+    apply: Annotated[bool, Flag()] = False
+    auto: Annotated[Schedule | None, Optional(ScheduleKind())] = None
+    state_path: Annotated[str | None, Optional(Path())] = None
 
     def validate(self) -> None:
         if self.max_lr <= self.min_lr:
             raise self.invalid("max_lr", f"above min_lr={self.min_lr}")
         if self.monitor.startswith("val_") and self.validate_every is None:
             raise self.invalid("validate_every", f"a number of batches for {self.monitor!r}")
+        self.results: dict[int, RangeTestResult] = {}
+        self._outcomes: dict[int, Outcome] = {}
 
     def run(self, model: Any, x: Any = None, y: Any = None, **fit: Any) -> RangeTestResult:
         """Run the test.
@@ -140,158 +198,206 @@ class LRRangeTest(Configurable):
                 )
         optimizers_of(model)
         build(model, x)
-        trainings = _Trainings(self, model, {"x": x, "y": y, **fit})
+        trainings = Trainings(self, model, {"x": x, "y": y, **fit})
         try:
             return trainings.result()
         finally:
             trainings.close()
 
-
-class _Trainings:
-    """The short trainings of one test, each from the restored state."""
-
-    def __init__(self, test: LRRangeTest, model: Any, fit: dict[str, Any]) -> None:
-        self.test = test
-        self.model = model
-        self.fit: dict[str, Any] = {"verbose": 0, **fit}
-        self.callbacks = list(self.fit.pop("callbacks", None) or [])
-        self.validation: dict[str, Any] = {
-            name: self.fit.pop(name)
-            for name in ("validation_data", "validation_split", "validation_steps")
-            if name in self.fit
-        }
-        self.snapshot = Snapshot(model)
-        self.ramps: list[Ramp] = []
-        self.holding = False
-        bar = {"stateful_metrics": ["rate", test.monitor], "verbose": test.verbose}
-        self.bar = keras.utils.Progbar(None, **bar) if test.verbose else None
-        self.taken = 0
-
-    def result(self) -> RangeTestResult:
-        """Run the test and read it."""
-        test = self.test
-        steps = self.steps()
-        plain = test.monitor == "loss" and test.shape == "exponential"
-        found, reason = None, None
-        try:
-            if test.rule == SEARCH and plain:
-                normalizes = all(
-                    type(optimizer).__name__ not in GRADIENT_STEPS
-                    for optimizer in optimizers_of(self.model)
-                )
-                found = search(
-                    self,
-                    test.min_lr,
-                    test.max_lr,
-                    steps,
-                    budget=max(test.budget, steps + 24),
-                    normalizes=normalizes,
-                )
-            else:
-                self.ramp(test.min_lr, test.max_lr, steps)
-        except NoSuggestion as error:
-            reason = str(error)
-        rule = "edge" if test.rule == SEARCH else test.rule
-        return RangeTestResult.of(self.ramps, found, reason, rule, self.up, test.monitor)
-
-    def steps(self) -> int:
-        """Return the length of the ramp in batches."""
-        length = self.test.steps
-        if isinstance(length, int):
-            return length
-        amount, unit = parse_length(length)
-        if unit == "steps":
-            return max(int(amount), 10)
-        per_epoch = self.fit.get("steps_per_epoch") or _batches(self.fit)
-        if per_epoch is None:
-            raise ValueError(
-                "LRRangeTest: the number of batches in an epoch is not known. Pass steps as a "
-                f"number of batches, or `steps_per_epoch` to run. Received: steps={length!r}"
-            )
-        return max(int(Timeline(per_epoch, 1).steps(length)), 10)
+    # Inside a fit -----------------------------------------------------------------------------
 
     @property
-    def up(self) -> bool:
-        """Whether more of the monitored value is better."""
-        return goes_up("LRRangeTest", self.model, self.test.monitor, self.test.mode)
+    def result(self) -> RangeTestResult:
+        """What the last test inside a fit found.
 
-    def ramp(self, min_lr: float, max_lr: float, steps: int) -> NDArray[np.float64]:
-        """Train along rising rates, as often as the test says, and return the median losses."""
-        space = np.geomspace if self.test.shape == "exponential" else np.linspace
-        rates = space(min_lr, max_lr, steps)
-        self.ramps = []
-        for number in range(self.test.repeats):
-            self.ramps.append(self.train(rates, self.test.stop_factor, number))
-        return RangeTestResult.median(self.ramps)[1]
+        Raises:
+            AttributeError: If there was none.
+        """
+        if not self.results:
+            raise AttributeError("LRRangeTest: no fit has run this test yet")
+        return self.results[max(self.results)]
 
-    def hold(self, rate: float, steps: int) -> NDArray[np.float64]:
-        """Train at one rate and return the losses."""
-        return self.train(np.full(steps, rate), math.inf, 0).curve()[1]
-
-    def train(self, rates: NDArray[np.float64], stop_factor: float, number: int) -> Ramp:
-        """Train one batch at each rate, from the restored state."""
-        self.snapshot.restore()
-        if number:
-            # Another order of the batches; the random states are put back in the end.
-            keras.utils.set_random_seed(number)
-        test = self.test
-        ramp = Ramp(rates, test.monitor, self.up, stop_factor, self.show)
-        fit = {**self.fit, "epochs": len(rates)}
-        if test.monitor.startswith("val_"):
-            fit |= {"epochs": 1, "steps_per_epoch": test.validate_every, **self.validation}
-        seen = -1
-        while ramp.reason == NO_DATA and len(ramp.points) > seen:
-            seen = len(ramp.points)
-            self.model.fit(**fit, callbacks=[*self.callbacks, ramp])
-        return ramp
-
-    def show(self, rate: float, value: float) -> None:
-        """Show where the test stands."""
-        self.taken += 1
-        if self.bar is not None:
-            self.bar.update(self.taken, [("rate", rate), (self.test.monitor, value)])
-
-    def close(self) -> None:
-        """Put the model back, whatever happened."""
-        drive = vars(self.model).get("_keras_lr_drive")
-        if drive is not None:
-            drive.detach()
-        if self.test.restore:
-            self.snapshot.restore()
-        if self.bar is not None:
-            self.bar.update(self.taken, finalize=True)
-
-
-def build(model: Any, x: Any) -> None:
-    """Build a model that does not know its input's shape yet, from the data.
-
-    Raises:
-        ValueError: If the data do not show the shape without being used up.
-    """
-    if model.built:
-        return
-    batch = None
-    if isinstance(x, keras.utils.PyDataset):
-        batch = x[0]
-    elif hasattr(x, "element_spec"):
-        batch = next(iter(x))
-    elif hasattr(x, "shape") or isinstance(x, dict | list | tuple):
-        batch = (keras.tree.map_structure(lambda array: array[:1], x),)
-    if batch is None:
-        raise ValueError(
-            f"The model {model.name!r} is not built and its data cannot be looked at. Give it an "
-            "Input, call it on a batch, or call model.build(input_shape) first."
+    def begin(self, drive: Drive) -> None:
+        if not self.restore:
+            raise self.invalid("restore", "True inside a fit, which goes on with its model")
+        self._drive = drive
+        self._parameter = find(optimizer_of(drive.model), LEARNING_RATE)
+        self._timeline = Timeline(
+            (self.params or {}).get("steps"), (self.params or {}).get("epochs")
         )
-    model(batch[0] if isinstance(batch, list | tuple) else batch)
+        self._courses: dict[str, Course] = {}
+        optimizer = self._parameter.optimizer
+        for name in {} if self.auto is None else self.auto.moves(optimizer):
+            drive.lead(
+                self,
+                find(optimizer, name),
+                functools.partial(self._values, name),
+                functools.partial(self._peak_of, name),
+            )
+        drive.starters.append(self._start)
+        drive.openers.append(self._open)
+
+    def _values(self, name: str, first: int, count: int) -> NDArray[np.float64]:
+        return self._courses[name].values(first, count)
+
+    def _peak_of(self, name: str) -> float:
+        return self._courses[name].peak()
+
+    def _start(self, epoch: int) -> None:
+        """Take up what earlier tests of the training found."""
+        self.results = {tested: result for tested, result in self.results.items() if tested < epoch}
+        if epoch and self.state_path is not None and not self._outcomes:
+            self._load(epoch)
+        kept = self._outcomes if epoch else {}
+        self._outcomes = {tested: one for tested, one in kept.items() if tested <= epoch}
+        if self.apply or self.auto is not None:
+            for channel in self._channels():
+                channel.adjust.append(self._scaled)
+        self._follow(Outcome())
+        if self._outcomes:
+            last = max(self._outcomes)
+            self._follow(self._outcomes[last])
+            if last == epoch:
+                # The checkpoint may be from just before that test.
+                self._set(self._outcomes[last])
+
+    def _open(self, epoch: int) -> None:
+        """Test before an epoch, where it is time to."""
+        again = self.every is not None and epoch % self.every == 0
+        if epoch in self._outcomes or (self._outcomes and not again):
+            return
+        drive = self._drive
+        arguments = arguments_of_fit(drive.model)
+        with drive.aside():
+            result = self.run(drive.model, **arguments)
+        self.results[epoch] = result
+        self._outcomes[epoch] = self._outcome(result, epoch)
+        if self.verbose:
+            say(f"\nBefore epoch {epoch + 1}: {result.report()}")
+        if self.state_path is not None and drive.chief:
+            states = {tested: dataclasses.asdict(one) for tested, one in self._outcomes.items()}
+            self._file.save(states)
+        self._set(self._outcomes[epoch])
+
+    def _outcome(self, result: RangeTestResult, epoch: int) -> Outcome:
+        """Return what follows from a result, and let the schedules follow it."""
+        before = self._outcomes[max(self._outcomes)] if self._outcomes else Outcome()
+        try:
+            outcome = Outcome(result.suggestion, result.bounds)
+        except NoSuggestion:
+            if self.auto is not None:
+                raise
+            if self.apply:
+                self._warn("no suggestion", epoch)
+            return dataclasses.replace(before, suggestion=None)
+        self._follow(outcome)
+        channels = self._channels()
+        if outcome.suggestion and channels and not hasattr(self.auto, "max_lr"):
+            peak = _peak(channels[0])
+            if peak == 0.0 and (self.apply or self.auto is not None):
+                self._warn("a schedule that ends at zero", epoch)
+            scale = outcome.suggestion / peak if peak else before.scale
+            outcome = dataclasses.replace(outcome, scale=scale)
+            self._follow(outcome)
+        return outcome
+
+    def _warn(self, has: str, epoch: int) -> None:
+        warnings.warn(
+            f"LRRangeTest has {has} before epoch {epoch + 1}; the learning rate stays as it is.",
+            stacklevel=2,
+        )
+
+    def _follow(self, outcome: Outcome) -> None:
+        """Let the schedules of the fit follow an outcome."""
+        self._scale = outcome.scale
+        if self.auto is None:
+            return
+        optimizer = self._parameter.optimizer
+        for name, schedule in _between(self.auto, outcome.bounds).moves(optimizer).items():
+            schedule.timeline = self._timeline
+            for part in schedule.parts():
+                part.prepare(find(optimizer, name), self._drive.epoch, self._timeline)
+            self._courses[name] = Course(schedule, self._timeline, self._drive)
+
+    def _set(self, outcome: Outcome) -> None:
+        """Set the rate where no schedule drives it."""
+        if self.apply and outcome.suggestion is not None and not self._channels():
+            self._drive.write(self._parameter, outcome.suggestion)
+
+    def _scaled(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self._scale * values
+
+    def _channels(self) -> list[Channel]:
+        """Return what drives the rate in this fit."""
+        key = self._parameter.key
+        return [channel for channel in self._drive.channels if channel.parameter.key == key]
+
+    # The state --------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the tests of the fit found as plain data, for a checkpoint of one's own.
+
+        >>> LRRangeTest().state_dict()
+        {'outcomes': {}}
+        """
+        states = {str(tested): dataclasses.asdict(one) for tested, one in self._outcomes.items()}
+        return {"outcomes": states}
+
+    def load_state_dict(self, state: dict[str, Any], epoch: int) -> None:
+        """Let a fit that begins at ``initial_epoch=epoch`` go on from a state.
+
+        Args:
+            state: What `state_dict` returned.
+            epoch: The epoch at which the fit goes on.
+
+        Raises:
+            ValueError: If ``state`` is no such state.
+        """
+        try:
+            known = {int(tested): Outcome(**one) for tested, one in state["outcomes"].items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"LRRangeTest: argument `state` must be what state_dict() returned: {error}. "
+                f"Received: state={state!r}"
+            ) from error
+        self._outcomes = {tested: one for tested, one in known.items() if tested <= epoch}
+
+    def _load(self, epoch: int) -> None:
+        """Read the file, which must hold the last test before ``epoch``."""
+        assert self.state_path is not None
+        known = self._file.load()
+        last = (epoch - 1) // self.every * self.every if self.every else 0
+        if not any(last <= tested <= epoch for tested in known):
+            raise unusable(
+                self.state_path,
+                f"the fit begins at epoch {epoch}, and the file has tests before the epochs "
+                f"{', '.join(map(str, known)) or 'none'}",
+            )
+        self._outcomes = {tested: Outcome(**state) for tested, state in known.items()}
+
+    @property
+    def _file(self) -> StateFile:
+        config = {k: v for k, v in self.get_config().items() if k not in ("state_path", "verbose")}
+        assert self.state_path is not None
+        return StateFile(self.state_path, type(self).__name__, config)
 
 
-def _batches(fit: dict[str, Any]) -> int | None:
-    """Return the number of batches in an epoch; None where nobody knows."""
-    x = fit["x"]
-    arrays = [a for a in keras.tree.flatten(x) if hasattr(a, "shape")]
-    if arrays and not hasattr(x, "element_spec"):
-        return math.ceil(len(arrays[0]) / (fit.get("batch_size") or 32))
-    try:
-        return len(x)
-    except TypeError:
-        return None
+def _between(schedule: Schedule, bounds: tuple[float, float] | None) -> Schedule:
+    """Return a schedule with its rates moved to ``bounds``, as far as it has such rates."""
+    if bounds is None or not hasattr(schedule, "max_lr"):
+        return schedule
+    low, high = bounds
+    rates: dict[str, float] = {"max_lr": high}
+    if hasattr(schedule, "base_lr"):
+        rates["base_lr"] = low
+    elif hasattr(schedule, "div"):
+        rates["div"] = high / low
+    return dataclasses.replace(schedule, **rates)
+
+
+def _peak(channel: Channel) -> float:
+    """Return the highest rate to come, as all but this test leave it."""
+    peak = 0.0 if channel.peak is None else channel.peak()
+    for adjustment in channel.adjust:
+        peak = float(adjustment(np.array([peak]))[0])
+    return peak

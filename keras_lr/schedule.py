@@ -64,7 +64,7 @@ class Schedule(Configurable, LearningRateCallback):
     with. A fit starts at ``initial_epoch * steps_per_epoch``. Where the steps of an epoch are not
     known (a generator without a length), lengths in epochs move at the epochs' boundaries.
 
-    A subclass is a class of fields under `schedule`, with `value`.
+    A subclass is a class of fields under `keras_lr.schedule.schedule`, with `value`.
 
     >>> from keras_lr import CosineDecay, LinearDecay
     >>> rate = LinearDecay(0.0, 0.1, over=1) >> CosineDecay(0.1)
@@ -73,7 +73,7 @@ class Schedule(Configurable, LearningRateCallback):
     """
 
     timeline: Timeline | None = None
-    """The fit that lengths refer to: the last one, or one that you set; None before."""
+    """The fit that lengths refer to, which is the last one, or one that you set; None before."""
 
     def value(self, step: Steps, timeline: Timeline) -> Steps | float:
         """Return the rate at ``step``.
@@ -99,7 +99,10 @@ class Schedule(Configurable, LearningRateCallback):
         """Return the schedule of each hyperparameter that this callback moves."""
         return {LEARNING_RATE: self}
 
-    def prepare(self, parameter: Hyperparameter, epoch: int) -> None:
+    def meet(self, parameter: Hyperparameter) -> None:
+        """See what is to be moved before a callback may restore an earlier state of it."""
+
+    def prepare(self, parameter: Hyperparameter, epoch: int, timeline: Timeline) -> None:
         """Learn from what is to be moved in a fit that begins at ``epoch``; most need not."""
 
     def parts(self) -> Iterator[Schedule]:
@@ -180,6 +183,10 @@ class Schedule(Configurable, LearningRateCallback):
         """
         return InGraph(self, epochs, steps_per_epoch)
 
+    def set_model(self, model: Any) -> None:
+        super().set_model(model)
+        meet({LEARNING_RATE: self}, model)
+
     def begin(self, drive: Drive) -> None:
         optimizer = optimizer_of(drive.model)
         lead(drive, self, self.params, optimizer, self.moves(optimizer))
@@ -244,6 +251,14 @@ class Schedule(Configurable, LearningRateCallback):
         return PerEpoch(self)
 
 
+def meet(schedules: dict[str, Schedule], model: Any, optimizer: Any = None) -> None:
+    """Let those schedules that need it see the hyperparameters of a model's optimizer."""
+    for name, schedule in schedules.items():
+        for part in schedule.parts():
+            if type(part).meet is not Schedule.meet:
+                part.meet(find(optimizer_of(model, optimizer), name))
+
+
 def lead(
     drive: Drive,
     owner: LearningRateCallback,
@@ -257,8 +272,9 @@ def lead(
         schedule.timeline = timeline
         parameter = find(optimizer, name)
         for part in schedule.parts():
-            drive.starters.append(functools.partial(part.prepare, parameter))
-        drive.lead(owner, parameter, Course(schedule, timeline, drive).values)
+            drive.starters.append(functools.partial(part.prepare, parameter, timeline=timeline))
+        course = Course(schedule, timeline, drive)
+        drive.lead(owner, parameter, course.values, course.peak)
 
 
 class ScheduleKind(Kind):

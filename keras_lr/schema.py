@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 
-from keras_lr.range_test import LRRangeTest
 from keras_lr.registry import CALLBACKS, REQUIRED, Form, forms, functions, keras_forms
 from keras_lr.schedule import Schedule, ScheduleKind
 
@@ -29,7 +28,7 @@ def schema() -> dict[str, Any]:
     {'type': 'number', 'minimum': 0.0, 'description': 'The rate; not negative.'}
     """
     own, foreign = forms(), keras_forms()
-    callbacks = (keras.callbacks.Callback, LRRangeTest)
+    callback = keras.callbacks.Callback
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Learning-rate callbacks of keras_lr",
@@ -44,7 +43,7 @@ def schema() -> dict[str, Any]:
         "required": [CALLBACKS],
         "additionalProperties": False,
         "$defs": {
-            "callback": _one_of({n: f for n, f in own.items() if issubclass(f.cls, callbacks)}),
+            "callback": _one_of({n: f for n, f in own.items() if issubclass(f.cls, callback)}),
             "schedule": _one_of({n: f for n, f in own.items() if issubclass(f.cls, Schedule)}),
             "function": {
                 "description": "The name of a registered function, or a Keras schedule.",

@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr.hyperparameters import host_value
+
 _ABSENT = object()
 
 # What fit leaves on a model. The functions are kept, so that nothing is traced a second time.
@@ -22,6 +24,7 @@ _ATTRIBUTES = (
     "train_function",
     "test_function",
     "predict_function",
+    "steps_per_execution",
     "_initial_epoch",
     "_eval_epoch_iterator",
 )
@@ -64,13 +67,13 @@ class Snapshot:
             )
         self.model = model
         if getattr(model, "optimizer", None) is not None:
-            if not model.optimizer.built:
+            if not _is_built(model.optimizer):
                 model.optimizer.build(model.trainable_variables)
             model.make_train_function()
         if hasattr(model, "jax_state_sync"):
             model.jax_state_sync()
         self._values = [(v, _to_host(v)) for v in _variables(model)]
-        self._optimizers = [(o, o.built, _numbers(o)) for o in _optimizers(model)]
+        self._optimizers = [(o, _is_built(o), _numbers(o)) for o in _optimizers(model)]
         self._attributes = {name: getattr(model, name, _ABSENT) for name in _ATTRIBUTES}
         compiled = (getattr(model, name, None) for name in ("_compile_metrics", "_compile_loss"))
         self._unbuilt = [part for part in compiled if part is not None and not part.built]
@@ -92,7 +95,7 @@ class Snapshot:
             for name, number in numbers.items():
                 if getattr(optimizer, name) != number:
                     setattr(optimizer, name, number)
-            if optimizer.built and not was_built:
+            if _is_built(optimizer) and not was_built:
                 _forget_slots(optimizer, known)
         for name, attribute in self._attributes.items():
             if attribute is not _ABSENT:
@@ -131,6 +134,8 @@ def kept(model: Any) -> Iterator[Snapshot]:
 
 
 def _to_host(variable: Any) -> NDArray:
+    if not isinstance(variable, keras.Variable):  # of legacy Keras
+        return host_value(variable).copy()
     if keras.backend.backend() == "torch":
         return keras.ops.convert_to_numpy(variable.value)
     value = np.asarray(variable.value)  # convert_to_numpy would copy twice
@@ -144,13 +149,22 @@ def _optimizers(model: Any) -> list[Any]:
     while waiting:
         value = waiting.pop()
         if isinstance(value, list | tuple):
-            waiting += [v for v in value if isinstance(v, keras.optimizers.Optimizer)]
+            waiting += [one for one in value if _is_optimizer(one)]
         elif isinstance(value, dict):
-            waiting += [v for v in value.values() if isinstance(v, keras.optimizers.Optimizer)]
-        elif isinstance(value, keras.optimizers.Optimizer) and id(value) not in found:
+            waiting += [one for one in value.values() if _is_optimizer(one)]
+        elif _is_optimizer(value) and id(value) not in found:
             found[id(value)] = value
             waiting.append(getattr(value, "inner_optimizer", None))
     return list(found.values())
+
+
+def _is_optimizer(value: Any) -> bool:
+    # Those of legacy Keras are of another class.
+    return hasattr(value, "apply_gradients") and hasattr(value, "variables")
+
+
+def _is_built(optimizer: Any) -> bool:
+    return bool(getattr(optimizer, "built", getattr(optimizer, "_built", False)))
 
 
 def _variables(model: Any) -> list[Any]:
@@ -165,7 +179,7 @@ def _numbers(optimizer: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(optimizer).items()
-        if isinstance(value, int | float) and name != "built"
+        if isinstance(value, int | float) and name not in ("built", "_built")
     }
 
 
@@ -187,10 +201,10 @@ def _random_states() -> list[Callable[[], Any]]:
     from keras.src.backend.common import global_state
     from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
+    for name in ("global_random_seed", GLOBAL_SEED_GENERATOR):
+        value = global_state.get_global_attribute(name)
+        restorers.append(functools.partial(global_state.set_global_attribute, name, value))
     generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-    restorers.append(
-        functools.partial(global_state.set_global_attribute, GLOBAL_SEED_GENERATOR, generator)
-    )
     if generator is not None:
         restorers.append(functools.partial(generator.state.assign, _to_host(generator.state)))
     # A data loader may use the random state of a library that is not the backend.
@@ -205,9 +219,11 @@ def _random_states() -> list[Callable[[], Any]]:
         from tensorflow.python.eager import context
         from tensorflow.python.ops import stateful_random_ops
 
-        seeds = getattr(context.context(), "_rng", None)  # what tf.random.set_seed begins
-        if seeds is not None:
-            restorers.append(functools.partial(seeds.setstate, seeds.getstate()))
+        eager: Any = context.context()
+        seeds = {name: vars(eager)[name] for name in ("_seed", "_rng") if name in vars(eager)}
+        if (drawn := seeds.get("_rng")) is not None:
+            restorers.append(functools.partial(drawn.setstate, drawn.getstate()))
+        restorers.append(functools.partial(vars(eager).update, seeds))
         if (shared := stateful_random_ops.global_generator) is not None:
             restorers.append(functools.partial(shared.state.assign, shared.state.numpy()))
     return restorers

@@ -76,6 +76,9 @@ OTHERS = {
     ),
     "range-test": LRRangeTest(),
     "range-test-changed": LRRangeTest(1e-5, 2, "2 epochs", rule="slide", validate_every=3),
+    "range-test-in-a-fit": LRRangeTest(
+        every="10 epochs", auto=LinearDecay(1.0).warmup("5%"), state_path="test.json"
+    ),
     "parameters": ParamScheduler(
         optimizer="generator_optimizer",
         momentum=LinearDecay(0.95, 0.85),

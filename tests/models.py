@@ -1,4 +1,4 @@
-"""Models whose weights say which rate each update was made with, whatever a recorder claims."""
+"""Models whose weights say which rate each update was made with, and one with every state."""
 
 import keras
 import numpy as np
@@ -72,3 +72,40 @@ def fit(model, callbacks, data=None, **options):
         options = {"x": data} | options
     model.fit(callbacks=[*callbacks, reader], **{"shuffle": False, "verbose": 0} | options)
     return reader.rates
+
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(256, 6)).astype("float32")
+Y = (X @ RANDOM.normal(size=(6, 3))).argmax(1)
+
+
+def network(optimizer=None, **compile_args):
+    """Return a classifier of X into Y with everything that training changes besides weights."""
+    keras.utils.set_random_seed(7)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(16, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.compile(
+        optimizer or keras.optimizers.Adam(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        **compile_args,
+    )
+    return model
+
+
+def state(model):
+    """Return the values of all weights and optimizer variables."""
+    variables = (keras.ops.convert_to_numpy(v.value) for v in model.optimizer.variables)
+    return [np.array(value) for value in (*model.get_weights(), *variables)]
+
+
+def same(first, second):
+    """Return whether two states are equal bit for bit."""
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))

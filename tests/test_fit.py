@@ -186,6 +186,8 @@ def test_a_generator_without_a_length():
     assert fit(model, warm, (b for b in batches()), epochs=1).tolist() == [0.25] * 5
     rates = fit(model, LinearDecay(0.5, over="4 steps"), (b for b in batches()), epochs=1)
     assert rates.tolist() == [0.5, 0.375, 0.25, 0.125, 0.0]
+    with pytest.warns(UserWarning, match="a rate of 0 for the whole of epoch 1"):
+        fit(model, StepDecay(0.5).warmup(2), (b for b in batches()), epochs=1)
 
 
 def test_a_pydataset():

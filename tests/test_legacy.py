@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lr import CosineDecay, LRHistory, ParamScheduler, ReduceLROnPlateau
+from keras_lr import CosineDecay, LinearDecay, LRHistory, ParamScheduler, ReduceLROnPlateau
 
 tf_keras = pytest.importorskip("tf_keras")
 if keras.backend.backend() != "tensorflow":
@@ -99,6 +99,59 @@ def test_a_plateau(monitor, tmp_path):
     assert float(model.optimizer.learning_rate.numpy()) == 0.125
 
 
+class Score(tf_keras.callbacks.Callback):
+    """Puts a value of its own into the logs of each epoch."""
+
+    def __init__(self, name, values):
+        super().__init__()
+        self.name, self.values = name, values
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs[self.name] = self.values[epoch]
+
+
+def similar(y_true, y_pred):
+    return y_pred
+
+
+def own_acc(y_true, y_pred):
+    return y_pred
+
+
+def plateau_of(kind, metric, name):
+    """Return the rate after a metric has risen three times, and another after it has fallen."""
+    found = []
+    for values in ([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]):
+        model = build(metrics=[metric])
+        fit(model, Score(name, values), kind(name, factor=0.5, patience=1))
+        found.append(float(model.optimizer.learning_rate.numpy()))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"), [("accuracy", "accuracy"), (own_acc, "own_acc"), ("mae", "mae")]
+)
+def test_auto_goes_the_way_that_legacy_keras_goes(metric, name):
+    found = plateau_of(ReduceLROnPlateau, metric, name)
+    assert found == plateau_of(tf_keras.callbacks.ReduceLROnPlateau, metric, name)
+    assert found == ([0.25, 1.0] if name == "mae" else [1.0, 0.25])
+
+
+def test_auto_knows_better_than_legacy_keras_where_keras_3_does():
+    """Legacy Keras takes every name without "acc" for an error to bring down."""
+    metric = tf_keras.metrics.AUC
+    assert plateau_of(tf_keras.callbacks.ReduceLROnPlateau, metric(name="auc"), "auc") == [
+        0.25,
+        1.0,
+    ]
+    assert plateau_of(ReduceLROnPlateau, metric(name="auc"), "auc") == [1.0, 0.25]
+
+
+def test_auto_of_an_unknown_direction_is_refused():
+    with pytest.raises(ValueError, match=r"`mode` must be 'min' or 'max'.*monitor='similar'"):
+        fit(build(metrics=[similar]), ReduceLROnPlateau("similar"))
+
+
 def test_a_plateau_cuts_a_schedule():
     schedule = CosineDecay(0.3)
     callback = ReduceLROnPlateau("loss", 0.5, 1, min_delta=1e9)
@@ -106,6 +159,23 @@ def test_a_plateau_cuts_a_schedule():
     rates = curve(schedule) * np.repeat([1.0, 1.0, 0.5], STEPS)
     np.testing.assert_allclose(callback.history.learning_rate, rates, rtol=1e-6)
     np.testing.assert_allclose(found, by_hand(rates)[0], atol=2e-6)
+
+
+def test_a_momentum_moves_in_eager_steps():
+    model = build()
+    model.compile(tf_keras.optimizers.SGD(1.0, momentum=0.9), "mse", run_eagerly=True)
+    rates, momenta = CosineDecay(0.1), LinearDecay(0.9, 0.1)
+    scheduler = ParamScheduler(learning_rate=rates, momentum=momenta)
+    found, _ = fit(model, scheduler)
+    w, velocity = START.astype(np.float64), 0.0
+    for t, (rate, momentum) in enumerate(zip(curve(rates), curve(momenta), strict=True)):
+        batch = slice(t % STEPS * BATCH, (t % STEPS + 1) * BATCH)
+        gradient = 2 * X[batch].T @ (X[batch] @ w - Y[batch]) / len(X[batch])
+        velocity = momentum * velocity - rate * gradient
+        w = w + velocity
+    np.testing.assert_allclose(found, w, atol=2e-6)
+    np.testing.assert_allclose(scheduler.history["momentum"], curve(momenta), rtol=1e-6)
+    assert model.optimizer.momentum == 0.9
 
 
 def test_a_momentum_cannot_move_in_the_compiled_step():
@@ -146,7 +216,9 @@ def test_two_workers(tmp_path):
         assert worker.returncode == 0, errors
     chief, other = (json.loads(out.splitlines()[-1]) for out, _ in outputs)
     assert chief == other
+    assert chief["ended"] == "diverged"
+    assert 10 < len(chief["tested"]) < 30
     assert len(set(chief["rates"])) == len(chief["rates"]) == 12
     assert chief["scale"] < 1
-    assert sorted(os.listdir(tmp_path / "0")) == ["history.npz", "plateau.json"]
+    assert sorted(os.listdir(tmp_path / "0")) == ["history.npz", "logs", "plateau.json"]
     assert os.listdir(tmp_path / "1") == []

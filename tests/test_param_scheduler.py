@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Annotated
 
 import keras
 import numpy as np
@@ -17,8 +18,11 @@ from keras_lr import (
     OneCycle,
     ParamScheduler,
     PiecewiseConstant,
+    Schedule,
     StepDecay,
 )
+from keras_lr.fields import Number
+from keras_lr.schedule import schedule
 
 pytestmark = pytest.mark.core
 
@@ -245,6 +249,33 @@ def test_rho_of_rmsprop_moves():
         weight -= 0.5 / np.sqrt(square + 1e-7)
         expected.append(weight)
     np.testing.assert_allclose(weights, expected[3::4], rtol=1e-6)
+
+
+@schedule
+class Falling(Schedule):
+    """From one number to another, of any sign."""
+
+    first: Annotated[float, Number()]
+    last: Annotated[float, Number()]
+
+    def value(self, step, timeline):
+        return self.first + timeline.progress(step, "rest") * (self.last - self.first)
+
+
+def test_a_number_other_than_a_rate_can_be_negative():
+    """Ftrl-proximal with its power, whose accumulator begins at 1 and adds the gradients of 1."""
+    optimizer = keras.optimizers.Ftrl(0.5, initial_accumulator_value=1.0)
+    weights = fit(model_of(optimizer), ParamScheduler(learning_rate_power=Falling(-0.5, -1.0)))
+    weight = linear = 0.0
+    expected = []
+    for t, power in enumerate(np.linspace(-0.5, -1.0, 13)[:12]):
+        before, after = (1.0 + t) ** -power, (2.0 + t) ** -power
+        linear += 1.0 - (after - before) / 0.5 * weight
+        weight = -linear / (after / 0.5)
+        expected.append(weight)
+    np.testing.assert_allclose(weights, expected[3::4], rtol=2e-6)
+    with pytest.raises(ValueError, match=r"learning_rate=-0\.5 for batch 0 of the epoch.*negative"):
+        fit(model_of(keras.optimizers.SGD(0.5)), Falling(-0.5, -1.0))
 
 
 def test_inside_a_loss_scale_optimizer():

@@ -1,6 +1,8 @@
 """ReduceLROnPlateau: Keras's behaviour to the letter, and what it offers on top."""
 
+import copy
 import pathlib
+import pickle
 import types
 import unittest
 import warnings
@@ -11,6 +13,7 @@ import pytest
 from keras import layers
 
 from keras_lr import Constant, CosineDecay, LinearDecay, ParamScheduler, ReduceLROnPlateau
+from keras_lr.state import StateFile
 
 pytestmark = pytest.mark.core
 
@@ -439,6 +442,44 @@ def test_a_cut_takes_effect_inside_long_executions():
     np.testing.assert_allclose(rates(callback), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "duplicate",
+    [lambda value: pickle.loads(pickle.dumps(value)), copy.deepcopy, copy.copy],
+    ids=["pickle", "deepcopy", "copy"],
+)
+def test_a_copy_goes_on_as_the_original_would(duplicate):
+    values = [3.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0]
+    whole = ReduceLROnPlateau(factor=0.5, patience=2)
+    fit(build(), values, whole)
+    assert rates(whole) == [1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.25]
+    begun = ReduceLROnPlateau(factor=0.5, patience=2)
+    fit(build(), values[:3], begun)
+    again = duplicate(begun)
+    assert again == begun
+    assert again.state_dict() == begun.state_dict()
+    fit(build(), values, again, initial_epoch=3)
+    assert rates(again) == rates(whole)
+    assert begun.wait == 1
+    # Another fit begins anew.
+    fit(build(), values, duplicate(again))
+    assert rates(again) == rates(whole)
+
+
+@pytest.mark.parametrize("monitor", ["loss", "val_loss"])
+def test_the_state_is_written_once_an_epoch(monitor, tmp_path, monkeypatch):
+    written = []
+    save = StateFile.save
+    monkeypatch.setattr(
+        StateFile, "save", lambda self, states: (written.append(len(states)), save(self, states))
+    )
+    callback = ReduceLROnPlateau(
+        monitor, 0.5, patience=1, min_delta=1e9, state_path=tmp_path / "plateau.json"
+    )
+    build().fit(*(X, Y), epochs=4, verbose=0, validation_data=(X, Y), callbacks=[callback])
+    assert rates(callback) == [1.0, 1.0, 0.5, 0.25]
+    assert written == [1, 2, 3, 4]
+
+
 # Errors.
 
 
@@ -469,6 +510,16 @@ def test_auto_knows_the_direction_of_keras_metrics(metric, up):
     model.fit(X, Y, verbose=0, validation_data=(X, Y))  # the metrics are built
     fit(model, values, callback, monitor=f"val_{metric}")
     assert learning_rate(model) == (1.0 if up else 0.25)
+
+
+@pytest.mark.parametrize(("metric", "up"), [("accuracy", True), ("mae", False)])
+def test_auto_knows_the_direction_beside_a_schedule_in_a_first_fit(metric, up):
+    """Which begins before Keras has built the metrics."""
+    callback = ReduceLROnPlateau(f"val_{metric}", factor=0.5, patience=1)
+    values = [1.0, 2.0, 3.0]
+    model = build(metrics=[metric])
+    fit(model, values, Constant(1.0), callback, monitor=f"val_{metric}")
+    assert rates(callback) == ([1.0] * 3 if up else [1.0, 1.0, 0.5])
 
 
 def test_epochs_without_validation_are_left_out():

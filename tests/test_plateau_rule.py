@@ -17,10 +17,10 @@ PLAIN = Rule(
     factor=0.5,
     patience=2,
     min_delta=0.0,
-    relative=False,
+    threshold_mode="absolute",
     cooldown=0,
     min_lr=0.0,
-    reduce_on_nan=False,
+    on_nan="count",
     stop_at_min_lr=False,
     increase=None,
     increase_when="good",
@@ -38,10 +38,10 @@ rules = st.builds(
     factor=st.sampled_from([0.1, 0.5, 0.9]),
     patience=st.integers(0, 5),
     min_delta=st.sampled_from([0.0, 0.25, 2.0]),
-    relative=st.booleans(),
+    threshold_mode=st.sampled_from(["absolute", "relative"]),
     cooldown=st.integers(0, 4),
     min_lr=st.sampled_from([0.0, 0.01]),
-    reduce_on_nan=st.booleans(),
+    on_nan=st.sampled_from(["count", "reduce"]),
     stop_at_min_lr=st.booleans(),
 )
 raising = st.builds(
@@ -113,9 +113,10 @@ def test_reductions_keep_their_distance(rule, values):
 def test_a_metric_that_always_improves_never_reduces(rule, length):
     # Steps of 5 %, and of more than 2 in absolute terms, pass every threshold above but 2.0 times
     # the best, which nothing passes.
-    rule = dataclasses.replace(rule, min_delta=min(rule.min_delta, 0.04) if rule.relative else 2.0)
+    relative = rule.threshold_mode == "relative"
+    rule = dataclasses.replace(rule, min_delta=min(rule.min_delta, 0.04) if relative else 2.0)
     values = [1000.0 * (1.05**i if rule.up else 0.95**i) for i in range(length)]
-    values = values if rule.relative else [(3.0 if rule.up else -3.0) * i for i in range(length)]
+    values = values if relative else [(3.0 if rule.up else -3.0) * i for i in range(length)]
     assert set(actions(follow(rule, values))) == {"none"}
 
 
@@ -134,7 +135,7 @@ def test_more_is_better_is_less_is_better_upside_down(rule, values):
 
 @given(rules, metrics, st.sampled_from([0.25, 8.0]))
 def test_a_relative_threshold_does_not_depend_on_the_unit(rule, values, unit):
-    rule = dataclasses.replace(rule, relative=True)
+    rule = dataclasses.replace(rule, threshold_mode="relative")
     # Powers of two change no digit, unless a number is so small that digits are lost.
     values = [v if abs(v) > 1e-30 else 0.0 for v in values]
     assert actions(follow(rule, values)) == actions(follow(rule, [v * unit for v in values]))
@@ -150,7 +151,7 @@ def test_nan_and_infinity_never_become_the_best(rule, values):
 def test_nan_reduces_at_once_where_that_is_asked_for(rule, good):
     values = [1.0, *[1.0] * (good - 1), math.nan]
     rule = dataclasses.replace(rule, patience=100, cooldown=0)
-    expected = "reduce" if rule.reduce_on_nan else "none"
+    expected = "reduce" if rule.on_nan == "reduce" else "none"
     assert actions(follow(rule, values))[-1] == expected
 
 

@@ -1,8 +1,10 @@
 """The search: few steps, always an answer where something can be learnt."""
 
+import keras
 import numpy as np
 import pytest
 
+from keras_lr import LRRangeTest
 from keras_lr.range_rules import NoSuggestion
 from keras_lr.range_search import search
 
@@ -79,6 +81,95 @@ def test_the_budget_is_never_exceeded(steps, budget):
         assert sum(call[0] == "hold" for call in runs.calls) >= 3
 
 
+class Landscape:
+    """Losses that fall within ten steps to a level given by the rate, with noise of their own.
+
+    The ramp has its lowest far too high, at 2, as it comes there with all that it learnt before.
+    """
+
+    def __init__(self, levels, noise=0.0, first=4.0):
+        self.levels, self.noise, self.first = levels, noise, first
+
+    def at(self, rate):
+        logs = sorted(self.levels)
+        return np.interp(np.log10(rate), logs, [self.levels[log] for log in logs])
+
+    def ramp(self, min_lr, max_lr, steps):
+        return 1.0 + np.abs(np.log10(np.geomspace(min_lr, max_lr, steps) / 2.0))
+
+    def hold(self, rate, steps):
+        rng = np.random.default_rng(int(1e3 * abs(np.log10(rate))))
+        losses = self.at(rate) + self.noise * rng.normal(size=steps)
+        losses[:10] = np.linspace(self.first, losses[10], 10)
+        return losses
+
+
+def test_a_dent_within_the_noise_does_not_end_the_way_down():
+    # Beyond the edge of stability the loss is about as high everywhere.
+    levels = {-4: 4.0, -1.5: 2.9, -1: 3.26, -0.5: 3.25, 0: 3.3, 1: 4.0}
+    found = search(Landscape(levels, noise=0.1))
+    assert 0.005 < found.bounds[1] < 0.06
+    sharp = search(Landscape(levels, noise=1e-4))
+    assert sharp.bounds[1] > 0.1  # what is no noise is believed
+
+
+class Memory(Landscape):
+    """Below 2, a loss that vanishes the sooner the higher the rate, as on data seen before."""
+
+    def __init__(self, scale=1.0):
+        self.scale = scale
+
+    def ramp(self, min_lr, max_lr, steps):
+        return self.train(np.geomspace(min_lr, max_lr, steps))
+
+    def hold(self, rate, steps):
+        return self.train(np.full(steps, rate))
+
+    def train(self, rates):
+        losses = self.scale * np.exp(-np.cumsum(rates))
+        return np.append(losses[rates < 2.0], [np.nan] * int(rates.max() >= 2.0))
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_data_seen_before_are_learnt_but_not_by_any_means(scale):
+    fresh, seen = search(Memory(scale)), search(Memory(scale), epoch=8)
+    left = Memory().hold(seen.bounds[1], 60)[-15:].mean()
+    assert 0.005 < left < 0.05
+    assert fresh.bounds[1] > 5 * seen.bounds[1]
+    assert f"from about {seen.bounds[1]:.1e} on learnt these few data by heart" in seen.report
+    assert "by heart" not in fresh.report
+
+
+def test_data_that_outlast_the_runs_are_not_seen_before():
+    assert search(Memory(), epoch=100).suggestion == search(Memory()).suggestion
+
+
+def test_negative_losses_have_no_vanishing_point():
+    class Shifted(Quadratic):
+        def train(self, rates):
+            return super().train(rates) - 10.0
+
+    assert search(Shifted(), epoch=8).suggestion == search(Shifted()).suggestion
+
+
+def test_the_real_test_says_when_the_data_repeat():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(), keras.losses.BinaryCrossentropy(from_logits=True))
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    y = (x[:, :1] > 0).astype("float32")
+
+    def endless():
+        while True:
+            for i in range(0, 64, 8):
+                yield x[i : i + 8], y[i : i + 8]
+
+    test = LRRangeTest(verbose=0)
+    known = test.run(model, x, y, batch_size=8, shuffle=False)
+    unknown = test.run(model, endless(), steps_per_epoch=8)
+    assert known.suggestion < unknown.suggestion / 2
+
+
 def test_what_cannot_be_learnt_has_no_suggestion():
     with pytest.raises(NoSuggestion, match="Nothing was learnt"):
         search(Quadratic(learns=False))
@@ -89,6 +180,32 @@ def test_what_cannot_be_learnt_has_no_suggestion():
 
     with pytest.raises(NoSuggestion, match="Diverged at every rate"):
         search(Broken())
+
+
+class Uneven(Quadratic):
+    """Batches that differ far more than the loss falls, the same ones in every run."""
+
+    def train(self, rates):
+        losses = super().train(rates)
+        return losses + np.random.default_rng(1).exponential(5.0, len(losses))
+
+
+def test_batches_that_differ_do_not_hide_what_is_learnt_on_them():
+    assert 0.005 < search(Uneven(), normalizes=False).suggestion < 0.2
+    with pytest.raises(NoSuggestion, match="Nothing was learnt"):
+        search(Uneven(learns=False))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_alone_is_not_learning(seed):
+    rng = np.random.default_rng(seed)
+
+    class Noise(Quadratic):
+        def train(self, rates):
+            return 1.0 + rng.normal(size=len(rates))
+
+    with pytest.raises(NoSuggestion):
+        search(Noise())
 
 
 def test_a_budget_without_room_is_an_error():

@@ -3,35 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from models import X, Y, network, same, state
 
 from keras_lr import CosineDecay, LRRangeTest, NoSuggestion, RangeTestResult
 
 pytestmark = pytest.mark.core
-
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(256, 6)).astype("float32")
-Y = (X @ RNG.normal(size=(6, 3))).argmax(1)
-
-
-def network(optimizer=None, **compiled):
-    """A network with everything that training changes besides weights."""
-    keras.utils.set_random_seed(7)
-    model = keras.Sequential(
-        [
-            keras.Input((6,)),
-            keras.layers.Dense(16, activation="relu"),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dropout(0.3),
-            keras.layers.Dense(3),
-        ]
-    )
-    model.compile(
-        optimizer or keras.optimizers.Adam(0.01),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        **compiled,
-    )
-    return model
 
 
 def line(rate, **compiled):
@@ -41,18 +17,6 @@ def line(rate, **compiled):
     )
     model.compile(keras.optimizers.SGD(rate), lambda y, p: p, **compiled)
     return model
-
-
-def state(model):
-    return [np.array(v) for v in (*model.get_weights(), *map(_numpy, model.optimizer.variables))]
-
-
-def _numpy(variable):
-    return keras.ops.convert_to_numpy(variable.value)
-
-
-def same(first, second):
-    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def quick(**arguments):
@@ -135,6 +99,24 @@ def test_not_finite_ends_it_at_once():
         _ = result.suggestion
     assert result.confidence == 0.0
     assert "Diverged at once" in result.report()
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="on PyTorch Keras has no steps_per_execution"
+)
+@pytest.mark.parametrize("restore", [True, False])
+def test_several_steps_per_execution_get_a_rate_each(restore):
+    x = np.ones((40, 1), "float32")
+    test = quick(min_lr=0.01, max_lr=1.0, rule="edge", stop_factor=1e9, restore=restore)
+    one, many = line(0.5), line(0.5, steps_per_execution=5)
+    for model in (one, many):
+        model.fit(x, x, batch_size=4, verbose=0)
+    own = many.train_function
+    expected = test.run(one, x, x, batch_size=4).values
+    np.testing.assert_allclose(test.run(many, x, x, batch_size=4).values, expected, rtol=1e-6)
+    assert many.steps_per_execution == 5
+    assert many.train_function is own
+    many.fit(x, x, batch_size=4, verbose=0)
 
 
 def test_repeats_take_other_orders_of_the_batches():
