@@ -1,4 +1,4 @@
-"""Draw the pictures of the README: ``python docs/pictures.py``."""
+"""The schedules that the pictures show; ``python docs/pictures.py`` draws those of the README."""
 
 import pathlib
 
@@ -8,43 +8,52 @@ from keras_lr import plotting
 EPOCHS, STEPS = 30, 50
 
 SHAPES = {
-    "Constant": klr.Constant(0.1),
-    "PiecewiseConstant": klr.PiecewiseConstant([10, 20], [0.1, 0.03, 0.01]),
-    "StepDecay": klr.StepDecay(0.1, factor=0.5, every=6),
-    "LinearDecay": klr.LinearDecay(0.1),
-    "PolynomialDecay": klr.PolynomialDecay(0.1),
-    "TimeDecay": klr.TimeDecay(0.1, rate=0.2),
-    "ExponentialDecay": klr.ExponentialDecay(0.1, factor=0.9),
-    "InverseSqrtDecay": klr.InverseSqrtDecay(0.1, timescale=2),
-    "CosineDecay": klr.CosineDecay(0.1),
-    "TriangularCLR": klr.TriangularCLR(0.01, 0.1, mode="triangular2"),
-    "CosineRestarts": klr.CosineRestarts(0.1, first_cycle=4),
-    "OneCycle": klr.OneCycle(0.1),
-    "WarmupStableDecay": klr.WarmupStableDecay(0.1),
+    "Constant": "Constant(0.1)",
+    "PiecewiseConstant": "PiecewiseConstant([10, 20], [0.1, 0.03, 0.01])",
+    "StepDecay": "StepDecay(0.1, factor=0.5, every=6)",
+    "LinearDecay": "LinearDecay(0.1)",
+    "PolynomialDecay": "PolynomialDecay(0.1)",
+    "TimeDecay": "TimeDecay(0.1, rate=0.2)",
+    "ExponentialDecay": "ExponentialDecay(0.1, factor=0.9)",
+    "InverseSqrtDecay": "InverseSqrtDecay(0.1, timescale=2)",
+    "CosineDecay": "CosineDecay(0.1)",
+    "TriangularCLR": 'TriangularCLR(0.01, 0.1, mode="triangular2")',
+    "CosineRestarts": "CosineRestarts(0.1, first_cycle=4)",
+    "OneCycle": "OneCycle(0.1)",
+    "WarmupStableDecay": "WarmupStableDecay(0.1)",
 }
 
-COMPOSED = {
-    "CosineDecay(0.1).warmup(5)": klr.CosineDecay(0.1).warmup(5),
-    "LinearDecay(0.1).repeat(3, scale=0.6)": klr.LinearDecay(0.1).repeat(3, scale=0.6),
-    "CosineDecay(0.1).per_epoch()": klr.CosineDecay(0.1).per_epoch(),
-    "StepDecay(0.1, every=10) * TriangularCLR(0.3, 1)": klr.StepDecay(0.1)
-    * klr.TriangularCLR(0.3, 1.0),
+COMPOSITIONS = {
+    "Sequence": "LinearDecay(0.0, 0.1, over=5) >> StepDecay(0.1)",
+    "Warmup": "CosineDecay(0.1).warmup(5)",
+    "Lasting": "LinearDecay(0.1, 0.02).lasting(20)",
+    "Scaled": "0.5 * OneCycle(0.2)",
+    "Product": "StepDecay(0.1, every=10) * TriangularCLR(0.3, 1)",
+    "Clip": "ExponentialDecay(0.1, factor=0.9).clip(min=0.02)",
+    "Repeat": "LinearDecay(0.1).repeat(3, scale=0.6)",
+    "PerEpoch": "CosineDecay(0.1).per_epoch()",
+    "Function": "Function(lambda epoch: 0.1 if epoch < 20 else 0.1 / (epoch - 18))",
 }
 
+EXAMPLES = SHAPES | COMPOSITIONS
+"""What to type for an example of each schedule, by the name of its class."""
 
-def values(schedules):
-    """Return the curve of each schedule."""
-    return {
-        name: rate.values(epochs=EPOCHS, steps_per_epoch=STEPS) for name, rate in schedules.items()
-    }
+README = [COMPOSITIONS[name] for name in ("Warmup", "Repeat", "PerEpoch", "Product")]
+
+
+def values(expression: str):
+    """Return the curve of the schedule that an expression makes."""
+    return eval(expression, dict(vars(klr))).values(epochs=EPOCHS, steps_per_epoch=STEPS)
 
 
 def main(folder: pathlib.Path) -> None:
     """Draw the gallery, the compositions and one small picture of each shape."""
     folder.mkdir(exist_ok=True)
-    plotting.close(plotting.gallery(values(SHAPES), STEPS), folder / "gallery.png")
-    plotting.close(plotting.gallery(values(COMPOSED), STEPS, columns=2), folder / "composed.png")
-    for name, curve in values(SHAPES).items():
+    shapes = {name: values(expression) for name, expression in SHAPES.items()}
+    composed = {expression: values(expression) for expression in README}
+    plotting.close(plotting.gallery(shapes, STEPS), folder / "gallery.png")
+    plotting.close(plotting.gallery(composed, STEPS, columns=2), folder / "composed.png")
+    for name, curve in shapes.items():
         plotting.close(plotting.sparkline(curve), folder / f"{name}.png")
 
 

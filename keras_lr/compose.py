@@ -169,6 +169,8 @@ class _Around(Schedule):
 class Scaled(_Around):
     """A multiple of a schedule: ``k * a``.
 
+    ``value(t) = factor * a(t)``
+
     Args:
         schedule: The schedule.
         factor: What to multiply with; positive.

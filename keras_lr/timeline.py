@@ -118,10 +118,12 @@ def length_schema(units: str, rest: bool = False) -> dict[str, Any]:
     """Return the JSON Schema of a number of epochs, or a length in ``units``."""
     amount = r"\d+(_\d+)*(\.\d*)?([eE][+-]?\d+)?"
     words = rf"{amount}\s*({units})" + ("|rest" if rest else "")
+    shown = {"epochs?": "5 epochs", "steps?": "2000 steps", "%": "30%"}
+    examples = [shown[unit] for unit in units.split("|")] + ["rest"] * rest
     return {
         "anyOf": [
-            {"type": "number", "exclusiveMinimum": 0},
-            {"type": "string", "pattern": rf"^\s*({words})\s*$"},
+            {"title": "epochs", "type": "number", "exclusiveMinimum": 0},
+            {"type": "string", "pattern": rf"^\s*({words})\s*$", "examples": examples},
         ]
     }
 
