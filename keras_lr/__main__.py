@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Keras takes seconds to import, so each subcommand imports what it needs: help is instant.
+# Each subcommand imports what it needs: only some draw. Keras comes with the package, whatever one
+# asks for, because importing keras_lr is what lets Keras load a model that holds our schedules.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,13 +103,18 @@ def _preview(
 
 def _schedules(path: Path, many: bool) -> list[tuple[str, str, Any]]:
     """Return label, hyperparameter and schedule of all that a config moves."""
+    import keras
+
     from keras_lr import ParamScheduler, Schedule, load
 
     callbacks = load(path)
+    # What else a schedule moves depends on the optimizer; take one that has a momentum.
+    optimizer = keras.optimizers.SGD(momentum=0.9)
     found: list[tuple[str, str, Any]] = []
     for callback in callbacks:
         if isinstance(callback, Schedule):
-            found.append((type(callback).__name__, "learning_rate", callback))
+            moved = callback.moves(optimizer)
+            found += [(type(callback).__name__, name, moved[name]) for name in moved]
         elif isinstance(callback, ParamScheduler):
             owner = "" if callback.optimizer is None else f"{callback.optimizer}'s "
             found += [
@@ -252,7 +258,7 @@ def _list() -> int:
 
     public = {name: getattr(keras_lr, name) for name in keras_lr.__all__}
     found = {
-        name: (one.__doc__ or "").strip().splitlines()[0]
+        name: (one.__doc__ or "").strip().splitlines()[0].replace("``", "")
         for name, one in public.items()
         if isinstance(one, type) and issubclass(one, Schedule) and one is not Schedule
     }

@@ -103,7 +103,7 @@ class Drive:
         self.listeners: list[Callable[[int, int, dict[str, Any]], None]] = []
         """Called after each execution with its first batch, its size and its logs."""
         self.closers: list[Callable[[dict[str, Any]], None]] = []
-        """Called with an epoch's last logs, before another callback hears of its end if possible."""
+        """Called with the last logs of an epoch, early enough to be ahead of other callbacks."""
         self.members: list[Any] = []
         self.plain = self.installed = model.train_function
         self.own_make = vars(model).get("make_train_function")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
+from keras_lr.columns import Column, texts, whole_lines
 from keras_lr.drive import Drive, Executions, attach
 from keras_lr.files import PathLike, whole
 from keras_lr.hyperparameters import LEARNING_RATE, host_value, plain_logs
 from keras_lr.state import load_arrays, save_arrays, unusable
+from keras_lr.tensorboard import EventLog
 
 if TYPE_CHECKING:
     import pandas
@@ -59,8 +61,12 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         state_path: File that holds the record after every epoch, written atomically. A fit in a new
             process that begins at ``initial_epoch``, or that ``BackupAndRestore`` resumes,
             continues the record from it.
+        log_dir: Folder for TensorBoard, to which the record of every step goes in pieces, at least
+            twice a minute and at the end of every epoch. There too a fit that begins at a step
+            replaces that step and later ones.
 
     Raises:
+        ImportError: At the start of a fit with ``log_dir``, if tensorboardX is not installed.
         StateError: If such a fit finds no such record.
 
     >>> history = LRHistory()
@@ -72,16 +78,18 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
 
     async_safe = True
 
-    def __init__(self, state_path: PathLike | None = None) -> None:
+    _log: EventLog | None = None
+
+    def __init__(self, state_path: PathLike | None = None, log_dir: PathLike | None = None) -> None:
         """Start with an empty record."""
         super().__init__()
         self.state_path = None if state_path is None else os.fspath(state_path)
-        self._columns: dict[str, _Column] = {name: _Column(dtype) for name, dtype in _OWN.items()}
+        self.log_dir = None if log_dir is None else os.fspath(log_dir)
+        self._columns: dict[str, Column] = {name: Column(dtype) for name, dtype in _OWN.items()}
         self._drive: Drive | None = None
         self._base = 0
         self._epoch_row = 0
-        self._sizes = _Column(np.int32)
-        self._counts: _Column | None = None
+        self._counts: Column | None = None
         self._begin_executions()
 
     # What was recorded ------------------------------------------------------------------------
@@ -121,7 +129,7 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         if name not in self._columns:
             raise KeyError(f"{name!r} was not recorded. Recorded: {', '.join(self._columns)}")
         values = self._columns[name].values
-        if name == "loss" and len(self._sizes):
+        if name == "loss" and self._open:
             values = values.copy()
             values[self._epoch_row :] = self._recovered(None)
         return values
@@ -176,10 +184,16 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         """Leave the model."""
         if self._drive is not None:
             self._drive.leave(self)
+            self._end_log()
             self._drive = None
 
     def record(self, drive: Drive, params: dict[str, Any] | None) -> None:
         """Record what ``drive`` reports until the fit ends."""
+        self._settle()
+        self._end_log()
+        if self.log_dir is not None and drive.chief:
+            self._log = EventLog(self.log_dir, self._end_log)
+            drive.listeners.append(self._log_in_time)
         self._drive = drive
         drive.join(self, (params or {}).get("steps"))
         drive.recorders.append(self)
@@ -201,6 +215,8 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         known = self._columns["step"].values
         self._base = epoch * steps if steps else int(known[-1]) + 1 if len(known) else 0
         self._begin_executions()
+        if self._log is not None:
+            self._log.begin_epoch(self._epoch_row, self._base)
 
     def extend(self, epoch: int, done: Executions) -> None:
         """Take some executions of an epoch."""
@@ -217,20 +233,22 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         values.setdefault("loss", np.full(batches, np.nan))
         for name in values:
             if name not in self._columns:
-                self._columns[name] = _Column(np.float32)
+                self._columns[name] = Column(np.float32)
                 self._columns[name].add(np.full(len(self._columns["step"]) - batches, np.nan))
         for name, column in self._columns.items():
             if name not in ("step", "epoch"):
                 column.add(values.get(name, np.full(batches, np.nan)))
-        self._sizes.add(done.sizes)
+        self._edges.add(self._edges.values[-1] + np.cumsum(done.sizes))
         if done.counts is None or self._counts is None:
             self._counts = None
         else:
             self._counts.add(done.counts)
+        # How many batches and samples the last execution has shows in what follows.
+        self._log_rows(len(self._columns["step"]) - done.sizes[-1])
 
     def close_epoch(self, batches: int, total: float | None) -> None:
         """Recover the batch losses of an epoch now that the number of its samples is known."""
-        if not len(self._sizes):
+        if not self._open:
             return
         losses = self._recovered(total)
         for name, column in self._columns.items():
@@ -239,31 +257,69 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
                 column.add(losses)
             column.cut(self._epoch_row + batches)
         self._begin_executions()
+        self._log_rows(len(self._columns["step"]))
         if self.state_path is not None and (self._drive is None or self._drive.chief):
             save_arrays(self.state_path, self.state_dict())
 
     def _begin_executions(self) -> None:
-        """Forget the batches and the samples before each execution of the epoch."""
-        self._sizes = _Column(np.int32)
-        self._counts = _Column(np.float64)
+        """Forget the rows and the samples before each execution of the epoch."""
+        self._edges = Column(np.int32)
+        self._edges.add([0])
+        self._counts = Column(np.float64)
 
-    def _recovered(self, total: float | None) -> NDArray[np.float64]:
-        """Return the loss of each batch of the open epoch from the running means."""
-        means = self._columns["loss"].values[self._epoch_row :].astype(np.float64)
+    @property
+    def _open(self) -> bool:
+        """Whether the losses of the last epoch are running means still."""
+        return len(self._edges) > 1
+
+    def _recovered(self, total: float | None, start: int = 0) -> NDArray[np.float64]:
+        """Return the loss of each batch of the open epoch, from its row ``start`` on."""
+        means = self._columns["loss"].values[self._epoch_row :]
         if self._counts is None or total == 0.0 or not len(means):
-            return means
-        ends, before = np.cumsum(self._sizes.values), self._counts.values
+            return means[start:].astype(np.float64)
+        before = self._counts.values
         if total is None:  # the epoch is not over: the last batch counts like the one before
-            total = 2.0 * before[-1] - before[-2] if len(ends) > 1 else 1.0
-        seen = np.append(before[1:], total)
-        means = means[ends - 1]
-        weights = np.diff(seen, prepend=0.0)
-        summed = np.diff(seen * means, prepend=0.0)
-        return np.repeat(summed / weights, self._sizes.values)
+            total = 2.0 * before[-1] - before[-2] if len(before) > 1 else 1.0
+        first = int(np.searchsorted(self._edges.values, start, "right")) - 1
+        edges, seen = self._edges.values[first:], np.append(before[first:], total)
+        sums = seen * means[np.maximum(edges - 1, 0)]
+        sums[0] = sums[0] if first else 0.0
+        losses = np.diff(sums) / np.diff(seen)
+        return np.repeat(losses, np.diff(edges))[start - edges[0] :]
 
     def _settle(self) -> None:
         if self._drive is not None:
             self._drive.flush()
+
+    def _log_rows(self, end: int) -> None:
+        """Write the rows before ``end`` for TensorBoard, as far as they are not yet."""
+        log = self._log
+        if log is None or end <= log.row:
+            return
+        rows = slice(log.row, end)
+        columns = {name: column.values[rows] for name, column in self._columns.items()}
+        steps = columns.pop("step")
+        columns.pop("epoch")
+        if self._open:
+            columns["loss"] = self._recovered(None, log.row - self._epoch_row)[: len(steps)]
+        log.write(steps, columns)
+
+    def _log_in_time(self, *execution: Any) -> None:
+        if self._log is not None and self._log.due:
+            self._settle()
+
+    def _end_log(self) -> None:
+        """Write what is left of a fit, which an exception may have ended, and close the file."""
+        if self._log is None:
+            return
+        try:
+            self._settle()
+            self._log_rows(len(self._columns["step"]))
+        finally:
+            self._log.close()
+            self._log = None
+
+    __del__ = _end_log
 
     def _load(self, epoch: int) -> None:
         """Take up the record of the epochs before ``epoch``."""
@@ -307,7 +363,7 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
             writer.writerow(self._columns)
             for start in range(0, len(self), 65536):
                 block = [values[start : start + 65536] for values in columns]
-                writer.writerows(zip(*(_text(values) for values in block), strict=True))
+                writer.writerows(zip(*(texts(values) for values in block), strict=True))
 
     @classmethod
     def from_csv(cls, path: PathLike) -> Self:
@@ -328,7 +384,7 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
                     f"{', '.join(missing) or 'distinct names'}. Received: {','.join(names)[:200]!r}"
                 )
             try:
-                lines = _whole_lines(file)
+                lines = whole_lines(file)
                 first = next(lines, None)
                 rows = np.zeros((0, len(names)))
                 if first is not None:
@@ -363,14 +419,15 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
         """Take up a record that `state_dict` returned."""
         for name, values in state.items():
-            self._columns[name] = _Column(_OWN.get(name, np.float32))
+            self._columns[name] = Column(_OWN.get(name, np.float32))
             self._columns[name].add(values)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"state_path": self.state_path, "columns": self.state_dict()}
+        paths = {"state_path": self.state_path, "log_dir": self.log_dir}
+        return {"paths": paths, "columns": self.state_dict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["state_path"])  # type: ignore[misc]
+        self.__init__(**state["paths"])  # type: ignore[misc]
         self.load_state_dict(state["columns"])
 
     def __eq__(self, other: object) -> bool:
@@ -381,48 +438,3 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         )
 
     __hash__ = keras.callbacks.Callback.__hash__
-
-
-class _Column:
-    """A growing array that wastes at most an eighth of its room."""
-
-    def __init__(self, dtype: DTypeLike) -> None:
-        self._room = np.empty(0, dtype)
-        self._used = 0
-
-    def __len__(self) -> int:
-        return self._used
-
-    @property
-    def values(self) -> NDArray[Any]:
-        """What the column holds, not a copy."""
-        return self._room[: self._used]
-
-    def add(self, values: Any) -> None:
-        """Append an array."""
-        end = self._used + len(values)
-        if end > len(self._room):
-            room = np.empty(max(end, len(self._room) + len(self._room) // 8), self._room.dtype)
-            room[: self._used] = self.values
-            self._room = room
-        self._room[self._used : end] = values
-        self._used = end
-
-    def cut(self, length: int) -> None:
-        """Drop what stands behind ``length``."""
-        self._used = min(self._used, length)
-
-
-def _whole_lines(file: Iterable[str]) -> Iterator[str]:
-    """Iterate over lines; one that is cut off is an error, since its number may be cut off too."""
-    for line in file:
-        if not line.endswith("\n"):
-            raise ValueError("the last line is cut off")
-        yield line
-
-
-def _text(values: NDArray[Any]) -> list[str]:
-    """Return each number in the fewest digits that read back as the same number."""
-    if values.dtype.kind == "i":
-        return values.astype(str).tolist()
-    return [str(value) for value in values]

@@ -124,8 +124,12 @@ class _Trials:
     def best(self, tails: Array | None = None) -> float:
         """Rate of the lowest final loss: the vertex of a parabola through the best three runs."""
         rates = np.log10(sorted(self.losses))
-        levels = self.levels(self.tails() if tails is None else tails)
+        tails = self.tails() if tails is None else tails
+        levels = self.levels(tails)
         i = int(levels.argmin())
+        if i == len(rates) - 1 > 0 and _alike(tails[i - 1], tails[i]):
+            # What lies above is not known: a gain within the noise is not worth the risk.
+            return float(10.0 ** rates[i - 1])
         if not 0 < i < len(rates) - 1:
             return float(10.0 ** rates[i])
         (x0, x1, x2), (y0, y1, y2) = rates[i - 1 : i + 2], levels[i - 1 : i + 2]

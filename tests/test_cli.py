@@ -11,7 +11,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from keras_lr import Constant, CosineDecay, Function, LinearDecay, LRHistory, ParamScheduler, save
+from keras_lr import (
+    Constant,
+    CosineDecay,
+    Function,
+    LinearDecay,
+    LRHistory,
+    OneCycle,
+    ParamScheduler,
+    save,
+)
 from keras_lr.__main__ import main
 from keras_lr.terminal import Scale, bends, draw
 
@@ -171,6 +180,28 @@ def test_preview_draws_other_parameters_apart(capsys, folder, monkeypatch):
     ]
     assert {ax.get_ylabel() for ax in kept[0].axes} >= {"learning rate", "momentum"}
     assert "<svg" in (folder / "lr.svg").read_text()
+
+
+def test_preview_draws_the_momentum_of_one_cycle(capsys, folder, monkeypatch):
+    kept = []
+    monkeypatch.setattr("keras_lr.plotting.plt.close", kept.append)
+    save(OneCycle(0.1), "one.json")
+    save(OneCycle(0.2, momentum=None), "other.json")
+    save([OneCycle(0.3).warmup(1), ParamScheduler(momentum=Constant(0.7))], "third.json")
+    assert main(["preview", "one.json", "other.json", "third.json", *FIT, "--out", "lr.svg"]) == 0
+    text = capsys.readouterr().out
+    heads = [line for line in text.splitlines() if ".json" in line]
+    assert heads == [
+        *(f"{name}.json: learning rate" for name in ("one", "other", "third")),
+        *(f"{name}.json: momentum" for name in ("one", "third")),
+    ]
+    assert ["boundary", "60", "3", "0.85"] in rows(text)
+    drawn = {
+        ax.get_ylabel(): {line.get_label(): line.get_ydata() for line in ax.get_lines()}
+        for ax in kept[0].axes
+    }
+    assert set(drawn["momentum"]) == {"one.json", "third.json"}
+    assert [drawn["momentum"]["one.json"][step] for step in (0, 60)] == [0.95, 0.85]
 
 
 def test_preview_needs_something_to_draw(capsys, folder):

@@ -1,37 +1,9 @@
 """The cyclical shapes against values worked out by hand from their papers."""
 
-import inspect
-
 import numpy as np
 import pytest
 
-import keras_lr
 from keras_lr import Constant, CosineRestarts, OneCycle, TriangularCLR, WarmupStableDecay
-
-
-@pytest.mark.parametrize(
-    ("name", "signature"),
-    [
-        (
-            "TriangularCLR",
-            "(base_lr, max_lr, step_size=4, mode='triangular', gamma=1.0, step_size_down=None)",
-        ),
-        (
-            "CosineRestarts",
-            "(initial_lr, final_lr=0.0, first_cycle=10, cycle_mult=2.0, lr_mult=1.0)",
-        ),
-        (
-            "OneCycle",
-            "(max_lr, over='rest', warmup='30%', div=25.0, final_div=10000.0, "
-            "momentum=(0.85, 0.95), shape='cosine')",
-        ),
-        ("WarmupStableDecay", "(max_lr, warmup='5%', decay='20%', shape='linear')"),
-    ],
-)
-def test_names_arguments_and_defaults(name, signature):
-    parameters = inspect.signature(getattr(keras_lr, name)).parameters.values()
-    shown = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
-    assert f"({', '.join(shown)})" == signature
 
 
 @pytest.mark.parametrize(

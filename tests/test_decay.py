@@ -1,11 +1,8 @@
 """The decays against values worked out by hand from the formulas of their sources."""
 
-import inspect
-
 import numpy as np
 import pytest
 
-import keras_lr
 from keras_lr import (
     Constant,
     CosineDecay,
@@ -17,26 +14,6 @@ from keras_lr import (
     StepDecay,
     TimeDecay,
 )
-
-
-@pytest.mark.parametrize(
-    ("name", "signature"),
-    [
-        ("Constant", "(lr)"),
-        ("PiecewiseConstant", "(boundaries, values)"),
-        ("StepDecay", "(initial_lr, factor=0.5, every=10)"),
-        ("LinearDecay", "(initial_lr, final_lr=0.0, over='rest')"),
-        ("PolynomialDecay", "(initial_lr, final_lr=0.0, power=2.0, over='rest')"),
-        ("TimeDecay", "(initial_lr, rate, every=1, compounding=False)"),
-        ("ExponentialDecay", "(initial_lr, factor=0.96, every=1)"),
-        ("InverseSqrtDecay", "(initial_lr, timescale)"),
-        ("CosineDecay", "(initial_lr, final_lr=0.0, over='rest')"),
-    ],
-)
-def test_names_arguments_and_defaults(name, signature):
-    parameters = inspect.signature(getattr(keras_lr, name)).parameters.values()
-    shown = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
-    assert f"({', '.join(shown)})" == signature
 
 
 @pytest.mark.parametrize(

@@ -492,7 +492,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(history, tmp_path, mon
     path = tmp_path / "run.csv"
     path.write_text("old")
     broken = copy.deepcopy(history)
-    monkeypatch.setattr("keras_lr.history._text", lambda values: 1 / 0)
+    monkeypatch.setattr("keras_lr.history.texts", lambda values: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         broken.to_csv(path)
     assert [item.name for item in tmp_path.iterdir()] == ["run.csv"]

@@ -171,6 +171,13 @@ def test_bounds_hold_the_fall():
         assert 1e-4 < base < 1e-2 < top < 1.5e-1
 
 
+def test_the_base_is_no_early_dip():
+    rates, losses = curve()
+    clean = bounds(rates, losses)[0]
+    losses[10:16] -= 0.8
+    assert off(bounds(rates, losses)[0], clean) < 0.3
+
+
 def test_bounds_end_where_the_losses_become_ragged():
     rates, losses = curve(200, noise=0.005)
     ragged = rates > 4e-3

@@ -113,6 +113,13 @@ def test_a_dent_within_the_noise_does_not_end_the_way_down():
     assert sharp.bounds[1] > 0.1  # what is no noise is believed
 
 
+def test_a_highest_rate_that_gains_nothing_is_not_taken():
+    levels = {-6: 4.0, -3: 3.9, -1: 3.0, 0: 2.99, 1: 2.98}
+    noisy, clear = (search(Landscape(levels, noise=n)) for n in (0.3, 1e-4))
+    assert clear.bounds[1] == max(clear.holds)
+    assert noisy.bounds[1] < max(noisy.holds)
+
+
 class Memory(Landscape):
     """Below 2, a loss that vanishes the sooner the higher the rate, as on data seen before."""
 
@@ -166,7 +173,7 @@ def test_the_real_test_says_when_the_data_repeat():
 
     test = LRRangeTest(verbose=0)
     known = test.run(model, x, y, batch_size=8, shuffle=False)
-    unknown = test.run(model, endless(), steps_per_epoch=8)
+    unknown = test.run(model, endless(), steps_per_epoch=8, shuffle=False)
     assert known.suggestion < unknown.suggestion / 2
 
 

@@ -1,0 +1,41 @@
+"""Names, arguments and defaults of the shapes, which callers and configs rely on."""
+
+import inspect
+
+import pytest
+
+import keras_lr
+
+
+@pytest.mark.parametrize(
+    ("name", "signature"),
+    [
+        ("Constant", "(lr)"),
+        ("PiecewiseConstant", "(boundaries, values)"),
+        ("StepDecay", "(initial_lr, factor=0.5, every=10)"),
+        ("LinearDecay", "(initial_lr, final_lr=0.0, over='rest')"),
+        ("PolynomialDecay", "(initial_lr, final_lr=0.0, power=2.0, over='rest')"),
+        ("TimeDecay", "(initial_lr, rate, every=1, compounding=False)"),
+        ("ExponentialDecay", "(initial_lr, factor=0.96, every=1)"),
+        ("InverseSqrtDecay", "(initial_lr, timescale)"),
+        ("CosineDecay", "(initial_lr, final_lr=0.0, over='rest')"),
+        (
+            "TriangularCLR",
+            "(base_lr, max_lr, step_size=4, mode='triangular', gamma=1.0, step_size_down=None)",
+        ),
+        (
+            "CosineRestarts",
+            "(initial_lr, final_lr=0.0, first_cycle=10, cycle_mult=2.0, lr_mult=1.0)",
+        ),
+        (
+            "OneCycle",
+            "(max_lr, over='rest', warmup='30%', div=25.0, final_div=10000.0, "
+            "momentum=(0.85, 0.95), shape='cosine')",
+        ),
+        ("WarmupStableDecay", "(max_lr, warmup='5%', decay='20%', shape='linear')"),
+    ],
+)
+def test_names_arguments_and_defaults(name, signature):
+    parameters = inspect.signature(getattr(keras_lr, name)).parameters.values()
+    shown = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
+    assert f"({', '.join(shown)})" == signature
