@@ -213,9 +213,9 @@ class Drive:
             wanted = max(
                 count, BLOCK if self.steps is None else min(BLOCK, self.steps - self.batch)
             )
-            self.block = np.stack(
-                [channel.values(self.batch, wanted) for channel in self.channels], axis=1
-            )
+            self.block = np.empty((wanted, len(self.channels)), np.float32)
+            for i, channel in enumerate(self.channels):
+                self.block[:, i] = channel.values(self.batch, wanted)
             index = 0
         return index
 
@@ -264,6 +264,8 @@ class Drive:
         done = self.pending
         if done.sizes:
             start = done.first - self.block_start
+            if self.engine is not None:
+                self.engine.settle(start, done.sizes)
             rows = self.block[start : start + sum(done.sizes)]
             done.values = {c.name: rows[:, i] for i, c in enumerate(self.channels)}
             if self.probe is not None:
@@ -361,6 +363,8 @@ class Drive:
                 object.__setattr__(model, "make_train_function", self.own_make)
         if engine is None:
             return
+        if self.pending.sizes:
+            engine.settle(self.pending.first - self.block_start, self.pending.sizes)
         if model.train_function == self.installed:
             model.train_function = self.plain
         self.engine = None

@@ -9,16 +9,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
+import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_lr.hyperparameters import Hyperparameter, host_value, traced
+from keras_lr.compiled import CompiledStep, compiled_step, moved
+from keras_lr.feed import Feed, samples_in
+from keras_lr.hyperparameters import Hyperparameter, glance, number, setter
 
 BLOCK = 1024
 """Rows of values handed to the step at once; a longer epoch refills the table."""
@@ -36,24 +37,30 @@ class Engine:
     def __init__(self, drive: Any) -> None:
         """Serve a `keras_lr.drive.Drive`."""
         self.drive = drive
-        self.last: list[float | None] = [None] * len(drive.channels)
+        self.size = drive.steps_per_execution
+        self.parameters = [channel.parameter for channel in drive.channels]
+        self.numbers = [p for p in self.parameters if p.variable is None]
+        self.setters = [
+            (i, setter(parameter.variable))
+            for i, parameter in enumerate(self.parameters)
+            if parameter.variable is not None
+        ]
+        self.last: list[float] = [math.nan] * len(self.parameters)
         self.said = False
         self.samples: int | None = 0
 
     def run(self, data: Any) -> Any:
         """Stand in for ``model.train_function``: one execution."""
         drive = self.drive
-        count = drive.steps_per_execution
         self.note(data)
-        if drive.channels:
-            parameters = [channel.parameter for channel in drive.channels]
-            row = self.hold(count)
-            self.assign(row)
-            with moved([p for p in parameters if p.variable is None], row, parameters):
+        row = self.hold(self.size) if self.parameters else []
+        self.assign(row)
+        if self.numbers:
+            with moved(self.numbers, row, self.parameters):
                 logs = drive.plain(data)
         else:
             logs = drive.plain(data)
-        drive.done(count, logs)
+        drive.done(self.size, logs)
         return logs
 
     def note(self, data: Any) -> None:
@@ -69,17 +76,17 @@ class Engine:
 
     def fetch(self) -> Any:
         """Return the metric's count of samples, on a device where there is one."""
-        value = self.drive.loss.variable.value
-        if hasattr(value, "value"):
-            value = value.value
-        return value() if callable(value) else float(host_value(value))
+        return glance(self.drive.loss.variable)
+
+    def settle(self, start: int, sizes: list[int]) -> None:
+        """Give out what the compiled step has noted of executions from row ``start`` on."""
 
     def assign(self, row: list[float]) -> None:
         """Set the variables whose values have changed."""
-        for i, channel in enumerate(self.drive.channels):
-            if row[i] != self.last[i] and channel.parameter.variable is not None:
-                channel.parameter.variable.assign(row[i])
-            self.last[i] = row[i]
+        for i, set_to in self.setters:
+            if row[i] != self.last[i]:
+                set_to(row[i])
+        self.last = row
 
     def read(self, parameter: Hyperparameter) -> float:
         """Return a learning rate between two executions."""
@@ -133,104 +140,61 @@ class Engine:
             )
 
 
-@dataclasses.dataclass
-class CompiledStep:
-    """A train function that takes its hyperparameters from the drive, kept on the model."""
-
-    plain: Any
-    """The model's own train function; another one means that the model was recompiled."""
-    function: Any = None
-    table: Any = None
-    position: Any = None
-    traced: bool = False
-    """Whether Keras has called the step that was compiled in."""
-
-
-def compiled_step(drive: Any, parameters: list[Hyperparameter], build: Any) -> CompiledStep | None:
-    """Return the model's train function with ``build`` compiled in, or None if that fails."""
-    model = drive.model
-    kept = vars(model).get("_keras_lr_steps")
-    if kept is None:
-        kept = {}
-        object.__setattr__(model, "_keras_lr_steps", kept)
-    key = drive.steps_per_execution, *(parameter.key for parameter in parameters)
-    plain = model.train_function
-    if key in kept and kept[key].plain is plain:
-        return kept[key]
-    step = CompiledStep(plain)
-    own = vars(model).get("train_step")
-    driven = build(step, model.train_step)
-    object.__setattr__(model, "train_step", driven)
-    try:
-        drive.make_train_function()
-        step.function = model.train_function
-    except (AttributeError, TypeError, NotImplementedError):
-        step.function = None
-    finally:
-        if own is None:
-            object.__delattr__(model, "train_step")
-        else:
-            object.__setattr__(model, "train_step", own)
-        model.train_function = plain
-    if step.function is None or step.function is plain:
-        return None
-    kept[key] = step
-    return step
-
-
-@contextlib.contextmanager
-def moved(some: list[Hyperparameter], values: Any, every: list[Hyperparameter]) -> Iterator[None]:
-    """Let a training step see ``values`` as the attributes ``some`` of all hyperparameters.
-
-    What was there is put back as a plain float, also where another replica's trace runs at the same
-    time.
-    """
-    plain = [float(getattr(parameter.optimizer, parameter.name)) for parameter in some]
-    for number, parameter in zip(plain, some, strict=True):
-        value = values[every.index(parameter)]
-        shown = value if isinstance(value, float) else traced(number, value)
-        setattr(parameter.optimizer, parameter.name, shown)
-    try:
-        yield
-    finally:
-        for number, parameter in zip(plain, some, strict=True):
-            setattr(parameter.optimizer, parameter.name, number)
-
-
 class TensorFlowEngine(Engine):
-    """Reads a table inside the compiled step: exact whatever the number of steps per execution."""
+    """Reads tables inside the compiled step: exact whatever the number of steps per execution.
+
+    The step also notes what nobody could read in each step without waiting: the samples so far, and
+    the rate that nobody here moves.
+    """
 
     def __init__(self, drive: Any) -> None:
         """Compile the step, or use the one that is kept."""
         super().__init__(drive)
-        parameters = [channel.parameter for channel in drive.channels]
-        variables = [i for i, parameter in enumerate(parameters) if parameter.variable is not None]
-        numbers = [parameter for parameter in parameters if parameter.variable is None]
-        model = drive.model
+        parameters, numbers, model, probe = self.parameters, self.numbers, drive.model, drive.probe
+        self.rows = max(BLOCK, self.size)
+        self.rate = None if probe is None or probe.schedule is not None else probe.variable
+        noted = [variable for variable in (drive.loss.variable, self.rate) if variable is not None]
+        if model.distribute_strategy.num_replicas_in_sync > 1:
+            noted = []
+        self.noting = bool(noted)
+        self.asking = self.noting and probe is not None and self.rate is None
 
         def build(step: CompiledStep, plain_step: Callable) -> Callable:
+            import tensorflow as tf
+
+            def column(dtype: str) -> Any:
+                return keras.Variable(np.zeros(self.rows), dtype=dtype, trainable=False)
+
             with model.distribute_strategy.scope():
-                step.table = keras.Variable(
-                    np.zeros((max(BLOCK, model.steps_per_execution), len(parameters)), np.float32),
-                    trainable=False,
-                    name="values",
-                )
+                step.tables = [column("float32") for _ in parameters]
+                step.notes = [column(variable.dtype) for variable in noted]
                 step.position = keras.Variable(
                     0, trainable=False, dtype="int", aggregation="only_first_replica", name="batch"
                 )
 
+            # Keras's own operations on variables would be several where one does.
+            tables = [table._value for table in step.tables]
+            notes = [(a.handle, b._value) for a, b in zip(step.notes, noted, strict=True)]
+            advance = step.position._value.assign_add
+
             def driven_step(data: Any) -> Any:
                 step.traced = True
-                values = keras.ops.take(step.table, step.position, axis=0)
-                step.position.assign_add(1)
-                for place in variables:
-                    parameters[place].variable.assign(values[place])
+                place = advance(1)
+                values = [tf.gather(table, place) for table in tables]
+                for note, variable in notes:
+                    tf.raw_ops.ResourceScatterUpdate(resource=note, indices=place, updates=variable)
+                for parameter, value in zip(parameters, values, strict=True):
+                    if parameter.variable is not None:
+                        parameter.variable.assign(value)
                 with moved(numbers, values, parameters):
                     return plain_step(data)
 
             return driven_step
 
-        self.step = compiled_step(drive, parameters, build) if parameters else None
+        self.step = None
+        if parameters or noted:
+            key = *(parameter.key for parameter in parameters), *map(id, noted)
+            self.step = compiled_step(drive, key, build)
         self.loaded: Any = None
         if self.step is None:
             self.fall_back()
@@ -239,53 +203,70 @@ class TensorFlowEngine(Engine):
         step, drive = self.step, self.drive
         if step is None:
             return super().run(data)
-        count = drive.steps_per_execution
-        self.note(data)
-        index = drive.row(count)
+        if not self.noting:
+            self.note(data)
+        index = drive.row(self.size)
         if drive.block is not self.loaded:
             self.load(index)
         if not step.traced:
-            return self.first(step, data, count)
+            return self.first(step, data)
+        if self.asking:
+            drive.probe.look()
         logs = step.function(data)
-        drive.done(count, logs)
+        drive.done(self.size, logs)
         return logs
 
     def load(self, index: int) -> None:
         """Hand the block to the compiled step."""
         step, block = self.step, self.drive.block
         assert step is not None
-        rows = np.zeros(step.table.shape, np.float32)
-        rows[: len(block)] = block
-        step.table.assign(rows)
-        step.position.assign(index)
+        for i, table in enumerate(step.tables):
+            rows = np.zeros(self.rows, np.float32)
+            rows[: len(block)] = block[:, i]
+            table.assign(rows)
+        step.position.assign(index - 1)
         self.loaded = block
 
-    def first(self, step: CompiledStep, data: Any, count: int) -> Any:
+    def first(self, step: CompiledStep, data: Any) -> Any:
         """Run the execution that traces; go on from the host if Keras left our step out of it."""
         drive = self.drive
-        self.assign(drive.block[drive.row(count)].tolist())
+        if self.parameters:
+            self.assign(drive.block[drive.row(self.size)].tolist())
         logs = step.function(data)
         if not step.traced:
             vars(drive.model)["_keras_lr_steps"].clear()
             self.step = None
             self.fall_back()
-        drive.done(count, logs)
+            if self.noting:
+                self.note(data)
+        elif self.asking:
+            drive.probe.look()
+        drive.done(self.size, logs)
         return logs
+
+    def settle(self, start: int, sizes: list[int]) -> None:
+        if self.step is None or not self.noting:
+            return
+        drive = self.drive
+        before = np.cumsum(sizes) - sizes
+        notes = [np.asarray(note.value)[start + before] for note in self.step.notes]
+        if self.rate is not None:
+            drive.probe.seen += notes.pop().tolist()
+        counts = notes.pop() if notes else np.zeros(len(sizes))
+        drive.loss.noted(drive.block_start + start + before, counts)
 
 
 class JaxEngine(Engine):
-    """Sends the values of a batch into the jitted step beside the data of the batch."""
+    """Sends a table of values into the jitted step, and the place of each batch in it."""
 
     def __init__(self, drive: Any) -> None:
         """Compile the step, or use the one that is kept."""
         super().__init__(drive)
-        model = drive.model
-        parameters = [channel.parameter for channel in drive.channels]
-        numbers = [parameter for parameter in parameters if parameter.variable is None]
+        parameters, numbers, model = self.parameters, self.numbers, drive.model
+        self.found: dict[tuple[int, str], Place | None] = {}
         self.places = [self.place(parameter) for parameter in parameters]
         self.rate = None if drive.probe is None else self.place(drive.probe.parameter)
-        counted = drive.loss.variable
-        self.count = _index(model.metrics_variables, counted)
+        self.counter = _index(model.metrics_variables, drive.loss.variable)
         self.leaf: Any = None
         self.writes: dict[Place, np.ndarray] = {}
         self.state: Any = None
@@ -294,7 +275,8 @@ class JaxEngine(Engine):
         def build(step: CompiledStep, plain_step: Callable) -> Callable:
             def driven_step(state: Any, data: Any) -> Any:
                 step.traced = True
-                values, data = data
+                (table, place), data = data
+                values = table[place]
                 with moved(numbers, values, parameters):
                     return plain_step(self.placed(state, values), data)
 
@@ -308,15 +290,18 @@ class JaxEngine(Engine):
                     "move. Let the model's non_trainable_variables include the optimizer's "
                     "variables, and let train_step pass them through stateless_apply."
                 )
-        self.step = compiled_step(drive, parameters, build) if parameters else None
+        self.step = None
+        if parameters:
+            self.step = compiled_step(drive, tuple(p.key for p in parameters), build)
         if self.step is None:
             self.fall_back()
+        self.feed = Feed(drive, self.step is not None, max(BLOCK, self.size))
 
     def read(self, parameter: Hyperparameter) -> float:
         place = self.place(parameter)
         if self.state is None or place is None:
             return parameter.read()
-        return float(self.writes.get(place, _at(self.state, place)))
+        return number(self.writes.get(place, _at(self.state, place)))
 
     def write(self, parameter: Hyperparameter, value: float) -> None:
         place = self.place(parameter)
@@ -332,10 +317,16 @@ class JaxEngine(Engine):
 
     def place(self, parameter: Hyperparameter) -> Place | None:
         """Return where in the state a variable stands."""
+        if parameter.key not in self.found:
+            self.found[parameter.key] = self.find(parameter.variable)
+        return self.found[parameter.key]
+
+    def find(self, variable: Any) -> Place | None:
+        """Look for a variable in the state."""
         model = self.drive.model
         # A model with a training step of its own may keep another optimizer beside its weights.
         for part, variables in ((2, model.optimizer.variables), (1, model.non_trainable_variables)):
-            index = _index(variables, parameter.variable)
+            index = _index(variables, variable)
             if index is not None:
                 return part, index
         return None
@@ -350,74 +341,37 @@ class JaxEngine(Engine):
         return _replaced(state, writes.items())
 
     def run(self, state: Any, iterator: Any) -> Any:  # type: ignore[override]
-        drive, step = self.drive, self.step
-        count = drive.steps_per_execution
+        drive, feed, counter = self.drive, self.feed, self.counter
         if self.writes:
             state = self.written(state)
         if drive.batch == 0:
-            self.samples = 0
-        drive.loss.note(drive.batch, self.samples, lambda: float(state[3][self.count or 0]))
+            feed.samples = 0
+        drive.loss.note(drive.batch, feed.samples, lambda: number(state[3][counter or 0]))
         if drive.probe is not None:
             self.look(state)
-        if step is not None:
-            drive.row(count)
-        feed = _Feed(drive, iterator, step is not None)
-        if step is not None:
-            logs, state = step.function(state, feed)
-        elif drive.channels:
-            held = np.asarray(self.hold(count), np.float32)
-            logs, state = drive.plain(self.placed(state, held), feed)
+        if self.step is not None:
+            feed.begin(iterator, drive.row(self.size))
+            logs, state = self.step.function(state, feed)
         else:
+            if drive.channels:
+                state = self.placed(state, np.asarray(self.hold(self.size), np.float32))
+            feed.begin(iterator, 0)
             logs, state = drive.plain(state, feed)
-        count, self.samples = feed.used, (self.samples or 0) + feed.samples
         if self.rate is not None:
             self.leaf = _at(state, self.rate)
         self.state = state
-        drive.done(count, logs, self.total())
+        drive.done(feed.used, logs, self.total())
         return logs, state
 
     def total(self) -> Any:
-        return None if self.count is None or self.state is None else self.state[3][self.count]
+        known = self.counter is not None and self.state is not None
+        return self.state[3][self.counter] if known else None
 
     def look(self, state: Any) -> None:
         """Read the rate, which waits for the device, only if the host has replaced its array."""
         if self.rate is not None and (self.seen is None or _at(state, self.rate) is not self.leaf):
-            self.seen = float(_at(state, self.rate))
+            self.seen = number(_at(state, self.rate))
         self.drive.probe.look(self.seen)
-
-
-class _Feed:
-    """The batches of an execution, counted, and each with the values it is trained with."""
-
-    def __init__(self, drive: Any, iterator: Any, with_values: bool) -> None:
-        self.drive = drive
-        self.iterator = iterator
-        self.with_values = with_values
-        self.used = 0
-        self.samples = 0
-
-    def __iter__(self) -> _Feed:
-        return self
-
-    def __next__(self) -> Any:
-        data = next(self.iterator)
-        self.samples += samples_in(data) or 0
-        if not self.with_values:
-            self.used += 1
-            return data
-        drive = self.drive
-        row = drive.block[drive.batch - drive.block_start + self.used]
-        self.used += 1
-        return row, data
-
-
-def samples_in(data: Any) -> int | None:
-    """Return the number of samples in a batch of data; None where it does not show."""
-    while isinstance(data, list | tuple | dict):
-        parts = data.values() if isinstance(data, dict) else data
-        data = next((part for part in parts if part is not None), None)
-    shape = getattr(data, "shape", None)
-    return int(shape[0]) if shape else None
 
 
 def _index(variables: list[Any], wanted: Any) -> int | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from keras_lr.columns import Column, texts, whole_lines
 from keras_lr.drive import Drive, Executions, attach
 from keras_lr.files import PathLike, whole
-from keras_lr.hyperparameters import LEARNING_RATE, host_value, plain_logs
+from keras_lr.hyperparameters import LEARNING_RATE, columns_of
 from keras_lr.state import load_arrays, save_arrays, unusable
 from keras_lr.tensorboard import EventLog
 
@@ -223,13 +223,10 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         batches = sum(done.sizes)
         self._columns["step"].add(self._base + done.first + np.arange(batches))
         self._columns["epoch"].add(np.full(batches, epoch))
-        logs = [
-            {name: float(host_value(value)) for name, value in plain_logs(log)} for log in done.logs
-        ]
-        names = dict.fromkeys(name for log in logs for name in log)
-        values = {
-            name: np.repeat([log.get(name, np.nan) for log in logs], done.sizes) for name in names
-        } | done.values
+        values: dict[str, NDArray[np.floating]] = {
+            name: np.repeat(column, done.sizes) for name, column in columns_of(done.logs).items()
+        }
+        values |= done.values
         values.setdefault("loss", np.full(batches, np.nan))
         for name in values:
             if name not in self._columns:

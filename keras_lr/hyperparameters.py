@@ -7,11 +7,12 @@ import difflib
 import functools
 import math
 import numbers
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 LEARNING_RATE = "learning_rate"
 
@@ -42,8 +43,8 @@ class Hyperparameter:
 
     def read(self) -> float:
         """Return the present value."""
-        value = getattr(self.optimizer, self.name)
-        return float(value) if isinstance(value, float) else float(host_value(value))
+        variable = self.variable
+        return number(getattr(self.optimizer, self.name) if variable is None else glance(variable))
 
 
 def effective(optimizer: Any) -> Any:
@@ -240,6 +241,37 @@ def host_value(value: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(value))
 
 
+def number(value: Any) -> float:
+    """Return a scalar from wherever it lives."""
+    if isinstance(value, float):
+        return value
+    try:
+        return float(np.asarray(value).item())  # much faster than what follows
+    except (TypeError, ValueError, RuntimeError):
+        return float(host_value(value).item())
+
+
+def glance(variable: Any) -> Any:
+    """Return what a scalar variable holds now, to be read by `number` later.
+
+    Nothing waits for a device here.
+    """
+    known = isinstance(variable, keras.Variable)
+    value = getattr(variable, "_value", variable) if known else variable
+    if hasattr(value, "detach"):  # a tensor of PyTorch
+        return value.item() if value.device.type == "cpu" else value.detach().clone()
+    read = getattr(value, "value", None)
+    return read() if callable(read) else number(value)
+
+
+def setter(variable: Any) -> Callable[[float], Any]:
+    """Return the fastest way to set a scalar variable between two steps."""
+    value: Any = getattr(variable, "_value", None)
+    if type(variable) is keras.Variable and hasattr(value, "fill_") and not value.requires_grad:
+        return lambda number: variable._value.fill_(number)  # a tensor of PyTorch
+    return variable.assign
+
+
 def _short(value: Any) -> str:
     return f"{type(value).__name__}(...)" if not hasattr(value, "__name__") else value.__name__
 
@@ -251,6 +283,22 @@ def plain_logs(logs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from plain_logs(value)
         elif math.prod(getattr(value, "shape", ())) == 1:
             yield name, value
+
+
+def columns_of(logs: list[dict[str, Any]]) -> dict[str, NDArray[np.float64]]:
+    """Return the scalars in some mappings of logs by name, NaN where one lacks the name."""
+    names = logs[0].keys()
+    if all(log.keys() == names for log in logs):
+        try:
+            return {
+                name: np.array([np.asarray(log[name]).item() for log in logs], np.float64)
+                for name in names
+            }
+        except (TypeError, ValueError, RuntimeError):
+            pass  # something nested, larger than a scalar, or on a device that numpy cannot read
+    flat = [{name: number(value) for name, value in plain_logs(log)} for log in logs]
+    every = dict.fromkeys(name for log in flat for name in log)
+    return {name: np.array([log.get(name, np.nan) for log in flat]) for name in every}
 
 
 def schedule_values(schedule: Any, steps: np.ndarray) -> np.ndarray:

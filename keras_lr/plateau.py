@@ -27,7 +27,7 @@ from keras_lr.hyperparameters import (
     LEARNING_RATE,
     Hyperparameter,
     find,
-    host_value,
+    number,
     optimizers_of,
     plain_logs,
 )
@@ -122,6 +122,8 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             raise self.invalid("restore_best_weights", "False where patience is in steps")
         if self.max_lr is not None and self.max_lr < self.min_lr:
             raise self.invalid("max_lr", f"at least min_lr={self.min_lr}")
+        # Where every step is waited for anyway, a pool of threads for the hooks only costs time.
+        self.async_safe = not self.by_steps
         self._states: dict[int, State] = {}
         self._drive: Drive | None = None
         self._reset()
@@ -174,6 +176,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         super().on_epoch_begin(epoch, logs)
         self._mean.begin_epoch()
 
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Do nothing; but where it is not ``async_safe``, Keras then calls all hooks in step."""
+
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         """Save what the epoch's end will decide: another callback's checkpoint may come first."""
         if self._drive is not None and not self.by_steps:
@@ -183,7 +188,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         super().on_epoch_end(epoch, logs)
         logs = {} if logs is None else logs
         if len(self._rates) > 1:
-            for rate, value in zip(self._rates, self._present(), strict=True):
+            for rate, value in zip(self._rates, self._read(), strict=True):
                 logs[f"{LEARNING_RATE}_{rate.optimizer.name}"] = value
         if not self.by_steps and self._has_metric(logs):
             value = float(logs[self.monitor])
@@ -218,9 +223,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         loss = self._batch_loss(first + count, logs)
         if math.isfinite(loss):
             smooth = self.smoothing * self.state.smooth + (1.0 - self.smoothing) * loss
-            self.state = dataclasses.replace(
-                self.state, smooth=smooth, smoothed=self.state.smoothed + 1
-            )
+            self.state = self.state.but(smooth=smooth, smoothed=self.state.smoothed + 1)
             loss = smooth / (1.0 - self.smoothing**self.state.smoothed)
         epoch = self.drive.epoch
         self._take(*self._next(loss, count, epoch), f"Epoch {epoch + 1}, step {first + count}")
@@ -230,7 +233,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         if self.by_steps:
             self._save({}, self.drive.epoch)
         else:
-            self._save({name: float(host_value(value)) for name, value in plain_logs(logs)})
+            self._save({name: number(value) for name, value in plain_logs(logs)})
 
     def _batch_loss(self, done: int, logs: dict[str, Any]) -> float:
         """Return the loss of the last execution alone, from the mean over ``done`` batches."""
@@ -239,7 +242,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 "ReduceLROnPlateau: with patience in steps the training step must return a loss. "
                 f"Available: {', '.join(logs) or 'none'}"
             )
-        mean, before = float(host_value(logs["loss"])), self._mean.batches
+        mean, before = number(logs["loss"]), self._mean.batches
         if done - before > 1 and "held" not in self._said:
             self._said.add("held")
             warnings.warn(
@@ -261,13 +264,13 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         if self._rule.up is None:
             up = goes_up(type(self).__name__, self.drive.model, self.monitor, self.mode)
             self._rule = dataclasses.replace(self._rule, up=up)
+        state, wish, improved = self._rule.count(self.state, value, count, epoch)
+        if wish == "none" and self.by_steps:
+            return state, wish, improved  # reading the rate in each step would take too long
         channels = self._channels()
         scheduled = self.drive.used(channels[0]) if channels else None
-        present = self.state
-        if not channels:
-            # Another callback may have set the rate; what counts is what stands there now.
-            present = dataclasses.replace(present, rates=self._present())
-        return self._rule.step(present, value, count, epoch, scheduled)
+        state, action = self._rule.fulfilled(self._present(state), wish, epoch, scheduled)
+        return state, action, improved
 
     def _take(self, state: State, action: Action, improved: bool, when: str) -> None:
         """Let what was decided take effect."""
@@ -303,7 +306,13 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         keys = [rate.key for rate in self._rates]
         return [channel for channel in self.drive.channels if channel.parameter.key in keys]
 
-    def _present(self) -> tuple[float, ...]:
+    def _present(self, state: State) -> State:
+        """Return a state with the rates as they are now: another callback may have set them."""
+        if self._drive is None or self._channels():
+            return state
+        return state.but(rates=self._read())
+
+    def _read(self) -> tuple[float, ...]:
         return tuple(self.drive.read(rate) for rate in self._rates)
 
     def _adjusted(self, values: np.ndarray) -> np.ndarray:
@@ -318,7 +327,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     @best.setter
     def best(self, value: float | None) -> None:
-        self.state = dataclasses.replace(self.state, best=value)
+        self.state = self.state.but(best=value)
 
     @property
     def wait(self) -> int:
@@ -327,7 +336,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     @wait.setter
     def wait(self, value: int) -> None:
-        self.state = dataclasses.replace(self.state, wait=value)
+        self.state = self.state.but(wait=value)
 
     @property
     def cooldown_counter(self) -> int:
@@ -336,7 +345,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     @cooldown_counter.setter
     def cooldown_counter(self, value: int) -> None:
-        self.state = dataclasses.replace(self.state, cooldown_counter=value)
+        self.state = self.state.but(cooldown_counter=value)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain data, for a checkpoint of one's own.
@@ -345,7 +354,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         >>> state["best"], state["wait"], state["scale"]
         (None, 0, 1.0)
         """
-        return self.state.to_dict()
+        return self._present(self.state).to_dict()
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"state": self.state, "_states": self._states}
@@ -380,8 +389,10 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     def _save(self, logs: dict[str, Any], epoch: int | None = None) -> None:
         """Save the state for the next epoch: as it is, or as the epoch's logs will make it."""
-        state, improved = self.state, False
-        if epoch is None:
+        improved = False
+        if epoch is not None:
+            state = self.state = self._present(self.state)
+        else:
             if self.state_path is None or self.monitor not in logs:
                 return
             epoch = self.drive.epoch
@@ -403,7 +414,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 old.unlink()
 
     def _resume(self, state: State, epoch: int) -> None:
-        self.state = dataclasses.replace(state, tops=state.tops or self.state.tops)
+        self.state = state.but(tops=state.tops or self.state.tops)
         if not self._channels() and state.rates:
             self._set(state)
         if self.restore_best_weights and state.best_epoch is not None and self.state_path:

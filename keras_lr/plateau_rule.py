@@ -32,6 +32,12 @@ class State:
     reduced_epoch: int | None = None
     """The epoch of the last reduction."""
 
+    def but(self, **changes: Any) -> Self:
+        """Return the state with some changes, in a tenth of the time of `dataclasses.replace`."""
+        state = object.__new__(type(self))
+        state.__dict__.update(self.__dict__, **changes)
+        return state
+
     def to_dict(self) -> dict[str, Any]:
         """Return the state as plain data."""
         return dataclasses.asdict(self) | {"rates": list(self.rates), "tops": list(self.tops)}
@@ -96,11 +102,17 @@ class Rule:
         Returns:
             The next state, what to do, and whether the value is the best.
         """
+        state, wish, improved = self.count(state, value, count, epoch)
+        return *self.fulfilled(state, wish, epoch, scheduled), improved
+
+    def count(
+        self, state: State, value: float, count: int, epoch: int
+    ) -> tuple[State, Action, bool]:
+        """Do the part of `step` that asks for no rate: count, and say what to try."""
         cooling = max(state.cooldown_counter - count, 0)
         wait = 0 if state.cooldown_counter else state.wait
         improved = self.improves(value, state.best)
-        state = dataclasses.replace(
-            state,
+        state = state.but(
             best=value if improved else state.best,
             best_epoch=epoch if improved else state.best_epoch,
             cooldown_counter=cooling,
@@ -110,34 +122,42 @@ class Rule:
         )
         counted = state.good if self.increase_when == "good" else state.stuck
         if self.increase is not None and counted >= self.increase_after:
-            raised = self.multiplied(state, self.increase, scheduled)
-            raised = dataclasses.replace(raised, good=0, stuck=0, wait=0)
-            return raised, "increase" if _moved(state, raised) else "none", improved
+            return state, "increase", improved
         if improved or cooling:
             return state, "none", improved
-        state = dataclasses.replace(state, wait=state.wait + count)
+        state = state.but(wait=state.wait + count)
         if state.wait < self.patience and not (self.on_nan == "reduce" and math.isnan(value)):
             return state, "none", improved
-        reduced = self.multiplied(state, self.factor, scheduled)
-        if _moved(state, reduced):
-            reduced = dataclasses.replace(
-                reduced, cooldown_counter=self.cooldown, wait=0, reduced_epoch=epoch
-            )
-            return reduced, "reduce", improved
-        return state, "stop" if self.stop_at_min_lr else "none", improved
+        return state, "reduce", improved
+
+    def fulfilled(
+        self, state: State, wish: Action, epoch: int, scheduled: float | None
+    ) -> tuple[State, Action]:
+        """Do the rest of `step`: what is to be tried, as far as the bounds allow."""
+        if wish == "increase":
+            assert self.increase is not None
+            raised = self.multiplied(state, self.increase, scheduled)
+            raised = raised.but(good=0, stuck=0, wait=0)
+            return raised, "increase" if _moved(state, raised) else "none"
+        if wish == "reduce":
+            reduced = self.multiplied(state, self.factor, scheduled)
+            if not _moved(state, reduced):
+                return state, "stop" if self.stop_at_min_lr else "none"
+            return reduced.but(
+                cooldown_counter=self.cooldown, wait=0, reduced_epoch=epoch
+            ), "reduce"
+        return state, "none"
 
     def multiplied(self, state: State, factor: float, scheduled: float | None) -> State:
         """Return the state after a change of the rate by ``factor``, as far as the bounds allow."""
         if scheduled is None:
             pairs = zip(state.rates, state.tops, strict=True)
-            return dataclasses.replace(
-                state, rates=tuple(self.bounded(rate, factor, top) for rate, top in pairs)
-            )
+            return state.but(rates=tuple(self.bounded(rate, factor, top) for rate, top in pairs))
         top = math.inf if self.max_lr is None else self.max_lr
         if self.bounded(scheduled, factor, top) == scheduled:
             return state
         limit = 1.0 if self.max_lr is None and factor > 1.0 else math.inf
-        return dataclasses.replace(state, scale=min(state.scale * factor, limit))
+        return state.but(scale=min(state.scale * factor, limit))
 
     def bounded(self, rate: float, factor: float, top: float) -> float:
         """Return a rate times ``factor``, no lower than ``min_lr`` and no higher than ``top``."""

@@ -9,7 +9,14 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr.hyperparameters import LEARNING_RATE, Hyperparameter, host_value, schedule_values
+from keras_lr.hyperparameters import (
+    LEARNING_RATE,
+    Hyperparameter,
+    glance,
+    host_value,
+    number,
+    schedule_values,
+)
 
 
 class RateProbe:
@@ -26,6 +33,7 @@ class RateProbe:
         rate = getattr(optimizer, "_learning_rate", None)
         scheduled = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
         self.schedule = rate if scheduled else None
+        self.variable = self.parameter.variable
         self.seen: list[Any] = []
         self.position = 0
 
@@ -37,10 +45,13 @@ class RateProbe:
 
     def look(self, value: Any = None) -> None:
         """Note the value in force now: the one given, or the optimizer's."""
-        if self.schedule is None:
-            if value is None:
-                value = np.nan if self.optimizer is None else self.parameter.read()
-            self.seen.append(value)
+        if self.schedule is not None:
+            return
+        if value is None and self.variable is not None:
+            value = glance(self.variable)
+        elif value is None:
+            value = np.nan if self.optimizer is None else self.parameter.read()
+        self.seen.append(value)
 
     def take(self, sizes: list[int]) -> NDArray[np.float32]:
         """Return what was seen, one value per batch, and forget it."""
@@ -49,7 +60,7 @@ class RateProbe:
             self.position += sum(sizes)
             return schedule_values(self.schedule, steps).astype(np.float32)
         values, self.seen = self.seen[: len(sizes)], self.seen[len(sizes) :]
-        return np.repeat(np.asarray(values, np.float32), sizes)
+        return np.repeat(np.array([number(value) for value in values], np.float32), sizes)
 
 
 class LossCount:
@@ -99,14 +110,22 @@ class LossCount:
             self.counts.append(0.0)
             return
         if self.kind is None:
-            self._learn(batch, samples, fetch)
-        if self.kind == "read":
+            self._learn(batch, samples, 0.0 if self.variable is None else number(fetch()))
+        if self.kind == "samples":
+            self.counts.append(samples)
+        elif self.kind == "read":
             self.counts.append(fetch())
         else:
-            self.counts.append({"samples": samples, "batches": batch}.get(self.kind or "raw", 0.0))
+            self.counts.append(batch if self.kind == "batches" else 0.0)
 
-    def _learn(self, batch: int, samples: int | None, fetch: Callable[[], Any]) -> None:
-        count = 0.0 if self.variable is None else float(host_value(fetch()))
+    def noted(self, batches: NDArray[np.integer], counts: NDArray[np.floating]) -> None:
+        """Take the metric's counts before some executions, each after so many batches."""
+        begun = np.flatnonzero(batches)
+        if self.kind is None and len(begun):
+            self._learn(int(batches[begun[0]]), None, float(counts[begun[0]]))
+        self.counts += counts.tolist()
+
+    def _learn(self, batch: int, samples: int | None, count: float) -> None:
         self.size = count / batch
         if count == 0.0:
             self.kind = "raw"
@@ -118,12 +137,14 @@ class LossCount:
     def read(self) -> float | None:
         """Return the number of samples so far; None where nothing counts them."""
         variable = self.variable
-        return None if variable is None else float(host_value(variable))
+        return None if variable is None else number(variable)
 
-    def take(self, number: int) -> list[float] | None:
-        """Return the counts of ``number`` executions; None where the logs hold no mean."""
-        taken, self.counts = self.counts[:number], self.counts[number:]
-        return [float(count) for count in taken] if self.averages else None
+    def take(self, executions: int) -> list[float] | None:
+        """Return the counts before so many executions; None where the logs hold no mean."""
+        taken, self.counts = self.counts[:executions], self.counts[executions:]
+        if not self.averages:
+            return None
+        return [number(count) for count in taken] if self.kind == "read" else taken
 
 
 class RunningMean:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from keras_lr.callback import LearningRateCallback
 from keras_lr.drive import Drive
-from keras_lr.hyperparameters import LEARNING_RATE, find, host_value, optimizer_of
+from keras_lr.hyperparameters import LEARNING_RATE, find, number, optimizer_of
 from keras_lr.probes import RunningMean
 from keras_lr.range_rules import Smoother
 
@@ -113,10 +113,13 @@ class Ramp(LearningRateCallback):
                     f"LRRangeTest: argument `monitor` must name a value in the logs. Received: "
                     f"monitor={self.monitor!r}. Available: {', '.join(logs) or 'none'}"
                 )
-            mean = float(host_value(logs[self.monitor]))
+            mean = number(logs[self.monitor])
             self._see(self._mean.last(first + count, mean))
         if self._done == len(self.rates):
             self._end(COMPLETE)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Do nothing; but as this is not ``async_safe``, Keras then calls all hooks in step."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_begin(epoch, logs)

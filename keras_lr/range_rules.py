@@ -309,10 +309,10 @@ def suggest(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> float:
 def bounds(rates: ArrayLike, losses: ArrayLike) -> tuple[float, float]:
     """Return the rates between which to cycle.
 
-    The base rate is from where on the smoothed loss stays a tenth of its whole fall below the start:
-    it begins to improve. The highest is where nine tenths are reached and it slows, or where the losses become
-    ragged (their second differences, smoothed, exceed three times those at lower rates) if that is
-    earlier.
+    The base rate is from where on the smoothed loss stays a tenth of its whole fall below its
+    start: it begins to improve. The highest is where nine tenths are reached and it slows, or where
+    the losses become ragged (their second differences, smoothed, exceed three times those at lower
+    rates) if that is earlier.
 
     Raises:
         NoSuggestion: If the curve supports none.
@@ -322,7 +322,7 @@ def bounds(rates: ArrayLike, losses: ArrayLike) -> tuple[float, float]:
     curve = Curve.read(rates, losses)
     curve.check()
     fallen = (curve.start - curve.smoothed) / curve.drop
-    # Noise may pass the tenth early; after the last point above it there is none before the minimum.
+    # Noise may pass the tenth early, but what lies between two points above it is no fall yet.
     above = np.flatnonzero(fallen[: curve.lowest + 1] < 0.1)
     base = int(above[-1]) + 1 if above.size else 0
     top = int(np.argmax(fallen >= 0.9))
