@@ -1,0 +1,1 @@
+"""What keras_lr costs, measured beside its peers: ``python -m benchmarks``."""

@@ -1,0 +1,74 @@
+"""Run the benchmarks, each in a process of its own, on every Keras backend that is installed.
+
+python -m benchmarks [--small] [--markdown FILE] [NAME ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import Row, table
+
+BACKENDS = ("tensorflow", "jax", "torch")
+MANY = {
+    "fits": "What a callback costs per training step",
+    "range_test_cost": "What a range test costs, and a snapshot",
+}
+ONE = {
+    "curves": "A curve of a million steps, beside PyTorch's schedulers",
+    "imports": "The import",
+    "records": "A record of ten million steps",
+}
+
+
+def measured(name: str, backend: str, small: bool) -> list[Row]:
+    """Run one benchmark in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.json"
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(path)]
+        environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        subprocess.run(
+            command + ["--small"] * small,
+            check=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+        return [Row(**row) for row in json.loads(path.read_text())]
+
+
+def main() -> None:
+    """Run what was asked for, print it, and write it down."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join([*MANY, *ONE]))
+    parser.add_argument("--small", action="store_true", help="so small that it only shows it runs")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to a file")
+    options = parser.parse_args()
+    unknown = set(options.names) - {*MANY, *ONE}
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}. Known: {', '.join([*MANY, *ONE])}")
+    installed = [backend for backend in BACKENDS if importlib.util.find_spec(backend)]
+    texts = []
+    for name, title in (MANY | ONE).items():
+        if options.names and name not in options.names:
+            continue
+        if name == "curves" and "torch" not in installed:
+            print(f"{title}: left out, PyTorch is not installed", file=sys.stderr)
+            continue
+        for backend in installed if name in MANY else installed[:1]:
+            heading = f"{title}: {backend}" if name in MANY else title
+            rows = measured(name, backend, options.small)
+            print(f"\n{heading}\n\n{table(rows)}", flush=True)
+            texts.append(f"## {heading}\n\n{table(rows, markdown=True)}\n")
+    if options.markdown:
+        options.markdown.write_text("\n".join(texts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

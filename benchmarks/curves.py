@@ -1,0 +1,126 @@
+"""What a whole curve costs, beside PyTorch's scheduler stepped as often.
+
+    python -m benchmarks.curves [--small] [--json FILE]
+
+``values()`` of a million steps over the same number of ``scheduler.step()``, which is timed for a
+twentieth of them, because every step costs it the same. It needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.measure import PAIRS, Row, main, once
+from keras_lr import (
+    Constant,
+    CosineDecay,
+    CosineRestarts,
+    ExponentialDecay,
+    InverseSqrtDecay,
+    LinearDecay,
+    OneCycle,
+    PiecewiseConstant,
+    PolynomialDecay,
+    Schedule,
+    StepDecay,
+    TimeDecay,
+    TriangularCLR,
+    WarmupStableDecay,
+)
+
+EPOCHS = 100
+PART = 20
+
+NEST = (
+    (StepDecay(1.0, every=10) * TriangularCLR(0.5, 1.0))
+    .clip(min=1e-6)
+    .scale(0.1)
+    .warmup(5)
+    .lasting(40)
+    >> CosineDecay(0.1).lasting("20%").repeat(2).per_epoch()
+    >> LinearDecay(0.1)
+)
+"""Schedules one inside another, ten deep and wide."""
+
+
+def schedulers(steps: int) -> list[tuple[Schedule, str, dict[str, Any]]]:
+    """Return each shape, and PyTorch's name and arguments for the same or the nearest thing."""
+    tenth = steps // 10
+    return [
+        (Constant(0.1), "ConstantLR", {}),
+        (
+            PiecewiseConstant([30, 60], [0.1, 0.01, 1e-3]),
+            "MultiStepLR",
+            {"milestones": [3 * tenth, 6 * tenth]},
+        ),
+        (StepDecay(0.1), "StepLR", {"step_size": tenth}),
+        (LinearDecay(0.1), "LinearLR", {"total_iters": steps}),
+        (PolynomialDecay(0.1), "PolynomialLR", {"total_iters": steps}),
+        (TimeDecay(0.1, 0.1), "LambdaLR", {"lr_lambda": lambda t: 1.0 / (1.0 + 1e-3 * t)}),
+        (ExponentialDecay(0.1), "ExponentialLR", {"gamma": 0.999999}),
+        (
+            InverseSqrtDecay(0.1, 1),
+            "LambdaLR",
+            {"lr_lambda": lambda t: (1e3 / (1e3 + t)) ** 0.5},
+        ),
+        (CosineDecay(0.1), "CosineAnnealingLR", {"T_max": steps}),
+        (
+            TriangularCLR(0.01, 0.1),
+            "CyclicLR",
+            {"base_lr": 0.01, "max_lr": 0.1, "cycle_momentum": False},
+        ),
+        (CosineRestarts(0.1), "CosineAnnealingWarmRestarts", {"T_0": tenth}),
+        (OneCycle(0.1), "OneCycleLR", {"max_lr": 0.1, "total_steps": steps + 1}),
+        (WarmupStableDecay(0.1), "SequentialLR", {"stages": 3}),
+        (NEST, "SequentialLR", {"stages": 10}),
+    ]
+
+
+def stepper(name: str, arguments: dict[str, Any], steps: int) -> Callable[[], float]:
+    """Return what steps a scheduler of PyTorch and says how long it took."""
+    import torch
+
+    kinds = torch.optim.lr_scheduler
+
+    def run() -> float:
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+        warnings.simplefilter("ignore")  # that nothing is trained between the steps
+        if stages := arguments.get("stages"):
+            each = steps // stages
+            scheduler: Any = kinds.SequentialLR(
+                optimizer,
+                [kinds.LinearLR(optimizer, total_iters=each) for _ in range(stages)],
+                [each * (i + 1) for i in range(stages - 1)],
+            )
+        else:
+            scheduler = getattr(kinds, name)(optimizer, **arguments)
+        begun = time.perf_counter()
+        for _ in range(steps):
+            scheduler.step()
+        return time.perf_counter() - begun
+
+    return run
+
+
+def rows(small: bool) -> list[Row]:
+    """Measure every shape and the nest."""
+    steps, count = (10_000, 1) if small else (1_000_000, PAIRS)
+    part = steps // PART
+    found = []
+    for schedule, name, arguments in schedulers(steps):
+        new = functools.partial(schedule.values, epochs=EPOCHS, steps_per_epoch=steps // EPOCHS)
+        old = stepper(name, arguments, part)
+        # The other takes seconds, and its spread is small beside a factor of hundreds.
+        theirs = PART * old()
+        ratios = [theirs / once(new)[0] for _ in range(count)]
+        what = "a nest of ten" if schedule is NEST else type(schedule).__name__
+        found.append(Row(f"{what}: times as fast", name, ratios, goal=500.0, least=True))
+    return found
+
+
+if __name__ == "__main__":
+    main(rows, __doc__)

@@ -1,0 +1,257 @@
+"""What a callback costs per training step, on the backend that ``KERAS_BACKEND`` names.
+
+    KERAS_BACKEND=jax python -m benchmarks.fits [--small] [--json FILE]
+
+The model is a dense one of 64, 32 and 10 units at batch size 32: so little work that overhead shows
+as much as it can. What counts is the time from the beginning to the end of each epoch; the clock is
+a callback without batch hooks, first and last in the list of both runs of a pair.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from benchmarks.measure import PAIRS, Row, main, pairs
+from keras_lr import CosineDecay, LRHistory, ReduceLROnPlateau
+from keras_lr.ramp import Ramp
+
+BACKEND = keras.backend.backend()
+BATCH = 32
+RATE = 0.01
+
+Callbacks = Callable[[], list[keras.callbacks.Callback]]
+
+
+# The ways of the peers, each as short as it can be.
+
+
+class Plain(keras.callbacks.Callback):
+    """Assigns the rate at each batch's beginning."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.step = 0
+
+    def rate(self) -> float:
+        return RATE * (1.0 + np.cos(np.pi * self.step / self.steps)) / 2.0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.model.optimizer.learning_rate = self.rate()
+        self.step += 1
+
+
+class ReadBack(Plain):
+    """As CLR callbacks do: at each batch's end read the rate, append all there is, assign."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(steps)
+        self.history: dict[str, list[Any]] = {}
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        pass
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.step += 1
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self.history.setdefault("learning_rate", []).append(rate)
+        self.history.setdefault("step", []).append(self.step)
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(value)
+        self.model.optimizer.learning_rate = self.rate()
+
+
+class Scheduler(Plain):
+    """As Keras's ``LearningRateScheduler`` does in each epoch, in each batch: read, ask, assign."""
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        super().on_train_batch_begin(batch)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        rate = self.model.optimizer.learning_rate
+        (logs or {})["learning_rate"] = float(keras.ops.convert_to_numpy(rate))
+
+
+class EmptyHook(keras.callbacks.Callback):
+    """Overrides a batch hook, so that JAX and PyTorch call hooks in step."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        pass
+
+
+class EmptyAsyncHook(EmptyHook):
+    """Allows the hooks to come late."""
+
+    async_safe = True
+
+
+class Clock(keras.callbacks.Callback):
+    """Adds up the time that epochs take; belongs first and, as `last`, last in the list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wall = self.cpu = 0.0
+        self.last = keras.callbacks.LambdaCallback(on_epoch_end=self.stop)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.begun = time.perf_counter(), time.process_time()
+
+    def stop(self, epoch: int, logs: Any = None) -> None:
+        self.wall += time.perf_counter() - self.begun[0]
+        self.cpu += time.process_time() - self.begun[1]
+
+
+@dataclasses.dataclass
+class Size:
+    """How much is trained."""
+
+    steps: int = 200
+    epochs: int = 2
+    pairs: int = PAIRS
+
+    @property
+    def total(self) -> int:
+        return self.steps * self.epochs
+
+
+class Fits:
+    """Fits of one model after another, timed."""
+
+    def __init__(self, size: Size) -> None:
+        self.size = size
+        rng = np.random.default_rng(0)
+        self.x = rng.normal(size=(BATCH * size.steps, 64)).astype("float32")
+        self.y = rng.integers(0, 10, BATCH * size.steps)
+        self.model = self.build(RATE)
+
+    def build(self, rate: Any) -> keras.Model:
+        keras.utils.set_random_seed(0)
+        layers = [keras.layers.Dense(32, "relu"), keras.layers.Dense(10)]
+        model = keras.Sequential([keras.Input((64,)), *layers])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(rate), loss)
+        return model
+
+    def run(self, callbacks: Callbacks, model: keras.Model | None = None) -> tuple[float, float]:
+        clock = Clock()
+        (model or self.model).fit(
+            self.x,
+            self.y,
+            batch_size=BATCH,
+            epochs=self.size.epochs,
+            verbose=0,
+            shuffle=False,
+            callbacks=[clock, *callbacks(), clock.last],
+        )
+        return clock.wall, clock.cpu
+
+    def row(
+        self,
+        what: str,
+        new: Callbacks,
+        goal: float | None = None,
+        *,
+        old: Callbacks = list,
+        against: str = "fit without callbacks",
+        model: keras.Model | None = None,
+    ) -> Row:
+        a = functools.partial(self.run, new, model)
+        b = functools.partial(self.run, old)
+        a(), b()
+        ratios, cpu = pairs(a, b, self.size.pairs)
+        return Row(what, against, ratios, cpu, goal, backend=BACKEND)
+
+
+def less(peer: Row, ours: Row, what: str) -> Row:
+    """How many times less overhead one has than another.
+
+    Below the standard error of a median an overhead is taken to be that, not less.
+    """
+    low, high = np.percentile(ours.ratios, [25, 75])
+    error = 1.25 * (high - low) / 1.35 / len(ours.ratios) ** 0.5
+    overhead = max(ours.median - 1.0, error, 1e-4)
+    return Row(
+        what, peer.what, [(peer.median - 1.0) / overhead], [], 10.0, least=True, backend=BACKEND
+    )
+
+
+def measured(size: Size) -> list[Row]:
+    """Measure everything at a size."""
+    fits = Fits(size)
+    total = size.total
+    goal = {
+        "tensorflow": {"step": 1.02, "host": 1.05, "graph": 1.02},
+        "jax": {"step": 1.05, "host": 1.10, "graph": 1.02},
+        "torch": {"step": 1.02, "host": None, "graph": None},
+    }[BACKEND]
+    schedule, hook, late = (lambda: [CosineDecay(RATE)]), (lambda: [EmptyHook()]), EmptyAsyncHook
+    in_graph = CosineDecay(RATE).in_graph(epochs=size.epochs, steps_per_epoch=size.steps)
+    compiled = fits.build(in_graph)
+    keras_decay = keras.optimizers.schedules.CosineDecay(RATE, total)
+    patience = f"{total} steps"
+
+    def plateau() -> list[keras.callbacks.Callback]:
+        return [ReduceLROnPlateau(monitor="loss", patience=patience)]
+
+    ours = fits.row("schedule, with its recorder", schedule, goal["step"])
+    rows = [
+        fits.row("nothing: the noise of what follows", list),
+        ours,
+        fits.row(
+            "schedule and an empty batch-end hook",
+            lambda: [EmptyHook(), CosineDecay(RATE)],
+            goal["step"],
+            old=hook,
+            against="fit with an empty batch-end hook",
+        ),
+        fits.row(
+            "schedule and an empty asynchronous hook",
+            lambda: [EmptyAsyncHook(), CosineDecay(RATE)],
+            goal["step"],
+            old=lambda: [late()],
+            against="fit with an empty asynchronous hook",
+        ),
+        fits.row("schedule.per_epoch()", lambda: [CosineDecay(RATE).per_epoch()], 1.01),
+        fits.row(
+            "schedule.in_graph(), with a recorder",
+            lambda: [LRHistory()],
+            goal["graph"],
+            model=compiled,
+        ),
+        fits.row("LRHistory alone, loss per batch", lambda: [LRHistory()], 1.03),
+        fits.row("plateau, patience in steps", plateau, goal["host"]),
+        fits.row(
+            "plateau in steps on a schedule", lambda: [CosineDecay(RATE), *plateau()], goal["host"]
+        ),
+        fits.row(
+            "ramp of a range test",
+            lambda: [Ramp(np.geomspace(1e-6, RATE, total))],
+            goal["host"],
+        ),
+    ]
+    peers = [
+        fits.row("empty batch-end hook", hook),
+        fits.row("empty asynchronous batch-end hook", lambda: [late()]),
+        fits.row("assignment in on_train_batch_begin", lambda: [Plain(total)]),
+        fits.row("a CLR callback's way", lambda: [ReadBack(total)]),
+        fits.row("LearningRateScheduler's way, per step", lambda: [Scheduler(total)]),
+        fits.row("Keras's CosineDecay in the optimizer", list, model=fits.build(keras_decay)),
+    ]
+    overheads = [less(peer, ours, "schedule: times less overhead than") for peer in peers[3:5]]
+    return rows + overheads + peers
+
+
+def rows(small: bool) -> list[Row]:
+    return measured(Size(8, 2, 1) if small else Size())
+
+
+if __name__ == "__main__":
+    main(rows, __doc__)

@@ -1,0 +1,124 @@
+"""What the benchmarks share: interleaved pairs, their statistics, and the table.
+
+A shared machine drifts, so nothing here reports a time of its own: a figure is the median of
+ratios, each of two runs that follow one another, with their quartiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gc
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PAIRS = 11
+
+
+@dataclasses.dataclass
+class Row:
+    """One line of a table: what something takes, over what it is measured against."""
+
+    what: str
+    against: str
+    ratios: list[float]
+    """One ratio per pair; or the figure itself, where it is a number that needs no pair."""
+    cpu: list[float] = dataclasses.field(default_factory=list)
+    """The same of the processor time of the whole process, which other processes disturb less."""
+    goal: float | None = None
+    """At most so much; None for what is shown for comparison."""
+    least: bool = False
+    """Whether the goal is at least so much instead."""
+    backend: str = ""
+    unit: str = ""
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.ratios))
+
+    @property
+    def met(self) -> bool | None:
+        if self.goal is None:
+            return None
+        return self.median >= self.goal if self.least else self.median <= self.goal
+
+    def cells(self) -> list[str]:
+        low, high = np.percentile(self.ratios, [25, 75])
+        several = len(self.ratios) > 1
+        sign = "≥" if self.least else "≤"
+        return [
+            self.what,
+            self.against,
+            self.number(self.median),
+            f"{self.number(low)} to {self.number(high)}" if several else "",
+            self.number(float(np.median(self.cpu))) if self.cpu else "",
+            "" if self.goal is None else f"{sign} {self.number(self.goal)}",
+            {None: "", True: "yes", False: "no"}[self.met],
+        ]
+
+    def number(self, value: float) -> str:
+        digits = (
+            0 if abs(value) >= 100 or value == int(value) != 1 else 1 if abs(value) >= 10 else 3
+        )
+        return f"{value:,.{digits}f}{self.unit}"
+
+
+HEAD = ["what", "against", "median", "quartiles", "CPU", "goal", "met"]
+
+
+def once(run: Callable[[], Any]) -> tuple[float, float]:
+    """Run and return seconds by the clock and by the processor; a number returned is the former."""
+    gc.collect()
+    wall, cpu = time.perf_counter(), time.process_time()
+    timed = run()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return timed if isinstance(timed, tuple) else (wall, cpu)
+
+
+def pairs(
+    new: Callable[[], Any], old: Callable[[], Any], count: int
+) -> tuple[list[float], list[float]]:
+    """Run two things by turns, which begins changing too, and return their ratios, new over old."""
+    ratios, cpu = [], []
+    for i in range(count):
+        if i % 2:
+            b, a = once(old), once(new)
+        else:
+            a, b = once(new), once(old)
+        ratios.append(a[0] / b[0])
+        cpu.append(a[1] / b[1])
+    return ratios, cpu
+
+
+def table(rows: Sequence[Row], markdown: bool = False) -> str:
+    """Return the rows as text."""
+    lines = [HEAD, *(row.cells() for row in rows)]
+    if markdown:
+        body = ["| " + " | ".join(line) + " |" for line in lines]
+        return "\n".join([body[0], "|---|---|---:|---:|---:|---:|---|", *body[1:]])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+    texts = []
+    for line in lines:
+        cells = [
+            cell.rjust(width) if 1 < i < 6 else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        texts.append("  ".join(cells).rstrip())
+    return "\n".join(texts)
+
+
+def main(rows: Callable[[bool], list[Row]], summary: str | None) -> None:
+    """Run one benchmark from the command line."""
+    parser = argparse.ArgumentParser(description=(summary or "").partition("\n")[0])
+    parser.add_argument("--small", action="store_true", help="so small that it only shows it runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every ratio to a file")
+    options = parser.parse_args()
+    found = rows(options.small)
+    print(table(found))
+    if options.json:
+        options.json.write_text(json.dumps([dataclasses.asdict(row) for row in found], indent=1))

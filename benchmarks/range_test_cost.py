@@ -1,0 +1,130 @@
+"""What a range test costs beside the training it does, and what a snapshot costs beside a copy.
+
+KERAS_BACKEND=jax python -m benchmarks.range_test_cost [--small] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import functools
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from benchmarks.measure import PAIRS, Row, main, once, pairs
+from keras_lr import CosineDecay, LinearDecay, LRRangeTest
+from keras_lr.snapshot import Snapshot
+
+BACKEND = keras.backend.backend()
+BATCH = 32
+
+
+class Counting(keras.Model):
+    """Counts how often its layers are called from Python: once for each trace of a step."""
+
+    def __init__(self, layers: list[Any]) -> None:
+        super().__init__()
+        self.parts = keras.Sequential(layers)
+        self.traces = 0
+
+    def call(self, x: Any) -> Any:
+        self.traces += 1
+        return self.parts(x)
+
+
+def model_of(width: int, depth: int, optimizer: Any) -> Counting:
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(width, "relu") for _ in range(depth)]
+    model = Counting([*layers, keras.layers.Dense(10)])
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def tests(steps: int, count: int) -> list[Row]:
+    """Measure a range test of ``steps`` steps beside a fit of as many."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(BATCH * steps, 64)).astype("float32")
+    y = rng.integers(0, 10, BATCH * steps)
+    model = model_of(32, 1, keras.optimizers.SGD(1e-3))
+    options = {"batch_size": BATCH, "verbose": 0}
+    test = LRRangeTest(1e-6, 1e-3, steps, rule="edge", stop_factor=1e9, verbose=0)
+    fit = functools.partial(model.fit, x, y, **options)
+    fit()
+    model.optimizer.iterations.assign(0)
+    untrained = Snapshot(model)
+
+    def fresh(run: Callable[[], Any]) -> tuple[float, float]:
+        # In a model that was trained before, the test would look at its batches once more.
+        untrained.restore()
+        return once(run)
+
+    trained = functools.partial(fresh, fit)
+    tested = functools.partial(fresh, functools.partial(test.run, model, x, y, batch_size=BATCH))
+    trained(), tested()
+    before = model.traces
+    ratios, cpu = pairs(tested, trained, count)
+    rows = [
+        Row(
+            f"range test of {steps} steps, with restore",
+            f"fit of {steps} steps",
+            ratios,
+            cpu,
+            1.15,
+            backend=BACKEND,
+        )
+    ]
+    fit(callbacks=[CosineDecay(0.1)])
+    middle = model.traces
+    fit(callbacks=[LinearDecay(0.1)])
+    if BACKEND != "torch":
+        rows += [
+            Row("traces in those tests and fits", "", [float(middle - before)]),
+            Row("traces in a fit with another schedule", "", [float(model.traces - middle)]),
+        ]
+    return rows
+
+
+def snapshots(width: int, count: int) -> list[Row]:
+    """Measure a snapshot with its restore beside a copy of the same state in memory."""
+    model = model_of(width, 6, keras.optimizers.Adam())
+    model(np.zeros((1, width), "float32"))
+    model.optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *model.optimizer.variables]
+    state = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
+    size = sum(value.nbytes for value in state)
+
+    tracemalloc.start()
+    Snapshot(model).restore()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    snapshot = Snapshot(model)
+    taken, taken_cpu = pairs(lambda: Snapshot(model), lambda: copied(state), count)
+    put_back, put_back_cpu = pairs(snapshot.restore, lambda: copied(state), count)
+    parameters = model.count_params() / 1e6
+    about = f"of {parameters:.1f} million parameters with Adam"
+    copy = "one copy of its state"
+    return [
+        Row(f"snapshot {about}: memory", copy, [peak / size], goal=1.5, backend=BACKEND),
+        Row(f"snapshot {about}: time", copy, taken, taken_cpu, 1.5, backend=BACKEND),
+        Row(f"restore {about}: time", copy, put_back, put_back_cpu, 1.5, backend=BACKEND),
+    ]
+
+
+def copied(state: list[Any]) -> None:
+    """Copy arrays."""
+    for value in state:
+        value.copy()
+
+
+def rows(small: bool) -> list[Row]:
+    """Measure both."""
+    if small:
+        return tests(20, 1) + snapshots(64, 1)
+    return tests(100, PAIRS) + snapshots(2048, PAIRS)
+
+
+if __name__ == "__main__":
+    main(rows, __doc__)
