@@ -138,7 +138,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
     >>> x = np.random.default_rng(0).normal(size=(512, 4))
     >>> y = x.sum(1, keepdims=True)
     >>> result = LRRangeTest(verbose=0).run(model, x, y, batch_size=16)
-    >>> 0.02 < result.suggestion < 0.5
+    >>> 0.002 < result.suggestion < 0.5
     True
     >>> int(model.optimizer.iterations)
     0
