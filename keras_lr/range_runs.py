@@ -49,7 +49,8 @@ class Trainings:
         self.snapshot = Snapshot(model)
         self.single: dict[str, Any] = {}
         """What Keras needs in order to run one step at a time, each at a rate of its own."""
-        if getattr(model, "steps_per_execution", 1) not in (None, 1):
+        steps = getattr(model, "steps_per_execution", 1)
+        if isinstance(steps, int) and steps > 1:  # legacy Keras has a variable
             self.single = {"train_function": None, "test_function": None, "steps_per_execution": 1}
         self.own = {name: getattr(model, name) for name in self.single}
         self.ramps: list[Ramp] = []
