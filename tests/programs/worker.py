@@ -23,7 +23,7 @@ with strategy.scope():
 history = LRHistory(folder / "history.npz", log_dir=folder / "logs")
 cut = ReduceLROnPlateau("loss", 0.5, patience=1, min_delta=1e9, state_path=folder / "plateau.json")
 model.fit(data, epochs=3, verbose=0, callbacks=[CosineDecay(0.1), cut, history])
-result = LRRangeTest(steps=30, rule="edge", verbose=0).run(model, data)
+result = LRRangeTest(max_lr=1e4, steps=30, rule="edge", verbose=0).run(model, data)
 found = {
     "tested": result.rates.tolist(),
     "values": result.values.tolist(),
