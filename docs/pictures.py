@@ -51,7 +51,7 @@ def main(folder: pathlib.Path) -> None:
     folder.mkdir(exist_ok=True)
     shapes = {name: values(expression) for name, expression in SHAPES.items()}
     composed = {expression: values(expression) for expression in README}
-    plotting.close(plotting.gallery(shapes, STEPS), folder / "gallery.png")
+    plotting.close(plotting.gallery(shapes, STEPS, columns=5), folder / "gallery.png")
     plotting.close(plotting.gallery(composed, STEPS, columns=2), folder / "composed.png")
     for name, curve in shapes.items():
         plotting.close(plotting.sparkline(curve), folder / f"{name}.png")

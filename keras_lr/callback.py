@@ -8,7 +8,8 @@ from typing import Any
 import keras
 
 from keras_lr.drive import Drive, attach
-from keras_lr.history import LegacyHooks, LRHistory
+from keras_lr.history import LRHistory
+from keras_lr.hooks import LegacyHooks
 
 
 class LearningRateCallback(LegacyHooks, keras.callbacks.Callback):

@@ -7,16 +7,18 @@ and it sees which values each execution used. How a value gets into the step is 
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr.engines import BLOCK, Engine, engine_for
+from keras_lr.hooks import step_ahead
 from keras_lr.hyperparameters import LEARNING_RATE, Hyperparameter, effective, host_value
 from keras_lr.probes import LossCount, RateProbe
 
@@ -38,7 +40,7 @@ class Channel:
     """Name under which the values are recorded."""
     peak: Callable[[], float] | None = None
     """Returns the highest value that the source has from the present epoch on."""
-    adjust: list[Adjustment] = dataclasses.field(default_factory=list)
+    adjust: Sequence[Adjustment] = ()
     """What else has a say, such as a plateau reduction: each takes values and returns others."""
 
     def values(self, first: int, count: int) -> NDArray[np.float32]:
@@ -95,6 +97,7 @@ class Drive:
         """Begin with nothing to move; `attach` is the way to get the drive of a fit."""
         self.model = model
         self.channels: list[Channel] = []
+        self.adjustments: dict[Any, list[Adjustment]] = collections.defaultdict(list)
         self.recorders: list[Recorder] = []
         self.starters: list[Callable[[int], None]] = []
         """Called once with the first epoch, when everything that restores a state has done so."""
@@ -103,7 +106,8 @@ class Drive:
         self.listeners: list[Callable[[int, int, dict[str, Any]], None]] = []
         """Called after each execution with its first batch, its size and its logs."""
         self.closers: list[Callable[[dict[str, Any]], None]] = []
-        """Called with the last logs of an epoch, early enough to be ahead of other callbacks."""
+        """Called with the logs of an epoch's last step, where that is known to be the last, and of
+        its end, before other callbacks hear of it."""
         self.members: list[Any] = []
         self.plain = self.installed = model.train_function
         self.own_make = vars(model).get("make_train_function")
@@ -119,6 +123,7 @@ class Drive:
         self.loss = LossCount(model)
         self.open = False
         self.logs: dict[str, Any] | None = None
+        self.step_back = step_ahead(self.finish)
 
     def join(self, member: Any, steps: int | None) -> None:
         """Keep the drive attached until ``member`` leaves."""
@@ -130,6 +135,7 @@ class Drive:
         self.members = [other for other in self.members if other is not member]
         if not self.members:
             self.detach()
+            self.step_back()
 
     def lead(
         self,
@@ -153,9 +159,14 @@ class Drive:
         name = parameter.name
         if any(channel.name == name for channel in self.channels):
             name = f"{name}_{parameter.optimizer.name}"
-        channel = Channel(parameter, owner, source, name, peak)
+        adjust = self.adjustments[parameter.key]
+        channel = Channel(parameter, owner, source, name, peak, adjust)
         self.channels.append(channel)
         return channel
+
+    def adjust(self, parameter: Hyperparameter, adjustment: Adjustment) -> None:
+        """Change the values of a hyperparameter that a channel moves, if one does."""
+        self.adjustments[parameter.key].append(adjustment)
 
     def begin_epoch(self, epoch: int) -> None:
         """Start counting the batches of an epoch."""
@@ -249,15 +260,13 @@ class Drive:
                 close(self.logs)
         self.end_epoch(total)
 
-    def watched(self, *args: Any) -> Any:
-        """Run an execution that may find that the data have come to their end."""
-        assert self.engine is not None
-        try:
-            return self.engine.run(*args)
-        except Exception as error:
-            if self.engine.ends_epoch(error):
-                self.close(self.engine.total())
-            raise
+    def finish(self, logs: dict[str, Any]) -> None:
+        """Take an epoch's end, ahead of the callbacks that write checkpoints at it."""
+        if self.engine is None:
+            return
+        self.end_epoch()
+        for close in self.closers:
+            close(logs)
 
     def flush(self) -> None:
         """Hand the executions that have piled up to the recorders."""
@@ -329,8 +338,7 @@ class Drive:
         if not any(c.parameter.name == LEARNING_RATE for c in self.channels):
             self.probe = RateProbe(effective(model.optimizer))
         self.engine = engine_for(self)
-        # Where the epoch's length is known, its last batch is, too.
-        self.installed = self.watched if self.steps is None else self.engine.run
+        self.installed = self.engine.run
         model.train_function = self.installed
 
     @contextlib.contextmanager

@@ -96,14 +96,6 @@ class Engine:
         """Set a learning rate between two executions."""
         parameter.variable.assign(value)
 
-    def ends_epoch(self, error: Exception) -> bool:
-        """Return whether an execution failed because there are no more data."""
-        return isinstance(error, StopIteration) or type(error).__name__ == "OutOfRangeError"
-
-    def total(self) -> Any:
-        """Return the epoch's samples so far where the metric cannot be read; else None."""
-        return None
-
     def weights(self) -> list[np.ndarray]:
         """Return the model's weights between two executions."""
         return self.drive.model.get_weights()
@@ -360,12 +352,8 @@ class JaxEngine(Engine):
         if self.rate is not None:
             self.leaf = _at(state, self.rate)
         self.state = state
-        drive.done(feed.used, logs, self.total())
+        drive.done(feed.used, logs, None if counter is None else state[3][counter])
         return logs, state
-
-    def total(self) -> Any:
-        known = self.counter is not None and self.state is not None
-        return self.state[3][self.counter] if known else None
 
     def look(self, state: Any) -> None:
         """Read the rate, which waits for the device, only if the host has replaced its array."""

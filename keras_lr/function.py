@@ -75,8 +75,9 @@ class Function(Schedule):
     ``keras.callbacks.LearningRateScheduler`` calls it; in a later stage of a sequence the number
     counts from the stage's start. ``fn(epoch, lr)`` starts from ``initial_lr``, or in a fit without
     it from the rate of the optimizer; where ``BackupAndRestore`` has put back an earlier state,
-    from the rate that the optimizer was compiled with. An exception in the function comes out
-    unchanged.
+    from the rate that the optimizer was compiled with. Where it is a part of a composition, a fit
+    that begins at a later ``initial_epoch`` therefore needs ``initial_lr``. An exception in the
+    function comes out unchanged.
 
     Args:
         fn: The function or the Keras schedule. To save it by ``get_config`` or with a model, give
@@ -114,12 +115,18 @@ class Function(Schedule):
         if not isinstance(self.fn, KerasSchedule) and arity(self.fn) == 2:
             self._met = parameter.read(), _updates(parameter)
 
-    def prepare(self, parameter: Hyperparameter, epoch: int, timeline: Timeline) -> None:
-        self._chain = {}
+    def prepare(
+        self, parameter: Hyperparameter, epoch: int, timeline: Timeline, alone: bool
+    ) -> None:
         updates, steps = _updates(parameter), timeline.steps_per_epoch
         if self._met is not None and self._met[1] != updates:
-            self._seed, self._lag = self._met[0], None
+            self._chain, self._seed, self._lag = {}, self._met[0], None
             return
+        if epoch and not alone:
+            # The rate is not this function's own; an earlier fit of this object may know it.
+            self._seed = None
+            return
+        self._chain = {}
         inside = bool(epoch and steps) and 0 < updates - epoch * (steps or 0) <= (steps or 0)
         # A checkpoint from inside the epoch has the rate of that epoch already.
         self._seed, self._lag = parameter.read(), 0 if inside else 1
@@ -146,7 +153,9 @@ class Function(Schedule):
             seed = self._seed if self.initial_lr is None else self.initial_lr
             if seed is None:
                 raise ValueError(
-                    f"{self!r} needs a rate to begin with outside a fit. Pass initial_lr=..."
+                    f"{self!r} cannot tell the rate that it goes on from: there is no fit, or the "
+                    "optimizer's rate is not its own, because other schedules or callbacks have a "
+                    "part in it. Pass initial_lr=..."
                 )
             first = self.initial_lr is not None or self._lag is None
             last, rate = (-1 if first else epoch - (self._lag or 0)), seed

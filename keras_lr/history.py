@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from keras_lr.columns import Column, texts, whole_lines
 from keras_lr.drive import Drive, Executions, attach
 from keras_lr.files import PathLike, whole
+from keras_lr.hooks import LegacyHooks
 from keras_lr.hyperparameters import LEARNING_RATE, columns_of
 from keras_lr.state import load_arrays, save_arrays, unusable
 from keras_lr.tensorboard import EventLog
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _OWN = {"step": np.int32, "epoch": np.int32, LEARNING_RATE: np.float32, "loss": np.float32}
-
-
-class LegacyHooks:
-    """What legacy Keras 2, ``tf_keras``, asks of a callback besides its hooks."""
-
-    def _implements_train_batch_hooks(self) -> bool:
-        return False
-
-    _implements_test_batch_hooks = _implements_train_batch_hooks
-    _implements_predict_batch_hooks = _implements_train_batch_hooks
 
 
 class LRHistory(LegacyHooks, keras.callbacks.Callback):

@@ -146,6 +146,8 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         self._drive = drive
         self._mean = RunningMean(drive.loss)
         self._rates = [find(optimizer, LEARNING_RATE) for optimizer in optimizers_of(drive.model)]
+        for rate in self._rates:
+            drive.adjust(rate, self._adjusted)
         drive.starters.append(self._start)
         if self.by_steps:
             drive.listeners.append(self._listen)
@@ -156,8 +158,6 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         rates = tuple(rate.read() for rate in self._rates)
         tops = rates if self.max_lr is None else (self.max_lr,) * len(rates)
         self.state = State(rates=rates, tops=tops)
-        for channel in self._channels():
-            channel.adjust.append(self._adjusted)
         if epoch == 0:
             self._states = {}
         if self.state_path is not None and epoch not in self._states:
@@ -178,11 +178,6 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Do nothing; but where it is not ``async_safe``, Keras then calls all hooks in step."""
-
-    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Save what the epoch's end will decide: another callback's checkpoint may come first."""
-        if self._drive is not None and not self.by_steps:
-            self._save({f"val_{name}": value for name, value in (logs or {}).items()})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)

@@ -332,9 +332,9 @@ def _checked(curves: Mapping[str, ArrayLike], steps_per_epoch: float) -> dict[st
     return values
 
 
-def new_axes(width: float = 8) -> Axes:
+def new_axes(width: float = 8, height: float = 4.5) -> Axes:
     """Return the axes of a new figure."""
-    return plt.figure(figsize=(width, 4.5), layout="constrained").add_subplot()
+    return plt.figure(figsize=(width, height), layout="constrained").add_subplot()
 
 
 def _draw_rate(ax: Axes, curve: Array, steps_per_epoch: float, **look: Any) -> None:

@@ -63,6 +63,9 @@ class Ramp(LearningRateCallback):
     fits.
     """
 
+    # Each step is waited for, so a pool of threads for the hooks would only cost time.
+    async_safe = False
+
     def __init__(
         self,
         rates: NDArray[np.float64],
@@ -119,7 +122,7 @@ class Ramp(LearningRateCallback):
             self._end(COMPLETE)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Do nothing; but as this is not ``async_safe``, Keras then calls all hooks in step."""
+        """Do nothing; but where it is not ``async_safe``, Keras then calls all hooks in step."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_begin(epoch, logs)

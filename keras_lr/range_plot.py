@@ -19,13 +19,13 @@ def plot_range_test(result: RangeTestResult, ax: Axes | None = None) -> Axes:
     """Draw what a range test measured over a log axis of rates, and what it suggests.
 
     The thin line is the raw curve and the thick one the smoothed; the band spans the quartiles of
-    repeated ramps. The dotted line, on the right axis, is the slope per decade of rate. Dots are
-    the final losses of the short runs at constant rates.
+    repeated ramps. The dotted line, on the right axis, is the slope per decade of rate. Where the
+    test also trained at some constant rates, the losses that this ended with stand below.
 
     Returns:
         The axes of the monitored value.
     """
-    ax = new_axes() if ax is None else ax
+    ax = new_axes(height=5.2 if result.found else 4.5) if ax is None else ax
     finite = np.isfinite(result.values)
     rates, values = result.rates[finite], result.values[finite]
     ax.set_xscale("log")
@@ -40,11 +40,11 @@ def plot_range_test(result: RangeTestResult, ax: Axes | None = None) -> Axes:
     smoothed = _smoothed(result, rates, values)
     ax.plot(rates, values, color=BLUE, alpha=0.45, linewidth=0.9, label="each batch")
     ax.plot(rates, smoothed, color=DARK_BLUE, linewidth=2.2, label="smoothed")
-    _draw_holds(ax, result)
     _limit(ax, smoothed, up=result.up)
-    _draw_slope(ax, rates, smoothed)
-    _draw_suggestion(ax, result)
-    ax.legend(loc="lower left", fontsize=8, framealpha=0.9)
+    below = _draw_holds(ax, result)
+    _draw_slope(ax, rates, -smoothed if result.up else smoothed, result.up)
+    _draw_suggestion(ax, result, [ax, *below])
+    ax.legend(loc="upper left" if result.up else "lower left", fontsize=8, framealpha=0.9)
     return ax
 
 
@@ -57,16 +57,30 @@ def _smoothed(result: RangeTestResult, rates: np.ndarray, values: np.ndarray) ->
     return -curve.smoothed if result.up else curve.smoothed
 
 
-def _draw_holds(ax: Axes, result: RangeTestResult) -> None:
+def _draw_holds(ax: Axes, result: RangeTestResult) -> list[Axes]:
+    """Draw how the short runs at constant rates ended, in a strip below the ramp."""
     if result.found is None:
-        return
+        return []
     ends = {
         rate: float(np.mean(losses[-max(2, len(losses) // 4) :]))
-        for rate, losses in result.found.holds.items()
+        for rate, losses in sorted(result.found.holds.items())
         if len(losses) and np.isfinite(losses[-1])
     }
-    label = "end of a short run at one rate"
-    ax.plot(list(ends), list(ends.values()), "o", color=ORANGE, markeredgecolor=INK, label=label)
+    place = ax.get_subplotspec()
+    if not ends or place is None:
+        return []
+    grid = place.subgridspec(2, 1, height_ratios=(5, 2), hspace=0.04)
+    ax.set_subplotspec(grid[0])
+    below = ax.figure.add_subplot(grid[1], sharex=ax)
+    ax.tick_params(labelbottom=False)
+    ax.set_xlabel("")
+    look: dict[str, Any] = {"color": ORANGE, "markerfacecolor": ORANGE, "markeredgecolor": INK}
+    below.plot(list(ends), list(ends.values()), "o-", linewidth=1.0, **look)
+    below.margins(y=0.25)
+    steps = max(map(len, result.found.holds.values()))
+    below.set_ylabel(f"loss after\n{steps} steps\nat one rate")
+    below.set_xlabel("learning rate")
+    return [below]
 
 
 def _limit(ax: Axes, smoothed: np.ndarray, up: bool) -> None:
@@ -77,29 +91,30 @@ def _limit(ax: Axes, smoothed: np.ndarray, up: bool) -> None:
     if up:
         ax.set_ylim(min(start, low) - room, high + room)
     else:
-        drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
-        low = min(low, float(drawn.min()))
-        ax.set_ylim(low - room, min(high, start + 3 * room) + room)
+        raw = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
+        ax.set_ylim(min(low, float(raw.min())) - room, min(high, start + 3 * room) + room)
 
 
-def _draw_slope(ax: Axes, rates: np.ndarray, smoothed: np.ndarray) -> None:
-    slope = np.gradient(smoothed, np.log10(rates))
+def _draw_slope(ax: Axes, rates: np.ndarray, falling: np.ndarray, up: bool) -> None:
+    """Draw the slope, as high as it is where the curve improves; what follows may leave it."""
+    slope = np.gradient(falling, np.log10(rates))
+    before = slope[: max(2, int(np.argmin(falling)) + 1)]
+    reach = 1.6 * max(float(np.abs(before).max()), 1e-12)
     twin: Any = ax.twinx()
-    twin.plot(rates, slope, color=INK, linestyle=":", linewidth=1.1)
-    inside = (smoothed >= ax.get_ylim()[0]) & (smoothed <= ax.get_ylim()[1])
-    reach = 1.15 * max(float(np.abs(slope[inside]).max(initial=0.0)), 1e-12)
+    twin.plot(rates, -slope if up else slope, color=INK, linestyle=":", linewidth=1.1)
     twin.set_ylim(-reach, reach)
     twin.set_ylabel("slope per decade (dotted)", color=INK)
     twin.tick_params(axis="y", colors=INK)
 
 
-def _draw_suggestion(ax: Axes, result: RangeTestResult) -> None:
+def _draw_suggestion(ax: Axes, result: RangeTestResult, every: list[Axes]) -> None:
     ended = "" if result.ended == "complete" else f" (ended early: {result.ended})"
     try:
         suggestion, (base, top) = result.suggestion, result.bounds
     except NoSuggestion:
         ax.set_title(f"Learning-rate range test: no suggestion{ended}")
         return
-    ax.axvspan(base, top, color=ORANGE, alpha=0.14, label=f"bounds {base:.1e} to {top:.1e}")
-    ax.axvline(suggestion, color=INK, linestyle="--", label=f"suggestion {suggestion:.1e}")
+    for part in every:
+        part.axvspan(base, top, color=ORANGE, alpha=0.14, label=f"bounds {base:.2g} to {top:.2g}")
+        part.axvline(suggestion, color=INK, linestyle="--", label=f"suggestion {suggestion:.2g}")
     ax.set_title(f"Learning-rate range test{ended}")

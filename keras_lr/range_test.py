@@ -30,7 +30,7 @@ from keras_lr.hyperparameters import LEARNING_RATE, find, optimizer_of, optimize
 from keras_lr.range_result import RangeTestResult
 from keras_lr.range_rules import RULES, NoSuggestion
 from keras_lr.range_runs import SEARCH, Trainings, build
-from keras_lr.schedule import Schedule, ScheduleKind
+from keras_lr.schedule import Schedule, ScheduleKind, begin
 from keras_lr.state import StateFile, unusable
 from keras_lr.timeline import Timeline, length_schema, parse_length
 
@@ -234,6 +234,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
                 functools.partial(self._values, name),
                 functools.partial(self._peak_of, name),
             )
+        if self.apply or self.auto is not None:
+            drive.adjust(self._parameter, self._scaled)
         drive.starters.append(self._start)
         drive.openers.append(self._open)
 
@@ -250,9 +252,6 @@ class LRRangeTest(Configurable, LearningRateCallback):
             self._load(epoch)
         kept = self._outcomes if epoch else {}
         self._outcomes = {tested: one for tested, one in kept.items() if tested <= epoch}
-        if self.apply or self.auto is not None:
-            for channel in self._channels():
-                channel.adjust.append(self._scaled)
         self._follow(Outcome())
         if self._outcomes:
             last = max(self._outcomes)
@@ -315,8 +314,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         optimizer = self._parameter.optimizer
         for name, schedule in _between(self.auto, outcome.bounds).moves(optimizer).items():
             schedule.timeline = self._timeline
-            for part in schedule.parts():
-                part.prepare(find(optimizer, name), self._drive.epoch, self._timeline)
+            begin(schedule, self._drive, find(optimizer, name), self._drive.epoch)
             self._courses[name] = Course(schedule, self._timeline, self._drive)
 
     def _set(self, outcome: Outcome) -> None:

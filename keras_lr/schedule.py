@@ -102,8 +102,13 @@ class Schedule(Configurable, LearningRateCallback):
     def meet(self, parameter: Hyperparameter) -> None:
         """See what is to be moved before a callback may restore an earlier state of it."""
 
-    def prepare(self, parameter: Hyperparameter, epoch: int, timeline: Timeline) -> None:
-        """Learn from what is to be moved in a fit that begins at ``epoch``; most need not."""
+    def prepare(
+        self, parameter: Hyperparameter, epoch: int, timeline: Timeline, alone: bool
+    ) -> None:
+        """Learn from what is to be moved in a fit that begins at ``epoch``; most need not.
+
+        ``alone`` says whether nothing else has a part in the values.
+        """
 
     def parts(self) -> Iterator[Schedule]:
         """Iterate over this schedule and all that it is made of."""
@@ -271,10 +276,16 @@ def lead(
     for name, schedule in schedules.items():
         schedule.timeline = timeline
         parameter = find(optimizer, name)
-        for part in schedule.parts():
-            drive.starters.append(functools.partial(part.prepare, parameter, timeline=timeline))
+        drive.starters.append(functools.partial(begin, schedule, drive, parameter))
         course = Course(schedule, timeline, drive)
         drive.lead(owner, parameter, course.values, course.peak)
+
+
+def begin(schedule: Schedule, drive: Drive, parameter: Hyperparameter, epoch: int) -> None:
+    """Let a schedule learn what it needs from the hyperparameter that it is going to move."""
+    for part in schedule.parts():
+        alone = part is schedule and not drive.adjustments[parameter.key]
+        part.prepare(parameter, epoch, schedule.timeline or Timeline(), alone)
 
 
 class ScheduleKind(Kind):

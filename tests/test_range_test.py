@@ -200,8 +200,10 @@ def test_the_curve_survives_a_file(tmp_path):
 
 def test_the_picture_names_what_it_shows():
     axes = quick().run(network(), X, Y).plot()
-    assert axes.get_xscale() == "log"
-    assert axes.get_xlabel() == "learning rate"
+    below = axes.figure.axes[1]
+    assert axes.get_xscale() == below.get_xscale() == "log"
+    assert axes.get_xlim() == below.get_xlim()
+    assert below.get_xlabel() == "learning rate"
     assert axes.get_ylabel() == "loss"
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert "smoothed" in labels

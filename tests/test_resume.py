@@ -58,6 +58,51 @@ class Kill(keras.callbacks.Callback):
             raise Killed
 
 
+class OwnCheckpoint(keras.callbacks.Callback):
+    """A checkpoint that a user wrote, of which nothing here can know that it is one."""
+
+    def __init__(self, backup):
+        super().__init__()
+        self.backup = backup
+        hooks = [
+            "set_model",
+            "on_train_begin",
+            "on_epoch_end",
+            "on_train_batch_end",
+            "on_train_end",
+        ]
+        for hook in hooks:
+            setattr(self, hook, getattr(backup, hook))
+
+
+class KilledBackup(keras.callbacks.BackupAndRestore):
+    """Killed as soon as it has written the checkpoint of one epoch."""
+
+    def __init__(self, folder, last):
+        super().__init__(folder)
+        self.last = last
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        if epoch == self.last:
+            raise Killed
+
+
+ORDERS = ["backup first", "own checkpoint first", "ours first"]
+
+
+def ordered(order, ours, folder, *kill):
+    """Return the callbacks of a fit; the kill is between the checkpoint and ours."""
+    backup = keras.callbacks.BackupAndRestore(folder / "backup")
+    if order == "backup first":
+        # Ours go ahead of it, so that only it can be killed in between.
+        backup = KilledBackup(folder / "backup", 2) if kill else backup
+        return [backup, *ours]
+    if order == "own checkpoint first":
+        return [OwnCheckpoint(backup), *kill, *ours]
+    return [*ours, *kill, backup]
+
+
 @functools.cache
 def trained():
     """One model for the whole file, compiled once, and its state as a new process would find it."""
@@ -156,18 +201,17 @@ def test_the_rate_is_cut_on_both_sides_of_the_interruption(case):
 
 @each_case
 @pytest.mark.parametrize(
-    "order", ["backup first", pytest.param("ours first", marks=pytest.mark.slow)]
+    "order",
+    [
+        "backup first",
+        pytest.param("own checkpoint first", marks=pytest.mark.slow),
+        pytest.param("ours first", marks=pytest.mark.slow),
+    ],
 )
 def test_killed_between_the_checkpoint_and_our_state(case, order, tmp_path):
     def callbacks(*kill):
         history = LRHistory(state_path=tmp_path / "history.npz")
-        ours = [*CASES[case](tmp_path), history]
-        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-        return history, [backup, *kill, *ours] if order == "backup first" else [
-            *ours,
-            *kill,
-            backup,
-        ]
+        return history, ordered(order, [*CASES[case](tmp_path), history], tmp_path, *kill)
 
     fit(callbacks(Kill("epoch_end", 2))[1], killed=True, **VALIDATED.get(case, {}))
     history, resumed = callbacks()
@@ -271,21 +315,57 @@ def test_save_freq_in_batches(case, order, tmp_path):
     np.testing.assert_array_equal(history.learning_rate, expected.learning_rate)
 
 
-@pytest.mark.parametrize(
-    "order",
-    [
-        "ours first",
-        pytest.param(
-            "backup first",
-            marks=pytest.mark.xfail(
-                keras.backend.backend() == "torch",
-                raises=StateError,
-                reason="on PyTorch Keras looks for the next batch before the step that would "
-                "notice, so that ours is written after the checkpoint; what is missing is said",
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("where", ["before it", "after it"])
+@pytest.mark.parametrize("kill", ["checkpoint", "epoch_end"])
+def test_a_metric_that_another_callback_writes_behind_the_checkpoint(where, kill, tmp_path):
+    def run(folder, backup, *kill):
+        ours, history = plateau(folder, monitor="val_loss"), LRHistory()
+        before, after = ([Losses()], []) if where == "before it" else ([], [Losses()])
+        fit([*before, backup, *after, ours, history, *kill], killed=bool(kill))
+        return history.learning_rate
+
+    (tmp_path / "whole").mkdir()
+    expected = run(tmp_path / "whole", keras.callbacks.BackupAndRestore(tmp_path / "whole/backup"))
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    if kill == "checkpoint":
+        run(tmp_path, KilledBackup(tmp_path / "backup", 3), keras.callbacks.Callback())
+    else:
+        run(tmp_path, backup, Kill("epoch_end", 3))
+    resumed = run(tmp_path, backup)
+    assert len(np.unique(resumed)) > 1
+    np.testing.assert_array_equal(resumed, expected[-len(resumed) :])
+
+
+def test_a_list_of_callbacks_has_its_order_again_after_the_fit():
+    backup, ours = keras.callbacks.BackupAndRestore("nowhere"), plateau(None)
+    seen = []
+    look = keras.callbacks.LambdaCallback(on_epoch_begin=lambda *_: seen.append(group.callbacks))
+    backup.on_train_begin = backup.on_epoch_end = lambda *_, **__: None
+    model, _ = trained()
+    group = keras.callbacks.CallbackList(
+        [backup, ours, look], add_history=True, model=model, epochs=1, steps=3
+    )
+    order = list(group.callbacks)
+    fit(group, epochs=1)
+    assert seen[0].index(backup) > seen[0].index(ours)
+    assert group.callbacks == order
+
+
+def test_a_composed_function_of_the_rate_needs_to_know_where_it_began(tmp_path):
+    expected = Function(halve, initial_lr=0.5) * 0.1
+    curve = expected.values(epochs=EPOCHS, steps_per_epoch=3).astype(np.float32)
+    schedule, history = Function(halve) * 0.1, LRHistory()
+    model = fit([schedule, history], epochs=3)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    fit([schedule, history], model=model, initial_epoch=3)
+    np.testing.assert_array_equal(history.learning_rate, curve)
+    # Another process cannot know it.
+    with pytest.raises(ValueError, match=r"not its own.*Pass initial_lr"):
+        fit([Function(halve) * 0.1], model=keras.models.load_model(path), initial_epoch=3)
+
+
+@pytest.mark.parametrize("order", ORDERS)
 def test_an_epoch_of_unknown_length(order, tmp_path):
     import tensorflow as tf
 
@@ -296,8 +376,7 @@ def test_an_epoch_of_unknown_length(order, tmp_path):
         pristine.restore()
         history = LRHistory(state_path=tmp_path / "history.npz")
         ours = [CosineDecay(0.1), plateau(tmp_path), history]
-        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-        callbacks = [backup, *kill, *ours] if order == "backup first" else [*ours, *kill, backup]
+        callbacks = ordered(order, ours, tmp_path, *kill)
         model.fit(data, epochs=EPOCHS, verbose=0, callbacks=callbacks)
         return history
 

@@ -1,0 +1,77 @@
+"""How the callbacks of this package stand among the other callbacks of a fit."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+
+class LegacyHooks:
+    """What legacy Keras 2, ``tf_keras``, asks of a callback besides its hooks."""
+
+    def _implements_train_batch_hooks(self) -> bool:
+        return False
+
+    _implements_test_batch_hooks = _implements_train_batch_hooks
+    _implements_predict_batch_hooks = _implements_train_batch_hooks
+
+
+class Ahead(LegacyHooks, keras.callbacks.Callback):
+    """Hears of an epoch's end before any other callback, which may write a checkpoint then."""
+
+    async_safe = True
+
+    def __init__(self, end: Callable[[dict[str, Any]], None]) -> None:
+        """Call ``end`` with the logs of each epoch."""
+        super().__init__()
+        self.end = end
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Pass it on."""
+        self.end({} if logs is None else logs)
+
+
+def step_ahead(end: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+    """Let ``end`` hear of each epoch's end first; call it from ``on_train_begin``.
+
+    A ``BackupAndRestore`` that stands before a callback of this package goes behind it: what it
+    writes is then never ahead of the state of ours, also where that hangs on a metric which another
+    callback writes into the logs.
+
+    Returns:
+        What puts the callbacks back into their order.
+    """
+    group = _callback_list()
+    if group is None:
+        return lambda: None
+    found = [callback for callback in group.callbacks if not isinstance(callback, Ahead)]
+    last = max((i for i, one in enumerate(found) if isinstance(one, LegacyHooks)), default=-1)
+    backups = [callback for callback in found[: last + 1] if _is_backup(callback)]
+    others = [callback for callback in found[: last + 1] if not _is_backup(callback)]
+    # A new list, since Keras is iterating over the old one.
+    group.callbacks = ours = [Ahead(end), *others, *backups, *found[last + 1 :]]
+    return functools.partial(_put_back, group, ours, found)
+
+
+def _put_back(group: Any, ours: list[Any], found: list[Any]) -> None:
+    if group.callbacks is ours:
+        group.callbacks = found
+
+
+def _callback_list() -> Any:
+    """Return the list of callbacks whose hook this is called from; None if a loop has no list."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        group = frame.f_locals.get("self")
+        if type(group).__name__ == "CallbackList" and isinstance(group.callbacks, list):
+            return group
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def _is_backup(callback: Any) -> bool:
+    return any(kind.__name__ == "BackupAndRestore" for kind in type(callback).__mro__)
