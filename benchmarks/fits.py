@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks.measure import PAIRS, Row, main, pairs
+from benchmarks.measure import Row, main, pairs
 from keras_lr import CosineDecay, LRHistory, ReduceLROnPlateau
 from keras_lr.ramp import Ramp
 
@@ -114,8 +114,9 @@ class Size:
     """How much is trained."""
 
     steps: int = 200
-    epochs: int = 2
-    pairs: int = PAIRS
+    epochs: int = 1
+    pairs: int = 101
+    peers: int = 31
 
     @property
     def total(self) -> int:
@@ -162,11 +163,12 @@ class Fits:
         old: Callbacks = list,
         against: str = "fit without callbacks",
         model: keras.Model | None = None,
+        count: int | None = None,
     ) -> Row:
         a = functools.partial(self.run, new, model)
         b = functools.partial(self.run, old)
         a(), b()
-        ratios, cpu = pairs(a, b, self.size.pairs)
+        ratios, cpu = pairs(a, b, count or self.size.pairs)
         return Row(what, against, ratios, cpu, goal, backend=BACKEND)
 
 
@@ -175,9 +177,7 @@ def less(peer: Row, ours: Row, what: str) -> Row:
 
     Below the standard error of a median an overhead is taken to be that, not less.
     """
-    low, high = np.percentile(ours.ratios, [25, 75])
-    error = 1.25 * (high - low) / 1.35 / len(ours.ratios) ** 0.5
-    overhead = max(ours.median - 1.0, error, 1e-4)
+    overhead = max(ours.median - 1.0, ours.error, 1e-4)
     return Row(
         what, peer.what, [(peer.median - 1.0) / overhead], [], 10.0, least=True, backend=BACKEND
     )
@@ -237,20 +237,24 @@ def measured(size: Size) -> list[Row]:
             goal["host"],
         ),
     ]
-    peers = [
-        fits.row("empty batch-end hook", hook),
-        fits.row("empty asynchronous batch-end hook", lambda: [late()]),
-        fits.row("assignment in on_train_batch_begin", lambda: [Plain(total)]),
-        fits.row("a CLR callback's way", lambda: [ReadBack(total)]),
-        fits.row("LearningRateScheduler's way, per step", lambda: [Scheduler(total)]),
-        fits.row("Keras's CosineDecay in the optimizer", list, model=fits.build(keras_decay)),
+    ways: list[tuple[str, Callbacks]] = [
+        ("empty batch-end hook", hook),
+        ("empty asynchronous batch-end hook", lambda: [late()]),
+        ("assignment in on_train_batch_begin", lambda: [Plain(total)]),
+        ("a CLR callback's way", lambda: [ReadBack(total)]),
+        ("LearningRateScheduler's way, per step", lambda: [Scheduler(total)]),
     ]
+    peers = [fits.row(what, way, count=size.peers) for what, way in ways]
+    in_optimizer = fits.build(keras_decay)
+    peers.append(
+        fits.row("Keras's CosineDecay in the optimizer", list, model=in_optimizer, count=size.peers)
+    )
     overheads = [less(peer, ours, "schedule: times less overhead than") for peer in peers[3:5]]
     return rows + overheads + peers
 
 
 def rows(small: bool) -> list[Row]:
-    return measured(Size(8, 2, 1) if small else Size())
+    return measured(Size(8, 1, 1, 1) if small else Size())
 
 
 if __name__ == "__main__":

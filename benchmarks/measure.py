@@ -1,7 +1,9 @@
 """What the benchmarks share: interleaved pairs, their statistics, and the table.
 
 A shared machine drifts, so nothing here reports a time of its own: a figure is the median of
-ratios, each of two runs that follow one another, with their quartiles.
+ratios, each of two runs that follow one another, with their quartiles and the standard error of
+that median. Short runs in many pairs tell more than long ones in few: the drift between two runs
+that follow one another is the smaller, the shorter they are.
 """
 
 from __future__ import annotations
@@ -42,6 +44,12 @@ class Row:
         return float(np.median(self.ratios))
 
     @property
+    def error(self) -> float:
+        """Standard error of the median, by the quartiles of a normal distribution."""
+        low, high = np.percentile(self.ratios, [25, 75])
+        return float(1.25 * (high - low) / 1.35 / len(self.ratios) ** 0.5)
+
+    @property
     def met(self) -> bool | None:
         if self.goal is None:
             return None
@@ -55,6 +63,7 @@ class Row:
             self.what,
             self.against,
             self.number(self.median),
+            f"{self.error:.3f}" if several else "",
             f"{self.number(low)} to {self.number(high)}" if several else "",
             self.number(float(np.median(self.cpu))) if self.cpu else "",
             "" if self.goal is None else f"{sign} {self.number(self.goal)}",
@@ -68,7 +77,7 @@ class Row:
         return f"{value:,.{digits}f}{self.unit}"
 
 
-HEAD = ["what", "against", "median", "quartiles", "CPU", "goal", "met"]
+HEAD = ["what", "against", "median", "±", "quartiles", "CPU", "goal", "met"]
 
 
 def once(run: Callable[[], Any]) -> tuple[float, float]:
@@ -100,12 +109,12 @@ def table(rows: Sequence[Row], markdown: bool = False) -> str:
     lines = [HEAD, *(row.cells() for row in rows)]
     if markdown:
         body = ["| " + " | ".join(line) + " |" for line in lines]
-        return "\n".join([body[0], "|---|---|---:|---:|---:|---:|---|", *body[1:]])
+        return "\n".join([body[0], "|---|---|---:|---:|---:|---:|---:|---|", *body[1:]])
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
     texts = []
     for line in lines:
         cells = [
-            cell.rjust(width) if 1 < i < 6 else cell.ljust(width)
+            cell.rjust(width) if 1 < i < 7 else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         texts.append("  ".join(cells).rstrip())

@@ -66,7 +66,7 @@ def _callback_list() -> Any:
     """Return the list of callbacks whose hook this is called from; None if a loop has no list."""
     frame = sys._getframe(1)
     while frame is not None:
-        group = frame.f_locals.get("self")
+        group: Any = frame.f_locals.get("self")
         if type(group).__name__ == "CallbackList" and isinstance(group.callbacks, list):
             return group
         frame = frame.f_back  # type: ignore[assignment]
