@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from keras_lr.hyperparameters import Hyperparameter, traced
+from keras_lr.hyperparameters import Hyperparameter, host_value, optimizers_of, traced
 
 
 @dataclasses.dataclass
@@ -29,7 +29,8 @@ class CompiledStep:
 def compiled_step(drive: Any, key: tuple[Any, ...], build: Any) -> CompiledStep | None:
     """Return the model's train function with ``build`` compiled in, or None if that fails.
 
-    It is made anew where ``key`` is new, or the model was compiled or its steps per execution set.
+    It is made anew where ``key`` is new, or the model was compiled or its steps per execution set;
+    but not for a brief fit of a model that was trained before.
     """
     model = drive.model
     key = drive.steps_per_execution, *key
@@ -40,6 +41,8 @@ def compiled_step(drive: Any, key: tuple[Any, ...], build: Any) -> CompiledStep 
     plain = model.train_function
     if key in kept and kept[key].plain is plain:
         return kept[key]
+    if drive.brief and drive.steps_per_execution == 1 and _was_trained(model):
+        return None
     step = CompiledStep(plain)
     own = vars(model).get("train_step")
     plain_step = model.train_step
@@ -58,6 +61,10 @@ def compiled_step(drive: Any, key: tuple[Any, ...], build: Any) -> CompiledStep 
         return None
     kept[key] = step
     return step
+
+
+def _was_trained(model: Any) -> bool:
+    return all(host_value(optimizer.iterations) for optimizer in optimizers_of(model))
 
 
 @contextlib.contextmanager

@@ -108,6 +108,8 @@ class Drive:
         self.closers: list[Callable[[dict[str, Any]], None]] = []
         """Called with the logs of an epoch's last step, where that is known to be the last, and of
         its end, before other callbacks hear of it."""
+        self.brief = False
+        """Whether the fit is too short to compile a step for it where the model has one already."""
         self.members: list[Any] = []
         self.plain = self.installed = model.train_function
         self.own_make = vars(model).get("make_train_function")

@@ -106,10 +106,6 @@ class Function(Schedule):
         """How many epochs the seed is behind the first one asked for; None: it is the very first.
         """
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.validate()
-
     def meet(self, parameter: Hyperparameter) -> None:
         self._met = None
         if not isinstance(self.fn, KerasSchedule) and arity(self.fn) == 2:

@@ -100,6 +100,7 @@ class Ramp(LearningRateCallback):
         self._drive = drive
         self._mean = RunningMean(drive.loss)
         self._before = self._done
+        drive.brief = True
         drive.lead(self, find(optimizer_of(drive.model), LEARNING_RATE), self._source)
         drive.listeners.append(self._listen)
 

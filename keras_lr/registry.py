@@ -177,8 +177,8 @@ def _own() -> dict[str, Form]:
         for name, cls in vars(module).items()
         if isinstance(cls, type) and cls.__module__ == module.__name__ and is_configured(cls)
     }
-    # Every argument of a record is the path of a file or a folder.
-    paths = dict.fromkeys(inspect.signature(LRHistory).parameters, Argument(Optional(Path()), None))
+    path = Argument(Optional(Path("the path of a file or a folder")), None)
+    paths = dict.fromkeys(inspect.signature(LRHistory).parameters, path)
     found["LRHistory"] = Form(
         "LRHistory",
         LRHistory,
