@@ -3,7 +3,7 @@
 import pathlib
 
 import keras_lr as klr
-from keras_lr import plotting
+from keras_lr import demo, plotting
 
 EPOCHS, STEPS = 30, 50
 
@@ -46,8 +46,18 @@ def values(expression: str):
     return eval(expression, dict(vars(klr))).values(epochs=EPOCHS, steps_per_epoch=STEPS)
 
 
+def draw_training(folder: pathlib.Path) -> None:
+    """Draw a range test on handwritten digits, and the record of a training at its rate."""
+    data = demo.load("digits")
+    found = demo.find(data)
+    plotting.close(found.plot().figure, folder / "range-test.png")
+    rate = klr.CosineRestarts(found.suggestion, first_cycle=4).warmup(1)
+    demo.train({"restarts": [rate]}, data, epochs=13)
+    plotting.close(rate.history.plot().figure, folder / "history.png")
+
+
 def main(folder: pathlib.Path) -> None:
-    """Draw the gallery, the compositions and one small picture of each shape."""
+    """Draw the gallery, the compositions, one small picture of each shape, and a training."""
     folder.mkdir(exist_ok=True)
     shapes = {name: values(expression) for name, expression in SHAPES.items()}
     composed = {expression: values(expression) for expression in README}
@@ -55,6 +65,7 @@ def main(folder: pathlib.Path) -> None:
     plotting.close(plotting.gallery(composed, STEPS, columns=2), folder / "composed.png")
     for name, curve in shapes.items():
         plotting.close(plotting.sparkline(curve), folder / f"{name}.png")
+    draw_training(folder)
 
 
 if __name__ == "__main__":

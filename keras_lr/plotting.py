@@ -154,7 +154,12 @@ def plot_history(history: Record, ax: Axes | None = None) -> Axes:
         lines, labels, seen = lines + more, labels + names, "Learning rate and loss"
     # Beside the curves no place is free in every picture; under the axes there is.
     ax.legend(
-        lines, labels, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=5, frameon=False
+        lines,
+        labels,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.17),
+        ncols=3 if len(lines) > 4 else len(lines),
+        frameon=False,
     )
     ax.set_title(f"{seen} over {len(step):,} steps")
     return ax

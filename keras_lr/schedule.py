@@ -169,8 +169,12 @@ class Schedule(Configurable, LearningRateCallback):
         """
         from keras_lr import plotting
 
+        name = repr(self)
+        if len(name) > 70:
+            simple = [type(part).__name__ for part in self.parts() if len([*part.parts()]) == 1]
+            name = f"{type(self).__name__} of {', '.join(dict.fromkeys(simple))}"
         curve = self.values(epochs=epochs, steps_per_epoch=steps_per_epoch)
-        return plotting.plot_curves({repr(self): curve}, steps_per_epoch, ax=ax)
+        return plotting.plot_curves({name: curve}, steps_per_epoch, ax=ax)
 
     def in_graph(self, *, epochs: float, steps_per_epoch: float) -> InGraph:
         """Return the same curve as a Keras ``LearningRateSchedule``, to compile into an optimizer.

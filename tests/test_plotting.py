@@ -11,7 +11,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from keras_lr import plotting
+from keras_lr import CosineDecay, LinearDecay, plotting
 
 
 @dataclasses.dataclass
@@ -64,6 +64,15 @@ class TestCurves:
         assert above.get_xlabel() == "steps"
         ax.figure.canvas.draw()
         assert above.get_xlim() == pytest.approx((0, 200))
+
+    def test_the_title_of_a_long_composition_names_what_it_is_made_of(self):
+        rate = LinearDecay(0.0, 0.123456, over="1 epochs") >> (0.5 * CosineDecay(0.123456)).clip(
+            min=0.001, max=0.1
+        )
+        ax = rate.plot(epochs=4, steps_per_epoch=10)
+        assert ax.get_title() == (
+            "Sequence of LinearDecay, CosineDecay: learning rate over 4 epochs"
+        )
 
     def test_title_and_axes_may_be_given(self):
         figure = Figure()
