@@ -45,7 +45,8 @@ class Engine:
             for i, parameter in enumerate(self.parameters)
             if parameter.variable is not None
         ]
-        self.last: list[float] = [math.nan] * len(self.parameters)
+        self.unknown = [math.nan] * len(self.parameters)
+        self.last = self.unknown
         self.said = False
         self.samples: int | None = 0
 
@@ -67,7 +68,7 @@ class Engine:
         """Note what an execution finds: the samples so far, and the rate that nobody here moves."""
         drive = self.drive
         if drive.batch == 0:
-            self.samples = 0
+            self.samples, self.last = 0, self.unknown
         drive.loss.note(drive.batch, self.samples, self.fetch)
         size = samples_in(data)
         self.samples = None if self.samples is None or size is None else self.samples + size

@@ -10,6 +10,7 @@ from keras import layers
 from models import meter, samples
 
 from keras_lr import (
+    Constant,
     CosineDecay,
     LinearDecay,
     LRHistory,
@@ -190,6 +191,15 @@ def test_a_train_function_that_cannot_be_made_anew():
     model.compile(keras.optimizers.SGD(1.0, momentum=0.5), "mse")
     with pytest.raises(RuntimeError, match="run_eagerly=True"):
         fit(model, ParamScheduler(momentum=LinearDecay(0.9)))
+
+
+def test_what_others_set_between_epochs_does_not_last():
+    model = meter(STEPS)
+    other = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: model.optimizer.learning_rate.assign(9.0)
+    )
+    fit(model, Constant(0.25), other, epochs=2)
+    np.testing.assert_array_equal(rates_of(model), np.full(STEPS, 0.5))
 
 
 class OtherVariable(keras.Variable):
