@@ -75,9 +75,9 @@ class Function(Schedule):
     ``keras.callbacks.LearningRateScheduler`` calls it; in a later stage of a sequence the number
     counts from the stage's start. ``fn(epoch, lr)`` starts from ``initial_lr``, or in a fit without
     it from the rate of the optimizer; where ``BackupAndRestore`` has put back an earlier state,
-    from the rate that the optimizer was compiled with. Where it is a part of a composition, a fit
-    that begins at a later ``initial_epoch`` therefore needs ``initial_lr``. An exception in the
-    function comes out unchanged.
+    from the rate that the optimizer was compiled with. Where it is a part of a composition,
+    or a plateau scales it, a fit that begins at a later ``initial_epoch`` therefore needs
+    ``initial_lr``. An exception in the function comes out unchanged.
 
     Args:
         fn: The function or the Keras schedule. To save it by ``get_config`` or with a model, give
