@@ -267,6 +267,7 @@ class Drive:
         if self.engine is None:
             return
         self.end_epoch()
+        self.engine.catch_up()
         for close in self.closers:
             close(logs)
 

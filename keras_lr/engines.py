@@ -97,6 +97,9 @@ class Engine:
         """Set a learning rate between two executions."""
         parameter.variable.assign(value)
 
+    def catch_up(self) -> None:
+        """Set at an epoch's end what was written after its last execution."""
+
     def weights(self) -> list[np.ndarray]:
         """Return the model's weights between two executions."""
         return self.drive.model.get_weights()
@@ -316,17 +319,28 @@ class JaxEngine(Engine):
 
     def find(self, variable: Any) -> Place | None:
         """Look for a variable in the state."""
-        model = self.drive.model
         # A model with a training step of its own may keep another optimizer beside its weights.
-        for part, variables in ((2, model.optimizer.variables), (1, model.non_trainable_variables)):
-            index = _index(variables, variable)
+        for part in (2, 1):
+            index = _index(self.variables[part], variable)
             if index is not None:
                 return part, index
         return None
 
+    @property
+    def variables(self) -> tuple[list[Any], ...]:
+        """What the parts of the state hold the values of."""
+        model = self.drive.model
+        parts = model.trainable_variables, model.non_trainable_variables, model.optimizer.variables
+        return *parts, model.metrics_variables
+
     def placed(self, state: Any, values: Any) -> Any:
         """Return the state with ``values`` in place of the variables that are moved."""
         return _replaced(state, zip(self.places, values, strict=True))
+
+    def catch_up(self) -> None:
+        writes, self.writes = self.writes, {}
+        for place, value in writes.items():
+            _at(self.variables, place).assign(value)
 
     def written(self, state: Any) -> Any:
         """Return the state with what was set since the last execution."""

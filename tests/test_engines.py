@@ -143,7 +143,8 @@ def test_what_a_range_test_traced_serves_the_fit_that_follows():
     LRRangeTest(1e-4, 1.0, steps=20, rule="edge", verbose=0).run(model, X, Y, batch_size=2)
     traced = Counted.runs
     fit(model, CosineDecay(0.1))
-    assert Counted.runs == traced
+    # On JAX Keras goes through the layers once to build the loss, which compiles nothing.
+    assert Counted.runs - traced == (1 if BACKEND == "jax" else 0)
 
 
 def test_a_range_test_sees_the_same_whether_its_step_was_compiled_for_it_or_not():
