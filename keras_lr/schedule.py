@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from keras_lr import compose
 
 Steps = NDArray[np.float64]
+
+CACHED = 1 << 15
+"""Steps whose values are evaluated at once, where a whole curve is wanted."""
+
 Ending = Literal["own", "rest", "never"]
 S = TypeVar("S", bound=type)
 
@@ -157,7 +161,14 @@ class Schedule(Configurable, LearningRateCallback):
         for name, value in sizes.items():
             check(type(self).__name__, name, Number(above=0.0), value)
         timeline = Timeline(steps_per_epoch, epochs)
-        return self(np.arange(math.ceil(timeline.total or 0)), timeline)
+        curve = np.empty(math.ceil(timeline.total or 0))
+        # Some epochs at a time, which stay in the processor's cache.
+        count = max(1, int(CACHED / steps_per_epoch))
+        for epoch in range(0, math.ceil(epochs), count):
+            first = math.ceil(epoch * steps_per_epoch)
+            last = min(math.ceil((epoch + count) * steps_per_epoch), len(curve))
+            curve[first:last] = self(np.arange(first, last), timeline)
+        return curve
 
     def plot(self, *, epochs: float, steps_per_epoch: float, ax: Axes | None = None) -> Axes:
         """Draw the whole curve and return the matplotlib axes.
