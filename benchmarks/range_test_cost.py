@@ -96,11 +96,16 @@ def snapshots(width: int, count: int) -> list[Row]:
     size = sum(value.nbytes for value in state)
 
     tracemalloc.start()
-    Snapshot(model).restore()
+    snapshot = Snapshot(model)
     _, peak = tracemalloc.get_traced_memory()
+    # On TensorFlow the first restore moves the variables into memory that is traced.
+    snapshot.restore()
+    before, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    snapshot.restore()
+    peak += tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
 
-    snapshot = Snapshot(model)
     taken, taken_cpu = pairs(lambda: Snapshot(model), lambda: copied(state), count)
     put_back, put_back_cpu = pairs(snapshot.restore, lambda: copied(state), count)
     parameters = model.count_params() / 1e6
