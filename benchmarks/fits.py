@@ -192,14 +192,22 @@ def measured(size: Size) -> list[Row]:
         "jax": {"step": 1.05, "host": 1.10, "graph": 1.02},
         "torch": {"step": 1.02, "host": None, "graph": None},
     }[BACKEND]
-    schedule, hook, late = (lambda: [CosineDecay(RATE)]), (lambda: [EmptyHook()]), EmptyAsyncHook
     in_graph = CosineDecay(RATE).in_graph(epochs=size.epochs, steps_per_epoch=size.steps)
     compiled = fits.build(in_graph)
     keras_decay = keras.optimizers.schedules.CosineDecay(RATE, total)
     patience = f"{total} steps"
 
+    def schedule() -> list[keras.callbacks.Callback]:
+        return [CosineDecay(RATE)]
+
     def plateau() -> list[keras.callbacks.Callback]:
         return [ReduceLROnPlateau(monitor="loss", patience=patience)]
+
+    def hook() -> list[keras.callbacks.Callback]:
+        return [EmptyHook()]
+
+    def late() -> list[keras.callbacks.Callback]:
+        return [EmptyAsyncHook()]
 
     ours = fits.row("schedule, with its recorder", schedule, goal["step"])
     rows = [
@@ -207,16 +215,16 @@ def measured(size: Size) -> list[Row]:
         ours,
         fits.row(
             "schedule and an empty batch-end hook",
-            lambda: [EmptyHook(), CosineDecay(RATE)],
+            lambda: hook() + schedule(),
             goal["step"],
             old=hook,
             against="fit with an empty batch-end hook",
         ),
         fits.row(
             "schedule and an empty asynchronous hook",
-            lambda: [EmptyAsyncHook(), CosineDecay(RATE)],
+            lambda: late() + schedule(),
             goal["step"],
-            old=lambda: [late()],
+            old=late,
             against="fit with an empty asynchronous hook",
         ),
         fits.row("schedule.per_epoch()", lambda: [CosineDecay(RATE).per_epoch()], 1.01),
@@ -228,29 +236,30 @@ def measured(size: Size) -> list[Row]:
         ),
         fits.row("LRHistory alone, loss per batch", lambda: [LRHistory()], 1.03),
         fits.row("plateau, patience in steps", plateau, goal["host"]),
-        fits.row(
-            "plateau in steps on a schedule", lambda: [CosineDecay(RATE), *plateau()], goal["host"]
-        ),
+        fits.row("plateau in steps on a schedule", lambda: schedule() + plateau(), goal["host"]),
         fits.row(
             "ramp of a range test",
             lambda: [Ramp(np.geomspace(1e-6, RATE, total))],
             goal["host"],
         ),
     ]
-    ways: list[tuple[str, Callbacks]] = [
-        ("empty batch-end hook", hook),
-        ("empty asynchronous batch-end hook", lambda: [late()]),
-        ("assignment in on_train_batch_begin", lambda: [Plain(total)]),
-        ("a CLR callback's way", lambda: [ReadBack(total)]),
-        ("LearningRateScheduler's way, per step", lambda: [Scheduler(total)]),
-    ]
-    peers = [fits.row(what, way, count=size.peers) for what, way in ways]
-    in_optimizer = fits.build(keras_decay)
-    peers.append(
-        fits.row("Keras's CosineDecay in the optimizer", list, model=in_optimizer, count=size.peers)
+    ways: dict[str, Callbacks] = {
+        "empty batch-end hook": hook,
+        "empty asynchronous batch-end hook": late,
+        "assignment in on_train_batch_begin": lambda: [Plain(total)],
+        "a CLR callback's way": lambda: [ReadBack(total)],
+        "LearningRateScheduler's way, per step": lambda: [Scheduler(total)],
+    }
+    peers = {what: fits.row(what, way, count=size.peers) for what, way in ways.items()}
+    named = ("a CLR callback's way", "LearningRateScheduler's way, per step")
+    overheads = [less(peers[what], ours, "schedule: times less overhead than") for what in named]
+    in_optimizer = fits.row(
+        "Keras's CosineDecay in the optimizer",
+        list,
+        model=fits.build(keras_decay),
+        count=size.peers,
     )
-    overheads = [less(peer, ours, "schedule: times less overhead than") for peer in peers[3:5]]
-    return rows + overheads + peers
+    return [*rows, *overheads, *peers.values(), in_optimizer]
 
 
 def rows(small: bool) -> list[Row]:

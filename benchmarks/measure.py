@@ -44,9 +44,14 @@ class Row:
         return float(np.median(self.ratios))
 
     @property
+    def quartiles(self) -> tuple[float, float]:
+        low, high = np.percentile(self.ratios, [25, 75])
+        return float(low), float(high)
+
+    @property
     def error(self) -> float:
         """Standard error of the median, by the quartiles of a normal distribution."""
-        low, high = np.percentile(self.ratios, [25, 75])
+        low, high = self.quartiles
         return float(1.25 * (high - low) / 1.35 / len(self.ratios) ** 0.5)
 
     @property
@@ -56,7 +61,7 @@ class Row:
         return self.median >= self.goal if self.least else self.median <= self.goal
 
     def cells(self) -> list[str]:
-        low, high = np.percentile(self.ratios, [25, 75])
+        low, high = self.quartiles
         several = len(self.ratios) > 1
         sign = "≥" if self.least else "≤"
         return [

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from keras_lr.hyperparameters import Hyperparameter, host_value, optimizers_of, traced
+from keras_lr.hyperparameters import Hyperparameter, optimizers_of, traced, updates
 
 
 @dataclasses.dataclass
@@ -64,7 +64,7 @@ def compiled_step(drive: Any, key: tuple[Any, ...], build: Any) -> CompiledStep 
 
 
 def _was_trained(model: Any) -> bool:
-    return all(host_value(optimizer.iterations) for optimizer in optimizers_of(model))
+    return all(map(updates, optimizers_of(model)))
 
 
 @contextlib.contextmanager

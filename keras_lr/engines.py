@@ -45,8 +45,7 @@ class Engine:
             for i, parameter in enumerate(self.parameters)
             if parameter.variable is not None
         ]
-        self.unknown = [math.nan] * len(self.parameters)
-        self.last = self.unknown
+        self.last: list[float] = [math.nan] * len(self.parameters)
         self.said = False
         self.samples: int | None = 0
 
@@ -68,7 +67,7 @@ class Engine:
         """Note what an execution finds: the samples so far, and the rate that nobody here moves."""
         drive = self.drive
         if drive.batch == 0:
-            self.samples, self.last = 0, self.unknown
+            self.samples = 0
         drive.loss.note(drive.batch, self.samples, self.fetch)
         size = samples_in(data)
         self.samples = None if self.samples is None or size is None else self.samples + size
@@ -83,9 +82,10 @@ class Engine:
         """Give out what the compiled step has noted of executions from row ``start`` on."""
 
     def assign(self, row: list[float]) -> None:
-        """Set the variables whose values have changed."""
+        """Set the variables whose values have changed; all at an epoch's start, for others may."""
+        begins = self.drive.batch == 0
         for i, set_to in self.setters:
-            if row[i] != self.last[i]:
+            if begins or row[i] != self.last[i]:
                 set_to(row[i])
         self.last = row
 
@@ -125,7 +125,7 @@ class Engine:
         Raises:
             RuntimeError: If a number is baked into the compiled step and Keras let nothing else in.
         """
-        baked = [c.parameter.name for c in self.drive.channels if c.parameter.variable is None]
+        baked = [parameter.name for parameter in self.numbers]
         if baked and not self.drive.model.run_eagerly:
             known = isinstance(self.drive.model, keras.Model)
             raise RuntimeError(

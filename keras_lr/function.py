@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_lr.fields import Kind, Number, Optional
-from keras_lr.hyperparameters import Hyperparameter, host_value, schedule_values
+from keras_lr.hyperparameters import Hyperparameter, schedule_values, updates
 from keras_lr.schedule import Schedule, Steps, schedule
 from keras_lr.timeline import Timeline
 
@@ -109,13 +109,13 @@ class Function(Schedule):
     def meet(self, parameter: Hyperparameter) -> None:
         self._met = None
         if not isinstance(self.fn, KerasSchedule) and arity(self.fn) == 2:
-            self._met = parameter.read(), _updates(parameter)
+            self._met = parameter.read(), updates(parameter.optimizer)
 
     def prepare(
         self, parameter: Hyperparameter, epoch: int, timeline: Timeline, alone: bool
     ) -> None:
-        updates, steps = _updates(parameter), timeline.steps_per_epoch
-        if self._met is not None and self._met[1] != updates:
+        done, steps = updates(parameter.optimizer), timeline.steps_per_epoch
+        if self._met is not None and self._met[1] != done:
             self._chain, self._seed, self._lag = {}, self._met[0], None
             return
         if epoch and not alone:
@@ -123,7 +123,7 @@ class Function(Schedule):
             self._seed = None
             return
         self._chain = {}
-        inside = bool(epoch and steps) and 0 < updates - epoch * (steps or 0) <= (steps or 0)
+        inside = bool(epoch and steps) and 0 < done - epoch * (steps or 0) <= (steps or 0)
         # A checkpoint from inside the epoch has the rate of that epoch already.
         self._seed, self._lag = parameter.read(), 0 if inside else 1
 
@@ -169,8 +169,3 @@ class Function(Schedule):
                     f"{'step' if isinstance(self.fn, KerasSchedule) else 'epoch'} {int(place)}"
                 )
         return np.asarray(rates, np.float64)
-
-
-def _updates(parameter: Hyperparameter) -> int:
-    """Return how many updates the optimizer has made."""
-    return int(host_value(getattr(parameter.optimizer, "_iterations", 0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -64,12 +65,10 @@ def _put_back(group: Any, ours: list[Any], found: list[Any]) -> None:
 
 def _callback_list() -> Any:
     """Return the list of callbacks whose hook this is called from; None if a loop has no list."""
-    frame = sys._getframe(1)
-    while frame is not None:
+    for frame, _ in traceback.walk_stack(sys._getframe(1)):
         group: Any = frame.f_locals.get("self")
         if type(group).__name__ == "CallbackList" and isinstance(group.callbacks, list):
             return group
-        frame = frame.f_back  # type: ignore[assignment]
     return None
 
 

@@ -89,6 +89,11 @@ def optimizers_of(model: Any) -> list[Any]:
     return [effective(one) for one in getattr(optimizer, "optimizers", [optimizer])]
 
 
+def updates(optimizer: Any) -> int:
+    """Return how many batches an optimizer has taken, those that it accumulates among them."""
+    return int(host_value(getattr(optimizer, "_iterations", 0)))
+
+
 def find(optimizer: Any, name: str) -> Hyperparameter:
     """Return a hyperparameter that can be moved during training.
 

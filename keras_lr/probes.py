@@ -13,9 +13,9 @@ from keras_lr.hyperparameters import (
     LEARNING_RATE,
     Hyperparameter,
     glance,
-    host_value,
     number,
     schedule_values,
+    updates,
 )
 
 
@@ -40,8 +40,7 @@ class RateProbe:
     def begin_epoch(self) -> None:
         """Learn where a schedule in the optimizer stands."""
         if self.schedule is not None:
-            iterations: Any = getattr(self.optimizer, "_iterations", 0)
-            self.position = int(host_value(iterations))
+            self.position = updates(self.optimizer)
 
     def look(self, value: Any = None) -> None:
         """Note the value in force now: the one given, or the optimizer's."""

@@ -35,6 +35,16 @@ def meter(steps=STEPS, optimizer=None, learning_rate=1.0, **compile_args):
     return model
 
 
+class Counted(keras.layers.Layer):
+    """Counts how often Python runs through it."""
+
+    runs = 0
+
+    def call(self, x):
+        Counted.runs += 1
+        return x
+
+
 def settled(model):
     """Return a model whose fit was ended by an exception, its state back in its variables."""
     if keras.backend.backend() == "jax":

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from models import Counted
 
 from keras_lr import Constant, CosineDecay, LinearDecay, LRHistory, ParamScheduler, Timeline
 
@@ -275,16 +276,6 @@ def test_the_host_takes_over_where_keras_leaves_our_step_out():
     np.testing.assert_allclose(schedule.history.learning_rate, curve(schedule), rtol=1e-6)
     with pytest.raises(RuntimeError, match="compiles momentum into the training step"):
         fit(own(), both())
-
-
-class Counted(layers.Layer):
-    """Counts how often Python runs through it."""
-
-    runs = 0
-
-    def call(self, x):
-        Counted.runs += 1
-        return x
 
 
 @compiles
