@@ -1,9 +1,11 @@
-"""What the `fit` that runs was called with: the data that a test inside it may use."""
+"""The `fit` that runs: what it was called with, and the data that it holds."""
 
 from __future__ import annotations
 
 import inspect
 import sys
+import traceback
+from types import FrameType
 from typing import Any
 
 NAMES = (
@@ -29,21 +31,13 @@ def arguments_of_fit(model: Any) -> dict[str, Any]:
         RuntimeError: If there is no such ``fit``.
         ValueError: If its data can be read only once.
     """
-    frame = sys._getframe(1)
-    while frame is not None:
-        known = frame.f_locals
-        if (
-            frame.f_code.co_name == "fit"
-            and known.get("self") is model
-            and all(name in known for name in NAMES)
-        ):
-            break
-        frame = frame.f_back  # type: ignore[assignment]
-    else:
+    frame = _frame_of_fit(model)
+    if frame is None:
         raise RuntimeError(
             "LRRangeTest: the data of this fit cannot be seen: it is not Keras's own `fit` that "
             "calls the callbacks. Run the test before: LRRangeTest().run(model, x, y)."
         )
+    known = frame.f_locals
     found = {name: known[name] for name in NAMES if known[name] is not None}
     if inspect.isgenerator(found.get("x")) and "steps_per_epoch" not in found:
         raise ValueError(
@@ -52,3 +46,27 @@ def arguments_of_fit(model: Any) -> dict[str, Any]:
             "that never ends."
         )
     return found
+
+
+def let_data_go(model: Any) -> None:
+    """Have the ``fit`` of ``model`` that this is called from free its data as soon as it ends.
+
+    Where it is stopped inside an epoch, Keras's iterator and the generator over its batches hold
+    each other, and with them a copy of the data, until Python looks for such circles.
+    """
+    frame = _frame_of_fit(model)
+    iterator: Any = frame.f_locals.get("epoch_iterator") if frame else None
+    if hasattr(iterator, "_epoch_iterator"):
+        iterator._epoch_iterator = None
+
+
+def _frame_of_fit(model: Any) -> FrameType | None:
+    for frame, _ in traceback.walk_stack(sys._getframe(2)):
+        known = frame.f_locals
+        if (
+            frame.f_code.co_name == "fit"
+            and known.get("self") is model
+            and all(name in known for name in NAMES)
+        ):
+            return frame
+    return None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from keras_lr.callback import LearningRateCallback
 from keras_lr.drive import Drive
+from keras_lr.fit_arguments import let_data_go
 from keras_lr.hyperparameters import LEARNING_RATE, find, number, optimizer_of
 from keras_lr.probes import RunningMean
 from keras_lr.range_rules import Smoother
@@ -138,6 +139,10 @@ class Ramp(LearningRateCallback):
                     f"among: {', '.join(logs or {}) or 'none'}"
                 )
             self._see(float((logs or {})[self.monitor]))
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_train_end(logs)
+        let_data_go(self.model)
 
     def _see(self, value: float) -> None:
         """Take a value of the monitored metric at the present rate."""

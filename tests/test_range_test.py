@@ -1,5 +1,7 @@
 """The range test through its public interface: the model afterwards, the curve, the stops."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -58,6 +60,21 @@ def test_an_exception_leaves_the_model_as_it_was(error):
     assert same(before, state(model))
     assert set(vars(model)) - attributes <= {"_keras_lr_steps"}
     model.fit(X, Y, verbose=0, callbacks=[CosineDecay(0.01)])
+
+
+def test_no_run_keeps_its_data_until_garbage_is_collected():
+    def iterators():
+        return [id(o) for o in gc.get_objects() if type(o).__name__.endswith("EpochIterator")]
+
+    model = network()
+    gc.collect()
+    gc.disable()
+    try:
+        before = iterators()
+        quick().run(model, X, Y)
+        assert iterators() == before
+    finally:
+        gc.enable()
 
 
 def test_restore_false_keeps_what_was_trained():
