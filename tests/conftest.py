@@ -20,6 +20,25 @@ def pytest_report_header():
     return f"keras: {keras.__version__}, backend {keras.backend.backend()}"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def untuned_pipelines():
+    """Keep tf.data from tuning pipelines that live for a moment.
+
+    Its tuner can miss, on a busy machine, that its iterator is gone, and sleeps on for up to a
+    minute while the main thread waits for it.
+    """
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    begin, options = tf.data.Dataset.__iter__, tf.data.Options()
+    options.autotune.enabled = False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.data.Dataset, "__iter__", lambda data: begin(data.with_options(options)))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def seed():
     keras.utils.set_random_seed(0)

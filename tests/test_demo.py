@@ -50,6 +50,7 @@ def finished(tmp_path_factory):
     return out, "\n".join(said)
 
 
+@pytest.mark.slow
 def test_demo_prints_one_line_for_each_schedule(finished):
     out, said = finished
     names = NAMES
@@ -63,6 +64,7 @@ def test_demo_prints_one_line_for_each_schedule(finished):
     assert (out / "results.txt").read_text() in said + "\n"
 
 
+@pytest.mark.slow
 def test_demo_writes_a_picture_and_a_record_for_each_schedule(finished):
     out, _ = finished
     names = NAMES
@@ -76,6 +78,7 @@ def test_demo_writes_a_picture_and_a_record_for_each_schedule(finished):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
 
 
+@pytest.mark.slow
 def test_demo_records_show_the_rates_of_the_schedules(finished):
     out, _ = finished
     rates = {}

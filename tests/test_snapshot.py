@@ -38,6 +38,7 @@ def build(optimizer="adam", dtype="float32", **compile_args):
     return model
 
 
+@pytest.mark.slow
 def test_where_no_seed_is_set_runs_see_one_order_of_the_batches_and_none_is_set_after():
     program = (
         "import keras, numpy as np, tensorflow as tf\n"
