@@ -23,7 +23,10 @@ STRIDE = math.sqrt(10.0)
 """From one such rate to the next: half a decade."""
 
 LEARNT = 0.02
-"""Share of the first loss below which data that were seen before are learnt by heart."""
+"""Share of the first loss below which data that are seen again are learnt by heart."""
+
+UNSEEN = 0.5
+"""The same as a share of the loss on data that are seen for the first time."""
 
 LONG_RUN = {True: 10.0**-0.5, False: 10.0**-0.1}
 """Share of the best rate for a short run that suits a long one, by whether steps are normalized."""
@@ -76,28 +79,40 @@ class _Trials:
     def __init__(self, runs: Runs, budget: int, epoch: float) -> None:
         self.runs, self.left = runs, budget
         self.length = budget // HOLDS
-        self.seen = epoch < self.length
+        self.epoch = epoch
         self.losses: dict[float, Array] = {}
+        self.still: Array | None = None
+        """What the batches do at a rate too low to train."""
 
-    def afford(self) -> bool:
-        return self.left >= self.length
+    def afford(self, runs: int = 1) -> bool:
+        return self.left >= runs * self.length
 
     def run(self, rate: float) -> None:
-        losses = np.asarray(self.runs.hold(rate, self.length), float).ravel()
+        self.losses[rate] = self._hold(rate)
+
+    def stand(self, rate: float) -> None:
+        self.still = self._hold(rate)
+
+    def _hold(self, rate: float) -> Array:
+        losses = _losses(self.runs.hold(rate, self.length))
         self.left -= len(losses)
-        self.losses[rate] = losses
+        return losses
 
     def tails(self) -> Array:
         """The last quarter of each run, lowest rate first; infinite where a run came to an end."""
-        count = max(2, self.length // 4)
-        never = np.full(count, np.inf)
-        rows = [self.losses[rate] for rate in sorted(self.losses)]
-        return np.array(
-            [
-                row[-count:] if len(row) == self.length and np.isfinite(row[-1]) else never
-                for row in rows
-            ]
-        )
+        return np.array([self._end(self.losses[rate], 4) for rate in sorted(self.losses)])
+
+    def _end(self, run: Array, share: int) -> Array:
+        count = max(2, self.length // share)
+        whole = len(run) >= self.length and np.isfinite(run[self.length - 1])
+        return run[self.length - count : self.length] if whole else np.full(count, np.inf)
+
+    def gain(self) -> Array:
+        """How far below the run at the lowest rate the best one is in its second half."""
+        rates = sorted(self.losses)
+        best = self.losses[rates[int(self.tails().mean(1).argmin())]]
+        lowest = self.losses[rates[0]] if self.still is None else self.still
+        return self._end(lowest, 2) - self._end(best, 2)
 
     def levels(self, tails: Array) -> Array:
         """Log of each run's final loss, so that a quarter less counts the same at any size.
@@ -117,9 +132,17 @@ class _Trials:
         return levels
 
     def learnt(self, lowest: float) -> float:
-        """Below which loss the data are known by heart; 0 for new data, or losses below zero."""
+        """Below which loss the data are known by heart; 0 for new data, or losses below zero.
+
+        A loss as low as that on data not seen before, in the first epoch, is no sign of it.
+        """
         first = float(np.median([row[0] for row in self.losses.values()]))
-        return LEARNT * first if self.seen and lowest >= 0.0 and 0.0 < first < math.inf else 0.0
+        if self.epoch >= self.length or lowest < 0.0 or not 0.0 < first < math.inf:
+            return 0.0
+        epoch = int(self.epoch)
+        ends = [row[epoch - max(1, epoch // 4) : epoch] for row in self.losses.values()]
+        unseen = min((float(end.mean()) for end in ends if end.size), default=math.inf)
+        return max(0.0, min(LEARNT * first, UNSEEN * unseen))
 
     def best(self, tails: Array | None = None) -> float:
         """Rate of the lowest final loss: the vertex of a parabola through the best three runs."""
@@ -160,7 +183,8 @@ def search(
     closer. A parabola through the best three, over the log rate, gives the best rate for a run as
     short as these. Where the runs see the data more than once, the training loss may all but vanish
     over a wide range of rates; there it is the rate at which the loss ends at a fiftieth of the
-    first.
+    first. Where batches differ so much that nothing seems to be learnt, one of the runs is at the
+    lowest rate: what the batches do by themselves is taken out of the ramp, or of the other runs.
 
     A real training is longer. Where the optimizer divides by the size of the gradient (Adam and all
     its kin), its noise does not fade as the gradient does, and the best rate falls with the square
@@ -186,17 +210,26 @@ def search(
             "Argument `budget` must leave at least 24 steps after the ramp. "
             f"Received: budget={budget}, steps={steps}"
         )
-    ramps, center = _ramps(runs, min_lr, max_lr, steps, budget)
-    trials = _Trials(runs, budget - sum(len(losses) for _, losses in ramps), epoch)
+    ramps, still, center = _ramps(runs, min_lr, max_lr, steps, budget)
+    spent = sum(len(losses) for _, losses in ramps) + len(still)
+    trials = _Trials(runs, budget - spent, epoch)
+    if len(still) >= trials.length:
+        trials.still = still
     trials.run(center / START)
-    while trials.afford() and len(trials.losses) < 2 * HOLDS:
-        rate = _next(trials)
-        if rate is None:
+    while trials.afford():
+        rate = _next(trials) if len(trials.losses) < 2 * HOLDS else None
+        last = rate is None or not trials.afford(2)
+        if last and trials.still is None and _nothing_learnt(ramps, trials):
+            trials.stand(min(rates[0] for rates, _ in ramps))
+        elif rate is None:
             break
-        trials.run(rate)
+        else:
+            trials.run(rate)
+    reason = _nothing_learnt(ramps, trials)
+    if reason:
+        raise NoSuggestion(reason)
     tails = trials.tails()
     best = trials.best(tails)
-    _check_learning(ramps, trials, tails, best)
     rates, losses = ramps[-1]
     suggestion = best * LONG_RUN[normalizes]
     low = _base(rates, losses, suggestion)
@@ -215,29 +248,51 @@ def search(
 
 def _ramps(
     runs: Runs, low: float, high: float, steps: int, budget: int
-) -> tuple[list[Ramp], float]:
-    """Ramp until a minimum is inside, moving the range at most once; where the loss is lowest."""
-    ramp, curve = _ramp(runs, np.geomspace(low, high, steps))
-    ramps = [ramp]
-    verdict = curve.verdict if curve else "rises"
-    if curve and verdict == "flat" and (curve.diverged or curve.smoothed[-1] > curve.start):
-        # Noise hides the fall, but not where the loss rises: runs on the same batches may show it.
-        verdict = "good"
-    if verdict != "good" and budget - len(ramp[0]) >= steps:
-        ends = (low / 1e4, low * 10) if verdict == "rises" else (high / 10, high * 1e3)
-        ramp, curve = _ramp(runs, np.geomspace(*ends, steps // 2))
-        ramps.append(ramp)
-    return ramps, float(curve.rates[curve.lowest] if curve else ramp[0][0])
+) -> tuple[list[Ramp], Array, float]:
+    """Ramp until a minimum is inside, moving the range at most once.
+
+    Returns:
+        The ramps; the losses of a run at the lowest rate, if there was one; the rate at which the
+        loss is lowest.
+    """
+    rates = np.geomspace(low, high, steps)
+    losses = _losses(runs.ramp(low, high, steps))
+    ramps, still = [(rates[: len(losses)], losses)], np.array([])
+    curve = _read(rates, losses)
+    if curve and curve.verdict in ("rises", "flat") and budget - 2 * len(losses) >= steps:
+        # Or are the first batches easy ones? See without what the batches do by themselves.
+        still = _losses(runs.hold(low, len(losses)))
+        if len(still) == len(losses):
+            curve = _read(rates, losses - still + still.mean())
+    verdict = _verdict(curve)
+    if verdict != "good" and budget - len(losses) - len(still) >= steps:
+        low, high = (low / 1e4, low * 10) if verdict == "rises" else (high / 10, high * 1e3)
+        rates = np.geomspace(low, high, steps // 2)
+        losses = _losses(runs.ramp(low, high, steps // 2))
+        ramps.append((rates[: len(losses)], losses))
+        curve = _read(rates, losses)
+    return ramps, still, float(curve.rates[curve.lowest] if curve else rates[0])
 
 
-def _ramp(runs: Runs, rates: Array) -> tuple[Ramp, Curve | None]:
-    """Run one ramp; its curve, or None if it is too short to read."""
-    losses = np.asarray(runs.ramp(rates[0], rates[-1], len(rates)), float).ravel()
+def _losses(run: ArrayLike) -> Array:
+    return np.asarray(run, float).ravel()
+
+
+def _read(rates: Array, losses: Array) -> Curve | None:
+    """The curve of a ramp, which may have ended early; None if it is too short to read."""
+    missing = np.full(len(rates) - len(losses), np.nan)
     try:
-        curve = Curve.read(rates, np.append(losses, np.full(len(rates) - len(losses), np.nan)))
+        return Curve.read(rates, np.append(losses, missing))
     except NoSuggestion:
-        curve = None
-    return (rates[: len(losses)], losses), curve
+        return None
+
+
+def _verdict(curve: Curve | None) -> str:
+    if curve is None:
+        return "rises"
+    climbs = curve.diverged or curve.smoothed[-1] > curve.start
+    # Noise hides the fall, but not where the loss rises: runs on the same batches may show it.
+    return "good" if curve.verdict == "flat" and climbs else curve.verdict
 
 
 def _next(trials: _Trials) -> float | None:
@@ -266,32 +321,29 @@ def _alike(one: Array, other: Array) -> bool:
     return bool(np.isfinite(difference).all() and abs(difference.mean()) <= 2.0 * error)
 
 
-def _check_learning(ramps: list[Ramp], trials: _Trials, tails: Array, rate: float) -> None:
-    """Raise unless the best run learnt something.
+def _nothing_learnt(ramps: list[Ramp], trials: _Trials) -> str | None:
+    """Why there is no suggestion, unless the best run learnt something.
 
     Either it ended below the losses at rates too low to change anything, or, where batches differ
-    more than that, it fell below the ramp on the batches that the ramp saw at such rates.
+    more than that, below the run at the lowest rate on the batches that they share.
     """
+    tails = trials.tails()
+    rate, best = trials.best(tails), tails[int(tails.mean(1).argmin())]
     rates, losses = (np.concatenate(part) for part in zip(*ramps, strict=True))
     low = rates <= max(rate / 100.0, *np.sort(rates)[:3])
     first = losses[low & np.isfinite(losses)]
-    index = int(tails.mean(1).argmin())
-    best = tails[index]
     if not first.size or not np.isfinite(best).all():
-        raise NoSuggestion(
+        return (
             "Diverged at every rate that was tried. Look for a mistake in the loss, the labels or "
             "the scale of the inputs, or begin lower: a smaller min_lr."
         )
     error = math.hypot(first.std() / math.sqrt(first.size), best.std() / math.sqrt(best.size))
-    if np.median(first) - best.mean() > 2.0 * error:
-        return
-    run = trials.losses[sorted(trials.losses)[index]]
-    for rates, losses in ramps:
-        count = min(int(np.searchsorted(rates, rate / 10.0)), len(run))
-        gain = (losses[:count] - run[:count])[count // 2 :]
-        if len(gain) > 3 and gain.mean() > 3.0 * gain.std(ddof=1) / math.sqrt(len(gain)):
-            return
-    raise NoSuggestion(
+    if np.median(first) - best.mean() > 4.0 * error:
+        return None
+    gain = trials.gain()
+    if np.isfinite(gain).all() and gain.mean() > 3.0 * gain.std(ddof=1) / math.sqrt(gain.size):
+        return None
+    return (
         "Nothing was learnt: at no rate did the loss end below where it began by more than its "
         "noise. Widen the range, take a larger batch, or allow more steps."
     )
@@ -327,8 +379,9 @@ def _words(
         f"Suggestion for a training that is longer: {suggestion:.1e}; for a cycle: {low:.1e} to "
         f"{best:.1e}.",
     ]
-    if best in (rates[0], rates[-1]) and len(rates) > 1:
-        end, beyond = ("lowest", "lower") if best == rates[0] else ("highest", "higher")
+    at_lowest, at_highest = (math.isclose(best, rate) for rate in (rates[0], rates[-1]))
+    if at_lowest != at_highest:
+        end, beyond = ("lowest", "lower") if at_lowest else ("highest", "higher")
         lines.append(f"The best rate tried is the {end}: a larger budget would look {beyond}.")
     if sure < 0.8:
         lines.append(

@@ -151,6 +151,22 @@ def test_data_that_outlast_the_runs_are_not_seen_before():
     assert search(Memory(), epoch=100).suggestion == search(Memory()).suggestion
 
 
+def test_what_was_low_on_new_data_is_not_learnt_by_heart():
+    found = search(Memory(), epoch=50)
+    assert found.bounds[1] > 2 * search(Memory(), epoch=8).bounds[1]
+    assert "by heart" not in found.report
+
+
+def test_losses_about_zero_are_read_too():
+    class Solved(Memory):
+        def train(self, rates):
+            losses = super().train(rates)
+            losses[5:], losses[5:9] = 0.0, -1e-9
+            return losses
+
+    assert search(Solved(), epoch=8).suggestion > 0.0
+
+
 def test_negative_losses_have_no_vanishing_point():
     class Shifted(Quadratic):
         def train(self, rates):
@@ -160,11 +176,12 @@ def test_negative_losses_have_no_vanishing_point():
 
 
 def test_the_real_test_says_when_the_data_repeat():
+    rng = np.random.default_rng(0)
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model = keras.Sequential([keras.Input((100,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.Adam(), keras.losses.BinaryCrossentropy(from_logits=True))
-    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
-    y = (x[:, :1] > 0).astype("float32")
+    x = rng.normal(size=(64, 100)).astype("float32")
+    y = rng.integers(2, size=(64, 1)).astype("float32")
 
     def endless():
         while True:
@@ -192,15 +209,48 @@ def test_what_cannot_be_learnt_has_no_suggestion():
 class Uneven(Quadratic):
     """Batches that differ far more than the loss falls, the same ones in every run."""
 
+    def __init__(self, batches, **arguments):
+        super().__init__(**arguments)
+        self.batches = batches
+
     def train(self, rates):
         losses = super().train(rates)
-        return losses + np.random.default_rng(1).exponential(5.0, len(losses))
+        return losses + self.batches[: len(losses)]
 
 
-def test_batches_that_differ_do_not_hide_what_is_learnt_on_them():
-    assert 0.005 < search(Uneven(), normalizes=False).suggestion < 0.2
+@pytest.mark.parametrize("order", range(1, 9))
+def test_batches_that_differ_do_not_hide_what_is_learnt_on_them(order):
+    batches = np.random.default_rng(order).exponential(5.0, 100)
+    found = search(Uneven(batches), normalizes=False)
+    assert 0.005 < found.suggestion < 0.2
+    assert found.steps <= 300
     with pytest.raises(NoSuggestion, match="Nothing was learnt"):
-        search(Uneven(learns=False))
+        search(Uneven(batches, learns=False))
+
+
+def test_easy_batches_at_the_beginning_do_not_look_like_a_rise():
+    easy_first = np.where(np.arange(100) < 20, 0.0, 8.0)
+    assert 0.02 < search(Uneven(easy_first), normalizes=False).suggestion < 0.2
+
+
+def test_where_all_runs_learn_alike_the_last_shows_what_the_batches_do_by_themselves():
+    harder = np.random.default_rng(0).exponential(5.0, 100) + np.arange(100) / 10
+    runs = Uneven(harder, curvature=(10.0,))
+    found = search(runs, normalizes=False)
+    assert 0.02 < found.suggestion < 0.2
+    assert runs.calls[-1][:2] == ("hold", 1e-6)
+    assert found.steps <= 300
+    assert min(found.holds) > 1e-3
+
+
+def test_a_best_rate_at_the_end_of_those_tried_is_said():
+    class Slow(Quadratic):
+        def ramp(self, min_lr, max_lr, steps):
+            return super().ramp(min_lr, max_lr, steps)[: steps // 5]
+
+    found = search(Slow(noise=0.0), min_lr=1e-4, normalizes=False)
+    assert max(found.holds) == pytest.approx(found.bounds[1])
+    assert "The best rate tried is the highest" in found.report
 
 
 @pytest.mark.parametrize("seed", range(20))
