@@ -249,6 +249,9 @@ def measured(size: Size) -> list[Row]:
         "assignment in on_train_batch_begin": lambda: [Plain(total)],
         "a CLR callback's way": lambda: [ReadBack(total)],
         "LearningRateScheduler's way, per step": lambda: [Scheduler(total)],
+        "Keras's LearningRateScheduler, per epoch": lambda: [
+            keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate)
+        ],
     }
     peers = {what: fits.row(what, way, count=size.peers) for what, way in ways.items()}
     named = ("a CLR callback's way", "LearningRateScheduler's way, per step")
