@@ -84,7 +84,7 @@ def _draw_holds(ax: Axes, result: RangeTestResult) -> list[Axes]:
 
 
 def _limit(ax: Axes, smoothed: np.ndarray, up: bool) -> None:
-    """Leave a divergence outside of the picture."""
+    """Leave a divergence outside of the picture, but no more than a quarter of the curve."""
     low, high = float(smoothed.min()), float(smoothed.max())
     start = float(smoothed[0])
     room = 0.12 * max(abs(start - (high if up else low)), 1e-12)
@@ -92,7 +92,8 @@ def _limit(ax: Axes, smoothed: np.ndarray, up: bool) -> None:
         ax.set_ylim(min(start, low) - room, high + room)
     else:
         raw = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
-        ax.set_ylim(min(low, float(raw.min())) - room, min(high, start + 3 * room) + room)
+        most = max(start + 3 * room, float(np.quantile(smoothed, 0.75)))
+        ax.set_ylim(min(low, float(raw.min())) - room, min(high, most) + room)
 
 
 def _draw_slope(ax: Axes, rates: np.ndarray, falling: np.ndarray, up: bool) -> None:
