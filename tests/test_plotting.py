@@ -45,12 +45,6 @@ def legend_of(ax):
 COSINE = 0.05 * (1 + np.cos(np.linspace(0, np.pi, 200)))
 
 
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
-
-
 class TestCurves:
     def test_draws_every_value_over_epochs_and_says_what_it_is(self):
         ax = plotting.plot_curves({"CosineDecay(0.1)": COSINE}, steps_per_epoch=50)
