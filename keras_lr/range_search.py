@@ -107,12 +107,11 @@ class _Trials:
         whole = len(run) >= self.length and np.isfinite(run[self.length - 1])
         return run[self.length - count : self.length] if whole else np.full(count, np.inf)
 
-    def gain(self) -> Array:
-        """How far below the run at the lowest rate the best one is in its second half."""
-        rates = sorted(self.losses)
-        best = self.losses[rates[int(self.tails().mean(1).argmin())]]
-        lowest = self.losses[rates[0]] if self.still is None else self.still
-        return self._end(lowest, 2) - self._end(best, 2)
+    def gain(self, index: int) -> Array:
+        """How far below the run at the lowest rate another is in its second half."""
+        runs = [self.losses[rate] for rate in sorted(self.losses)]
+        lowest = runs[0] if self.still is None else self.still
+        return self._end(lowest, 2) - self._end(runs[index], 2)
 
     def levels(self, tails: Array) -> Array:
         """Log of each run's final loss, so that a quarter less counts the same at any size.
@@ -255,9 +254,8 @@ def _ramps(
         The ramps; the losses of a run at the lowest rate, if there was one; the rate at which the
         loss is lowest.
     """
-    rates = np.geomspace(low, high, steps)
-    losses = _losses(runs.ramp(low, high, steps))
-    ramps, still = [(rates[: len(losses)], losses)], np.array([])
+    tried, still = [_ramp(runs, low, high, steps)], np.array([])
+    rates, losses = tried[0]
     curve = _read(rates, losses)
     if curve and curve.verdict in ("rises", "flat") and budget - 2 * len(losses) >= steps:
         # Or are the first batches easy ones? See without what the batches do by themselves.
@@ -267,11 +265,15 @@ def _ramps(
     verdict = _verdict(curve)
     if verdict != "good" and budget - len(losses) - len(still) >= steps:
         low, high = (low / 1e4, low * 10) if verdict == "rises" else (high / 10, high * 1e3)
-        rates = np.geomspace(low, high, steps // 2)
-        losses = _losses(runs.ramp(low, high, steps // 2))
-        ramps.append((rates[: len(losses)], losses))
-        curve = _read(rates, losses)
-    return ramps, still, float(curve.rates[curve.lowest] if curve else rates[0])
+        tried.append(_ramp(runs, low, high, steps // 2))
+        curve = _read(*tried[-1])
+    center = curve.rates[curve.lowest] if curve else low
+    return [(rates[: len(losses)], losses) for rates, losses in tried], still, float(center)
+
+
+def _ramp(runs: Runs, low: float, high: float, steps: int) -> Ramp:
+    """Run one ramp: all its rates, and the losses, which may be fewer."""
+    return np.geomspace(low, high, steps), _losses(runs.ramp(low, high, steps))
 
 
 def _losses(run: ArrayLike) -> Array:
@@ -328,7 +330,8 @@ def _nothing_learnt(ramps: list[Ramp], trials: _Trials) -> str | None:
     more than that, below the run at the lowest rate on the batches that they share.
     """
     tails = trials.tails()
-    rate, best = trials.best(tails), tails[int(tails.mean(1).argmin())]
+    index = int(tails.mean(1).argmin())
+    rate, best = trials.best(tails), tails[index]
     rates, losses = (np.concatenate(part) for part in zip(*ramps, strict=True))
     low = rates <= max(rate / 100.0, *np.sort(rates)[:3])
     first = losses[low & np.isfinite(losses)]
@@ -340,7 +343,7 @@ def _nothing_learnt(ramps: list[Ramp], trials: _Trials) -> str | None:
     error = math.hypot(first.std() / math.sqrt(first.size), best.std() / math.sqrt(best.size))
     if np.median(first) - best.mean() > 4.0 * error:
         return None
-    gain = trials.gain()
+    gain = trials.gain(index)
     if np.isfinite(gain).all() and gain.mean() > 3.0 * gain.std(ddof=1) / math.sqrt(gain.size):
         return None
     return (
