@@ -162,7 +162,7 @@ def schedules(epochs: int, found: RangeTestResult) -> dict[str, list[Any]]:
     What holds or falls starts at the suggestion; what cycles moves within the bounds.
     """
     part = epochs / 7
-    rate, (base, top) = found.suggestion, found.bounds
+    rate, base, top = (float(f"{value:.3g}") for value in (found.suggestion, *found.bounds))
     compared: dict[str, Schedule] = {
         "Constant": Constant(rate),
         "StepDecay": StepDecay(rate, factor=0.3, every=2 * part),

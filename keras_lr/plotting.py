@@ -97,8 +97,13 @@ def plot_curves(
     if title is None:
         what = next(iter(values)) if len(values) == 1 else f"{len(values)} schedules"
         title = f"{what}: {ylabel} over {epochs:.4g} {'epoch' if epochs == 1 else 'epochs'}"
-    ax.set_title(textwrap.fill(title, 90), fontsize="medium" if len(title) > 60 else None)
+    _title(ax, title)
     return ax
+
+
+def _title(ax: Axes, text: str) -> None:
+    """Set a title, however long it is."""
+    ax.set_title(textwrap.fill(text, 90), fontsize="medium" if len(text) > 60 else None)
 
 
 def plot_history(history: Record, ax: Axes | None = None) -> Axes:
@@ -187,7 +192,8 @@ def plot_run(
         2, sharex=True, figsize=(8, 6.5), layout="constrained", height_ratios=(3, 2)
     )
     plot_history(history, top)
-    top.set(xlabel="", title="" if title is None else title)
+    top.set_xlabel("")
+    _title(top, title or "")
     top.tick_params(labelbottom=False)
     top.get_legend().set_bbox_to_anchor((0.5, -0.02))
     ends = np.append(np.flatnonzero(np.diff(history.epoch)), len(history) - 1)

@@ -238,6 +238,19 @@ def test_run_has_the_metrics_at_the_end_of_each_epoch():
     assert below.texts[0].get_text() == "95%"
 
 
+def test_a_long_title_of_a_run_is_all_in_the_picture():
+    title = " ".join(["Sequence(LinearDecay(0.1),"] * 8)
+    run = record(COSINE, COSINE + 1, steps_per_epoch=50)
+    figure = plotting.plot_run(run, {"validation": [0.8, 0.9, 0.95, 0.96]}, title=title)
+    figure.draw_without_rendering()
+    (top,) = [ax for ax in figure.axes if ax.get_title()]
+    assert top.get_title().replace("\n", " ") == title
+    box = top.title.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure.bbox.y1
+
+
 class TestGallery:
     def test_one_panel_for_each_curve_with_its_name(self):
         curves = {f"Shape {number}": COSINE for number in range(5)}
