@@ -136,8 +136,7 @@ class Drive:
         """End a membership; the last one to leave takes the drive off the model."""
         self.members = [other for other in self.members if other is not member]
         if not self.members:
-            self.detach()
-            self.step_back()
+            self.end()
 
     def lead(
         self,
@@ -359,10 +358,15 @@ class Drive:
         def make_train_function(force: bool = False) -> Any:
             # Whatever calls this begins something new: the fit that the drive belonged to is over,
             # and ended by an exception if the drive is still here.
-            self.detach()
+            self.end()
             return model.make_train_function(force)
 
         object.__setattr__(model, "make_train_function", make_train_function)
+
+    def end(self) -> None:
+        """Leave the fit: the model and the list of callbacks as they were found."""
+        self.detach()
+        self.step_back()
 
     def detach(self) -> None:
         """Leave the model as it was found."""
@@ -386,7 +390,7 @@ def attach(model: Any, member: Any) -> Drive:
     drive = vars(model).get("_keras_lr_drive")
     if drive is not None and any(one is member for one in drive.members):
         # The member is here from a fit that never came to its end.
-        drive.detach()
+        drive.end()
         drive = None
     if drive is None:
         drive = Drive(model)

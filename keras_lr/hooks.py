@@ -36,6 +36,9 @@ class Ahead(LegacyHooks, keras.callbacks.Callback):
         self.end({} if logs is None else logs)
 
 
+_BATCH_HOOKS = ("on_train_batch_begin", "on_batch_begin"), ("on_train_batch_end", "on_batch_end")
+
+
 def step_ahead(end: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
     """Let ``end`` hear of each epoch's end first; call it from ``on_train_begin``.
 
@@ -43,8 +46,11 @@ def step_ahead(end: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
     writes is then never ahead of the state of ours, also where that hangs on a metric which another
     callback writes into the logs.
 
+    Hooks of batches that no callback has are taken out of the fit: for each step Keras waits for
+    the loss to call them, or has a pool of threads do so.
+
     Returns:
-        What puts the callbacks back into their order.
+        What puts the callbacks back into their order, and the hooks back in.
     """
     group = _callback_list()
     if group is None:
@@ -54,13 +60,29 @@ def step_ahead(end: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
     backups = [callback for callback in found[: last + 1] if _is_backup(callback)]
     others = [callback for callback in found[: last + 1] if not _is_backup(callback)]
     # A new list, since Keras is iterating over the old one.
-    group.callbacks = ours = [Ahead(end), *others, *backups, *found[last + 1 :]]
-    return functools.partial(_put_back, group, ours, found)
+    group.callbacks = [Ahead(end), *others, *backups, *found[last + 1 :]]
+    if type(group) is keras.callbacks.CallbackList:
+        for hook, alias in _BATCH_HOOKS:
+            if all(_is_default(one, name) for one in found for name in (hook, alias)):
+                setattr(group, hook, _unheard)
+    return functools.partial(_step_back, group, found)
 
 
-def _put_back(group: Any, ours: list[Any], found: list[Any]) -> None:
-    if group.callbacks is ours:
-        group.callbacks = found
+def _step_back(group: Any, found: list[Any]) -> None:
+    for hook, _ in _BATCH_HOOKS:
+        if vars(group).get(hook) is _unheard:
+            delattr(group, hook)
+    places = {id(callback): place for place, callback in enumerate(found)}
+    here = [callback for callback in group.callbacks if not isinstance(callback, Ahead)]
+    group.callbacks = sorted(here, key=lambda callback: places.get(id(callback), len(found)))
+
+
+def _unheard(batch: int, logs: dict[str, Any] | None = None) -> None:
+    """Stand in for a hook of batches that no callback has."""
+
+
+def _is_default(callback: Any, hook: str) -> bool:
+    return getattr(getattr(callback, hook, None), "_is_default", False)
 
 
 def _callback_list() -> Any:

@@ -122,8 +122,6 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             raise self.invalid("restore_best_weights", "False where patience is in steps")
         if self.max_lr is not None and self.max_lr < self.min_lr:
             raise self.invalid("max_lr", f"at least min_lr={self.min_lr}")
-        # Where every step is waited for anyway, a pool of threads for the hooks only costs time.
-        self.async_safe = not self.by_steps
         self._states: dict[int, State] = {}
         self._drive: Drive | None = None
         self._reset()
@@ -175,9 +173,6 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_begin(epoch, logs)
         self._mean.begin_epoch()
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Do nothing; but where it is not ``async_safe``, Keras then calls all hooks in step."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)

@@ -64,9 +64,6 @@ class Ramp(LearningRateCallback):
     fits.
     """
 
-    # Each step is waited for, so a pool of threads for the hooks would only cost time.
-    async_safe = False
-
     def __init__(
         self,
         rates: NDArray[np.float64],
@@ -122,9 +119,6 @@ class Ramp(LearningRateCallback):
             self._see(self._mean.last(first + count, mean))
         if self._done == len(self.rates):
             self._end(COMPLETE)
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Do nothing; but where it is not ``async_safe``, Keras then calls all hooks in step."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_begin(epoch, logs)
