@@ -122,12 +122,12 @@ class Clock(keras.callbacks.Callback):
 
 @dataclasses.dataclass
 class Size:
-    """How much is trained."""
+    """How much is trained: runs of a quarter to half a second, and as many as ten minutes hold."""
 
-    steps: int = 200
+    steps: int = 1000 if BACKEND == "jax" else 200
     epochs: int = 1
-    pairs: int = 101
-    peers: int = 31
+    pairs: int = {"tensorflow": 101, "jax": 51, "torch": 41}[BACKEND]
+    peers: int = {"tensorflow": 31, "jax": 15, "torch": 15}[BACKEND]
 
     @property
     def total(self) -> int:

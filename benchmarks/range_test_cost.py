@@ -152,7 +152,7 @@ def rows(small: bool) -> list[Row]:
     """Measure both."""
     if small:
         return tests(20, 1) + snapshots(64, 1)
-    return tests(100, PAIRS) + snapshots(2048, PAIRS)
+    return tests(100, 4 * PAIRS) + snapshots(2048, PAIRS)
 
 
 if __name__ == "__main__":

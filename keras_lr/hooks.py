@@ -10,6 +10,8 @@ from typing import Any
 
 import keras
 
+_BATCH_HOOKS = ("on_train_batch_begin", "on_batch_begin"), ("on_train_batch_end", "on_batch_end")
+
 
 class LegacyHooks:
     """What legacy Keras 2, ``tf_keras``, asks of a callback besides its hooks."""
@@ -36,9 +38,6 @@ class Ahead(LegacyHooks, keras.callbacks.Callback):
         self.end({} if logs is None else logs)
 
 
-_BATCH_HOOKS = ("on_train_batch_begin", "on_batch_begin"), ("on_train_batch_end", "on_batch_end")
-
-
 def step_ahead(end: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
     """Let ``end`` hear of each epoch's end first; call it from ``on_train_begin``.
 
@@ -46,8 +45,7 @@ def step_ahead(end: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
     writes is then never ahead of the state of ours, also where that hangs on a metric which another
     callback writes into the logs.
 
-    Hooks of batches that no callback has are taken out of the fit: for each step Keras waits for
-    the loss to call them, or has a pool of threads do so.
+    The hooks of batches are spared where no callback has one.
 
     Returns:
         What puts the callbacks back into their order, and the hooks back in.
@@ -61,10 +59,7 @@ def step_ahead(end: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
     others = [callback for callback in found[: last + 1] if not _is_backup(callback)]
     # A new list, since Keras is iterating over the old one.
     group.callbacks = [Ahead(end), *others, *backups, *found[last + 1 :]]
-    if type(group) is keras.callbacks.CallbackList:
-        for hook, alias in _BATCH_HOOKS:
-            if all(_is_default(one, name) for one in found for name in (hook, alias)):
-                setattr(group, hook, _unheard)
+    _spare_rounds(group)
     return functools.partial(_step_back, group, found)
 
 
@@ -75,6 +70,18 @@ def _step_back(group: Any, found: list[Any]) -> None:
     places = {id(callback): place for place, callback in enumerate(found)}
     here = [callback for callback in group.callbacks if not isinstance(callback, Ahead)]
     group.callbacks = sorted(here, key=lambda callback: places.get(id(callback), len(found)))
+
+
+def _spare_rounds(group: Any) -> None:
+    """Take out the hooks of batches that no callback has.
+
+    To call them, Keras waits for the loss of each step, or hands them to a pool of threads.
+    """
+    if type(group) is not keras.callbacks.CallbackList:
+        return
+    for hook, alias in _BATCH_HOOKS:
+        if all(_is_default(one, name) for one in group.callbacks for name in (hook, alias)):
+            setattr(group, hook, _unheard)
 
 
 def _unheard(batch: int, logs: dict[str, Any] | None = None) -> None:
