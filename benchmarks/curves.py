@@ -3,7 +3,8 @@
     python -m benchmarks.curves [--small] [--json FILE]
 
 ``values()`` of a million steps over the same number of ``scheduler.step()``, which is timed for a
-twentieth of them, because every step costs it the same. It needs PyTorch.
+twentieth of them, because every step costs it the same. It needs PyTorch. The floor of what takes
+longest is its formula alone, in numpy, a piece at a time that stays in the processor's cache.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.measure import PAIRS, Row, main, once
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measure import PAIRS, Row, main, once, pairs
 from keras_lr import (
     Constant,
     CosineDecay,
@@ -45,6 +49,44 @@ NEST = (
     >> LinearDecay(0.1)
 )
 """Schedules one inside another, ten deep and wide."""
+
+
+PIECE = 1 << 14
+
+
+def half_cosine(x: NDArray) -> NDArray:
+    return 0.5 * (1.0 + np.cos(np.pi * x))
+
+
+FORMULAS: list[tuple[Schedule, Callable[[NDArray], NDArray]]] = [
+    (
+        PiecewiseConstant([30, 60], [0.1, 0.01, 1e-3]),
+        lambda x: np.select([x < 0.3, x < 0.6], [0.1, 0.01], 1e-3),
+    ),
+    (StepDecay(0.1), lambda x: 0.1 * 0.5 ** np.floor(10.0 * x)),
+    (LinearDecay(0.1), lambda x: 0.1 * (1.0 - x)),
+    (ExponentialDecay(0.1), lambda x: 0.1 * 0.96 ** (100.0 * x)),
+    (CosineDecay(0.1), lambda x: 0.1 * half_cosine(x)),
+    (TriangularCLR(0.01, 0.1), lambda x: 0.01 + 0.09 * (1.0 - np.abs(25.0 * x % 2.0 - 1.0))),
+    (
+        OneCycle(0.1),
+        lambda x: np.where(
+            x < 0.3,
+            0.004 + 0.096 * half_cosine(1.0 - x / 0.3),
+            4e-7 + (0.1 - 4e-7) * half_cosine((x - 0.3) / 0.7),
+        ),
+    ),
+]
+"""Schedules over 100 epochs, and their formulas over the share of the fit that is done."""
+
+
+def in_pieces(formula: Callable[[NDArray], NDArray], steps: int) -> NDArray:
+    """Evaluate a formula as nothing but numpy would."""
+    curve = np.empty(steps)
+    for first in range(0, steps, PIECE):
+        step = np.arange(first, min(first + PIECE, steps), dtype=float)
+        curve[first : first + PIECE] = formula(step / steps)
+    return curve
 
 
 def schedulers(steps: int) -> list[tuple[Schedule, str, dict[str, Any]]]:
@@ -119,6 +161,14 @@ def rows(small: bool) -> list[Row]:
         ratios = [theirs / once(new)[0] for _ in range(count)]
         what = "a nest of ten" if schedule is NEST else type(schedule).__name__
         found.append(Row(f"{what}: times as fast", name, ratios, goal=500.0, least=True))
+    for schedule, formula in FORMULAS:
+        new = functools.partial(schedule.values, epochs=EPOCHS, steps_per_epoch=steps // EPOCHS)
+        floor = functools.partial(in_pieces, formula, steps)
+        np.testing.assert_allclose(new(), floor(), rtol=1e-9, atol=1e-15)
+        what = type(schedule).__name__
+        found.append(
+            Row(f"{what}: times as long as", "its formula in numpy", *pairs(new, floor, count))
+        )
     return found
 
 

@@ -1,6 +1,8 @@
 """What a range test costs beside the training it does, and what a snapshot costs beside a copy.
 
 KERAS_BACKEND=jax python -m benchmarks.range_test_cost [--small] [--json FILE]
+
+It needs Linux, which says how much memory is used.
 """
 
 from __future__ import annotations
