@@ -122,7 +122,7 @@ class Clock(keras.callbacks.Callback):
 
 @dataclasses.dataclass
 class Size:
-    """How much is trained: runs of a quarter to half a second, and as many as ten minutes hold."""
+    """How much is trained: runs of a quarter to half a second, for 10 to 25 minutes in all."""
 
     steps: int = 1000 if BACKEND == "jax" else 200
     epochs: int = 1

@@ -180,7 +180,7 @@ class Trainings:
         """Put the model back, whatever happened."""
         drive = vars(self.model).get("_keras_lr_drive")
         if drive is not None:
-            drive.detach()
+            drive.end()
         if self.test.restore:
             self.snapshot.restore()
         self.become(self.own)

@@ -87,12 +87,12 @@ def rounds(monkeypatch):
 def test_rounds_of_hooks_that_nobody_has_are_spared(name, rounds):
     model = meter()
     plain = fit(model, [], epochs=2)
-    assert rounds == [batch for batch in EVERY_BATCH for _ in "be"]
+    assert rounds == [batch for batch in EVERY_BATCH for _ in ("begin", "end")]
     rounds.clear()
-    constant = fit(model, OURS[name](), epochs=2)
+    rates = fit(model, OURS[name](), epochs=2)
     assert rounds == []
     if name == "history":
-        assert constant.tolist() == plain.tolist()
+        assert rates.tolist() == plain.tolist()
     fit(model, [], epochs=2)
     assert len(rounds) == 2 * len(EVERY_BATCH)
 
