@@ -126,6 +126,7 @@ def test_a_list_of_callbacks_has_its_hooks_again(error, rounds):
     group.callbacks.append(added)
     error = None
     train()
-    assert seen == [*range(STEPS)]
+    # Of a list made without hooks of batches, Keras calls those added later in threads.
+    assert sorted(seen) == [*range(STEPS)]
     assert set(vars(group)) == own
     assert group.callbacks == [*order, added]
