@@ -38,10 +38,11 @@ class Counting(keras.Model):
         return self.parts(x)
 
 
-def model_of(width: int, depth: int, optimizer: Any) -> Counting:
+def model_of(width: int, depth: int, optimizer: Any, own: bool = False) -> Any:
+    """Return a dense network, of Keras's layers or inside a class of one's own."""
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Dense(width, "relu") for _ in range(depth)]
-    model = Counting([*layers, keras.layers.Dense(10)])
+    model = (Counting if own else keras.Sequential)([*layers, keras.layers.Dense(10)])
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
 
@@ -51,12 +52,32 @@ def tests(steps: int, count: int) -> list[Row]:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(BATCH * steps, 64)).astype("float32")
     y = rng.integers(0, 10, BATCH * steps)
-    model = model_of(32, 1, keras.optimizers.SGD(1e-3))
-    options = {"batch_size": BATCH, "verbose": 0}
-    test = LRRangeTest(1e-6, 1e-3, steps, rule="edge", stop_factor=1e9, verbose=0)
-    fit = functools.partial(model.fit, x, y, **options)
+    what, against = f"range test of {steps} steps, with restore", f"fit of {steps} steps"
+    rows = []
+    for own in (False, True):
+        model = model_of(32, 1, keras.optimizers.SGD(1e-3), own)
+        tested, trained = runs(model, x, y, steps)
+        traces = getattr(model, "traces", 0)
+        ratios, cpu = pairs(tested, trained, count)
+        whose = ", model of one's own class" if own else ""
+        rows.append(Row(what + whose, against, ratios, cpu, 1.15, backend=BACKEND))
+    if BACKEND != "torch":
+        rows.append(Row("traces in those tests and fits", "", [float(model.traces - traces)]))
+        fit = functools.partial(model.fit, x, y, batch_size=BATCH, verbose=0)
+        fit(callbacks=[CosineDecay(0.1)])
+        traces = model.traces
+        fit(callbacks=[LinearDecay(0.1)])
+        again = [float(model.traces - traces)]
+        rows.append(Row("traces in a fit with another schedule", "", again))
+    return rows
+
+
+def runs(model: Any, x: Any, y: Any, steps: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Return a range test and a fit, both of a model that is compiled already."""
+    fit = functools.partial(model.fit, x, y, batch_size=BATCH, verbose=0)
     fit()
     model.optimizer.iterations.assign(0)
+    test = LRRangeTest(1e-6, 1e-3, steps, rule="edge", stop_factor=1e9, verbose=0)
     untrained = Snapshot(model)
 
     def fresh(run: Callable[[], Any]) -> tuple[float, float]:
@@ -66,28 +87,8 @@ def tests(steps: int, count: int) -> list[Row]:
 
     trained = functools.partial(fresh, fit)
     tested = functools.partial(fresh, functools.partial(test.run, model, x, y, batch_size=BATCH))
-    trained(), tested()
-    before = model.traces
-    ratios, cpu = pairs(tested, trained, count)
-    rows = [
-        Row(
-            f"range test of {steps} steps, with restore",
-            f"fit of {steps} steps",
-            ratios,
-            cpu,
-            1.15,
-            backend=BACKEND,
-        )
-    ]
-    fit(callbacks=[CosineDecay(0.1)])
-    middle = model.traces
-    fit(callbacks=[LinearDecay(0.1)])
-    if BACKEND != "torch":
-        rows += [
-            Row("traces in those tests and fits", "", [float(middle - before)]),
-            Row("traces in a fit with another schedule", "", [float(model.traces - middle)]),
-        ]
-    return rows
+    tested(), trained()
+    return tested, trained
 
 
 def snapshots(width: int, count: int) -> list[Row]:
@@ -154,7 +155,7 @@ def rows(small: bool) -> list[Row]:
     """Measure both."""
     if small:
         return tests(20, 1) + snapshots(64, 1)
-    return tests(100, 4 * PAIRS) + snapshots(2048, PAIRS)
+    return tests(100, 8 * PAIRS) + snapshots(2048, PAIRS)
 
 
 if __name__ == "__main__":

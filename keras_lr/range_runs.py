@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from keras_lr.hyperparameters import host_value, optimizers_of
 from keras_lr.probes import goes_up
 from keras_lr.ramp import NO_DATA, Ramp
+from keras_lr.random_states import set_seed
 from keras_lr.range_result import RangeTestResult
 from keras_lr.range_rules import NoSuggestion
 from keras_lr.range_search import search
@@ -47,6 +48,8 @@ class Trainings:
             if name in self.fit
         }
         self.snapshot = Snapshot(model)
+        data = self.fit["x"], self.validation.get("validation_data")
+        self.called = _called(model, self.callbacks, *data)
         self.single: dict[str, Any] = {}
         """What Keras needs in order to run one step at a time, each at a rate of its own."""
         steps = getattr(model, "steps_per_execution", 1)
@@ -148,7 +151,7 @@ class Trainings:
         """Train one batch at each rate, from the restored state."""
         self.snapshot.restore()
         # One order of the batches for every run; the states are put back in the end.
-        keras.utils.set_random_seed(number)
+        set_seed(number, self.called)
         self.become(self.single)
         test = self.test
         ramp = Ramp(rates, test.monitor, self.up, stop_factor, self.show, self.offsets.get(number))
@@ -214,10 +217,22 @@ def build(model: Any, x: Any) -> None:
 def _batches(fit: dict[str, Any]) -> int | None:
     """Return the number of batches in an epoch; None where nobody knows."""
     x = fit["x"]
-    arrays = [a for a in keras.tree.flatten(x) if hasattr(a, "shape")]
-    if arrays and not hasattr(x, "element_spec"):
-        return math.ceil(len(arrays[0]) / (fit.get("batch_size") or 32))
+    if _are_arrays(x):
+        return math.ceil(len(keras.tree.flatten(x)[0]) / (fit.get("batch_size") or 32))
     try:
         return len(x)
     except TypeError:
         return None
+
+
+def _are_arrays(x: Any) -> bool:
+    leaves = keras.tree.flatten(x)
+    return bool(leaves) and all(hasattr(a, "shape") for a in leaves if a is not None)
+
+
+def _called(model: Any, callbacks: list[Any], *data: Any) -> list[Any]:
+    """Return what a fit calls: what a model is made of and compiled with, callbacks and data."""
+    compiled = getattr(getattr(model, "_compile_config", None), "config", {})
+    given = [one for one in keras.tree.flatten(compiled) if callable(one)]
+    loaders = [one for one in data if not _are_arrays(one)]
+    return [*model._flatten_layers(), *optimizers_of(model), *given, *callbacks, *loaders]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import random
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -14,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr.hyperparameters import host_value
+from keras_lr.random_states import random_states
 
 _ABSENT = object()
 
@@ -77,7 +75,7 @@ class Snapshot:
         self._attributes = {name: getattr(model, name, _ABSENT) for name in _ATTRIBUTES}
         compiled = (getattr(model, name, None) for name in ("_compile_metrics", "_compile_loss"))
         self._unbuilt = [part for part in compiled if part is not None and not part.built]
-        self._random = _random_states()
+        self._random = random_states()
 
     def restore(self) -> None:
         """Put everything back; may be called any number of times."""
@@ -190,40 +188,3 @@ def _forget_slots(optimizer: Any, known: set[int]) -> None:
     for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
         if id(variable) not in known:
             variable.assign(new.value)
-
-
-def _random_states() -> list[Callable[[], Any]]:
-    """What puts each random state back that can shuffle data or seed an operation."""
-    restorers: list[Callable[[], Any]] = [
-        functools.partial(random.setstate, random.getstate()),
-        functools.partial(np.random.set_state, np.random.get_state()),  # noqa: NPY002
-    ]
-    from keras.src.backend.common import global_state
-    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
-
-    for name in ("global_random_seed", GLOBAL_SEED_GENERATOR):
-        value = global_state.get_global_attribute(name)
-        restorers.append(functools.partial(global_state.set_global_attribute, name, value))
-    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-    if generator is not None:
-        restorers.append(functools.partial(generator.state.assign, _to_host(generator.state)))
-    # A data loader may use the random state of a library that is not the backend.
-    if "torch" in sys.modules:
-        import torch
-
-        restorers.append(functools.partial(torch.set_rng_state, torch.get_rng_state()))
-        if torch.cuda.is_available():
-            states = torch.cuda.get_rng_state_all()
-            restorers.append(functools.partial(torch.cuda.set_rng_state_all, states))
-    if "tensorflow" in sys.modules:
-        from tensorflow.python.eager import context
-        from tensorflow.python.ops import stateful_random_ops
-
-        eager: Any = context.context()
-        seeds = {name: vars(eager)[name] for name in ("_seed", "_rng") if name in vars(eager)}
-        if (drawn := seeds.get("_rng")) is not None:
-            restorers.append(functools.partial(drawn.setstate, drawn.getstate()))
-        restorers.append(functools.partial(vars(eager).update, seeds))
-        if (shared := stateful_random_ops.global_generator) is not None:
-            restorers.append(functools.partial(shared.state.assign, shared.state.numpy()))
-    return restorers

@@ -1,8 +1,5 @@
 """A snapshot: the next fit computes what it would have computed had nothing run."""
 
-import random
-import subprocess
-import sys
 import time
 
 import keras
@@ -36,24 +33,6 @@ def build(optimizer="adam", dtype="float32", **compile_args):
         )
     model.compile(optimizer, "mse", metrics=["mae"], **compile_args)
     return model
-
-
-@pytest.mark.slow
-def test_where_no_seed_is_set_runs_see_one_order_of_the_batches_and_none_is_set_after():
-    program = (
-        "import keras, numpy as np, tensorflow as tf\n"
-        "from keras_lr import LRRangeTest\n"
-        "model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])\n"
-        "model.compile('sgd', 'mse')\n"
-        "x = np.arange(64.0)[:, None] / 64\n"
-        "test = LRRangeTest(steps=10, rule='edge', max_lr=2e-6, verbose=0)\n"
-        "first, second = (test.run(model, x, x, batch_size=8).values for _ in range(2))\n"
-        "assert (first == second).all() and len(set(first)) > 5\n"
-        "from tensorflow.python.eager import context\n"
-        "assert context.global_seed() is None\n"
-        "assert len({float(tf.random.uniform(())) for _ in range(9)}) == 9\n"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def fit(model, epochs=2, **options):
@@ -163,22 +142,6 @@ def test_numbers_history_and_stop_come_back():
     with kept(fresh):
         fit(fresh)
     assert getattr(fresh, "history", None) is None
-
-
-def test_random_states_come_back():
-    model = build()
-    keras.random.normal((1,))
-
-    def draws():
-        return (
-            random.random(),
-            np.random.rand(),  # noqa: NPY002
-            float(keras.ops.convert_to_numpy(keras.random.normal(()))),
-        )
-
-    with kept(model):
-        inside = draws()
-    assert draws() == inside
 
 
 def test_functions_stay_so_that_nothing_is_traced_again():
