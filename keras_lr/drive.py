@@ -22,6 +22,9 @@ from keras_lr.hooks import step_ahead
 from keras_lr.hyperparameters import LEARNING_RATE, Hyperparameter, effective, host_value
 from keras_lr.probes import LossCount, RateProbe
 
+Listener = Callable[[int, int, dict[str, Any]], None]
+"""Told of an execution: its first batch, its size and its logs."""
+
 Source = Callable[[int, int], NDArray[np.floating]]
 """Values of one hyperparameter for ``count`` batches of the present epoch, from batch ``first``
 on."""
@@ -103,8 +106,13 @@ class Drive:
         """Called once with the first epoch, when everything that restores a state has done so."""
         self.openers: list[Callable[[int], None]] = []
         """Called with each epoch before its first values are asked for; may train `aside`."""
-        self.listeners: list[Callable[[int, int, dict[str, Any]], None]] = []
-        """Called after each execution with its first batch, its size and its logs."""
+        self.listeners: list[Listener] = []
+        """Called right after each execution."""
+        self.late_listeners: list[Listener] = []
+        """Called when the next execution begins or the epoch ends, so that the device may compute
+        meanwhile: they read what it computes, which waits for it."""
+        self.unheard: tuple[int, int, dict[str, Any]] | None = None
+        """The execution that they have yet to hear of."""
         self.closers: list[Callable[[dict[str, Any]], None]] = []
         """Called with the logs of an epoch's last step, where that is known to be the last, and of
         its end, before other callbacks hear of it."""
@@ -197,6 +205,7 @@ class Drive:
         """Report what is still to report of the epoch; call it before the metrics are reset."""
         if not self.open:
             return
+        self.hear()
         self.open = False
         total = self.loss.read() if total is None else float(host_value(total))
         self.flush()
@@ -249,13 +258,23 @@ class Drive:
         self.logs = logs
         for listen in self.listeners:
             listen(first, count, logs)
+        if self.late_listeners:
+            self.unheard = first, count, logs
         if self.steps is not None and self.batch >= self.steps:
             self.close(total)
         elif len(self.pending.sizes) >= 256:
             self.flush()
 
+    def hear(self) -> None:
+        """Tell the late listeners of the last execution, if they have not heard of it."""
+        unheard, self.unheard = self.unheard, None
+        if unheard is not None:
+            for listen in self.late_listeners:
+                listen(*unheard)
+
     def close(self, total: Any = None) -> None:
         """Take it that the epoch's last batch has run."""
+        self.hear()
         if self.logs is not None:
             for close in self.closers:
                 close(self.logs)
@@ -305,9 +324,7 @@ class Drive:
 
     def read(self, parameter: Hyperparameter) -> float:
         """Return a learning rate that no channel moves, as it stands now."""
-        if self.engine is None or not self.open:
-            return parameter.read()
-        return self.engine.read(parameter)
+        return parameter.read() if self.engine is None else self.engine.read(parameter)
 
     def write(self, parameter: Hyperparameter, value: float) -> None:
         """Set a learning rate that no channel moves, between executions or between epochs."""

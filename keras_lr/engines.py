@@ -52,6 +52,7 @@ class Engine:
     def run(self, data: Any) -> Any:
         """Stand in for ``model.train_function``: one execution."""
         drive = self.drive
+        drive.hear()
         self.note(data)
         row = self.hold(self.size) if self.parameters else []
         self.assign(row)
@@ -199,6 +200,7 @@ class TensorFlowEngine(Engine):
         step, drive = self.step, self.drive
         if step is None:
             return super().run(data)
+        drive.hear()
         if not self.noting:
             self.note(data)
         index = drive.row(self.size)
@@ -295,9 +297,12 @@ class JaxEngine(Engine):
 
     def read(self, parameter: Hyperparameter) -> float:
         place = self.place(parameter)
-        if self.state is None or place is None:
-            return parameter.read()
-        return number(self.writes.get(place, _at(self.state, place)))
+        if place in self.writes:
+            return number(self.writes[place])
+        if self.drive.open and self.state is not None and place is not None:
+            return number(_at(self.state, place))
+        self.drive.model.jax_state_sync()
+        return parameter.read()
 
     def write(self, parameter: Hyperparameter, value: float) -> None:
         place = self.place(parameter)
@@ -338,6 +343,8 @@ class JaxEngine(Engine):
         return _replaced(state, zip(self.places, values, strict=True))
 
     def catch_up(self) -> None:
+        # From here to the next execution the variables hold the values.
+        self.state = None
         writes, self.writes = self.writes, {}
         for place, value in writes.items():
             _at(self.variables, place).assign(value)
@@ -349,6 +356,7 @@ class JaxEngine(Engine):
 
     def run(self, state: Any, iterator: Any) -> Any:  # type: ignore[override]
         drive, feed, counter = self.drive, self.feed, self.counter
+        drive.hear()
         if self.writes:
             state = self.written(state)
         if drive.batch == 0:

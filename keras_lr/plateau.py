@@ -148,7 +148,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             drive.adjust(rate, self._adjusted)
         drive.starters.append(self._start)
         if self.by_steps:
-            drive.listeners.append(self._listen)
+            # Keras asks right after a step whether to stop.
+            listeners = drive.listeners if self.stop_at_min_lr else drive.late_listeners
+            listeners.append(self._listen)
         drive.closers.append(self._close)
 
     def _start(self, epoch: int) -> None:
@@ -309,6 +311,17 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         return self._rule.scaled(values, self.state.scale)
 
     # The state --------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """What has been counted, the last step included."""
+        if self._drive is not None:
+            self._drive.hear()
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
 
     @property
     def best(self) -> float | None:

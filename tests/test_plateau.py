@@ -357,6 +357,72 @@ def test_patience_in_steps_under_steps_per_execution_holds_the_rate_and_says_so_
     assert found[::2] == [1.0, 1.0, 0.5, 0.25, 0.125, 0.0625]
 
 
+class States(keras.callbacks.Callback):
+    """Asks a plateau after each step how long it has waited, and for the rate."""
+
+    def __init__(self, plateau):
+        super().__init__()
+        self.plateau = plateau
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        state = self.plateau.state_dict()
+        self.seen.append((state["wait"], *state["rates"]))
+
+
+def in_steps(patience, **options):
+    return ReduceLROnPlateau(
+        "loss", factor=0.5, patience=f"{patience} steps", smoothing=0.0, **options
+    )
+
+
+def flat(callbacks, batches=5, epochs=1, of_unknown_length=False):
+    """Train on losses that never fall."""
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1.0), BatchLoss())
+    x, y = X[:batches], np.ones((batches, 1), "float32")
+    if of_unknown_length:
+        data = {"x": ((x[i : i + 1], y[i : i + 1]) for i in range(batches))}
+    else:
+        data = {"x": x, "y": y, "batch_size": 1}
+    model.fit(**data, epochs=epochs, verbose=0, callbacks=callbacks)
+
+
+def test_between_two_steps_the_state_holds_the_first():
+    plateau = in_steps(2)
+    states = States(plateau)
+    flat([plateau, states])
+    assert states.seen == [(0, 1.0), (1, 1.0), (0, 0.5), (1, 0.5), (0, 0.25)]
+
+
+def test_a_rate_set_between_epochs_is_in_the_state_before_the_next_step():
+    plateau, seen = in_steps(100), []
+
+    class Halve(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.optimizer.learning_rate = 0.5
+
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append(plateau.state_dict()["rates"])
+
+    flat([plateau, Halve()], batches=1, epochs=2)
+    assert seen == [[1.0], [0.5]]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("of_unknown_length", [False, True])
+def test_the_last_step_of_an_epoch_is_counted(of_unknown_length):
+    plateau = in_steps(100)
+    flat([plateau], of_unknown_length=of_unknown_length)
+    assert plateau.wait == 4
+
+
+def test_patience_in_steps_ends_training_after_the_step_that_decides():
+    plateau = in_steps(2, min_lr=1.0, stop_at_min_lr=True)
+    flat([plateau])
+    assert len(plateau.history) == 3
+
+
 def test_several_optimizers_are_reduced_alike():
     if not hasattr(keras.optimizers, "MultiOptimizer"):
         pytest.skip(f"keras {keras.__version__} has no MultiOptimizer")
