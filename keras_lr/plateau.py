@@ -184,7 +184,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 logs[f"{LEARNING_RATE}_{rate.optimizer.name}"] = value
         if not self.by_steps and self._has_metric(logs):
             value = float(logs[self.monitor])
-            self._take(*self._next(value, 1, epoch), f"Epoch {epoch + 1}")
+            self._take(*self._next(self.state, value, 1, epoch), f"Epoch {epoch + 1}")
         self._save({}, epoch)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -212,13 +212,16 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     def _listen(self, first: int, count: int, logs: dict[str, Any]) -> None:
         """See the loss of an execution, and smooth it."""
-        loss = self._batch_loss(first + count, logs)
+        loss, state, epoch = self._batch_loss(first + count, logs), self.state, self.drive.epoch
         if math.isfinite(loss):
-            smooth = self.smoothing * self.state.smooth + (1.0 - self.smoothing) * loss
-            self.state = self.state.but(smooth=smooth, smoothed=self.state.smoothed + 1)
-            loss = smooth / (1.0 - self.smoothing**self.state.smoothed)
-        epoch = self.drive.epoch
-        self._take(*self._next(loss, count, epoch), f"Epoch {epoch + 1}, step {first + count}")
+            smooth = self.smoothing * state.smooth + (1.0 - self.smoothing) * loss
+            state = state.but(smooth=smooth, smoothed=state.smoothed + 1)
+            loss = smooth / (1.0 - self.smoothing**state.smoothed)
+        state, action, improved = self._next(state, loss, count, epoch)
+        if action == "none":
+            self.state = state
+        else:
+            self._take(state, action, improved, f"Epoch {epoch + 1}, step {first + count}")
 
     def _close(self, logs: dict[str, Any]) -> None:
         """Save what the epoch's end will decide: another callback's checkpoint may come first."""
@@ -252,11 +255,13 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         assert self._drive is not None
         return self._drive
 
-    def _next(self, value: float, count: int, epoch: int) -> tuple[State, Action, bool]:
+    def _next(
+        self, state: State, value: float, count: int, epoch: int
+    ) -> tuple[State, Action, bool]:
         if self._rule.up is None:
             up = goes_up(type(self).__name__, self.drive.model, self.monitor, self.mode)
             self._rule = dataclasses.replace(self._rule, up=up)
-        state, wish, improved = self._rule.count(self.state, value, count, epoch)
+        state, wish, improved = self._rule.count(state, value, count, epoch)
         if wish == "none" and self.by_steps:
             return state, wish, improved  # reading the rate in each step would take too long
         channels = self._channels()
@@ -399,7 +404,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             if self.state_path is None or self.monitor not in logs:
                 return
             epoch = self.drive.epoch
-            state, _, improved = self._next(float(logs[self.monitor]), 1, epoch)
+            state, _, improved = self._next(self.state, float(logs[self.monitor]), 1, epoch)
         self._states[epoch + 1] = state
         if self.state_path is None or not self.drive.chief:
             return

@@ -111,6 +111,7 @@ class Rule:
         """Do the part of `step` that asks for no rate: count, and say what to try."""
         cooling = max(state.cooldown_counter - count, 0)
         wait = 0 if state.cooldown_counter else state.wait
+        wait += 0 if cooling else count
         improved = self.improves(value, state.best)
         state = state.but(
             best=value if improved else state.best,
@@ -123,12 +124,9 @@ class Rule:
         counted = state.good if self.increase_when == "good" else state.stuck
         if self.increase is not None and counted >= self.increase_after:
             return state, "increase", improved
-        if improved or cooling:
-            return state, "none", improved
-        state = state.but(wait=state.wait + count)
-        if state.wait < self.patience and not (self.on_nan == "reduce" and math.isnan(value)):
-            return state, "none", improved
-        return state, "reduce", improved
+        late = state.wait >= self.patience or (self.on_nan == "reduce" and math.isnan(value))
+        wish: Action = "reduce" if late and not improved and not cooling else "none"
+        return state, wish, improved
 
     def fulfilled(
         self, state: State, wish: Action, epoch: int, scheduled: float | None
