@@ -248,12 +248,12 @@ class Drive:
             logs: What it returned.
             total: Samples so far in the epoch, where the backend cannot read them from the metric.
         """
-        if not self.pending.sizes:
-            self.pending.first = self.batch
-        self.pending.sizes.append(count)
-        self.pending.logs.append(logs)
-        first = self.batch
-        self.batch += count
+        pending, first = self.pending, self.batch
+        if not pending.sizes:
+            pending.first = first
+        pending.sizes.append(count)
+        pending.logs.append(logs)
+        self.batch = first + count
         self.ran += count
         self.logs = logs
         for listen in self.listeners:
@@ -262,13 +262,13 @@ class Drive:
             self.unheard = first, count, logs
         if self.steps is not None and self.batch >= self.steps:
             self.close(total)
-        elif len(self.pending.sizes) >= 256:
+        elif len(pending.sizes) >= 256:
             self.flush()
 
     def hear(self) -> None:
         """Tell the late listeners of the last execution, if they have not heard of it."""
-        unheard, self.unheard = self.unheard, None
-        if unheard is not None:
+        if self.unheard is not None:
+            unheard, self.unheard = self.unheard, None
             for listen in self.late_listeners:
                 listen(*unheard)
 
