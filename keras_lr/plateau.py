@@ -135,6 +135,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         self._rates: list[Hyperparameter] = []
         self._saved: dict[int, State] | None = None
         self._best_weights: list[np.ndarray] | None = None
+        self._stored = (-1, b"")
         self._said: set[str] = set()
 
     # The fit ----------------------------------------------------------------------------------
@@ -411,7 +412,8 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         if self.restore_best_weights and state.best_epoch == epoch:
             weights = (self.drive.weights() if improved else self._best_weights) or []
             arrays = {str(i): weight for i, weight in enumerate(weights)}
-            save_arrays(self._weights_path(epoch), arrays)
+            before = self._stored[1] if self._stored[0] == epoch else b""
+            self._stored = epoch, save_arrays(self._weights_path(epoch), arrays, before)
         if self._states != self._saved:
             self._file.save({e: known.to_dict() for e, known in self._states.items()})
             self._saved = dict(self._states)

@@ -77,10 +77,22 @@ class StateFile:
             json.dump(content, file)
 
 
-def save_arrays(path: PathLike, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays by name; the file appears whole or not at all."""
-    with whole(path, "wb") as file:
-        np.savez(file, **arrays, **{CHECKSUM: _checksum_of(arrays)})  # type: ignore[arg-type]
+def save_arrays(path: PathLike, arrays: dict[str, np.ndarray], known: bytes = b"") -> bytes:
+    """Write arrays by name; the file appears whole or not at all.
+
+    Args:
+        path: Where to.
+        arrays: What.
+        known: What this returned for the arrays that are in the file already, if any.
+
+    Returns:
+        What tells the arrays from others.
+    """
+    checksum = _checksum_of(arrays)
+    if checksum.tobytes() != known:
+        with whole(path, "wb") as file:
+            np.savez(file, **arrays, **{CHECKSUM: checksum})  # type: ignore[arg-type]
+    return checksum.tobytes()
 
 
 def load_arrays(path: PathLike) -> dict[str, np.ndarray]:

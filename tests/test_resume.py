@@ -422,6 +422,27 @@ def damage(path, how):
         path.unlink()
 
 
+class Grow(keras.callbacks.Callback):
+    """Changes the weights at an epoch's end, as an average of weights does."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.set_weights([weight + 1.0 for weight in self.model.get_weights()])
+
+
+@pytest.mark.parametrize("others", [[], [Grow]])
+def test_the_best_weights_are_written_when_they_have_changed(others, tmp_path, monkeypatch):
+    written, savez = [], np.savez
+    monkeypatch.setattr(np, "savez", lambda *a, **k: [written.append(1), savez(*a, **k)])
+    model, pristine = trained()
+    pristine.restore()
+    best = plateau(tmp_path, monitor="loss", restore_best_weights=True)
+    fit([*(other() for other in others), best], model=model, epochs=1)
+    assert len(written) == 1 + len(others)
+    stored = np.load(next(tmp_path.glob("*.best-0.npz")))
+    for i, weight in enumerate(model.get_weights()):
+        np.testing.assert_array_equal(stored[str(i)], weight)
+
+
 @pytest.mark.parametrize("how", ["truncated", "flipped", "not ours", "missing"])
 @pytest.mark.parametrize("name", ["plateau.json", "history.npz", "plateau.json.best-*.npz"])
 def test_a_state_that_cannot_be_used_is_never_a_fresh_start(name, how, tmp_path):
