@@ -11,6 +11,7 @@ import collections
 import contextlib
 import dataclasses
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -113,6 +114,8 @@ class Drive:
         meanwhile: they read what it computes, which waits for it."""
         self.unheard: tuple[int, int, dict[str, Any]] | None = None
         """The execution that they have yet to hear of."""
+        self.hearing = threading.RLock()
+        """Held while they hear of it: Keras calls asynchronous hooks, which may ask, in threads."""
         self.closers: list[Callable[[dict[str, Any]], None]] = []
         """Called with the logs of an epoch's last step, where that is known to be the last, and of
         its end, before other callbacks hear of it."""
@@ -267,10 +270,11 @@ class Drive:
 
     def hear(self) -> None:
         """Tell the late listeners of the last execution, if they have not heard of it."""
-        if self.unheard is not None:
+        with self.hearing:
             unheard, self.unheard = self.unheard, None
-            for listen in self.late_listeners:
-                listen(*unheard)
+            if unheard is not None:
+                for listen in self.late_listeners:
+                    listen(*unheard)
 
     def close(self, total: Any = None) -> None:
         """Take it that the epoch's last batch has run."""

@@ -409,6 +409,18 @@ def test_a_rate_set_between_epochs_is_in_the_state_before_the_next_step():
     assert seen == [[1.0], [0.5]]
 
 
+def test_a_step_is_counted_once_where_other_threads_ask():
+    class Asking(keras.callbacks.Callback):
+        async_safe = True
+
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(plateau.wait)
+
+    plateau, seen = in_steps(1000), []
+    flat([plateau, Asking()], batches=len(X), epochs=20)
+    assert len(seen) == plateau.wait + 1 == 20 * len(X)
+
+
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize("of_unknown_length", [False, True])
 def test_the_last_step_of_an_epoch_is_counted(of_unknown_length):
