@@ -64,9 +64,7 @@ def step_ahead(end: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
 
 
 def _step_back(group: Any, found: list[Any]) -> None:
-    for hook, _ in _BATCH_HOOKS:
-        if vars(group).get(hook) is _unheard:
-            delattr(group, hook)
+    _spare_none(group)
     places = {id(callback): place for place, callback in enumerate(found)}
     here = [callback for callback in group.callbacks if not isinstance(callback, Ahead)]
     group.callbacks = sorted(here, key=lambda callback: places.get(id(callback), len(found)))
@@ -79,9 +77,17 @@ def _spare_rounds(group: Any) -> None:
     """
     if type(group) is not keras.callbacks.CallbackList:
         return
+    _spare_none(group)  # an exception may have ended a fit of another model with this list
     for hook, alias in _BATCH_HOOKS:
         if all(_is_default(one, name) for one in group.callbacks for name in (hook, alias)):
             setattr(group, hook, _unheard)
+
+
+def _spare_none(group: Any) -> None:
+    """Put the hooks of batches back in."""
+    for hook, _ in _BATCH_HOOKS:
+        if vars(group).get(hook) is _unheard:
+            delattr(group, hook)
 
 
 def _unheard(batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -103,8 +103,9 @@ def test_only_the_rounds_that_nobody_hears_are_spared(rounds):
     assert rounds == seen == EVERY_BATCH
 
 
+@pytest.mark.parametrize("again", ["the same model", "another model"])
 @pytest.mark.parametrize("error", [None, OSError])
-def test_a_list_of_callbacks_has_its_hooks_again(error, rounds):
+def test_a_list_of_callbacks_has_its_hooks_again(error, again, rounds):
     class Raise(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             if error is not None:
@@ -125,6 +126,9 @@ def test_a_list_of_callbacks_has_its_hooks_again(error, rounds):
     added = listener("class", "on_train_batch_end", seen)
     group.callbacks.append(added)
     error = None
+    if again == "another model":
+        model = meter()
+        group.set_model(model)
     train()
     # Of a list made without hooks of batches, Keras calls those added later in threads.
     assert sorted(seen) == [*range(STEPS)]
