@@ -161,7 +161,7 @@ def schedules(epochs: int, found: RangeTestResult) -> dict[str, list[Any]]:
 
     What holds or falls starts at the suggestion; what cycles moves within the bounds.
     """
-    part = epochs / 7
+    part = round(epochs / 7, 2)
     rate, base, top = (float(f"{value:.3g}") for value in (found.suggestion, *found.bounds))
     compared: dict[str, Schedule] = {
         "Constant": Constant(rate),
