@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -52,18 +52,18 @@ def random_states() -> list[Callable[[], Any]]:
     return restorers
 
 
-def set_seed(seed: int, called: Iterable[Any]) -> None:
+def set_seed(seed: int, keep_kernels: bool) -> None:
     """Seed all that draws in a training, as ``keras.utils.set_random_seed`` does.
 
     That function has TensorFlow drop its kernels too, since those of its random operations hold a
-    state. To make them anew takes as long as twenty small steps, and is spared where all that
-    is called is Keras's own, which holds such states in variables.
+    state. To make them anew takes as long as twenty small steps, and is not needed where everything
+    that the training calls `is_of_keras`: Keras holds such states in variables.
 
     Args:
         seed: The seed.
-        called: What the training calls.
+        keep_kernels: Whether TensorFlow may keep its kernels.
     """
-    if keras.backend.backend() == "tensorflow" and all(map(_is_of_keras, called)):
+    if keras.backend.backend() == "tensorflow" and keep_kernels:
         from tensorflow.python.eager import context
 
         eager: Any = vars(context.context())
@@ -80,7 +80,7 @@ def set_seed(seed: int, called: Iterable[Any]) -> None:
     keras.utils.set_random_seed(seed)
 
 
-def _is_of_keras(one: Any) -> bool:
+def is_of_keras(one: Any) -> bool:
     """Whether the class of an object is Keras's, and so are the functions that it was given."""
     parts = [one, *(value for value in getattr(one, "__dict__", {}).values() if callable(value))]
     modules = (getattr(part, "__module__", None) or type(part).__module__ for part in parts)

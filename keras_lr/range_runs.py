@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from keras_lr.hyperparameters import host_value, optimizers_of
 from keras_lr.probes import goes_up
 from keras_lr.ramp import NO_DATA, Ramp
-from keras_lr.random_states import set_seed
+from keras_lr.random_states import is_of_keras, set_seed
 from keras_lr.range_result import RangeTestResult
 from keras_lr.range_rules import NoSuggestion
 from keras_lr.range_search import search
@@ -49,7 +49,7 @@ class Trainings:
         }
         self.snapshot = Snapshot(model)
         data = self.fit["x"], self.validation.get("validation_data")
-        self.called = _called(model, self.callbacks, *data)
+        self.keep_kernels = all(map(is_of_keras, _called(model, self.callbacks, *data)))
         self.single: dict[str, Any] = {}
         """What Keras needs in order to run one step at a time, each at a rate of its own."""
         steps = getattr(model, "steps_per_execution", 1)
@@ -151,7 +151,7 @@ class Trainings:
         """Train one batch at each rate, from the restored state."""
         self.snapshot.restore()
         # One order of the batches for every run; the states are put back in the end.
-        set_seed(number, self.called)
+        set_seed(number, self.keep_kernels)
         self.become(self.single)
         test = self.test
         ramp = Ramp(rates, test.monitor, self.up, stop_factor, self.show, self.offsets.get(number))
