@@ -67,6 +67,13 @@ FORMULAS: dict[type[Schedule], Callable[[NDArray], NDArray]] = {
     ExponentialDecay: lambda x: 0.1 * 0.96 ** (100.0 * x),
     CosineDecay: lambda x: 0.1 * half_cosine(x),
     TriangularCLR: lambda x: 0.01 + 0.09 * (1.0 - np.abs(25.0 * x % 2.0 - 1.0)),
+    CosineRestarts: lambda x: (
+        0.1
+        * half_cosine(
+            (x - np.select([x < 0.1, x < 0.3, x < 0.7], [0.0, 0.1, 0.3], 0.7))
+            / np.select([x < 0.1, x < 0.3, x < 0.7], [0.1, 0.2, 0.4], 0.8)
+        )
+    ),
     OneCycle: lambda x: np.where(
         x < 0.3,
         0.004 + 0.096 * half_cosine(1.0 - x / 0.3),

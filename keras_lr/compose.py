@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Annotated, Any, ClassVar
+import operator
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from keras_lr.fields import Many, Number, Optional, Positive, Rate
+from keras_lr.formulas import lerp, pieces
 from keras_lr.schedule import Ending, Schedule, ScheduleKind, Steps, schedule
 from keras_lr.timeline import Length, Timeline, UnresolvedLength
 
@@ -213,7 +216,9 @@ class Product(Schedule):
         return max((length for length in lengths if math.isfinite(length)), default=math.inf)
 
     def value(self, step: Steps, timeline: Timeline) -> Steps | float:
-        return math.prod(factor.value(step, timeline) for factor in self.factors)
+        return functools.reduce(
+            operator.mul, (factor.value(step, timeline) for factor in self.factors)
+        )
 
 
 @schedule
@@ -326,19 +331,3 @@ class PerEpoch(_Around):
     def value(self, step: Steps, timeline: Timeline) -> Steps | float:
         first = timeline.epoch(step) * timeline.steps(1) - timeline.start
         return self.schedule.value(np.maximum(first, 0.0), timeline)
-
-
-def lerp(start: Any, end: Any, weight: Any) -> Any:
-    """Interpolate so that both ends are exact."""
-    return (1.0 - weight) * start + weight * end
-
-
-def pieces(step: Steps, starts: list[float], piece: Any) -> Steps:
-    """Return ``piece(i, steps)`` for the steps in each piece; the last one has no end."""
-    result = np.empty(step.shape)
-    index = np.searchsorted(starts, step, side="right") - 1
-    for i in range(len(starts)):
-        inside = index == i
-        if inside.any():
-            result[inside] = piece(i, step[inside])
-    return result

@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from keras_lr.compose import lerp
 from keras_lr.decay import CosineDecay, LinearDecay
 from keras_lr.fields import Choice, Many, Number, Optional, PositiveRate, Rate, Shrink
+from keras_lr.formulas import common, half_cosine, lerp, place, power
 from keras_lr.hyperparameters import LEARNING_RATE, movable
 from keras_lr.schedule import Ending, Schedule, Steps, schedule
 from keras_lr.timeline import Length, LengthKind, Timeline, Timescale
@@ -60,11 +60,11 @@ class TriangularCLR(Schedule):
         fall = rise if self.step_size_down is None else timeline.steps(self.step_size_down)
         cycle = np.floor(step / (rise + fall))
         inside = step - cycle * (rise + fall)
-        weight = np.where(inside <= rise, inside / rise, (rise + fall - inside) / fall)
+        weight = np.minimum(inside / rise, (rise + fall - inside) / fall)
         if self.mode == "triangular2":
-            weight = weight * 0.5**cycle
+            weight = weight * 0.5 ** common(cycle)
         elif self.mode == "exp_range":
-            weight = weight * self.gamma ** (step / timeline.steps("1 steps"))
+            weight = weight * power(self.gamma, step / timeline.steps("1 steps"))
         return lerp(self.base_lr, self.max_lr, weight)
 
 
@@ -102,14 +102,14 @@ class CosineRestarts(Schedule):
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         first = timeline.steps(self.first_cycle)
         if self.cycle_mult == 1.0:
-            cycle = np.floor(step / first)
+            cycle: Any = common(np.floor(step / first))
             start: Any = cycle * first
             length: Any = first
         else:
             starts, lengths = self.cycles(first, float(step.max(initial=0.0)))
-            cycle = np.searchsorted(starts, step, side="right") - 1
+            cycle = place(starts, step)
             start, length = starts[cycle], lengths[cycle]
-        weight = (1.0 - np.cos(np.pi * (step - start) / length)) / 2.0
+        weight = half_cosine((step - start) / length)
         return lerp(self.initial_lr * self.lr_mult**cycle, self.final_lr, weight)
 
     def cycles(self, first: float, until: float) -> tuple[Steps, Steps]:
@@ -247,9 +247,8 @@ class WarmupStableDecay(Schedule):
                 f"whole ({whole:g} steps). Shorten one of them."
             )
         done = np.clip((step - (whole - fall)) / fall, 0.0, 1.0)
-        left = {
-            "linear": 1.0 - done,
-            "cosine": (1.0 + np.cos(np.pi * done)) / 2.0,
-            "sqrt": 1.0 - np.sqrt(done),
-        }[self.shape]
-        return self.max_lr * np.minimum(step / rise, 1.0) * left
+        if self.shape == "cosine":
+            done = half_cosine(done)
+        elif self.shape == "sqrt":
+            done = np.sqrt(done)
+        return self.max_lr * np.minimum(step / rise, 1.0) * (1.0 - done)

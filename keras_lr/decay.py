@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from keras_lr.compose import lerp
 from keras_lr.fields import Flag, Many, Number, Positive, PositiveRate, Rate, Shrink
+from keras_lr.formulas import common, half_cosine, lerp, place, power
 from keras_lr.schedule import Schedule, Steps, schedule
 from keras_lr.timeline import Length, LengthKind, Timeline, Timescale
 
@@ -76,7 +76,7 @@ class PiecewiseConstant(Schedule):
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         boundaries = self.ascending([timeline.steps(boundary) for boundary in self.boundaries])
-        return np.asarray(self.rates)[np.searchsorted(boundaries, step, side="right")]
+        return np.asarray(self.rates)[place([0.0, *boundaries], step)]
 
 
 @schedule
@@ -105,7 +105,7 @@ class StepDecay(Schedule):
     every: Timescale = 10
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
-        return self.initial_lr * self.factor ** np.floor(step / timeline.steps(self.every))
+        return self.initial_lr * self.factor ** common(np.floor(step / timeline.steps(self.every)))
 
 
 class _Ramp(Schedule):
@@ -209,7 +209,7 @@ class CosineDecay(_Ramp):
     over: Length = "rest"
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
-        return self.between((1.0 - np.cos(np.pi * timeline.progress(step, self.over))) / 2.0)
+        return self.between(half_cosine(timeline.progress(step, self.over)))
 
 
 @schedule
@@ -278,7 +278,7 @@ class ExponentialDecay(Schedule):
     every: Timescale = 1
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
-        return self.initial_lr * self.factor ** (step / timeline.steps(self.every))
+        return self.initial_lr * power(self.factor, step / timeline.steps(self.every))
 
 
 @schedule

@@ -134,13 +134,22 @@ class Schedule(Configurable, LearningRateCallback):
         Returns:
             A float, or a float64 array of the shape of ``step``.
 
+        Raises:
+            ValueError: If a step is negative or not a number.
+
         >>> from keras_lr import LinearDecay
         >>> LinearDecay(0.1, over="10 steps")(5)
         0.05
         """
         steps = np.asarray(step, dtype=np.float64)
-        rates = np.asarray(self.value(steps.reshape(-1), timeline or self.timeline or Timeline()))
-        rates = np.broadcast_to(rates, steps.size).astype(np.float64).reshape(steps.shape)
+        if not steps.min(initial=0.0) >= 0.0:
+            raise ValueError(
+                f"Argument `step` must count from 0, the first update. Received: step={step!r}"
+            )
+        rates = np.empty(steps.shape)
+        rates.reshape(-1)[:] = self.value(
+            steps.reshape(-1), timeline or self.timeline or Timeline()
+        )
         return rates if steps.ndim else float(rates)
 
     def values(self, *, epochs: float, steps_per_epoch: float) -> NDArray[np.float64]:
@@ -167,7 +176,7 @@ class Schedule(Configurable, LearningRateCallback):
         for epoch in range(0, math.ceil(epochs), count):
             first = math.ceil(epoch * steps_per_epoch)
             last = min(math.ceil((epoch + count) * steps_per_epoch), len(curve))
-            curve[first:last] = self(np.arange(first, last), timeline)
+            curve[first:last] = self.value(np.arange(first, last, dtype=np.float64), timeline)
         return curve
 
     def plot(self, *, epochs: float, steps_per_epoch: float, ax: Axes | None = None) -> Axes:
