@@ -12,8 +12,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr.channel import Executions
 from keras_lr.columns import Column, texts, whole_lines
-from keras_lr.drive import Drive, Executions, attach
+from keras_lr.drive import Drive, attach
 from keras_lr.files import PathLike, whole
 from keras_lr.hooks import LegacyHooks
 from keras_lr.hyperparameters import LEARNING_RATE, columns_of

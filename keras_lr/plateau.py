@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import numpy as np
 
 from keras_lr.callback import LearningRateCallback, say
-from keras_lr.drive import Channel, Drive
+from keras_lr.channel import Channel
+from keras_lr.drive import Drive
 from keras_lr.fields import (
     Choice,
     Configurable,

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr.callback import LearningRateCallback, say
+from keras_lr.channel import Channel
 from keras_lr.course import Course
-from keras_lr.drive import Channel, Drive
+from keras_lr.drive import Drive
 from keras_lr.fields import (
     Choice,
     Configurable,

@@ -11,7 +11,7 @@ import pytest
 from models import COMPILE, fit, meter, samples
 
 from keras_lr import Constant, CosineDecay, LinearDecay, LRHistory, OneCycle, StepDecay
-from keras_lr.drive import Executions
+from keras_lr.channel import Executions
 
 pytestmark = pytest.mark.core
 
