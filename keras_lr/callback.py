@@ -37,7 +37,9 @@ class LearningRateCallback(LegacyHooks, keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Take part in the fit."""
         drive = attach(self.model, self.history)
-        self.begin(drive)
+        if all(one is not self for one in drive.begun):
+            drive.begun.append(self)
+            self.begin(drive)
         self.history.record(drive, self.params)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

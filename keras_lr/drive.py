@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import math
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,18 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr.channel import Adjustment, Channel, Executions, Listener, Recorder, Source
-from keras_lr.engines import BLOCK, Engine, engine_for
-from keras_lr.hooks import step_ahead
+from keras_lr.engines import BLOCK, engine_for
+from keras_lr.hooks import is_within, rivals, spare_rounds
 from keras_lr.hyperparameters import LEARNING_RATE, Hyperparameter, effective, host_value
+from keras_lr.occupant import Occupant
 from keras_lr.probes import LossCount, RateProbe
 
 
-class Drive:
+class Drive(Occupant):
     """Moves hyperparameters through one fit of a model and reports what each batch used."""
 
     def __init__(self, model: Any) -> None:
         """Begin with nothing to move; `attach` is the way to get the drive of a fit."""
-        self.model = model
+        super().__init__(model)
         self.channels: list[Channel] = []
         self.adjustments: dict[Any, list[Adjustment]] = collections.defaultdict(list)
         self.recorders: list[Recorder] = []
@@ -44,29 +47,30 @@ class Drive:
         meanwhile: they read what it computes, which waits for it."""
         self.unheard: tuple[int, int, dict[str, Any]] | None = None
         """The execution that they have yet to hear of."""
-        self.hearing = threading.RLock()
-        """Held while they hear of it: Keras calls asynchronous hooks, which may ask, in threads."""
+        self.lock = threading.RLock()
+        """Held while what has run is noted or read: Keras calls asynchronous hooks, which may ask,
+        in threads."""
         self.closers: list[Callable[[dict[str, Any]], None]] = []
         """Called with the logs of an epoch's last step, where that is known to be the last, and of
         its end, before other callbacks hear of it."""
+        self.warned = False
         self.brief = False
         """Whether the fit is too short to compile a step for it where the model has one already."""
         self.members: list[Any] = []
-        self.plain = self.installed = model.train_function
-        self.own_make = vars(model).get("make_train_function")
-        self.engine: Engine | None = None
+        self.begun: list[Any] = []
+        """The callbacks that have said what they move."""
         self.epoch = -1
         self.batch = 0
         self.ran = 0
         self.steps: int | None = None
         self.block = np.zeros((0, 0), np.float32)
         self.block_start = 0
+        self.last_row = np.zeros(0, np.float32)
+        """The values of the last batch before the block."""
         self.pending = Executions(0, [], {}, [], None)
         self.probe: RateProbe | None = None
         self.loss = LossCount(model)
-        self.open = False
         self.logs: dict[str, Any] | None = None
-        self.step_back = step_ahead(self.finish)
 
     def join(self, member: Any, steps: int | None) -> None:
         """Keep the drive attached until ``member`` leaves."""
@@ -99,8 +103,12 @@ class Drive:
                     "`>>`, or give each its own optimizer with ParamScheduler(optimizer=...)."
                 )
         name = parameter.name
-        if any(channel.name == name for channel in self.channels):
-            name = f"{name}_{parameter.optimizer.name}"
+        taken = {channel.name for channel in self.channels}
+        if name in taken:
+            name = base = f"{name}_{parameter.optimizer.name}"
+            numbered = (f"{base}_{number}" for number in itertools.count(2))
+            while name in taken:
+                name = next(numbered)
         adjust = self.adjustments[parameter.key]
         channel = Channel(parameter, owner, source, name, peak, adjust)
         self.channels.append(channel)
@@ -115,6 +123,8 @@ class Drive:
         if epoch == self.epoch:
             return
         self.end_epoch()
+        self.take()
+        self.check()
         self.epoch, self.batch, self.open, self.logs = epoch, 0, True, None
         starters, self.starters = self.starters, []
         for begin in (*starters, *self.openers):
@@ -131,25 +141,30 @@ class Drive:
 
     def forget(self) -> None:
         """Ask the sources anew for every batch still to come."""
-        self.flush()
-        self.block, self.block_start = np.zeros((0, len(self.channels)), np.float32), self.batch
+        with self.lock:
+            self.flush()
+            place = self._ended() - 1 - self.block_start
+            if place >= 0:
+                self.last_row = self.block[place]
+            self.block, self.block_start = np.zeros((0, len(self.channels)), np.float32), self.batch
 
     def end_epoch(self, total: Any = None) -> None:
         """Report what is still to report of the epoch; call it before the metrics are reset."""
         if not self.open:
             return
         self.hear()
-        self.open = False
-        total = self.loss.read() if total is None else float(host_value(total))
-        self.flush()
-        # In an epoch of unknown length, the execution that finds no more data was noted already.
-        self.loss.counts.clear()
-        if self.probe is not None:
-            self.probe.seen.clear()
-        ran = self._ran(total)
-        self.ran -= self.batch - ran
-        for recorder in self.recorders:
-            recorder.close_epoch(ran, total)
+        with self.lock:
+            self.open = False
+            total = self.loss.read() if total is None else float(host_value(total))
+            self.flush()
+            # In an epoch of unknown length, the execution that finds no more data was noted.
+            self.loss.counts.clear()
+            if self.probe is not None:
+                self.probe.seen.clear()
+            ran = self._ran(total)
+            self.ran -= self.batch - ran
+            for recorder in self.recorders:
+                recorder.close_epoch(ran, total)
 
     def _ran(self, total: float | None) -> int:
         """Return how many batches of the epoch ran; its last execution may have run fewer."""
@@ -181,14 +196,15 @@ class Drive:
             logs: What it returned.
             total: Samples so far in the epoch, where the backend cannot read them from the metric.
         """
-        pending, first = self.pending, self.batch
-        if not pending.sizes:
-            pending.first = first
-        pending.sizes.append(count)
-        pending.logs.append(logs)
-        self.batch = first + count
-        self.ran += count
-        self.logs = logs
+        with self.lock:
+            pending, first = self.pending, self.batch
+            if not pending.sizes:
+                pending.first = first
+            pending.sizes.append(count)
+            pending.logs.append(logs)
+            self.batch = first + count
+            self.ran += count
+            self.logs = logs
         for listen in self.listeners:
             listen(first, count, logs)
         if self.late_listeners:
@@ -200,7 +216,7 @@ class Drive:
 
     def hear(self) -> None:
         """Tell the late listeners of the last execution, if they have not heard of it."""
-        with self.hearing:
+        with self.lock:
             unheard, self.unheard = self.unheard, None
             if unheard is not None:
                 for listen in self.late_listeners:
@@ -225,24 +241,34 @@ class Drive:
 
     def flush(self) -> None:
         """Hand the executions that have piled up to the recorders."""
+        with self.lock:
+            done = self.pending
+            if done.sizes:
+                start = done.first - self.block_start
+                self.settle()
+                rows = self.block[start : start + sum(done.sizes)]
+                done.values = {c.name: rows[:, i] for i, c in enumerate(self.channels)}
+                if self.probe is not None:
+                    done.values[LEARNING_RATE] = self.probe.take(done.sizes)
+                done.counts = self.loss.take(len(done.sizes))
+                for recorder in self.recorders:
+                    recorder.extend(self.epoch, done)
+            self.pending = Executions(self.batch, [], {}, [], None)
+
+    def settle(self) -> None:
         done = self.pending
-        if done.sizes:
-            start = done.first - self.block_start
-            if self.engine is not None:
-                self.engine.settle(start, done.sizes)
-            rows = self.block[start : start + sum(done.sizes)]
-            done.values = {c.name: rows[:, i] for i, c in enumerate(self.channels)}
-            if self.probe is not None:
-                done.values[LEARNING_RATE] = self.probe.take(done.sizes)
-            done.counts = self.loss.take(len(done.sizes))
-            for recorder in self.recorders:
-                recorder.extend(self.epoch, done)
-        self.pending = Executions(self.batch, [], {}, [], None)
+        if done.sizes and self.engine is not None:
+            self.engine.settle(done.first - self.block_start, done.sizes)
 
     def used(self, channel: Channel) -> float:
         """Return the value that the last batch of the present epoch used."""
-        batch = self.batch if self.steps is None else min(self.batch, self.steps)
-        return float(self.block[batch - 1 - self.block_start, self.channels.index(channel)])
+        place = self._ended() - 1 - self.block_start
+        row = self.block[place] if place >= 0 else self.last_row
+        return float(row[self.channels.index(channel)])
+
+    def _ended(self) -> int:
+        """Return the batches of the epoch so far, of which its last execution may lack some."""
+        return self.batch if self.steps is None else min(self.batch, self.steps)
 
     @property
     def chief(self) -> bool:
@@ -275,24 +301,55 @@ class Drive:
             return self.model.get_weights()
         return self.engine.weights()
 
-    def make_train_function(self) -> None:
-        """Let Keras make the model's train function anew, as it would without a drive."""
-        if self.own_make is not None:
-            self.own_make(force=True)
-        else:
-            type(self.model).make_train_function(self.model, force=True)
+    def check(self) -> None:
+        """Refuse to go on with a model that was compiled since the fit began.
+
+        Raises:
+            RuntimeError: If something moves hyperparameters of the optimizer that it had.
+        """
+        model = self.model
+        if getattr(model, "optimizer", None) is self.optimizer:
+            return
+        if self.begun:
+            raise RuntimeError(
+                f"The model {model.name!r} was compiled during the fit, so that it has another "
+                f"optimizer than the one that {self.begun[0]!r} moves. Compile it between two "
+                "fits: the second one goes on with `initial_epoch`."
+            )
+        self.optimizer, self.loss = model.optimizer, LossCount(model)
+        self.detach()
+        self.take()
 
     def install(self) -> None:
         """Put the function that drives the steps into the model, once the members are known."""
         if self.engine is not None:
             return
         model = self.model
+        if model.train_function is None:
+            self.make_train_function()
         self.plain = model.train_function
         if not any(c.parameter.name == LEARNING_RATE for c in self.channels):
             self.probe = RateProbe(effective(model.optimizer))
+        spare_rounds(self.group)
         self.engine = engine_for(self)
         self.installed = self.engine.run
         model.train_function = self.installed
+        self._warn()
+
+    def _warn(self) -> None:
+        """Warn of other callbacks that set a rate which is decided here."""
+        led = [c for c in self.channels if c.parameter.name == LEARNING_RATE]
+        for other in rivals(self.group) if led and not self.warned else []:
+            self.warned = True
+            kind = type(other).__name__
+            instead = {"ReduceLROnPlateau": "keras_lr.ReduceLROnPlateau, which scales it"}.get(
+                kind, "a composition of schedules, in which keras_lr.Function takes a function"
+            )
+            warnings.warn(
+                f"Keras's {kind} has no effect here: {led[0].owner!r} decides the learning rate "
+                f"of each step. Use {instead}.",
+                stacklevel=2,
+            )
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
@@ -301,48 +358,16 @@ class Drive:
         yield
         self.take()
 
-    def take(self) -> None:
-        """Become the drive of the model."""
-        model = self.model
-        object.__setattr__(model, "_keras_lr_drive", self)
-
-        def make_train_function(force: bool = False) -> Any:
-            # Whatever calls this begins something new: the fit that the drive belonged to is over,
-            # and ended by an exception if the drive is still here.
-            self.end()
-            return model.make_train_function(force)
-
-        object.__setattr__(model, "make_train_function", make_train_function)
-
-    def end(self) -> None:
-        """Leave the fit: the model and the list of callbacks as they were found."""
-        self.detach()
-        self.step_back()
-
-    def detach(self) -> None:
-        """Leave the model as it was found."""
-        model, engine = self.model, self.engine
-        if vars(model).get("_keras_lr_drive") is self:
-            object.__delattr__(model, "_keras_lr_drive")
-            vars(model).pop("make_train_function")
-            if self.own_make is not None:
-                object.__setattr__(model, "make_train_function", self.own_make)
-        if engine is None:
-            return
-        if self.pending.sizes:
-            engine.settle(self.pending.first - self.block_start, self.pending.sizes)
-        if model.train_function == self.installed:
-            model.train_function = self.plain
-        self.engine = None
-
 
 def attach(model: Any, member: Any) -> Drive:
     """Return the drive of the model's present fit, made by the first callback that asks."""
     drive = vars(model).get("_keras_lr_drive")
     if drive is not None and any(one is member for one in drive.members):
-        # The member is here from a fit that never came to its end.
-        drive.end()
-        drive = None
+        begins = drive.epoch < 0 and is_within(drive.group)
+        if not begins:
+            # The member is here from a fit that never came to its end.
+            drive.end()
+            drive = None
     if drive is None:
         drive = Drive(model)
         drive.take()

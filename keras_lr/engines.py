@@ -53,8 +53,9 @@ class Engine:
         """Stand in for ``model.train_function``: one execution."""
         drive = self.drive
         drive.hear()
-        self.note(data)
-        row = self.hold(self.size) if self.parameters else []
+        with drive.lock:
+            self.note(data)
+            row = self.hold(self.size) if self.parameters else []
         self.assign(row)
         if self.numbers:
             with moved(self.numbers, row, self.parameters):
@@ -201,9 +202,10 @@ class TensorFlowEngine(Engine):
         if step is None:
             return super().run(data)
         drive.hear()
-        if not self.noting:
-            self.note(data)
-        index = drive.row(self.size)
+        with drive.lock:
+            if not self.noting:
+                self.note(data)
+            index = drive.row(self.size)
         if drive.block is not self.loaded:
             self.load(index)
         if not step.traced:
@@ -262,7 +264,7 @@ class JaxEngine(Engine):
         super().__init__(drive)
         parameters, numbers, model = self.parameters, self.numbers, drive.model
         self.found: dict[tuple[int, str], Place | None] = {}
-        self.places = [self.place(parameter) for parameter in parameters]
+        self.places = places = [self.place(parameter) for parameter in parameters]
         self.rate = None if drive.probe is None else self.place(drive.probe.parameter)
         self.counter = _index(model.metrics_variables, drive.loss.variable)
         self.leaf: Any = None
@@ -276,7 +278,7 @@ class JaxEngine(Engine):
                 (table, place), data = data
                 values = table[place]
                 with moved(numbers, values, parameters):
-                    return plain_step(self.placed(state, values), data)
+                    return plain_step(_replaced(state, zip(places, values, strict=True)), data)
 
             return driven_step
 
@@ -361,11 +363,13 @@ class JaxEngine(Engine):
             state = self.written(state)
         if drive.batch == 0:
             feed.samples = 0
-        drive.loss.note(drive.batch, feed.samples, lambda: number(state[3][counter or 0]))
-        if drive.probe is not None:
-            self.look(state)
+        with drive.lock:
+            drive.loss.note(drive.batch, feed.samples, lambda: number(state[3][counter or 0]))
+            if drive.probe is not None:
+                self.look(state)
+            index = 0 if self.step is None else drive.row(self.size)
         if self.step is not None:
-            feed.begin(iterator, drive.row(self.size))
+            feed.begin(iterator, index)
             logs, state = self.step.function(state, feed)
         else:
             if drive.channels:

@@ -31,7 +31,7 @@ def arguments_of_fit(model: Any) -> dict[str, Any]:
         RuntimeError: If there is no such ``fit``.
         ValueError: If its data can be read only once.
     """
-    frame = _frame_of_fit(model)
+    frame = frame_of_fit(model)
     if frame is None:
         raise RuntimeError(
             "LRRangeTest: the data of this fit cannot be seen: it is not Keras's own `fit` that "
@@ -54,14 +54,15 @@ def let_data_go(model: Any) -> None:
     Where it is stopped inside an epoch, Keras's iterator and the generator over its batches hold
     each other, and with them a copy of the data, until Python looks for such circles.
     """
-    frame = _frame_of_fit(model)
+    frame = frame_of_fit(model)
     iterator: Any = frame.f_locals.get("epoch_iterator") if frame else None
     if hasattr(iterator, "_epoch_iterator"):
         iterator._epoch_iterator = None
 
 
-def _frame_of_fit(model: Any) -> FrameType | None:
-    for frame, _ in traceback.walk_stack(sys._getframe(2)):
+def frame_of_fit(model: Any) -> FrameType | None:
+    """Return the frame of Keras's own ``fit`` of ``model`` that this is called from, if any."""
+    for frame, _ in traceback.walk_stack(sys._getframe(1)):
         known = frame.f_locals
         if (
             frame.f_code.co_name == "fit"

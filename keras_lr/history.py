@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import os
@@ -117,14 +118,14 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         Raises:
             KeyError: If nothing of that name was recorded; it lists the names.
         """
-        self._settle()
-        if name not in self._columns:
-            raise KeyError(f"{name!r} was not recorded. Recorded: {', '.join(self._columns)}")
-        values = self._columns[name].values
-        if name == "loss" and self._open:
-            values = values.copy()
-            values[self._epoch_row :] = self._recovered(None)
-        return values
+        with self._settled():
+            if name not in self._columns:
+                raise KeyError(f"{name!r} was not recorded. Recorded: {', '.join(self._columns)}")
+            values = self._columns[name].values
+            if name == "loss" and self._open:
+                values = values.copy()
+                values[self._epoch_row :] = self._recovered(None)
+            return values
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names recorded."""
@@ -132,8 +133,8 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
 
     def __len__(self) -> int:
         """Return the number of steps recorded."""
-        self._settle()
-        return len(self._columns["step"])
+        with self._settled():
+            return len(self._columns["step"])
 
     def __bool__(self) -> bool:
         """Return True: a recorder is a callback even while it is empty."""
@@ -181,6 +182,8 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
 
     def record(self, drive: Drive, params: dict[str, Any] | None) -> None:
         """Record what ``drive`` reports until the fit ends."""
+        if any(one is self for one in drive.members):
+            return
         self._settle()
         self._end_log()
         if self.log_dir is not None and drive.chief:
@@ -273,12 +276,21 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         edges, seen = self._edges.values[first:], np.append(before[first:], total)
         sums = seen * means[np.maximum(edges - 1, 0)]
         sums[0] = sums[0] if first else 0.0
-        losses = np.diff(sums) / np.diff(seen)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            losses = np.diff(sums) / np.diff(seen)
         return np.repeat(losses, np.diff(edges))[start - edges[0] :]
 
     def _settle(self) -> None:
         if self._drive is not None:
             self._drive.flush()
+
+    @contextlib.contextmanager
+    def _settled(self) -> Iterator[None]:
+        """Let nothing change while what has run so far is read, also from another thread."""
+        drive = self._drive
+        with contextlib.nullcontext() if drive is None else drive.lock:
+            self._settle()
+            yield
 
     def _log_rows(self, end: int) -> None:
         """Write the rows before ``end`` for TensorBoard, as far as they are not yet."""

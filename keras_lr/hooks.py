@@ -38,19 +38,16 @@ class Ahead(LegacyHooks, keras.callbacks.Callback):
         self.end({} if logs is None else logs)
 
 
-def step_ahead(end: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+def step_ahead(group: Any, end: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
     """Let ``end`` hear of each epoch's end first; call it from ``on_train_begin``.
 
     A ``BackupAndRestore`` that stands before a callback of this package goes behind it: what it
     writes is then never ahead of the state of ours, also where that hangs on a metric which another
     callback writes into the logs.
 
-    The hooks of batches are spared where no callback has one.
-
     Returns:
-        What puts the callbacks back into their order, and the hooks back in.
+        What puts the callbacks back into their order, and the hooks that are spared back in.
     """
-    group = _callback_list()
     if group is None:
         return lambda: None
     found = [callback for callback in group.callbacks if not isinstance(callback, Ahead)]
@@ -59,7 +56,6 @@ def step_ahead(end: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
     others = [callback for callback in found[: last + 1] if not _is_backup(callback)]
     # A new list, since Keras is iterating over the old one.
     group.callbacks = [Ahead(end), *others, *backups, *found[last + 1 :]]
-    _spare_rounds(group)
     return functools.partial(_step_back, group, found)
 
 
@@ -70,8 +66,8 @@ def _step_back(group: Any, found: list[Any]) -> None:
     group.callbacks = sorted(here, key=lambda callback: places.get(id(callback), len(found)))
 
 
-def _spare_rounds(group: Any) -> None:
-    """Take out the hooks of batches that no callback has.
+def spare_rounds(group: Any) -> None:
+    """Take out the hooks of batches that no callback has, once all have begun.
 
     To call them, Keras waits for the loss of each step, or hands them to a pool of threads.
     """
@@ -86,7 +82,8 @@ def _spare_rounds(group: Any) -> None:
 def _spare_none(group: Any) -> None:
     """Put the hooks of batches back in."""
     for hook, _ in _BATCH_HOOKS:
-        if vars(group).get(hook) is _unheard:
+        mine = vars(group).get(hook)
+        if mine is _unheard or isinstance(mine, _GoOn):
             delattr(group, hook)
 
 
@@ -98,7 +95,37 @@ def _is_default(callback: Any, hook: str) -> bool:
     return getattr(getattr(callback, hook, None), "_is_default", False)
 
 
-def _callback_list() -> Any:
+class _GoOn:
+    """Stands in for the hook of one batch that begins."""
+
+    def __init__(self, group: Any, resume: Callable[[], None]) -> None:
+        self.group, self.resume = group, resume
+
+    def __call__(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        _spare_none(self.group)
+        self.resume()
+        self.group.on_train_batch_begin(batch, logs)
+
+
+def go_on_at_next_batch(group: Any, resume: Callable[[], None]) -> None:
+    """Call ``resume`` when the next batch of the fit begins."""
+    if group is not None:
+        group.on_train_batch_begin = _GoOn(group, resume)
+
+
+def rivals(group: Any) -> list[Any]:
+    """Return the callbacks of Keras itself that set the learning rate."""
+    kinds = keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau
+    return [one for one in getattr(group, "callbacks", []) if isinstance(one, kinds)]
+
+
+def is_within(group: Any) -> bool:
+    """Return whether a callback of this list is being called."""
+    frames = traceback.walk_stack(sys._getframe(1))
+    return group is not None and any(f.f_locals.get("self") is group for f, _ in frames)
+
+
+def callback_list() -> Any:
     """Return the list of callbacks whose hook this is called from; None if a loop has no list."""
     for frame, _ in traceback.walk_stack(sys._getframe(1)):
         group: Any = frame.f_locals.get("self")

@@ -35,12 +35,11 @@ class RateProbe:
         self.schedule = rate if scheduled else None
         self.variable = self.parameter.variable
         self.seen: list[Any] = []
-        self.position = 0
+        self.begin_epoch()
 
     def begin_epoch(self) -> None:
         """Learn where a schedule in the optimizer stands."""
-        if self.schedule is not None:
-            self.position = updates(self.optimizer)
+        self.position = 0 if self.schedule is None else updates(self.optimizer)
 
     def look(self, value: Any = None) -> None:
         """Note the value in force now: the one given, or the optimizer's."""

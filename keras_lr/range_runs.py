@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr.hyperparameters import host_value, optimizers_of
+from keras_lr.occupant import make_way
 from keras_lr.probes import goes_up
 from keras_lr.ramp import NO_DATA, Ramp
 from keras_lr.random_states import is_of_keras, set_seed
@@ -47,6 +48,7 @@ class Trainings:
             for name in ("validation_data", "validation_split", "validation_steps")
             if name in self.fit
         }
+        make_way(model)
         self.snapshot = Snapshot(model)
         data = self.fit["x"], self.validation.get("validation_data")
         self.keep_kernels = all(map(is_of_keras, _called(model, self.callbacks, *data)))

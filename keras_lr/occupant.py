@@ -1,0 +1,147 @@
+"""Standing in for a model's train function, and making way for whatever else trains the model."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from keras_lr.engines import Engine
+from keras_lr.fit_arguments import frame_of_fit
+from keras_lr.hooks import callback_list, go_on_at_next_batch, is_within, step_ahead
+
+
+class Occupant:
+    """What has its own function in the place of a model's train function during a fit.
+
+    Keras asks for the train function before it trains. So whatever begins to train the model is
+    noticed: a new fit, after one that an exception ended, or a callback's own training.
+    """
+
+    def __init__(self, model: Any) -> None:
+        """Know the fit that this is called from; `take` takes the place."""
+        self.model = model
+        self.optimizer = getattr(model, "optimizer", None)
+        self.plain = self.installed = model.train_function
+        self.own_make = vars(model).get("make_train_function")
+        self.engine: Engine | None = None
+        self.open = False
+        """Whether an epoch has begun and not ended."""
+        self.group = callback_list()
+        self.in_fit = frame_of_fit(model) is not None
+        """Whether Keras's own fit runs it, and not a loop of one's own over batches."""
+        self.step_back = step_ahead(self.group, self.finish)
+
+    def install(self) -> None:
+        """Put the function of an engine into the model, if there is none."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """See whether the model is as it was when the fit began."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Hand over what has piled up."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Take what the engine knows of it."""
+        raise NotImplementedError
+
+    def finish(self, logs: dict[str, Any]) -> None:
+        """Take an epoch's end, ahead of the other callbacks."""
+        raise NotImplementedError
+
+    def make_train_function(self) -> None:
+        """Let Keras make the model's train function anew, as it would without a drive."""
+        if self.own_make is not None:
+            self.own_make(force=True)
+        else:
+            type(self.model).make_train_function(self.model, force=True)
+
+    def take(self) -> None:
+        """Become the drive of the model, if it is not."""
+        model = self.model
+        if vars(model).get("_keras_lr_drive") is self:
+            return
+        object.__setattr__(model, "_keras_lr_drive", self)
+
+        def make_train_function(force: bool = False) -> Any:
+            return self.answer(force, sys._getframe(1).f_code.co_name)
+
+        object.__setattr__(model, "make_train_function", make_train_function)
+
+    def answer(self, force: bool, caller: str) -> Any:
+        """Give the train function to what asks for it while this drive has the model.
+
+        That may be something new, where the fit was ended by an exception or a callback begins a
+        training of its own; one batch on its own; or a callback that changed the model's layers.
+        """
+        model, within = self.model, is_within(self.group)
+        alive = within or not self.in_fit
+        if caller == "fit" or not alive:
+            self.make_way(alive)
+            return model.make_train_function(force)
+        if force or model.train_function is None:
+            self.renew()
+        elif caller == "train_on_batch" and within and self.engine is not None:
+            model.train_function = self.lend
+        return model.train_function
+
+    def make_way(self, alive: bool) -> None:
+        """Leave the model to another training: up to the next batch or epoch, or for good."""
+        if not alive:
+            self.end()
+            return
+        if self.open:
+            self.flush()
+            go_on_at_next_batch(self.group, self.resume)
+        self.detach()
+
+    def resume(self) -> None:
+        """Go on after another training."""
+        self.take()
+        self.install()
+
+    def lend(self, *arguments: Any) -> Any:
+        """Run one batch that is none of the fit's."""
+        self.model.train_function = self.installed
+        return self.plain(*arguments)
+
+    def renew(self) -> None:
+        """Let Keras make the train function anew, and drive that."""
+        self.check()
+        running = self.engine is not None
+        self.flush()
+        self.engine = None
+        self.make_train_function()
+        if running:
+            self.install()
+
+    def end(self) -> None:
+        """Leave the fit: the model and the list of callbacks as they were found."""
+        self.detach()
+        self.step_back()
+
+    def detach(self) -> None:
+        """Leave the model as it was found."""
+        model, engine = self.model, self.engine
+        if vars(model).get("_keras_lr_drive") is self:
+            object.__delattr__(model, "_keras_lr_drive")
+            vars(model).pop("make_train_function")
+            if self.own_make is not None:
+                object.__setattr__(model, "make_train_function", self.own_make)
+        if engine is None:
+            return
+        self.settle()
+        if model.train_function in (self.installed, self.lend):
+            model.train_function = self.plain
+        # What it holds of the data goes with the engine.
+        self.installed = self.plain
+        self.engine = None
+
+
+def make_way(model: Any) -> None:
+    """Have what stands in for the train function of a model leave it to another training."""
+    occupant = vars(model).get("_keras_lr_drive")
+    if occupant is not None:
+        occupant.make_way(is_within(occupant.group) or not occupant.in_fit)
