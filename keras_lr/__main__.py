@@ -49,7 +49,10 @@ def _check(configs: list[Path], modules: list[str]) -> int:
     for path in configs:
         try:
             count = len(load(path))
-            print(f"{path}: {count} {'callback' if count == 1 else 'callbacks'}, no errors")
+            what = (
+                f"{count} {'callback' if count == 1 else 'callbacks'}" if count else "an empty list"
+            )
+            print(f"{path}: {what}, no errors")
         except (ConfigError, OSError) as error:
             print(error, file=sys.stderr)
             failed = True

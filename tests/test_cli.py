@@ -93,6 +93,16 @@ def test_check_says_every_error_of_every_file(capsys, folder, rate):
     assert "Did you mean `Constant`?" in errors[1]
 
 
+def test_check_finds_what_no_fit_accepts_and_says_that_a_list_is_empty(capsys, folder):
+    rate = "- CosineDecay: {initial_lr: 0.1}\n"
+    (folder / "twice.yaml").write_text(f"callbacks:\n{rate}{rate}")
+    (folder / "empty.yaml").write_text("callbacks: []\n")
+    assert main(["check", "twice.yaml", "empty.yaml"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "empty.yaml: an empty list, no errors\n"
+    assert said.err.startswith("twice.yaml:3: callbacks[1].CosineDecay: drives learning_rate of")
+
+
 def test_a_module_can_register_what_a_config_names(capsys, folder):
     (folder / "lr.json").write_text('{"callbacks": [{"Function": {"fn": "from_a_module"}}]}')
     (folder / "my_rates.py").write_text(
