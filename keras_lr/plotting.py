@@ -17,11 +17,15 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
-from keras_lr.thinning import jumps, moving_mean, thin
+from keras_lr import legend
+from keras_lr.thinning import held, jumps, moving_mean, thin
 
-__all__ = ["close", "gallery", "plot_curves", "plot_history", "plot_run", "sparkline"]
+__all__ = [
+    *("close", "gallery", "plot_curves", "plot_history", "plot_panels", "plot_run", "sparkline")
+]
 
 Array = NDArray[np.float64]
 
@@ -54,6 +58,7 @@ def plot_curves(
     ax: Axes | None = None,
     title: str | None = None,
     ylabel: str = "learning rate",
+    names: Sequence[str] = (),
 ) -> Axes:
     """Draw one or several curves, one value a step, over epochs (below) and steps (above).
 
@@ -66,6 +71,7 @@ def plot_curves(
         ax: Where to draw; a new figure when `None`.
         title: What the picture shows; made from the names when `None`.
         ylabel: What the values are.
+        names: Names of which each keeps its look in every picture that is given them.
 
     Returns:
         The axes.
@@ -74,10 +80,12 @@ def plot_curves(
         ValueError: If there is nothing to draw, or `steps_per_epoch` is not positive.
     """
     values = _checked(curves, steps_per_epoch)
-    ax = new_axes(10.5 if len(values) > 4 else 8) if ax is None else ax
+    ax = new_axes(height=4.5 + legend.height(values)) if ax is None else ax
     epochs = max(map(len, values.values())) / steps_per_epoch
-    looks = zip(cycle(COLORS), cycle(STYLES), strict=False)
-    for (name, curve), (color, style) in zip(values.items(), looks, strict=False):
+    order = dict.fromkeys([*names, *values])
+    looks = dict(zip(order, zip(cycle(COLORS), cycle(STYLES), strict=False), strict=False))
+    for name, curve in values.items():
+        color, style = looks[name]
         _draw_rate(ax, curve, steps_per_epoch, color=color, linestyle=style, label=name)
     _scale(ax, list(values.values()), ylabel)
     _count(ax.xaxis, epochs)
@@ -93,13 +101,45 @@ def plot_curves(
         _count(above.xaxis, epochs * steps_per_epoch, whole=True)
         above.set_xlabel("steps")
     if len(values) > 1:
-        beside = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}
-        ax.legend(frameon=False, handlelength=4, **(beside if len(values) > 4 else {}))
+        _name(ax, list(values))
     if title is None:
         what = next(iter(values)) if len(values) == 1 else f"{len(values)} schedules"
         title = f"{what}: {ylabel} over {epochs:.4g} {'epoch' if epochs == 1 else 'epochs'}"
     _title(ax, title)
     return ax
+
+
+def plot_panels(
+    panels: Mapping[str, tuple[Mapping[str, ArrayLike], str | None]], steps_per_epoch: float
+) -> Figure:
+    """Draw curves of several kinds, each kind in a panel below the one before.
+
+    Args:
+        panels: The curves by name and the title, as `plot_curves` takes them, by what they are.
+        steps_per_epoch: Steps that make one epoch.
+
+    Returns:
+        The figure.
+    """
+    below = sum(legend.height(curves) for curves, _ in panels.values())
+    height = max(4.5, 4.0 * len(panels)) + below
+    figure = plt.figure(figsize=(legend.WIDTH, height), layout="constrained")
+    names = [name for curves, _ in panels.values() for name in curves]
+    for number, (what, (curves, title)) in enumerate(panels.items(), 1):
+        ax = figure.add_subplot(len(panels), 1, number)
+        plot_curves(curves, steps_per_epoch, ax, title, ylabel=what, names=names)
+    return figure
+
+
+def _name(ax: Axes, names: Sequence[str]) -> None:
+    """Name the curves."""
+    columns = legend.columns(names)
+    place: dict[str, Any] = {}
+    if columns:
+        under = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "borderaxespad": 0.0}
+        place |= {"bbox_transform": ax.transAxes + under, "ncols": columns, "fontsize": "small"}
+    ax.legend(frameon=False, handlelength=4, **place)
 
 
 def _title(ax: Axes, text: str) -> None:
@@ -134,7 +174,7 @@ def plot_history(history: Record, ax: Axes | None = None) -> Axes:
         step = np.arange(len(step))
     _draw_epochs(ax, step, np.asarray(history.epoch))
 
-    ax.plot(*_held(step, rate), color=DARK_BLUE, drawstyle="steps-post", label="learning rate")
+    ax.plot(*held(step, rate), color=DARK_BLUE, drawstyle="steps-post", label="learning rate")
     for marker, label, where in zip("^v", ("sudden rise", "sudden fall"), jumps(rate), strict=True):
         if 0 < len(where) <= MOST_MARKS:
             ax.plot(
@@ -306,21 +346,15 @@ def _checked(curves: Mapping[str, ArrayLike], steps_per_epoch: float) -> dict[st
     return values
 
 
-def new_axes(width: float = 8, height: float = 4.5) -> Axes:
+def new_axes(width: float = legend.WIDTH, height: float = 4.5) -> Axes:
     """Return the axes of a new figure."""
     return plt.figure(figsize=(width, height), layout="constrained").add_subplot()
 
 
 def _draw_rate(ax: Axes, curve: Array, steps_per_epoch: float, **look: Any) -> None:
-    step, values = _held(np.arange(len(curve)), curve)
+    step, values = held(np.arange(len(curve)), curve)
     look.setdefault("linewidth", 1.8)
     ax.plot(step / steps_per_epoch, values, drawstyle="steps-post", **look)
-
-
-def _held(step: NDArray[Any], values: Array) -> tuple[NDArray[Any], Array]:
-    """Return what to draw of values that each hold until the next step, the last one too."""
-    shown = thin(values)
-    return np.append(step[shown], step[-1] + 1), np.append(values[shown], values[-1])
 
 
 def _scale(ax: Axes, curves: Sequence[Array], ylabel: str) -> None:

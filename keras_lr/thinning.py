@@ -1,5 +1,7 @@
 """What of a long record is worth drawing: extremes, jumps and a moving mean."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -26,6 +28,12 @@ def thin(values: ArrayLike, buckets: int = BUCKETS) -> NDArray[np.intp]:
     highest = starts + np.where(known, blocks, -np.inf).argmax(axis=1)
     tail = np.arange(whole, len(values))[:: max(1, (len(values) - whole) // 2)]
     return np.unique(np.concatenate([[0], lowest, highest, tail, [len(values) - 1]]))
+
+
+def held(step: NDArray[Any], values: Array) -> tuple[NDArray[Any], Array]:
+    """Return what to draw of values that each hold until the next step, the last one too."""
+    shown = thin(values)
+    return np.append(step[shown], step[-1] + 1), np.append(values[shown], values[-1])
 
 
 def jumps(rate: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -175,6 +175,15 @@ def test_preview_compares_configs_in_one_picture(capsys, folder, rate, monkeypat
     assert said.out.count(" 0.1 ┤") == 2
 
 
+def test_preview_calls_a_file_by_its_name_where_that_is_enough(capsys, folder):
+    for path in ("a/lr.json", "b/lr.json", "b/other.json"):
+        (folder / path).parent.mkdir(exist_ok=True)
+        save(Constant(0.1), path)
+    assert main(["preview", "a/lr.json", "b/lr.json", "b/other.json", *FIT]) == 0
+    heads = [line for line in capsys.readouterr().out.splitlines() if ".json" in line]
+    assert heads == [f"{name}.json: learning rate" for name in ("a/lr", "b/lr", "other")]
+
+
 def test_preview_draws_other_parameters_apart(capsys, folder, monkeypatch):
     kept = []
     monkeypatch.setattr("keras_lr.plotting.plt.close", kept.append)

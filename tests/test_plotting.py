@@ -94,6 +94,33 @@ class TestCurves:
         assert len({line.get_linestyle() + str(line._dash_pattern) for line in ax.lines}) == 6
         assert legend_of(ax) == list(curves)
 
+    @pytest.mark.parametrize("count", [3, 5, 12, 30])
+    @pytest.mark.parametrize("name", ["run {}", "finetune {}.json [0] head_optimizer's Warmup"])
+    def test_many_names_go_below_axes_as_wide_as_those_of_one_curve(self, count, name):
+        alone = plotting.plot_curves({"a": COSINE}, 50)
+        ax = plotting.plot_curves({name.format(i): COSINE for i in range(count)}, 50)
+        for one in (alone, ax):
+            one.figure.draw_without_rendering()
+        box, names = ax.get_window_extent(), ax.get_legend().get_window_extent()
+        assert names.y1 < ax.xaxis.label.get_window_extent().y0
+        assert 0 <= names.x0 < names.x1 <= ax.figure.bbox.x1
+        assert names.y0 >= 0
+        assert box.width > 0.95 * alone.get_window_extent().width
+        assert box.height > 0.95 * alone.get_window_extent().height
+
+    def test_panels_give_a_name_one_look(self):
+        rates = dict.fromkeys("abc", COSINE)
+        panels = {"learning rate": (rates, None), "momentum": ({"c": COSINE, "d": COSINE}, "Two")}
+        above, below = plotting.plot_panels(panels, 50).axes
+        assert above.get_ylabel() == "learning rate"
+        assert (below.get_ylabel(), below.get_title()) == ("momentum", "Two")
+        looks = [
+            {line.get_label(): (line.get_color(), line.get_linestyle()) for line in ax.lines}
+            for ax in (above, below)
+        ]
+        assert looks[0]["c"] == looks[1]["c"]
+        assert looks[1]["d"] not in looks[0].values()
+
     @pytest.mark.parametrize(
         ("curve", "scale"),
         [
