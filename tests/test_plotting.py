@@ -1,6 +1,7 @@
 """Pictures: labels, axes and what is drawn, asked of the axes that come back."""
 
 import dataclasses
+import functools
 
 import keras
 import matplotlib as mpl
@@ -13,8 +14,20 @@ import matplotlib.pyplot as plt
 from matplotlib.cbook import pts_to_poststep
 from matplotlib.figure import Figure
 
-from keras_lr import Constant, CosineDecay, LinearDecay, plotting
+from keras_lr import (
+    Constant,
+    CosineDecay,
+    Function,
+    LinearDecay,
+    PiecewiseConstant,
+    TriangularCLR,
+    plotting,
+)
 from keras_lr.thinning import thin
+
+
+def halving(epoch, first=0.1):
+    return first * 0.5**epoch
 
 
 @dataclasses.dataclass
@@ -79,6 +92,36 @@ class TestCurves:
         assert ax.get_title() == (
             "Sequence of LinearDecay, CosineDecay: learning rate over 4 epochs"
         )
+
+    def test_the_title_of_one_shape_is_what_one_types(self):
+        rate = TriangularCLR(0.001, 0.006, step_size="2000 steps", mode="exp_range", gamma=0.99994)
+        title = rate.plot(epochs=4, steps_per_epoch=10).get_title()
+        assert title.replace("\n", " ") == f"{rate!r}: learning rate over 4 epochs"
+
+    def test_a_very_long_title_is_cut(self):
+        rate = PiecewiseConstant(range(1, 60), np.geomspace(1, 1e-3, 60))
+        title = rate.plot(epochs=4, steps_per_epoch=10).get_title()
+        assert title.startswith("PiecewiseConstant(boundaries=(1, 2, 3,")
+        assert title.endswith(" ...): learning rate over 4 epochs")
+        assert len(title) < 190
+
+    @pytest.mark.parametrize(
+        ("fn", "name"),
+        [
+            (lambda epoch: 0.1, "lambda"),
+            (halving, "halving"),
+            (functools.partial(halving, first=0.2), "functools.partial(halving, first=0.2)"),
+            (keras.optimizers.schedules.CosineDecay(0.1, 100), "CosineDecay"),
+        ],
+    )
+    def test_the_title_of_a_function_says_its_name(self, fn, name):
+        rate = Function(fn)
+        assert rate.plot(epochs=4, steps_per_epoch=10).get_title() == (
+            f"Function(fn={name}): learning rate over 4 epochs"
+        )
+        assert repr(fn) in repr(rate)
+        title = rate.warmup(1).plot(epochs=4, steps_per_epoch=10).get_title()
+        assert " at 0x" not in title
 
     def test_title_and_axes_may_be_given(self):
         figure = Figure()
