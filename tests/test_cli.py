@@ -149,6 +149,17 @@ def test_preview_lists_the_boundaries(capsys):
     ]
 
 
+@pytest.mark.parametrize(
+    ("epochs", "steps", "last"),
+    [(30, 50, "29.98"), (90, 391, "89.997"), (1500, 10, "1,499.9"), (30, 1, "29")],
+)
+def test_the_last_step_lies_before_the_end_of_the_fit(capsys, epochs, steps, last):
+    save(CosineDecay(0.1), "lr.json")
+    fit = ["--epochs", str(epochs), "--steps-per-epoch", str(steps)]
+    assert main(["preview", "lr.json", *fit]) == 0
+    assert rows(capsys.readouterr().out)[-2][:3] == ["last", f"{epochs * steps - 1:,}", last]
+
+
 def test_preview_says_how_many_boundaries_it_leaves_out(capsys):
     save(CosineDecay(0.1).repeat(13), "lr.json")
     assert main(["preview", "lr.json", "--epochs", "90", "--steps-per-epoch", "10"]) == 0
@@ -278,6 +289,7 @@ def test_a_scale_is_logarithmic_where_a_curve_is_long_at_small_values():
     assert scale.log
     assert scale.place(np.array([1e-3]))[0] == pytest.approx(0.5, abs=0.05)
     assert scale.at(1.0) == 1.0
+    assert draw([999.8, 999.8], 1, scale=Scale(0.0, 999.8)).startswith("1,000 ")
     assert not Scale.of([np.linspace(1, 0, 100)]).log
     assert "(logarithmic)" in draw(np.geomspace(1e-6, 1, 100), 10)
 

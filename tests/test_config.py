@@ -254,6 +254,7 @@ def test_every_error_of_a_file_is_said_with_its_place(tmp_path, ending):
         ({"Constant": {"lr": 10**400}}, ".Constant.lr", "a finite number"),
         ({"Constant": {"lr": True}}, ".Constant.lr", "Received: True"),
         ({"StepDecay": {"initial_lr": 1, "every": "rest"}}, ".StepDecay.every", "of its own"),
+        ({"InverseSqrtDecay": {"initial_lr": 1}}, ".InverseSqrtDecay", "'2000 steps' or '30%'"),
         ({"Function": {"fn": {"CosineDecay": {}}}}, ".Function.fn.CosineDecay", "is missing"),
         (
             {"Function": {"fn": {"ExponentialDecy": {}}}},
