@@ -11,6 +11,8 @@ from typing import Any
 
 # Each subcommand imports what it needs: only some draw. Keras comes with the package, whatever one
 # asks for, because importing keras_lr is what lets Keras load a model that holds our schedules.
+# It comes with its backend: Python imports the package before this module, which could choose
+# another, and the numpy backend, which would do, needs JAX.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
