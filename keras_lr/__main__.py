@@ -11,6 +11,8 @@ from typing import Any
 
 # Each subcommand imports what it needs: only some draw. Keras comes with the package, whatever one
 # asks for, because importing keras_lr is what lets Keras load a model that holds our schedules.
+# It comes with its backend: Python imports the package before this module, which could choose
+# another, and the numpy backend, which would do, needs JAX.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +51,10 @@ def _check(configs: list[Path], modules: list[str]) -> int:
     for path in configs:
         try:
             count = len(load(path))
-            print(f"{path}: {count} {'callback' if count == 1 else 'callbacks'}, no errors")
+            what = (
+                f"{count} {'callback' if count == 1 else 'callbacks'}" if count else "an empty list"
+            )
+            print(f"{path}: {what}, no errors")
         except (ConfigError, OSError) as error:
             print(error, file=sys.stderr)
             failed = True
@@ -72,8 +77,8 @@ def _preview(
 
     _import(modules)
     drawn: dict[str, dict[str, Any]] = {}
-    for path in configs:
-        for label, parameter, schedule in _schedules(path, many=len(configs) > 1):
+    for path, name in _names(configs).items():
+        for label, parameter, schedule in _schedules(path, name):
             drawn.setdefault(parameter, {})[label] = schedule
     if not drawn:
         raise ValueError(f"no schedule to draw in {', '.join(map(str, configs))}")
@@ -101,7 +106,7 @@ def _preview(
     return 0
 
 
-def _schedules(path: Path, many: bool) -> list[tuple[str, str, Any]]:
+def _schedules(path: Path, file: str) -> list[tuple[str, str, Any]]:
     """Return label, hyperparameter and schedule of all that a config moves."""
     import keras
 
@@ -122,9 +127,8 @@ def _schedules(path: Path, many: bool) -> list[tuple[str, str, Any]]:
                 for name, schedule in callback.schedules.items()
             ]
         else:
-            name = type(callback).__name__
-            print(f"{path}: {name} depends on the training and is not drawn", file=sys.stderr)
-    file = str(path) if many else path.name
+            kind = type(callback).__name__
+            print(f"{path}: {kind} depends on the training and is not drawn", file=sys.stderr)
     parameters = [parameter for _, parameter, _ in found]
     return [
         # Several schedules of one hyperparameter in a file are told apart by place and class.
@@ -136,20 +140,18 @@ def _schedules(path: Path, many: bool) -> list[tuple[str, str, Any]]:
 def _picture(
     panels: Mapping[str, tuple[Mapping[str, Any], str | None]], per_epoch: float, out: Path
 ) -> None:
-    """Draw panels of curves, each with its name and its title, one below the other."""
     from keras_lr import plotting
 
-    first = plotting.new_axes()
-    figure: Any = first.figure
-    if len(panels) > 1:
-        first.remove()
-        figure.set_size_inches(8, 4 * len(panels))
-    for number, (name, (curves, title)) in enumerate(panels.items(), 1):
-        ax = first if len(panels) == 1 else figure.add_subplot(len(panels), 1, number)
-        plotting.plot_curves(curves, per_epoch, ax=ax, title=title, ylabel=name)
+    figure = plotting.plot_panels(panels, per_epoch)
     out.parent.mkdir(parents=True, exist_ok=True)
     plotting.close(figure, out)
     print(f"wrote {out}")
+
+
+def _names(files: Sequence[Path]) -> dict[Path, str]:
+    """Return what to call each file: its name, and where several bear it, its path."""
+    names = [file.name for file in dict.fromkeys(files)]
+    return {file: file.name if names.count(file.name) == 1 else str(file) for file in files}
 
 
 def _schema(modules: list[str]) -> int:
@@ -180,7 +182,7 @@ def _history(file: Path, out: Path | None) -> int:
 def _compare(files: list[Path], out: Path | None) -> int:
     from keras_lr import terminal
 
-    histories = {str(file): _record(file) for file in files}
+    histories = {name: _record(file) for file, name in _names(files).items()}
     rows: list[tuple[str, ...]] = []
     losses = {}
     for name, history in histories.items():
@@ -192,9 +194,10 @@ def _compare(files: list[Path], out: Path | None) -> int:
     print(terminal.table([head, *rows]))
     rates = {name: history.learning_rate for name, history in histories.items()}
     sizes = {name: _per_epoch(history) for name, history in histories.items()}
-    per_epoch = sizes[str(files[0])]
+    first = next(iter(sizes))
+    per_epoch = sizes[first]
     if len(set(sizes.values())) > 1:
-        print(f"(their epochs differ in length; those of {files[0]}, {per_epoch:g} steps, count)")
+        print(f"(their epochs differ in length; those of {first}, {per_epoch:g} steps, count)")
     panels = {"learning rate": rates, "loss (moving mean)": losses}
     for what, curves in panels.items():
         scale = terminal.Scale.of(curves.values())

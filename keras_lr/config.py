@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import keras
 
 from keras_lr.fields import Kind, Many, Optional
 from keras_lr.function import FunctionKind, KerasSchedule
+from keras_lr.param_scheduler import ParamScheduler
+from keras_lr.range_test import LRRangeTest
 from keras_lr.registry import CALLBACKS, REQUIRED, Form, forms, functions, keras_forms, name_of
 from keras_lr.schedule import Schedule, ScheduleKind
 
@@ -28,6 +31,9 @@ MOST_LEVELS = 150
 
 MOST_VALUES = 50_000
 MOST_PROBLEMS = 100
+
+OWN = "optimizer"
+"""The attribute of a model that holds its own optimizer."""
 
 _FAILED: Any = object()
 _short = reprlib.Repr()
@@ -226,10 +232,30 @@ class _Reader:
                 self.fail((name,), f"unknown key beside `{CALLBACKS}`")
         if not isinstance(data[CALLBACKS], list):
             return self.wrong((CALLBACKS,), "a list of callbacks", data[CALLBACKS])
-        return [
+        made = [
             self.thing(one, (CALLBACKS, i), keras.callbacks.Callback, "a callback")
             for i, one in enumerate(data[CALLBACKS])
         ]
+        self.distinct(data[CALLBACKS], made)
+        return made
+
+    def distinct(self, data: list[Any], made: list[Any]) -> None:
+        """Note where two callbacks drive the same number of an optimizer, whatever the model."""
+        # Where a ParamScheduler can move a momentum there is one, and OneCycle moves it too.
+        known = [(whose, name) for one in made for whose, name, _ in _driven(one)]
+        optimizer = types.SimpleNamespace(momentum=0.9 * ((OWN, "momentum") in known))
+        first: dict[tuple[str, str], Where] = {}
+        for i, one in enumerate(made):
+            for whose, name, inside in _driven(one, optimizer):
+                where = (CALLBACKS, i, *data[i], *inside)
+                before = first.setdefault((whose, name), where)
+                if before != where:
+                    self.fail(
+                        where,
+                        f"drives {name} of the same optimizer as {path_text(before)}, which no fit "
+                        "accepts. Keep one, join schedules in a Product or a Sequence, or name "
+                        "another `optimizer` in a ParamScheduler",
+                    )
 
     def thing(self, data: Any, where: Where, wanted: Any, noun: str) -> Any:
         """Read an object that is an instance of ``wanted``."""
@@ -322,6 +348,26 @@ class _Reader:
             f"unknown function {_short.repr(data)}.{nearest(data, known)} Registered: {names}. "
             "Decorate the function with @keras_lr.register before the config is read",
         )
+
+
+def _driven(callback: Any, optimizer: Any = None) -> Iterator[tuple[str, str, Where]]:
+    """Iterate over what a callback drives: an optimizer's name, a number's, and the place inside.
+
+    ``optimizer`` holds what is known of the model's own.
+    """
+    if isinstance(callback, ParamScheduler):
+        for name in callback.schedules:
+            yield callback.optimizer or OWN, name, (name,)
+        return
+    auto = isinstance(callback, LRRangeTest)
+    schedule = callback.auto if auto else callback
+    if isinstance(schedule, Schedule):
+        try:
+            moved = list(schedule.moves(optimizer))
+        except Exception:  # a registered class may ask for more than is known here
+            moved = []
+        for name in moved:
+            yield OWN, name, ("auto",) if auto else ()
 
 
 def _is_none(kind: Optional, data: Any) -> bool:

@@ -75,7 +75,8 @@ def save(callbacks: Any, path: PathLike) -> None:
         path: A file that ends in ``.yaml``, ``.yml``, ``.toml`` or ``.json``.
 
     Raises:
-        ConfigError: If they cannot be written, such as a `Function` of a lambda.
+        ConfigError: If they cannot be written, such as a `Function` of a lambda, or could not go
+            into one fit, such as two schedules of one rate.
         ImportError: If PyYAML, or for TOML tomli-w, is missing.
 
     >>> import pathlib, tempfile

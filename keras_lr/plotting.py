@@ -17,9 +17,15 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["close", "gallery", "plot_curves", "plot_history", "plot_run", "sparkline"]
+from keras_lr import legend
+from keras_lr.thinning import held, jumps, moving_mean, thin
+
+__all__ = [
+    *("close", "gallery", "plot_curves", "plot_history", "plot_panels", "plot_run", "sparkline")
+]
 
 Array = NDArray[np.float64]
 
@@ -28,7 +34,6 @@ INK, FAINT = "#555555", "#dddddd"
 COLORS = (BLUE, "#d55e00", "#009e73", "#000000", "#cc79a7", "#e69f00", "#56b4e9")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (7, 2, 1, 2, 1, 2)), (0, (9, 3)))
 
-BUCKETS = 1000
 DECADES = 2.0
 MOST_MARKS = 24
 
@@ -53,6 +58,7 @@ def plot_curves(
     ax: Axes | None = None,
     title: str | None = None,
     ylabel: str = "learning rate",
+    names: Sequence[str] = (),
 ) -> Axes:
     """Draw one or several curves, one value a step, over epochs (below) and steps (above).
 
@@ -65,6 +71,7 @@ def plot_curves(
         ax: Where to draw; a new figure when `None`.
         title: What the picture shows; made from the names when `None`.
         ylabel: What the values are.
+        names: Names of which each keeps its look in every picture that is given them.
 
     Returns:
         The axes.
@@ -73,10 +80,12 @@ def plot_curves(
         ValueError: If there is nothing to draw, or `steps_per_epoch` is not positive.
     """
     values = _checked(curves, steps_per_epoch)
-    ax = new_axes(10.5 if len(values) > 4 else 8) if ax is None else ax
+    ax = new_axes(height=4.5 + legend.height(values)) if ax is None else ax
     epochs = max(map(len, values.values())) / steps_per_epoch
-    looks = zip(cycle(COLORS), cycle(STYLES), strict=False)
-    for (name, curve), (color, style) in zip(values.items(), looks, strict=False):
+    order = dict.fromkeys([*names, *values])
+    looks = dict(zip(order, zip(cycle(COLORS), cycle(STYLES), strict=False), strict=False))
+    for name, curve in values.items():
+        color, style = looks[name]
         _draw_rate(ax, curve, steps_per_epoch, color=color, linestyle=style, label=name)
     _scale(ax, list(values.values()), ylabel)
     _count(ax.xaxis, epochs)
@@ -89,16 +98,48 @@ def plot_curves(
             partial(np.multiply, 1 / steps_per_epoch),
         )
         above = ax.secondary_xaxis("top", functions=(there, back))
-        _count(above.xaxis, epochs * steps_per_epoch)
+        _count(above.xaxis, epochs * steps_per_epoch, whole=True)
         above.set_xlabel("steps")
     if len(values) > 1:
-        beside = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}
-        ax.legend(frameon=False, handlelength=4, **(beside if len(values) > 4 else {}))
+        _name(ax, list(values))
     if title is None:
         what = next(iter(values)) if len(values) == 1 else f"{len(values)} schedules"
         title = f"{what}: {ylabel} over {epochs:.4g} {'epoch' if epochs == 1 else 'epochs'}"
     _title(ax, title)
     return ax
+
+
+def plot_panels(
+    panels: Mapping[str, tuple[Mapping[str, ArrayLike], str | None]], steps_per_epoch: float
+) -> Figure:
+    """Draw curves of several kinds, each kind in a panel below the one before.
+
+    Args:
+        panels: The curves by name and the title, as `plot_curves` takes them, by what they are.
+        steps_per_epoch: Steps that make one epoch.
+
+    Returns:
+        The figure.
+    """
+    below = sum(legend.height(curves) for curves, _ in panels.values())
+    height = max(4.5, 4.0 * len(panels)) + below
+    figure = plt.figure(figsize=(legend.WIDTH, height), layout="constrained")
+    names = [name for curves, _ in panels.values() for name in curves]
+    for number, (what, (curves, title)) in enumerate(panels.items(), 1):
+        ax = figure.add_subplot(len(panels), 1, number)
+        plot_curves(curves, steps_per_epoch, ax, title, ylabel=what, names=names)
+    return figure
+
+
+def _name(ax: Axes, names: Sequence[str]) -> None:
+    """Name the curves."""
+    columns = legend.columns(names)
+    place: dict[str, Any] = {}
+    if columns:
+        under = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "borderaxespad": 0.0}
+        place |= {"bbox_transform": ax.transAxes + under, "ncols": columns, "fontsize": "small"}
+    ax.legend(frameon=False, handlelength=4, **place)
 
 
 def _title(ax: Axes, text: str) -> None:
@@ -133,10 +174,7 @@ def plot_history(history: Record, ax: Axes | None = None) -> Axes:
         step = np.arange(len(step))
     _draw_epochs(ax, step, np.asarray(history.epoch))
 
-    shown = thin(rate)
-    ax.plot(
-        step[shown], rate[shown], color=DARK_BLUE, drawstyle="steps-post", label="learning rate"
-    )
+    ax.plot(*held(step, rate), color=DARK_BLUE, drawstyle="steps-post", label="learning rate")
     for marker, label, where in zip("^v", ("sudden rise", "sudden fall"), jumps(rate), strict=True):
         if 0 < len(where) <= MOST_MARKS:
             ax.plot(
@@ -149,9 +187,9 @@ def plot_history(history: Record, ax: Axes | None = None) -> Axes:
                 label=label,
             )
     _scale(ax, [rate], "learning rate")
-    _count(ax.xaxis, step[-1])
+    _count(ax.xaxis, step[-1] + 1, whole=True)
     ax.set_xlabel("steps, as recorded over several fits" if again else "steps")
-    ax.set_xlim(step[0], step[-1] if len(step) > 1 else step[0] + 1)
+    ax.set_xlim(step[0], step[-1] + 1)
     lines, labels = ax.get_legend_handles_labels()
     seen = "Learning rate"
     if np.isfinite(loss).any():
@@ -166,7 +204,7 @@ def plot_history(history: Record, ax: Axes | None = None) -> Axes:
         ncols=3 if len(lines) > 4 else len(lines),
         frameon=False,
     )
-    ax.set_title(f"{seen} over {len(step):,} steps")
+    ax.set_title(f"{seen} over {len(step):,} {'step' if len(step) == 1 else 'steps'}")
     return ax
 
 
@@ -275,9 +313,8 @@ def sparkline(curve: ArrayLike, width: float = 1.6, height: float = 0.5) -> Figu
         The figure.
     """
     values = np.asarray(curve, float)
-    kept = thin(values)
     figure, ax = plt.subplots(figsize=(width, height))
-    ax.plot(kept, values[kept], color=BLUE, linewidth=1.6)
+    _draw_rate(ax, values, 1, color=BLUE, linewidth=1.6)
     ax.set_ylim(bottom=-0.06 * values.max(), top=1.08 * values.max())
     ax.set_axis_off()
     figure.tight_layout(pad=0.1)
@@ -289,40 +326,6 @@ def close(figure: Any, path: str | PathLike[str] | None = None) -> None:
     if path is not None:
         figure.savefig(path, dpi=130)
     plt.close(figure)
-
-
-def thin(values: ArrayLike, buckets: int = BUCKETS) -> NDArray[np.intp]:
-    """Find the places of the lowest and the highest value in each of `buckets` stretches.
-
-    Returns:
-        Rising indices, among them the first and the last; all of them when there are few.
-    """
-    values = np.asarray(values)
-    size = -(-len(values) // buckets)
-    if size <= 2:
-        return np.arange(len(values))
-    whole = len(values) // size * size
-    blocks = values[:whole].reshape(-1, size)
-    known = np.isfinite(blocks)
-    starts = np.arange(0, whole, size)
-    lowest = starts + np.where(known, blocks, np.inf).argmin(axis=1)
-    highest = starts + np.where(known, blocks, -np.inf).argmax(axis=1)
-    tail = np.arange(whole, len(values))[:: max(1, (len(values) - whole) // 2)]
-    return np.unique(np.concatenate([[0], lowest, highest, tail, [len(values) - 1]]))
-
-
-def jumps(rate: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Find where a rate rises or falls suddenly: by a tenth, and far more than before and after.
-
-    Returns:
-        The indices of the first value after a rise, and after a fall.
-    """
-    change = np.diff(rate)
-    size = np.abs(change)
-    at = np.flatnonzero(size > 0.099 * np.maximum(np.abs(rate[1:]), np.abs(rate[:-1])))
-    around = np.pad(size, 1)
-    at = at[size[at] > 5 * np.maximum(around[at], around[at + 2])]
-    return at[change[at] > 0] + 1, at[change[at] < 0] + 1
 
 
 def _checked(curves: Mapping[str, ArrayLike], steps_per_epoch: float) -> dict[str, Array]:
@@ -343,15 +346,15 @@ def _checked(curves: Mapping[str, ArrayLike], steps_per_epoch: float) -> dict[st
     return values
 
 
-def new_axes(width: float = 8, height: float = 4.5) -> Axes:
+def new_axes(width: float = legend.WIDTH, height: float = 4.5) -> Axes:
     """Return the axes of a new figure."""
     return plt.figure(figsize=(width, height), layout="constrained").add_subplot()
 
 
 def _draw_rate(ax: Axes, curve: Array, steps_per_epoch: float, **look: Any) -> None:
-    shown = thin(curve)
+    step, values = held(np.arange(len(curve)), curve)
     look.setdefault("linewidth", 1.8)
-    ax.plot(shown / steps_per_epoch, curve[shown], drawstyle="steps-post", **look)
+    ax.plot(step / steps_per_epoch, values, drawstyle="steps-post", **look)
 
 
 def _scale(ax: Axes, curves: Sequence[Array], ylabel: str) -> None:
@@ -383,10 +386,11 @@ def _scientific(value: float, _: float | None = None) -> str:
     return f"{value:.4g}".replace("e-0", "e-")
 
 
-def _count(axis: Axis, end: float, ticks: int = 9) -> None:
-    """Tick an axis of epochs or steps at whole numbers where there are enough of them."""
-    axis.set_major_locator(MaxNLocator(ticks, integer=end >= 4, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(StrMethodFormatter("{x:,.6g}" if end < 4 else "{x:,.0f}"))
+def _count(axis: Axis, end: float, ticks: int = 9, whole: bool = False) -> None:
+    """Tick an axis at whole numbers: always those of steps, of epochs where there are enough."""
+    whole = whole or end >= 4
+    axis.set_major_locator(MaxNLocator(ticks, integer=whole, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if whole else "{x:,.6g}"))
 
 
 def _draw_epochs(ax: Axes, step: NDArray[Any], epoch: NDArray[Any]) -> None:
@@ -410,7 +414,7 @@ def _draw_loss(ax: Axes, step: NDArray[Any], loss: Array) -> tuple[list[Any], li
     ax.patch.set_visible(False)
     twin.patch.set_visible(True)
     shown = thin(loss)
-    middle, smooth, width = _moving_mean(loss)
+    middle, smooth, width = moving_mean(loss)
     thick: dict[str, Any] = {"color": ORANGE, "linewidth": 2.2}
     if width > 1:
         thin_line: dict[str, Any] = {"color": ORANGE, "linewidth": 0.7, "alpha": 0.45}
@@ -418,6 +422,11 @@ def _draw_loss(ax: Axes, step: NDArray[Any], loss: Array) -> tuple[list[Any], li
         twin.plot(step[middle], smooth, label=f"loss, mean of {width:,} steps", **thick)
     else:
         twin.plot(step[shown], loss[shown], label="loss of a batch", **thick)
+    # A line shows no value that has none beside it.
+    lines = np.pad(np.isfinite(loss[shown]), 1)
+    alone = shown[lines[1:-1] & ~lines[:-2] & ~lines[2:]]
+    if alone.size:
+        twin.plot(step[alone], loss[alone], "o", color=ORANGE, markersize=4, clip_on=False)
     known = smooth[np.isfinite(smooth)]
     seen = loss[shown][np.isfinite(loss[shown])]
     if known.min() > 0 and known.max() > 10 * known.min():
@@ -428,18 +437,3 @@ def _draw_loss(ax: Axes, step: NDArray[Any], loss: Array) -> tuple[list[Any], li
         twin.set_ylim(0, seen.max() * 1.05)
     twin.set_ylabel("loss")
     return twin.get_legend_handles_labels()
-
-
-def _moving_mean(loss: Array) -> tuple[NDArray[np.intp], Array, int]:
-    """Average over a fortieth of the steps, centred; missing values count for nothing."""
-    size = max(1, len(loss) // BUCKETS)
-    starts = np.arange(0, len(loss), size)
-    known = np.isfinite(loss)
-    total = np.add.reduceat(np.where(known, loss, 0.0), starts)
-    count = np.add.reduceat(known, starts, dtype=float)
-    # Odd, so that the mean does not lean to one side.
-    width = max(1, len(starts) // 40) | 1
-    box = np.ones(width)
-    total, count = np.convolve(total, box, "same"), np.convolve(count, box, "same")
-    smooth = np.divide(total, count, out=np.full(len(starts), np.nan), where=count > 0)
-    return np.minimum(starts + size // 2, len(loss) - 1), smooth, width * size

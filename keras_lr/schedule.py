@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, dataclass_transform
 
@@ -28,6 +30,9 @@ Steps = NDArray[np.float64]
 
 CACHED = 1 << 15
 """Steps whose values are evaluated at once, where a whole curve is wanted."""
+
+_ADDRESS = re.compile(r"<(?:function )?(?:[\w.<>]*\.)?<?(\w+)>?(?: object)? at 0x[0-9a-fA-F]+>")
+"""What Python writes for a function or an object; the group is its name, without the address."""
 
 Ending = Literal["own", "rest", "never"]
 S = TypeVar("S", bound=type)
@@ -189,10 +194,11 @@ class Schedule(Configurable, LearningRateCallback):
         """
         from keras_lr import plotting
 
-        name = repr(self)
-        if len(name) > 70:
-            simple = [type(part).__name__ for part in self.parts() if len([*part.parts()]) == 1]
+        name = _ADDRESS.sub(r"\1", repr(self))
+        simple = [type(part).__name__ for part in self.parts() if len([*part.parts()]) == 1]
+        if len(name) > 70 and len([*self.parts()]) > 1:
             name = f"{type(self).__name__} of {', '.join(dict.fromkeys(simple))}"
+        name = textwrap.shorten(name, 150, placeholder=" ...)")
         curve = self.values(epochs=epochs, steps_per_epoch=steps_per_epoch)
         return plotting.plot_curves({name: curve}, steps_per_epoch, ax=ax)
 

@@ -178,7 +178,7 @@ def describe(values: Array, steps_per_epoch: float, starts: Iterable[float] = ()
         (
             ", ".join(marks[step]),
             f"{step:,}",
-            _number(step / steps_per_epoch),
+            _epoch(step, steps_per_epoch),
             f"{values[step]:.4g}",
         )
         for step in sorted(marks)
@@ -224,7 +224,14 @@ def starts(schedule: Schedule, timeline: Timeline) -> list[float]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+
+
+def _epoch(step: int, steps_per_epoch: float) -> str:
+    """Write where a step lies, in so many digits that the last step is not the end of the fit."""
+    digits = max(0, math.ceil(math.log10(steps_per_epoch)))
+    text = f"{step / steps_per_epoch:,.{digits}f}"
+    return text.rstrip("0").rstrip(".") if digits else text
 
 
 def _can_print(text: str) -> bool:

@@ -26,6 +26,7 @@ from keras_lr.fields import Kind, Number
 Unit = Literal["steps", "epochs", "%", "rest"]
 
 FORMS = "5 (epochs), '5 epochs', '2000 steps', '30%' or 'rest'"
+OWN_FORMS = "5 (epochs), '5 epochs', '2000 steps' or '30%'"
 _PATTERN = re.compile(
     r"(?P<amount>\d+(?:_\d+)*(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*(?P<unit>steps?|epochs?|%)"
 )
@@ -42,12 +43,13 @@ class UnresolvedLength(ValueError):
     """
 
 
-def parse_length(length: float | int | str) -> tuple[float, Unit]:
+def parse_length(length: float | int | str, forms: str = FORMS) -> tuple[float, Unit]:
     """Return amount and unit of a length.
 
     Args:
         length: A number of epochs, or one of ``"5 epochs"``, ``"2000 steps"``, ``"30%"``,
             ``"rest"``.
+        forms: The forms that an error names.
 
     Raises:
         TypeError: If it is neither a number nor a string.
@@ -62,17 +64,17 @@ def parse_length(length: float | int | str) -> tuple[float, Unit]:
             return 1.0, "rest"
         match = _PATTERN.fullmatch(text)
         if match is None:
-            raise ValueError(f"a length: {FORMS}")
+            raise ValueError(f"a length: {forms}")
         amount = float(match["amount"])
         unit: Unit = (
             "%" if match["unit"] == "%" else "steps" if match["unit"][0] == "s" else "epochs"
         )
     elif isinstance(length, bool) or not isinstance(length, numbers.Real):
-        raise TypeError(f"a length: {FORMS}")
+        raise TypeError(f"a length: {forms}")
     else:
         amount, unit = float(length), "epochs"
     if not (math.isfinite(amount) and amount > 0):
-        raise ValueError(f"a positive length: {FORMS}")
+        raise ValueError(f"a positive length: {forms}")
     if unit == "%" and amount > 100:
         raise ValueError("a share of at most 100%")
     return amount, unit
@@ -83,12 +85,21 @@ class LengthKind(Kind):
     """A length; ``timescale`` excludes ``"rest"``, which would leave the unit of a rate open."""
 
     timescale: bool = False
-    expected: str = f"a length: {FORMS}"
+
+    @property
+    def forms(self) -> str:
+        """The forms that a length may have."""
+        return OWN_FORMS if self.timescale else FORMS
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        """The words that an error uses."""
+        return f"a length: {self.forms}"
 
     def convert(self, value: Any) -> float | int | str:
-        _, unit = parse_length(value)
+        _, unit = parse_length(value, self.forms)
         if unit == "rest" and self.timescale:
-            raise ValueError("a length of its own: 5 (epochs), '5 epochs', '2000 steps' or '30%'")
+            raise ValueError(f"a length of its own: {OWN_FORMS}")
         if isinstance(value, str):
             return " ".join(value.lower().split())
         return int(value) if float(value).is_integer() else float(value)

@@ -93,6 +93,16 @@ def test_check_says_every_error_of_every_file(capsys, folder, rate):
     assert "Did you mean `Constant`?" in errors[1]
 
 
+def test_check_finds_what_no_fit_accepts_and_says_that_a_list_is_empty(capsys, folder):
+    rate = "- CosineDecay: {initial_lr: 0.1}\n"
+    (folder / "twice.yaml").write_text(f"callbacks:\n{rate}{rate}")
+    (folder / "empty.yaml").write_text("callbacks: []\n")
+    assert main(["check", "twice.yaml", "empty.yaml"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "empty.yaml: an empty list, no errors\n"
+    assert said.err.startswith("twice.yaml:3: callbacks[1].CosineDecay: drives learning_rate of")
+
+
 def test_a_module_can_register_what_a_config_names(capsys, folder):
     (folder / "lr.json").write_text('{"callbacks": [{"Function": {"fn": "from_a_module"}}]}')
     (folder / "my_rates.py").write_text(
@@ -139,6 +149,17 @@ def test_preview_lists_the_boundaries(capsys):
     ]
 
 
+@pytest.mark.parametrize(
+    ("epochs", "steps", "last"),
+    [(30, 50, "29.98"), (90, 391, "89.997"), (1500, 10, "1,499.9"), (30, 1, "29")],
+)
+def test_the_last_step_lies_before_the_end_of_the_fit(capsys, epochs, steps, last):
+    save(CosineDecay(0.1), "lr.json")
+    fit = ["--epochs", str(epochs), "--steps-per-epoch", str(steps)]
+    assert main(["preview", "lr.json", *fit]) == 0
+    assert rows(capsys.readouterr().out)[-2][:3] == ["last", f"{epochs * steps - 1:,}", last]
+
+
 def test_preview_says_how_many_boundaries_it_leaves_out(capsys):
     save(CosineDecay(0.1).repeat(13), "lr.json")
     assert main(["preview", "lr.json", "--epochs", "90", "--steps-per-epoch", "10"]) == 0
@@ -163,6 +184,15 @@ def test_preview_compares_configs_in_one_picture(capsys, folder, rate, monkeypat
     assert set(drawn["constant.json"]) == {0.05}
     # Both drawings share their scale.
     assert said.out.count(" 0.1 ┤") == 2
+
+
+def test_preview_calls_a_file_by_its_name_where_that_is_enough(capsys, folder):
+    for path in ("a/lr.json", "b/lr.json", "b/other.json"):
+        (folder / path).parent.mkdir(exist_ok=True)
+        save(Constant(0.1), path)
+    assert main(["preview", "a/lr.json", "b/lr.json", "b/other.json", *FIT]) == 0
+    heads = [line for line in capsys.readouterr().out.splitlines() if ".json" in line]
+    assert heads == [f"{name}.json: learning rate" for name in ("a/lr", "b/lr", "other")]
 
 
 def test_preview_draws_other_parameters_apart(capsys, folder, monkeypatch):
@@ -259,6 +289,7 @@ def test_a_scale_is_logarithmic_where_a_curve_is_long_at_small_values():
     assert scale.log
     assert scale.place(np.array([1e-3]))[0] == pytest.approx(0.5, abs=0.05)
     assert scale.at(1.0) == 1.0
+    assert draw([999.8, 999.8], 1, scale=Scale(0.0, 999.8)).startswith("1,000 ")
     assert not Scale.of([np.linspace(1, 0, 100)]).log
     assert "(logarithmic)" in draw(np.geomspace(1e-6, 1, 100), 10)
 

@@ -73,12 +73,12 @@ def test_an_alias_repeats_a_value(tmp_path):
     path.write_text(
         "callbacks:\n"
         "- ParamScheduler:\n"
-        "    learning_rate: &a {Constant: {lr: &b 0.5}}\n"
+        "    beta_1: &a {Constant: {lr: &b 0.5}}\n"
         "    momentum: *a\n"
         "- Constant: {lr: *b}\n"
     )
     half = Constant(0.5)
-    assert load(path) == [ParamScheduler(learning_rate=half, momentum=half), half]
+    assert load(path) == [ParamScheduler(beta_1=half, momentum=half), half]
 
 
 def test_a_single_list_of_a_class_may_also_be_named():
@@ -254,6 +254,7 @@ def test_every_error_of_a_file_is_said_with_its_place(tmp_path, ending):
         ({"Constant": {"lr": 10**400}}, ".Constant.lr", "a finite number"),
         ({"Constant": {"lr": True}}, ".Constant.lr", "Received: True"),
         ({"StepDecay": {"initial_lr": 1, "every": "rest"}}, ".StepDecay.every", "of its own"),
+        ({"InverseSqrtDecay": {"initial_lr": 1}}, ".InverseSqrtDecay", "'2000 steps' or '30%'"),
         ({"Function": {"fn": {"CosineDecay": {}}}}, ".Function.fn.CosineDecay", "is missing"),
         (
             {"Function": {"fn": {"ExponentialDecy": {}}}},
@@ -282,6 +283,82 @@ def test_every_error_of_a_file_is_said_with_its_place(tmp_path, ending):
 )
 def test_an_error_says_what_was_expected(callback, place, words):
     assert words in bad([callback])[f"callbacks[0]{place}"]
+
+
+RATE, CYCLE = {"CosineDecay": {"initial_lr": 0.1}}, {"OneCycle": {"max_lr": 0.1}}
+
+
+def scheduler(*names, **optimizer):
+    return {"ParamScheduler": optimizer | dict.fromkeys(names, RATE)}
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "wrong", "words"),
+    [
+        ([RATE, RATE], "[1].CosineDecay", "drives learning_rate of the same optimizer as"),
+        ([RATE, {"LRHistory": {}}, CYCLE], "[2].OneCycle", "as callbacks[0].CosineDecay"),
+        ([RATE, scheduler("learning_rate")], "[1].ParamScheduler.learning_rate", "as callbacks[0]"),
+        ([scheduler("learning_rate"), RATE], "[1].CosineDecay", "[0].ParamScheduler.learning_rate"),
+        ([scheduler("rho")] * 2, "[1].ParamScheduler.rho", "drives rho"),
+        ([scheduler("rho", optimizer="d")] * 2, "[1].ParamScheduler.rho", "drives rho"),
+        ([RATE, scheduler("learning_rate", optimizer="optimizer")], "[1].ParamScheduler.lear", ""),
+        ([RATE, {"LRRangeTest": {"auto": CYCLE}}], "[1].LRRangeTest.auto", "drives learning_rate"),
+        ([CYCLE, scheduler("momentum")], "[1].ParamScheduler.momentum", "drives momentum"),
+        ([scheduler("momentum"), {"LRRangeTest": {"auto": CYCLE}}], "[1].LRRangeTest.auto", "mom"),
+    ],
+)
+def test_two_callbacks_that_drive_one_number_are_an_error(callbacks, wrong, words):
+    ((path, message),) = bad(callbacks).items()
+    assert path.startswith(f"callbacks{wrong}")
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    "callbacks",
+    [
+        [RATE, scheduler("momentum", "beta_1")],
+        [RATE, scheduler("learning_rate", optimizer="d")],
+        [scheduler("learning_rate", optimizer=name) for name in ("a", "b")],
+        [RATE, {"LRRangeTest": {"apply": True}}, {"ReduceLROnPlateau": {}}, {"LRHistory": {}}],
+        # Adam's beta_1 may be zero, which OneCycle leaves alone.
+        [CYCLE, scheduler("beta_1")],
+        [{"OneCycle": {"max_lr": 0.1, "momentum": None}}, scheduler("momentum")],
+        [{"Warmup": {"schedule": CYCLE, "over": 1}}, scheduler("momentum")],
+        [],
+    ],
+)
+def test_callbacks_that_some_model_lets_go_together_are_no_error(callbacks):
+    assert len(from_config({"callbacks": callbacks})) == len(callbacks)
+
+
+def test_a_conflict_is_said_with_its_line_among_the_other_errors(tmp_path):
+    path = tmp_path / "lr.yaml"
+    rate = "- CosineDecay: {initial_lr: 0.1}\n"
+    path.write_text(f"callbacks:\n{rate}- Constant: {{lr: -1}}\n{rate}")
+    error = refused(load, path)
+    assert [(problem.line, problem.path) for problem in error.problems] == [
+        (3, "callbacks[1].Constant.lr"),
+        (4, "callbacks[2].CosineDecay"),
+    ]
+
+
+def test_a_schedule_that_asks_more_of_its_optimizer_is_no_error():
+    @register
+    @schedule
+    class Asking(Schedule):
+        """A schedule of a user.
+
+        Args:
+            lr: The rate.
+        """
+
+        lr: PositiveRate
+
+        def moves(self, optimizer):
+            return {"weight_decay": self} if optimizer.weight_decay else {}
+
+    asking = {"Asking": {"lr": 0.1}}
+    assert from_config({"callbacks": [asking, asking]}) == [Asking(0.1), Asking(0.1)]
 
 
 def test_what_stands_beside_the_callbacks_is_refused():

@@ -15,8 +15,10 @@ from keras_lr import (
     LinearDecay,
     LRHistory,
     OneCycle,
+    ParamScheduler,
     PiecewiseConstant,
     ReduceLROnPlateau,
+    Schedule,
     StepDecay,
     Warmup,
     from_config,
@@ -44,8 +46,14 @@ def test_a_file_gives_back_what_was_saved(tmp_path, ending):
 @pytest.mark.parametrize("ending", FORMATS)
 def test_many_callbacks_keep_their_order(tmp_path, ending):
     path = tmp_path / f"lr.{ending}"
-    save(list(ALL.values()), path)
-    assert load(path) == list(ALL.values())
+    many = [
+        ParamScheduler(f"optimizer of {name}", learning_rate=one)
+        if isinstance(one, Schedule)
+        else one
+        for name, one in ALL.items()
+    ]
+    save(many, path)
+    assert load(path) == many
     save([], path)
     assert load(path) == []
 

@@ -1,7 +1,9 @@
 """Pictures: labels, axes and what is drawn, asked of the axes that come back."""
 
 import dataclasses
+import functools
 
+import keras
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -9,9 +11,23 @@ import pytest
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.cbook import pts_to_poststep
 from matplotlib.figure import Figure
 
-from keras_lr import CosineDecay, LinearDecay, plotting
+from keras_lr import (
+    Constant,
+    CosineDecay,
+    Function,
+    LinearDecay,
+    PiecewiseConstant,
+    TriangularCLR,
+    plotting,
+)
+from keras_lr.thinning import thin
+
+
+def halving(epoch, first=0.1):
+    return first * 0.5**epoch
 
 
 @dataclasses.dataclass
@@ -38,6 +54,14 @@ def axes_of_loss(ax):
     return twin
 
 
+def across(line):
+    """Return where the strokes of a line that run from left to right begin and end, and their y."""
+    assert line.get_drawstyle() == "steps-post"
+    x, y = pts_to_poststep(*line.get_data())
+    flat = [(a, b, c) for a, b, c, d in zip(x, x[1:], y, y[1:], strict=False) if a < b and c == d]
+    return [tuple(map(float, stroke)) for stroke in flat]
+
+
 def legend_of(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
@@ -49,8 +73,9 @@ class TestCurves:
     def test_draws_every_value_over_epochs_and_says_what_it_is(self):
         ax = plotting.plot_curves({"CosineDecay(0.1)": COSINE}, steps_per_epoch=50)
         (line,) = ax.lines
-        np.testing.assert_array_equal(line.get_ydata(), COSINE)
-        np.testing.assert_allclose(line.get_xdata(), np.arange(200) / 50)
+        # The last value holds until the step ends.
+        np.testing.assert_array_equal(line.get_ydata(), [*COSINE, COSINE[-1]])
+        np.testing.assert_allclose(line.get_xdata(), np.arange(201) / 50)
         assert ax.get_xlabel() == "epochs"
         assert ax.get_ylabel() == "learning rate"
         assert ax.get_title() == "CosineDecay(0.1): learning rate over 4 epochs"
@@ -68,6 +93,36 @@ class TestCurves:
             "Sequence of LinearDecay, CosineDecay: learning rate over 4 epochs"
         )
 
+    def test_the_title_of_one_shape_is_what_one_types(self):
+        rate = TriangularCLR(0.001, 0.006, step_size="2000 steps", mode="exp_range", gamma=0.99994)
+        title = rate.plot(epochs=4, steps_per_epoch=10).get_title()
+        assert title.replace("\n", " ") == f"{rate!r}: learning rate over 4 epochs"
+
+    def test_a_very_long_title_is_cut(self):
+        rate = PiecewiseConstant(range(1, 60), np.geomspace(1, 1e-3, 60))
+        title = rate.plot(epochs=4, steps_per_epoch=10).get_title()
+        assert title.startswith("PiecewiseConstant(boundaries=(1, 2, 3,")
+        assert title.endswith(" ...): learning rate over 4 epochs")
+        assert len(title) < 190
+
+    @pytest.mark.parametrize(
+        ("fn", "name"),
+        [
+            (lambda epoch: 0.1, "lambda"),
+            (halving, "halving"),
+            (functools.partial(halving, first=0.2), "functools.partial(halving, first=0.2)"),
+            (keras.optimizers.schedules.CosineDecay(0.1, 100), "CosineDecay"),
+        ],
+    )
+    def test_the_title_of_a_function_says_its_name(self, fn, name):
+        rate = Function(fn)
+        assert rate.plot(epochs=4, steps_per_epoch=10).get_title() == (
+            f"Function(fn={name}): learning rate over 4 epochs"
+        )
+        assert repr(fn) in repr(rate)
+        title = rate.warmup(1).plot(epochs=4, steps_per_epoch=10).get_title()
+        assert " at 0x" not in title
+
     def test_title_and_axes_may_be_given(self):
         figure = Figure()
         ax = figure.add_subplot()
@@ -81,6 +136,33 @@ class TestCurves:
         ax = plotting.plot_curves(curves, 10)
         assert len({line.get_linestyle() + str(line._dash_pattern) for line in ax.lines}) == 6
         assert legend_of(ax) == list(curves)
+
+    @pytest.mark.parametrize("count", [3, 5, 12, 30])
+    @pytest.mark.parametrize("name", ["run {}", "finetune {}.json [0] head_optimizer's Warmup"])
+    def test_many_names_go_below_axes_as_wide_as_those_of_one_curve(self, count, name):
+        alone = plotting.plot_curves({"a": COSINE}, 50)
+        ax = plotting.plot_curves({name.format(i): COSINE for i in range(count)}, 50)
+        for one in (alone, ax):
+            one.figure.draw_without_rendering()
+        box, names = ax.get_window_extent(), ax.get_legend().get_window_extent()
+        assert names.y1 < ax.xaxis.label.get_window_extent().y0
+        assert 0 <= names.x0 < names.x1 <= ax.figure.bbox.x1
+        assert names.y0 >= 0
+        assert box.width > 0.95 * alone.get_window_extent().width
+        assert box.height > 0.95 * alone.get_window_extent().height
+
+    def test_panels_give_a_name_one_look(self):
+        rates = dict.fromkeys("abc", COSINE)
+        panels = {"learning rate": (rates, None), "momentum": ({"c": COSINE, "d": COSINE}, "Two")}
+        above, below = plotting.plot_panels(panels, 50).axes
+        assert above.get_ylabel() == "learning rate"
+        assert (below.get_ylabel(), below.get_title()) == ("momentum", "Two")
+        looks = [
+            {line.get_label(): (line.get_color(), line.get_linestyle()) for line in ax.lines}
+            for ax in (above, below)
+        ]
+        assert looks[0]["c"] == looks[1]["c"]
+        assert looks[1]["d"] not in looks[0].values()
 
     @pytest.mark.parametrize(
         ("curve", "scale"),
@@ -115,7 +197,18 @@ class TestCurves:
         (line,) = plotting.plot_curves({"rate": curve}, 1000).lines
         assert len(line.get_ydata()) <= 4000
         assert {0.0, 0.1, 1.0} == set(line.get_ydata())
-        assert line.get_xdata()[-1] == pytest.approx(1000.002)
+        assert line.get_xdata()[-1] == pytest.approx(1000.003)
+
+    def test_every_step_is_drawn_the_last_one_too(self):
+        ax = Constant(1e-3).plot(epochs=1, steps_per_epoch=1)
+        assert across(ax.lines[0]) == [(0, 1, 1e-3)]
+        (line,) = plotting.plot_curves({"rate": [1.0, 2.0, 4.0]}, 1).lines
+        assert across(line) == [(0, 1, 1.0), (1, 2, 2.0), (2, 3, 4.0)]
+
+    def test_few_steps_are_counted_in_whole_numbers(self):
+        (above,) = plotting.plot_curves({"rate": [1.0, 2.0]}, 2).child_axes
+        above.figure.canvas.draw()
+        assert [label.get_text() for label in above.get_xticklabels()] == ["0", "1", "2"]
 
     @pytest.mark.parametrize(
         ("curves", "steps_per_epoch", "words"),
@@ -191,14 +284,14 @@ class TestHistory:
         late = record(COSINE)
         late.step, late.epoch = late.step + 1000, late.epoch + 100
         ax = plotting.plot_history(late)
-        assert ax.get_xlim() == (1000, 1199)
+        assert ax.get_xlim() == (1000, 1200)
 
     def test_steps_that_begin_again_are_drawn_one_after_the_other(self):
         twice = record(np.tile(COSINE, 2))
         twice.step %= 200
         ax = plotting.plot_history(twice)
         assert "several fits" in ax.get_xlabel()
-        assert ax.get_xlim() == (0, 399)
+        assert ax.get_xlim() == (0, 400)
 
     def test_long_history_keeps_its_spikes_in_few_points(self):
         loss = np.full(1_000_000, 1.0, np.float32)
@@ -213,6 +306,28 @@ class TestHistory:
         ax = plotting.plot_history(record(np.full(steps, 0.1), np.ones(steps)))
         ax.figure.canvas.draw()
         assert "loss of a batch" in legend_of(ax)
+
+    def test_every_step_is_drawn_the_last_one_too(self):
+        ax = plotting.plot_history(record([0.1, 0.2]))
+        assert across(ax.lines[0]) == [(0, 1, 0.1), (1, 2, 0.2)]
+        assert ax.get_xlim() == (0, 2)
+
+    def test_a_fit_of_one_step_is_drawn(self):
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        rate = Constant(0.125)
+        model.fit(np.ones((4, 1)), np.ones((4, 1)), verbose=0, callbacks=[rate])
+        ax = rate.history.plot()
+        assert across(ax.lines[0]) == [(0, 1, 0.125)]
+        assert ax.get_title() == "Learning rate and loss over 1 step"
+        (dot,) = [line for line in axes_of_loss(ax).lines if line.get_marker() == "o"]
+        np.testing.assert_array_equal(dot.get_ydata(), rate.history.loss)
+        assert legend_of(ax) == ["learning rate", "loss of a batch"]
+
+    def test_a_loss_with_none_beside_it_is_drawn(self):
+        loss = np.array([1.0, 2.0, np.nan, 3.0, np.nan, np.inf])
+        *_, dots = axes_of_loss(plotting.plot_history(record(np.ones(6), loss))).lines
+        assert list(zip(dots.get_xdata(), dots.get_ydata(), strict=True)) == [(3, 3.0)]
 
     def test_empty_history_is_an_error(self):
         with pytest.raises(ValueError, match="history is empty"):
@@ -274,10 +389,10 @@ class TestGallery:
 
 
 def test_thinning_keeps_short_arrays_and_ends_and_extremes():
-    np.testing.assert_array_equal(plotting.thin(np.arange(7), buckets=4), np.arange(7))
+    np.testing.assert_array_equal(thin(np.arange(7), buckets=4), np.arange(7))
     noise = np.random.default_rng(0).normal(size=98_765)
     noise[::100] = np.nan
-    kept = plotting.thin(noise, buckets=100)
+    kept = thin(noise, buckets=100)
     assert len(kept) <= 210
     assert (np.diff(kept) > 0).all()
     assert {0, 98_764, np.nanargmin(noise), np.nanargmax(noise)} <= set(kept)

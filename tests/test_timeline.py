@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from keras_lr import LinearDecay, Timeline, UnresolvedLength
+from keras_lr import LinearDecay, StepDecay, Timeline, UnresolvedLength
 from keras_lr.timeline import parse_length
 
 
@@ -49,6 +49,14 @@ def test_what_is_no_length_is_a_value_error_that_shows_the_forms(length):
         LinearDecay(0.1, over=length)
     assert str(caught.value).startswith("LinearDecay: argument `over` must be a")
     assert f"Received: over={length!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("every", [0, "rest", "soon", None])
+def test_what_cannot_be_the_rest_does_not_offer_it(every):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        StepDecay(0.1, every=every)
+    offered = str(caught.value).partition(" Received: ")[0]
+    assert offered.endswith(": 5 (epochs), '5 epochs', '2000 steps' or '30%'.")
 
 
 def test_true_is_no_length_even_after_one_was():
