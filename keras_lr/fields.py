@@ -389,7 +389,10 @@ def explain_arguments(cls: type) -> None:
                     f"{cls.__name__}: unknown argument `{name}`. Received: "
                     f"{name}={kwargs[name]!r}.{hint} Known: {', '.join(known)}"
                 )
-        plain(self, *args, **{fields.get(name, name): value for name, value in kwargs.items()})
+        # `dataclasses.replace` passes all fields by their own names, and the changes among them.
+        own = {name: value for name, value in kwargs.items() if name not in fields}
+        said = {fields[name]: value for name, value in kwargs.items() if name in fields}
+        plain(self, *args, **own | said)
 
     init.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
     cls.__init__ = init  # type: ignore[misc]
