@@ -80,7 +80,7 @@ class Number(Kind):
     def convert(self, value: Any) -> float | int:
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise TypeError(self.expected)
-        number = float(value)
+        number = real(value)
         inside = self.minimum <= number <= self.maximum and self.above < number < self.below
         if not (math.isfinite(number) and inside) or (self.whole and number != int(number)):
             raise ValueError(self.expected)
@@ -235,6 +235,14 @@ Positive = Annotated[float, Number(above=0.0)]
 
 Shrink = Annotated[float, Number(above=0.0, maximum=1.0)]
 """A factor that does not grow: above 0, at most 1."""
+
+
+def real(value: Any) -> float:
+    """Return a number as a float: infinity where it is too large for one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def check(owner: str, name: str, kind: Kind, value: Any, shown: Any = None) -> Any:

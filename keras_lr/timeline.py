@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from keras_lr.fields import Kind, Number
+from keras_lr.fields import Kind, Number, real
 
 Unit = Literal["steps", "epochs", "%", "rest"]
 
@@ -70,7 +70,7 @@ def parse_length(length: float | int | str) -> tuple[float, Unit]:
     elif isinstance(length, bool) or not isinstance(length, numbers.Real):
         raise TypeError(f"a length: {FORMS}")
     else:
-        amount, unit = float(length), "epochs"
+        amount, unit = real(length), "epochs"
     if not (math.isfinite(amount) and amount > 0):
         raise ValueError(f"a positive length: {FORMS}")
     if unit == "%" and amount > 100:
