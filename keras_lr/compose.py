@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import sys
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -265,9 +266,12 @@ class Repeat(Schedule):
 
     Args:
         schedule: The schedule.
-        times: Number of cycles.
+        times: Number of cycles; at most a million.
         stretch: Length of a cycle over the length of the one before.
         scale: Height of a cycle over the height of the one before.
+
+    Raises:
+        ValueError: If a number is out of range, or the last cycle would be infinitely long or high.
 
     >>> from keras_lr import LinearDecay
     >>> LinearDecay(1.0).repeat(2, scale=0.5).values(epochs=1, steps_per_epoch=4)
@@ -277,39 +281,50 @@ class Repeat(Schedule):
     arguments: ClassVar[dict[str, str]] = {"height": "scale"}
 
     schedule: Inner
-    times: Annotated[int, Number(minimum=1, whole=True)]
+    times: Annotated[int, Number(minimum=1, maximum=1e6, whole=True)]
     stretch: Positive = 1.0
     height: Positive = 1.0
+
+    def validate(self) -> None:
+        for name, size in (("stretch", "length"), ("height", "height")):
+            largest = math.log(max(getattr(self, name), 1.0)) * (self.times - 1)
+            # The sum over all cycles is finite too.
+            if largest + math.log(self.times) >= math.log(sys.float_info.max):
+                raise self.invalid(
+                    name, f"small enough that the last of {self.times} cycles has a finite {size}"
+                )
 
     @property
     def ending(self) -> Ending:
         return "own" if self.schedule.ending == "own" else "rest"
 
-    def starts(self, timeline: Timeline) -> list[float]:
+    def starts(self, timeline: Timeline) -> Steps:
         """Return the step at which each cycle begins, and at last where the last one ends."""
-        stretches = [self.stretch**k for k in range(self.times)]
+        stretches = self.stretch ** np.arange(self.times, dtype=np.float64)
         try:
             first = self.schedule.length(timeline.open())
         except UnresolvedLength:
             first = math.inf
         if math.isinf(first):
-            first = timeline.steps("rest") / math.fsum(stretches)
-        return [0.0, *np.cumsum([first * stretch for stretch in stretches]).tolist()]
+            first = timeline.steps("rest") / math.fsum(stretches.tolist())
+        return np.cumsum(np.append(0.0, first * stretches))
 
     def length(self, timeline: Timeline) -> float:
-        return self.starts(timeline)[-1]
+        return float(self.starts(timeline)[-1])
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         starts = self.starts(timeline)
-        first = starts[1]
+        first = float(starts[1])
 
         def cycle(k: int, inside: Steps) -> Steps | float:
-            stretch = self.stretch**k
-            local = np.minimum((inside - starts[k]) / stretch, first)
-            part = timeline.part(first, starts[k])
+            local = np.full(1, first)
+            if k < self.times:
+                local = np.minimum((inside - starts[k]) / self.stretch**k, first)
+            k = min(k, self.times - 1)
+            part = timeline.part(first, float(starts[k]))
             return self.height**k * np.asarray(self.schedule.value(local, part))
 
-        return pieces(step, starts[:-1], cycle)
+        return pieces(step, starts, cycle)
 
 
 @schedule

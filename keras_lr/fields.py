@@ -80,7 +80,7 @@ class Number(Kind):
     def convert(self, value: Any) -> float | int:
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise TypeError(self.expected)
-        number = float(value)
+        number = real(value)
         inside = self.minimum <= number <= self.maximum and self.above < number < self.below
         if not (math.isfinite(number) and inside) or (self.whole and number != int(number)):
             raise ValueError(self.expected)
@@ -237,6 +237,14 @@ Shrink = Annotated[float, Number(above=0.0, maximum=1.0)]
 """A factor that does not grow: above 0, at most 1."""
 
 
+def real(value: Any) -> float:
+    """Return a number as a float: infinity where it is too large for one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def check(owner: str, name: str, kind: Kind, value: Any, shown: Any = None) -> Any:
     """Convert ``value`` by ``kind``, or raise an error that names owner, argument and value."""
     try:
@@ -389,7 +397,10 @@ def explain_arguments(cls: type) -> None:
                     f"{cls.__name__}: unknown argument `{name}`. Received: "
                     f"{name}={kwargs[name]!r}.{hint} Known: {', '.join(known)}"
                 )
-        plain(self, *args, **{fields.get(name, name): value for name, value in kwargs.items()})
+        # `dataclasses.replace` passes all fields by their own names, and the changes among them.
+        own = {name: value for name, value in kwargs.items() if name not in fields}
+        said = {fields[name]: value for name, value in kwargs.items() if name in fields}
+        plain(self, *args, **own | said)
 
     init.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
     cls.__init__ = init  # type: ignore[misc]

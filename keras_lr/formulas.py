@@ -6,6 +6,7 @@ What all of them share is worked out once, as an array of one number, and not fo
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -62,14 +63,16 @@ def place(starts: ArrayLike, step: Array) -> NDArray[np.intp]:
     return np.searchsorted(starts, step[:1] if first == last else step, side="right") - 1
 
 
-def pieces(step: Array, starts: list[float], piece: Callable[[int, Array], Any]) -> Any:
+def pieces(step: Array, starts: ArrayLike, piece: Callable[[int, Array], Any]) -> Any:
     """Return ``piece(i, steps)`` for the steps in each piece; the last one has no end."""
     index = place(starts, step)
     if index.size == 1:
         return piece(int(index[0]), step)
-    result = np.empty(step.shape)
-    for i in range(len(starts)):
-        inside = index == i
-        if inside.any():
-            result[inside] = piece(i, step[inside])
+    order = np.argsort(index, kind="stable")
+    index, step = index[order], step[order]
+    bounds = [*np.flatnonzero(np.diff(index, prepend=-1)).tolist(), step.size]
+    values, result = np.empty(step.shape), np.empty(step.shape)
+    for first, end in itertools.pairwise(bounds):
+        values[first:end] = piece(int(index[first]), step[first:end])
+    result[order] = values
     return result

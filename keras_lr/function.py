@@ -141,9 +141,8 @@ class Function(Schedule):
     def follow(self, epoch: int) -> float:
         """Return ``fn(epoch, rate of the epoch before)``."""
         chain = self._chain
-        earlier = [known for known in chain if known <= epoch]
-        if earlier:
-            last = max(earlier)
+        last = next((known for known in range(epoch, -2, -1) if known in chain), None)
+        if last is not None:
             rate = chain[last]
         else:
             seed = self._seed if self.initial_lr is None else self.initial_lr

@@ -16,12 +16,12 @@ import dataclasses
 import math
 import numbers
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from keras_lr.fields import Kind, Number
+from keras_lr.fields import Kind, Number, real
 
 Unit = Literal["steps", "epochs", "%", "rest"]
 
@@ -72,7 +72,7 @@ def parse_length(length: float | int | str, forms: str = FORMS) -> tuple[float, 
     elif isinstance(length, bool) or not isinstance(length, numbers.Real):
         raise TypeError(f"a length: {forms}")
     else:
-        amount, unit = float(length), "epochs"
+        amount, unit = real(length), "epochs"
     if not (math.isfinite(amount) and amount > 0):
         raise ValueError(f"a positive length: {forms}")
     if unit == "%" and amount > 100:
@@ -237,7 +237,7 @@ class Timeline:
     def after(self, steps: float) -> Timeline:
         """Return the timeline of the next stage, ``steps`` later in the same part."""
         rest = None if self.rest is None else max(self.rest - steps, 0.0)
-        return dataclasses.replace(self, rest=rest, start=self.start + steps)
+        return self._but(rest=rest, start=self.start + steps)
 
     def part(self, steps: float, start: float = 0.0) -> Timeline:
         """Return the timeline of a part of ``steps`` that begins ``start`` later.
@@ -245,7 +245,13 @@ class Timeline:
         Shares of an empty part, of which only ``t = 0`` is ever asked, are those of one step.
         """
         steps = steps or 1.0
-        return dataclasses.replace(self, total=steps, rest=steps, start=self.start + start)
+        return self._but(total=steps, rest=steps, start=self.start + start)
+
+    def _but(self, **changes: float | None) -> Self:
+        """Return the timeline with some changes, without the checks of `dataclasses.replace`."""
+        timeline = object.__new__(type(self))
+        timeline.__dict__.update(self.__dict__, **changes)
+        return timeline
 
     def open(self) -> Timeline:
         """Return this timeline without the length of the part."""

@@ -256,6 +256,16 @@ def test_only_schedules_and_numbers_combine(combine):
         (lambda: LINE.repeat(1.5), "Repeat: argument `times` must be a whole number"),
         (lambda: LINE.repeat(2, stretch=0), "Repeat: argument `stretch` must be"),
         (lambda: LINE.repeat(2, scale=-1), "Repeat: argument `scale` must be .*scale=-1"),
+        (
+            lambda: LINE.repeat(2000, stretch=2.0),
+            "Repeat: argument `stretch` must be small enough .* 2000 .* length. .*: stretch=2.0",
+        ),
+        (lambda: LINE.repeat(1024, stretch=2), "Repeat: argument `stretch` must be small enough"),
+        (
+            lambda: LINE.repeat(2000, scale=1e5),
+            "Repeat: argument `scale` must be small enough .* height. Received: scale=100000.0",
+        ),
+        (lambda: LINE.repeat(10**300), "Repeat: argument `times` must be .* at most 1e\\+06"),
         (lambda: LINE.warmup("rest"), "Warmup: argument `over` must be a length of its own"),
         (lambda: LINE.warmup(0), "Warmup: argument `over` must be a positive length"),
         (lambda: LINE.warmup(1, start=-1), "Warmup: argument `start` must be .*start=-1"),

@@ -64,7 +64,8 @@ KIND = {
     "at least one": ("div", "final_div", "cycle_mult"),
     "word": ("mode", "shape"),
 }
-NOT_FINITE = [math.nan, math.inf, -math.inf, np.float32("nan")]
+# Some integers are too large for a float.
+NOT_FINITE = [math.nan, math.inf, -math.inf, np.float32("nan"), 10**400, -(10**400)]
 WRONG = {
     "length": [0, -1, "5 bananas", "-3 epochs", "0%", "101%", "", *NOT_FINITE],
     "own length": ["rest", 0, -1, "5 bananas", "0 steps", "101%", *NOT_FINITE],

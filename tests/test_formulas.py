@@ -1,13 +1,14 @@
 """What the formulas of schedules share."""
 
 import math
+import time
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_lr import CosineDecay, LinearDecay
+from keras_lr import CosineDecay, Function, LinearDecay, Timeline
 from keras_lr.formulas import common, half_cosine, pieces, place, power
 
 whole = st.lists(st.integers(0, 40).map(float), max_size=30).map(np.array)
@@ -46,6 +47,40 @@ def test_each_piece_is_asked_for_its_steps(step):
     found = pieces(step, [0.0, 10.0, 25.0], lambda i, inside: 100 * i + inside)
     expected = [t if t < 10 else 100 + t if t < 25 else 200 + t for t in step]
     assert np.broadcast_to(found, step.shape).tolist() == expected
+
+
+def test_steps_without_an_order_lie_in_their_pieces():
+    schedule = LinearDecay(1.0, over="4 steps").repeat(2000, scale=0.999)
+    steps = np.random.default_rng(0).permutation(9000).astype(float)
+    curve = schedule.values(epochs=1, steps_per_epoch=9000)
+    np.testing.assert_array_equal(schedule(steps), curve[steps.astype(int)])
+
+
+@pytest.mark.parametrize(
+    ("curve", "expected"),
+    [
+        (lambda: LinearDecay(1.0, over="2 steps").repeat(10**6)(np.array([1, 10**6])), [0.5, 1.0]),
+        (
+            lambda: Function(lambda epoch, lr: lr, 0.5).values(epochs=20_000, steps_per_epoch=1),
+            np.full(20_000, 0.5),
+        ),
+    ],
+    ids=["cycles that do not occur", "epochs"],
+)
+def test_many_pieces_take_no_longer_than_they_must(curve, expected):
+    start = time.process_time()
+    np.testing.assert_array_equal(curve(), expected)
+    # A look at all pieces in each of them, or at those that do not occur, takes several times this.
+    assert time.process_time() - start < 2.0
+
+
+@pytest.mark.parametrize("stretch", [0.5, 1.0, 1.5])
+def test_after_the_last_cycle_its_end_value_is_held(stretch):
+    """Also where the last cycles are too short to tell apart."""
+    schedule = LinearDecay(1.0, 0.25, over="10 steps").repeat(100, stretch)
+    timeline = Timeline(100, 1)
+    end = math.ceil(schedule.length(timeline))
+    assert (schedule(np.arange(end, end + 40), timeline) == 0.25).all()
 
 
 @pytest.mark.parametrize("step", [-1, [0, -0.5], math.nan])

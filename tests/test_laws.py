@@ -384,6 +384,24 @@ def test_a_built_schedule_does_not_change(name):
     assert dataclasses.replace(schedule) == schedule
 
 
+def other(value):
+    """Return another value of the same kind."""
+    if isinstance(value, tuple):
+        return [other(item) for item in value]
+    return "7%" if isinstance(value, str) else value / 2
+
+
+@every_shape
+def test_replace_takes_an_argument_by_its_name(name):
+    """Also where the field bears another name, because a method has the argument's."""
+    for part in SHAPES[name].make().parts():
+        for field, argument in part.arguments.items():
+            value = other(getattr(part, field))
+            changed = dataclasses.replace(part, **{argument: value})
+            assert changed.get_config() == part.get_config() | {argument: value}
+            assert changed == dataclasses.replace(part, **{field: value}) != part
+
+
 @every_shape
 def test_it_is_a_callback(name):
     schedule = SHAPES[name].make()
