@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -107,9 +108,9 @@ class Trainings:
             )
         return max(int(Timeline(per_epoch, 1).steps(length)), 10)
 
-    @property
+    @functools.cached_property
     def up(self) -> bool:
-        """Whether more of the monitored value is better."""
+        """Whether more of the monitored value is better; known after the first step."""
         return goes_up("LRRangeTest", self.model, self.test.monitor, self.test.mode)
 
     def look(self, steps: int) -> int:
@@ -154,7 +155,8 @@ class Trainings:
         set_seed(number, self.keep_kernels)
         self.become(self.single)
         test = self.test
-        ramp = Ramp(rates, test.monitor, self.up, stop_factor, self.show, self.offsets.get(number))
+        offset = self.offsets.get(number)
+        ramp = Ramp(rates, test.monitor, lambda: self.up, stop_factor, self.show, offset)
         fit = {**self.fit, "epochs": len(rates)}
         if test.monitor.startswith("val_"):
             fit |= {"epochs": 1, "steps_per_epoch": test.validate_every, **self.validation}

@@ -155,6 +155,83 @@ def test_any_metric_can_be_watched():
     assert ((result.values >= 0) & (result.values <= 1)).all()
 
 
+def two_outputs(metrics=None, **compiled):
+    inputs = keras.Input((6,))
+    hidden = keras.layers.Dense(8, "relu")(inputs)
+    outputs = [keras.layers.Dense(1, name="a")(hidden), keras.layers.Dense(1, name="b")(hidden)]
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.SGD(), ["mse", "mse"], metrics=metrics, **compiled)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("monitor", "up", "compiled"),
+    [
+        ("a_mae", False, {"metrics": [["mae"], ["accuracy", "mae"]]}),
+        ("b_accuracy", True, {"metrics": {"b": ["mae", "accuracy"]}}),
+        ("val_b_r2", True, {"metrics": {"b": [keras.metrics.R2Score(name="r2")]}}),
+        ("b_loss", False, {}),
+        (
+            "b_weighted_accuracy",
+            True,
+            {"metrics": {"b": "accuracy"}, "weighted_metrics": {"b": "accuracy"}},
+        ),
+    ],
+)
+def test_a_metric_of_a_model_just_compiled_knows_its_own_direction(monitor, up, compiled):
+    y = [X[:, :1], (X[:, 1:2] > 0).astype("float32")]
+    test = quick(monitor=monitor, validate_every=8)
+    assert test.run(two_outputs(**compiled), X, y, validation_data=(X, y)).up is up
+
+
+@pytest.mark.parametrize("monitor", ["accuracy", "val_accuracy"])
+def test_a_model_just_compiled_can_be_watched_by_run_and_by_fit(monitor):
+    arguments = {"validation_data": (X, Y)}
+    assert quick(monitor=monitor, validate_every=8).run(network(), X, Y, **arguments).up
+    test = quick(monitor=monitor, validate_every=8)
+    network().fit(X, Y, verbose=0, callbacks=[test], **arguments)
+    assert test.result.up
+    assert test.result.monitor == monitor
+
+
+class Steps(keras.callbacks.Callback):
+    """Counts the steps of a training."""
+
+    taken = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.taken += 1
+
+
+def unknown(y, prediction):
+    return keras.ops.mean(prediction)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "message"),
+    [
+        ("unknown", "`mode` must be 'min' or 'max'.*monitor='unknown'. Known are: loss, accuracy"),
+        ("val_unknown", "`mode` must be 'min' or 'max'.*monitor='val_unknown'"),
+        ("acuracy", "`monitor` must name a value.*monitor='acuracy'. Available: .*accuracy"),
+        ("val_acuracy", "monitor='val_acuracy'. Known are: loss, accuracy"),
+    ],
+)
+def test_what_has_no_direction_or_no_value_is_said_after_one_step(monitor, message):
+    model = network()
+    model.compile("sgd", model.loss, metrics=["accuracy", unknown])
+    before, steps = model.get_weights(), Steps()
+    test = quick(monitor=monitor, validate_every=8)
+    with pytest.raises(ValueError, match=message):
+        test.run(model, X, Y, validation_data=(X, Y), callbacks=[steps])
+    assert steps.taken <= 1
+    assert same(before, model.get_weights())
+
+
+def test_a_value_of_validation_needs_data_for_it():
+    with pytest.raises(ValueError, match=r"without `validation_data`.*monitor='val_loss'"):
+        quick(monitor="val_loss", validate_every=8).run(network(), X, Y)
+
+
 def test_a_length_in_epochs_is_that_many_epochs():
     result = quick(rule="edge", steps="2 epochs", stop_factor=1e9).run(
         network(), X, Y, batch_size=16
