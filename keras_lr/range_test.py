@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import reprlib
 import warnings
 from typing import Annotated, Any
 
@@ -208,13 +209,17 @@ class LRRangeTest(Configurable, LearningRateCallback):
 
     @property
     def result(self) -> RangeTestResult:
-        """What the last test inside a fit found.
+        """What the last test inside a fit found, in a fit that this one goes on from too.
 
         Raises:
             AttributeError: If there was none.
         """
         if not self.results:
-            raise AttributeError("LRRangeTest: no fit has run this test yet")
+            raise AttributeError(
+                "LRRangeTest: the state that the fit went on from holds rates, but no result"
+                if self._outcomes
+                else "LRRangeTest: no fit has run this test yet"
+            )
         return self.results[max(self.results)]
 
     def begin(self, drive: Drive) -> None:
@@ -247,11 +252,13 @@ class LRRangeTest(Configurable, LearningRateCallback):
 
     def _start(self, epoch: int) -> None:
         """Take up what earlier tests of the training found."""
-        self.results = {tested: result for tested, result in self.results.items() if tested < epoch}
         if epoch and self.state_path is not None and not self._outcomes:
             self._load(epoch)
         kept = self._outcomes if epoch else {}
         self._outcomes = {tested: one for tested, one in kept.items() if tested <= epoch}
+        self.results = {
+            tested: result for tested, result in self.results.items() if tested in self._outcomes
+        }
         self._follow(Outcome())
         if self._outcomes:
             last = max(self._outcomes)
@@ -274,8 +281,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         if self.verbose:
             say(f"\nBefore epoch {epoch + 1}: {result.report()}")
         if self.state_path is not None and drive.chief:
-            states = {tested: dataclasses.asdict(one) for tested, one in self._outcomes.items()}
-            self._file.save(states)
+            self._file.save(self._states())
         self._set(self._outcomes[epoch])
 
     def _outcome(self, result: RangeTestResult, epoch: int) -> Outcome:
@@ -338,8 +344,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         >>> LRRangeTest().state_dict()
         {'outcomes': {}}
         """
-        states = {str(tested): dataclasses.asdict(one) for tested, one in self._outcomes.items()}
-        return {"outcomes": states}
+        return {"outcomes": {str(tested): state for tested, state in self._states().items()}}
 
     def load_state_dict(self, state: dict[str, Any], epoch: int) -> None:
         """Let a fit that begins at ``initial_epoch=epoch`` go on from a state.
@@ -352,13 +357,30 @@ class LRRangeTest(Configurable, LearningRateCallback):
             ValueError: If ``state`` is no such state.
         """
         try:
-            known = {int(tested): Outcome(**one) for tested, one in state["outcomes"].items()}
+            states = {int(tested): one for tested, one in state["outcomes"].items()}
+            self._take({tested: one for tested, one in states.items() if tested <= epoch})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"LRRangeTest: argument `state` must be what state_dict() returned: {error}. "
-                f"Received: state={state!r}"
+                f"Received: state={reprlib.repr(state)}"
             ) from error
-        self._outcomes = {tested: one for tested, one in known.items() if tested <= epoch}
+
+    def _states(self) -> dict[int, dict[str, Any]]:
+        """Return what each test found as plain data."""
+        states = {tested: dataclasses.asdict(one) for tested, one in self._outcomes.items()}
+        for tested in states.keys() & self.results.keys():
+            states[tested]["result"] = self.results[tested].to_dict()
+        return states
+
+    def _take(self, states: dict[int, dict[str, Any]]) -> None:
+        """Take what `_states` returned for what this test found; a result may be missing."""
+        outcomes, results = {}, {}
+        for tested, state in states.items():
+            rest = dict(state)
+            if "result" in rest:
+                results[tested] = RangeTestResult.from_dict(rest.pop("result"))
+            outcomes[tested] = Outcome(**rest)
+        self._outcomes, self.results = outcomes, results
 
     def _load(self, epoch: int) -> None:
         """Read the file, which must hold the last test before ``epoch``."""
@@ -371,7 +393,10 @@ class LRRangeTest(Configurable, LearningRateCallback):
                 f"the fit begins at epoch {epoch}, and the file has tests before the epochs "
                 f"{', '.join(map(str, known)) or 'none'}",
             )
-        self._outcomes = {tested: Outcome(**state) for tested, state in known.items()}
+        try:
+            self._take(known)
+        except (TypeError, ValueError) as error:
+            raise unusable(self.state_path, f"another version wrote it ({error})") from error
 
     @property
     def _file(self) -> StateFile:
