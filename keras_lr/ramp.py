@@ -72,6 +72,7 @@ class Ramp(LearningRateCallback):
         stop_factor: float = math.inf,
         report: Callable[[float, float], None] | None = None,
         offset: NDArray[np.float64] | None = None,
+        read_again: Callable[[], None] = lambda: None,
     ) -> None:
         """See the class.
 
@@ -82,6 +83,7 @@ class Ramp(LearningRateCallback):
             stop_factor: How much worse than the best ends the ramp.
             report: Called after each point with its rate and the smoothed value.
             offset: What to add to the value of each batch.
+            read_again: Called where an epoch ends before the rates do; may raise.
         """
         super().__init__()
         self.rates = rates
@@ -90,6 +92,7 @@ class Ramp(LearningRateCallback):
         self.stop_factor = stop_factor
         self.report = report
         self.offset = np.zeros(len(rates)) if offset is None else offset[: len(rates)]
+        self.read_again = read_again
         self.reason = NO_DATA
         self.points: list[tuple[float, float]] = []
         self._done = 0
@@ -137,6 +140,8 @@ class Ramp(LearningRateCallback):
                     f"monitor={self.monitor!r}. Available: {', '.join(logs or {}) or 'none'}"
                 )
             self._see(float((logs or {})[self.monitor]))
+        if self.reason == NO_DATA:
+            self.read_again()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_end(logs)

@@ -30,7 +30,7 @@ from keras_lr.fit_arguments import arguments_of_fit
 from keras_lr.hyperparameters import LEARNING_RATE, find, optimizer_of, optimizers_of
 from keras_lr.range_result import RangeTestResult
 from keras_lr.range_rules import RULES, NoSuggestion
-from keras_lr.range_runs import SEARCH, Trainings, build
+from keras_lr.range_runs import SEARCH, Trainings, build, check
 from keras_lr.schedule import Schedule, ScheduleKind, begin
 from keras_lr.state import StateFile, unusable
 from keras_lr.timeline import Timeline, length_schema, parse_length
@@ -114,7 +114,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
         stop_factor: How many times the best smoothed loss ends the ramp; above 1.
         repeats: Ramps with different orders of the batches; the curve is their median.
         restore: Whether to put the model back; otherwise it keeps what the last run left.
-        verbose: 1 shows a progress bar with the rate and the smoothed loss, 0 nothing.
+        verbose: 1 shows a progress bar with the rate and the smoothed loss, and what the test found
+            in words; 0 nothing.
         every: Epochs between two tests of a fit; by default there is one, before its first epoch.
         apply: Whether the suggestion becomes the rate. Where schedules drive the rate, they are
             multiplied so that their highest value from there on is the suggestion.
@@ -183,23 +184,28 @@ class LRRangeTest(Configurable, LearningRateCallback):
             x: Inputs: whatever ``fit`` takes.
             y: Targets, likewise.
             **fit: Further arguments of ``fit``, such as ``batch_size``, ``sample_weight`` or
-                ``validation_data``; not ``epochs`` and ``initial_epoch``, which the test decides.
+                ``validation_data``; not ``epochs``, ``initial_epoch`` and ``verbose``, which the
+                test decides. Callbacks hear every short training of the test as a fit of its own,
+                from ``on_train_begin`` to ``on_train_end``; none may drive the rate.
 
         Returns:
             The curve and what it suggests.
 
         Raises:
-            ValueError: If the model is not compiled or cannot be built from the data.
+            TypeError: If an argument is one that the test decides.
+            ValueError: If the model is not compiled or cannot be built from the data, the data hold
+                no batch or end too early, or a callback drives a hyperparameter.
         """
-        for name in ("epochs", "initial_epoch"):
-            if name in fit:
-                raise TypeError(
-                    f"LRRangeTest.run: argument `{name}` is decided by the test; pass `steps` to "
-                    f"LRRangeTest instead. Received: {name}={fit[name]!r}"
-                )
+        result = self._measure(model, {"x": x, "y": y, **fit})
+        if self.verbose:
+            say(result.report())
+        return result
+
+    def _measure(self, model: Any, fit: dict[str, Any]) -> RangeTestResult:
+        check(fit)
         optimizers_of(model)
-        build(model, x)
-        trainings = Trainings(self, model, {"x": x, "y": y, **fit})
+        build(model, fit["x"])
+        trainings = Trainings(self, model, fit)
         try:
             return trainings.result()
         finally:
@@ -275,7 +281,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         drive = self._drive
         arguments = arguments_of_fit(drive.model)
         with drive.aside():
-            result = self.run(drive.model, **arguments)
+            result = self._measure(drive.model, arguments)
         self.results[epoch] = result
         self._outcomes[epoch] = self._outcome(result, epoch)
         if self.verbose:

@@ -1,13 +1,22 @@
 """The range test through its public interface: the model afterwards, the curve, the stops."""
 
 import gc
+import re
 
 import keras
 import numpy as np
 import pytest
 from models import X, Y, network, same, state
 
-from keras_lr import CosineDecay, LRRangeTest, NoSuggestion, RangeTestResult
+from keras_lr import (
+    CosineDecay,
+    LRHistory,
+    LRRangeTest,
+    NoSuggestion,
+    ParamScheduler,
+    RangeTestResult,
+    ReduceLROnPlateau,
+)
 
 pytestmark = pytest.mark.core
 
@@ -242,8 +251,42 @@ def test_a_length_in_epochs_is_that_many_epochs():
 def test_it_says_nothing_unless_asked(capsys):
     quick().run(network(), X, Y)
     assert capsys.readouterr().out == ""
-    quick(verbose=1).run(network(), X, Y)
-    assert "rate" in capsys.readouterr().out
+    result = quick(verbose=1).run(network(), X, Y)
+    shown = capsys.readouterr().out
+    assert "rate" in shown
+    assert shown.endswith(f"{result.report()}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "most", "trained"),
+    [
+        ({}, 60, False),
+        ({"repeats": 2}, 90, False),
+        ({"rule": "edge", "repeats": 2}, 40, False),
+        ({"rule": "edge"}, 40, True),
+        ({"monitor": "val_loss", "validate_every": 7}, 3, False),
+    ],
+)
+def test_the_progress_bar_knows_the_most_steps_and_ends_full(capsys, arguments, most, trained):
+    model = network()
+    if trained:
+        model.fit(X, Y, verbose=0)
+    quick(verbose=1, **arguments).run(model, X, Y, validation_data=(X, Y))
+    shown = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+    counts = [tuple(map(int, pair)) for pair in re.findall(r"(\d+)/(\d+) ", shown)]
+    assert counts[0] == (1, most)
+    taken, target = counts[-1]
+    assert taken == target <= most
+    assert "Unknown" not in shown
+    assert "Epoch" not in shown
+
+
+def test_an_interrupted_progress_bar_stays_where_it_was(capsys):
+    with pytest.raises(KeyboardInterrupt):
+        quick(verbose=1).run(network(), X, Y, callbacks=[Stop(KeyboardInterrupt())])
+    shown = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+    assert re.findall(r"(\d+/\d+) ", shown)[-1] in ("3/60", "4/60")
+    assert shown.endswith("\n")
 
 
 def test_generators_and_datasets():
@@ -267,6 +310,78 @@ def test_generators_and_datasets():
     ):
         result = run(quick(rule="edge", stop_factor=1e9), network())
         assert len(result.rates) == 20
+
+
+def finite(batches):
+    for _ in range(batches):
+        yield X[:32], Y[:32]
+
+
+@pytest.mark.parametrize(
+    ("batches", "arguments", "fit"),
+    [
+        (8, {"rule": "edge"}, {}),
+        (8, {"rule": "edge"}, {"steps_per_epoch": 4}),
+        (24, {}, {}),
+        (8, {"monitor": "val_loss", "validate_every": 4}, {"validation_data": (X, Y)}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_a_generator_that_ends_is_refused_when_it_has(batches, arguments, fit):
+    model = network()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"argument `x` must be data that can be read again"):
+        quick(**arguments).run(model, finite(batches), **fit)
+    assert same(before, model.get_weights())
+
+
+def test_a_generator_that_lasts_as_long_as_the_test_is_taken():
+    result = quick(rule="edge", stop_factor=1e9).run(network(), finite(30))
+    assert len(result.rates) == 20
+
+
+def test_no_data_are_an_error():
+    for fit in (
+        lambda: quick().run(network(), X[:0], Y[:0]),
+        lambda: quick().run(network()),
+    ):
+        with pytest.raises(ValueError, match=r"argument `x` must hold at least one batch.*x="):
+            fit()
+
+
+def test_callbacks_hear_every_short_training():
+    class Count(keras.callbacks.Callback):
+        begun = ended = steps = 0
+
+        def on_train_begin(self, logs=None):
+            self.begun += 1
+
+        def on_train_end(self, logs=None):
+            self.ended += 1
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps += 1
+
+    count = Count()
+    result = quick(stop_factor=1e9).run(network(), X, Y, callbacks=count)
+    assert count.begun == count.ended >= 3
+    assert count.steps == result.found.steps
+
+
+@pytest.mark.parametrize(
+    "driving",
+    [
+        CosineDecay(0.1),
+        ParamScheduler(learning_rate=CosineDecay(0.1)),
+        ReduceLROnPlateau("loss"),
+        LRRangeTest(),
+    ],
+)
+def test_no_callback_of_a_run_may_drive_the_rate(driving):
+    with pytest.raises(ValueError, match="argument `callbacks` must hold none that drives") as seen:
+        quick().run(network(), X, Y, callbacks=[LRHistory(), driving])
+    assert repr(driving) in str(seen.value)
+    assert "LRHistory" not in str(seen.value)
 
 
 def test_it_finds_a_rate_that_trains():
@@ -323,5 +438,7 @@ def test_bad_arguments_are_named(arguments, message):
 def test_what_the_test_decides_cannot_be_passed():
     with pytest.raises(TypeError, match="epochs"):
         quick().run(network(), X, Y, epochs=3)
+    with pytest.raises(TypeError, match="pass `verbose` to LRRangeTest instead"):
+        quick().run(network(), X, Y, verbose=1)
     with pytest.raises(ValueError, match="not compiled"):
         quick().run(keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)]), X, Y)
