@@ -418,6 +418,33 @@ def test_the_picture_names_what_it_shows():
     assert "smoothed" in labels
 
 
+LOGS = np.linspace(-6.0, 1.0, 60)
+DIP = -0.5 * np.exp(-(((LOGS + 1.0) / 0.6) ** 2)) + np.exp(8.0 * (LOGS - 0.2))
+
+
+@pytest.mark.parametrize("up", [False, True])
+@pytest.mark.parametrize(
+    "losses",
+    [
+        1.0 + DIP + 2.0 * np.exp(-(((LOGS + 3.5) / 0.4) ** 2)),
+        np.append(1.1, 1.4 + 0.2 * np.sin(np.arange(59) ** 2)),
+    ],
+    ids=["a hump before the fall", "flat from a low first value"],
+)
+def test_the_picture_holds_the_smoothed_curve_as_far_as_it_falls(losses, up):
+    values = -losses if up else losses
+    axes = RangeTestResult.from_curve(10.0**LOGS, values, up=up).plot()
+    (line,) = (one for one in axes.lines if one.get_label() == "smoothed")
+    smoothed = np.asarray(line.get_ydata())
+    best = int((-smoothed if up else smoothed).argmin())
+    low, high = axes.get_ylim()
+    room = 0.02 * (high - low)
+    shown = smoothed[: best + 1] if best else smoothed
+    assert low + room < shown.min()
+    assert shown.max() < high - room
+    assert high - low < 10.0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
