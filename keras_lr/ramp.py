@@ -94,11 +94,14 @@ class Ramp(LearningRateCallback):
         self.offset = np.zeros(len(rates)) if offset is None else offset[: len(rates)]
         self.read_again = read_again
         self.reason = NO_DATA
+        self.begun = False
+        """Whether the present fit came as far as its callbacks."""
         self.points: list[tuple[float, float]] = []
         self._done = 0
         self._divergence: Divergence | None = None
 
     def begin(self, drive: Drive) -> None:
+        self.begun = True
         self._drive = drive
         self._mean = RunningMean(drive.loss)
         self._before = self._done

@@ -196,7 +196,14 @@ class Trainings:
             if getattr(self.model, "_initial_epoch", None):
                 # Keras never resets the epoch at which a restored fit went on.
                 self.model._initial_epoch = None
-            self.model.fit(**fit, callbacks=[*self.callbacks, ramp])
+            ramp.begun = False
+            try:
+                self.model.fit(**fit, callbacks=[*self.callbacks, ramp])
+            except ValueError:
+                if not ramp.begun:
+                    # Of a generator that ends here Keras says that it never gave anything.
+                    again()
+                raise
         self.single = {name: getattr(self.model, name) for name in self.single}
         if not ramp.points:
             raise no_batch(self.fit["x"])

@@ -322,7 +322,9 @@ def finite(batches):
     [
         (8, {"rule": "edge"}, {}),
         (8, {"rule": "edge"}, {"steps_per_epoch": 4}),
+        (20, {}, {}),
         (24, {}, {}),
+        (0, {}, {}),
         (8, {"monitor": "val_loss", "validate_every": 4}, {"validation_data": (X, Y)}),
     ],
 )
