@@ -136,8 +136,10 @@ def main(
         f"{loaded.source}: {len(loaded.x):,} training and {len(loaded.x_val):,} validation images, "
         f"{epochs} epochs of {loaded.steps_per_epoch} steps for each schedule"
     )
+    print("\nLearning-rate range test:")
     found = find(loaded, seed)
-    print(f"\nLearning-rate range test:\n{found.report()}\n")
+    # Where the test shows its progress it says this itself.
+    print("" if sys.stdout.isatty() else f"{found.report()}\n")
     runs = train(schedules(epochs, found), loaded, epochs, seed)
     report = f"{table(runs, loaded.target)}\n\n{caution(runs, len(loaded.x_val))}"
     print(f"\n{report}\n")

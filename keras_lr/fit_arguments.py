@@ -48,6 +48,21 @@ def arguments_of_fit(model: Any) -> dict[str, Any]:
     return found
 
 
+def check_data_last(**data: Any) -> None:
+    """Refuse a generator that has ended, when there is more to read: Keras would begin nothing new.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for name, value in data.items():
+        if inspect.isgenerator(value) and value.gi_frame is None:
+            raise ValueError(
+                f"LRRangeTest: argument `{name}` must be data that can be read again, such as a "
+                "keras.utils.PyDataset or tf.data.Dataset, or a generator that never ends. "
+                f"Received: {name}={value!r}, which has ended"
+            )
+
+
 def let_data_go(model: Any) -> None:
     """Have the ``fit`` of ``model`` that this is called from free its data as soon as it ends.
 

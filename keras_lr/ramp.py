@@ -68,33 +68,40 @@ class Ramp(LearningRateCallback):
         self,
         rates: NDArray[np.float64],
         monitor: str = "loss",
-        up: bool = False,
+        goes_up: Callable[[], bool] = lambda: False,
         stop_factor: float = math.inf,
         report: Callable[[float, float], None] | None = None,
         offset: NDArray[np.float64] | None = None,
+        read_again: Callable[[], None] = lambda: None,
     ) -> None:
         """See the class.
 
         Args:
             rates: The rates, in order.
             monitor: What to watch and record: a name in the logs.
-            up: Whether more of it is better.
+            goes_up: Returns whether more of it is better; called after the first step.
             stop_factor: How much worse than the best ends the ramp.
             report: Called after each point with its rate and the smoothed value.
             offset: What to add to the value of each batch.
+            read_again: Called where an epoch ends before the rates do; may raise.
         """
         super().__init__()
         self.rates = rates
         self.monitor = monitor
-        self.up = up
+        self.goes_up = goes_up
+        self.stop_factor = stop_factor
         self.report = report
         self.offset = np.zeros(len(rates)) if offset is None else offset[: len(rates)]
+        self.read_again = read_again
         self.reason = NO_DATA
+        self.begun = False
+        """Whether the present fit came as far as its callbacks."""
         self.points: list[tuple[float, float]] = []
         self._done = 0
-        self._divergence = Divergence(stop_factor, up)
+        self._divergence: Divergence | None = None
 
     def begin(self, drive: Drive) -> None:
+        self.begun = True
         self._drive = drive
         self._mean = RunningMean(drive.loss)
         self._before = self._done
@@ -109,12 +116,14 @@ class Ramp(LearningRateCallback):
 
     def _listen(self, first: int, count: int, logs: dict[str, Any]) -> None:
         self._done = min(self._before + self._drive.ran, len(self.rates))
+        if not self.monitor.startswith("val_") and self.monitor not in logs:
+            raise ValueError(
+                f"LRRangeTest: argument `monitor` must name a value in the logs. Received: "
+                f"monitor={self.monitor!r}. Available: {', '.join(logs) or 'none'}"
+            )
+        if self._divergence is None:
+            self._divergence = Divergence(self.stop_factor, self.goes_up())
         if not self.monitor.startswith("val_"):
-            if self.monitor not in logs:
-                raise ValueError(
-                    f"LRRangeTest: argument `monitor` must name a value in the logs. Received: "
-                    f"monitor={self.monitor!r}. Available: {', '.join(logs) or 'none'}"
-                )
             mean = number(logs[self.monitor])
             self._see(self._mean.last(first + count, mean))
         if self._done == len(self.rates):
@@ -129,10 +138,13 @@ class Ramp(LearningRateCallback):
         if self.monitor.startswith("val_") and self.reason in (NO_DATA, COMPLETE):
             if self.monitor not in (logs or {}):
                 raise ValueError(
-                    f"LRRangeTest: monitor={self.monitor!r} needs `validation_data`, and a name "
-                    f"among: {', '.join(logs or {}) or 'none'}"
+                    "LRRangeTest: argument `monitor` must name a value in the logs, which have "
+                    "none of validation without `validation_data`. Received: "
+                    f"monitor={self.monitor!r}. Available: {', '.join(logs or {}) or 'none'}"
                 )
             self._see(float((logs or {})[self.monitor]))
+        if self.reason == NO_DATA:
+            self.read_again()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_end(logs)
@@ -146,6 +158,7 @@ class Ramp(LearningRateCallback):
         if not math.isfinite(value):
             self._end(NOT_FINITE)
             return
+        assert self._divergence is not None
         early = len(self.points) <= 5 or self._done <= len(self.rates) // 10
         diverged = self._divergence.see(rate, value, early)
         if self.report is not None:

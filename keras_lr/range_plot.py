@@ -40,7 +40,7 @@ def plot_range_test(result: RangeTestResult, ax: Axes | None = None) -> Axes:
     smoothed = _smoothed(result, rates, values)
     ax.plot(rates, values, color=BLUE, alpha=0.45, linewidth=0.9, label="each batch")
     ax.plot(rates, smoothed, color=DARK_BLUE, linewidth=2.2, label="smoothed")
-    _limit(ax, smoothed, up=result.up)
+    _limit(ax, values, smoothed, result.up)
     below = _draw_holds(ax, result)
     _draw_slope(ax, rates, -smoothed if result.up else smoothed, result.up)
     _draw_suggestion(ax, result, [ax, *below])
@@ -83,17 +83,22 @@ def _draw_holds(ax: Axes, result: RangeTestResult) -> list[Axes]:
     return [below]
 
 
-def _limit(ax: Axes, smoothed: np.ndarray, up: bool) -> None:
-    """Leave a divergence outside of the picture, but no more than a quarter of the curve."""
-    low, high = float(smoothed.min()), float(smoothed.max())
-    start = float(smoothed[0])
-    room = 0.12 * max(abs(start - (high if up else low)), 1e-12)
-    if up:
-        ax.set_ylim(min(start, low) - room, high + room)
-    else:
-        raw = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
-        most = max(start + 3 * room, float(np.quantile(smoothed, 0.75)))
-        ax.set_ylim(min(low, float(raw.min())) - room, min(high, most) + room)
+def _limit(ax: Axes, values: np.ndarray, smoothed: np.ndarray, up: bool) -> None:
+    """Leave a divergence outside of the picture, but no more than a quarter of the curve.
+
+    The smoothed curve is inside down to its best, whatever it does before that.
+    """
+    raw, falling = (-values, -smoothed) if up else (values, smoothed)
+    low = min(float(raw.min()), float(falling.min()))
+    usual = float(np.quantile(falling, 0.75))
+    before = float(falling[: int(np.argmin(falling)) + 1].max())
+    high = min(float(falling.max()), max(before, usual + 0.25 * (usual - low)))
+    # Of the single batches those within the whiskers of a box plot.
+    lower, upper = np.quantile(raw[falling <= high], [0.25, 0.75])
+    high = max(high, float(raw[raw <= upper + 1.5 * (upper - lower)].max()))
+    room = 0.08 * (high - low) or 0.08 * abs(high) or 0.08
+    low, high = low - room, high + room
+    ax.set_ylim(*(-high, -low) if up else (low, high))
 
 
 def _draw_slope(ax: Axes, rates: np.ndarray, falling: np.ndarray, up: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import reprlib
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -12,13 +13,13 @@ from numpy.typing import NDArray
 from keras_lr import range_rules
 from keras_lr.files import PathLike, whole
 from keras_lr.range_rules import NoSuggestion
+from keras_lr.range_search import Found
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
     from keras_lr.ramp import Ramp
-    from keras_lr.range_search import Found
 
 Array = NDArray[np.float64]
 COLUMNS = ("learning_rate", "value", "lower", "upper")
@@ -174,6 +175,36 @@ class RangeTestResult:
         columns = (self.rates, self.values, self.lower, self.upper)
         return pandas.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return all that it holds as plain data."""
+        plain = {name: _plain(value) for name, value in vars(self).items()}
+        if self.found is not None:
+            found = {name: _plain(value) for name, value in vars(self.found).items()}
+            holds = [[float(rate), losses.tolist()] for rate, losses in self.found.holds.items()]
+            plain["found"] = found | {"holds": holds}
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Self:
+        """Return the result of which `to_dict` made plain data.
+
+        Raises:
+            ValueError: If they are no such data.
+        """
+        try:
+            found = plain["found"]
+            if found is not None:
+                holds = {rate: np.array(losses, np.float64) for rate, losses in found["holds"]}
+                more = {"bounds": tuple(found["bounds"]), "holds": holds}
+                found = Found(**found | _arrays(found, "rates", "losses") | more)
+            curve = _arrays(plain, "rates", "values", "lower", "upper")
+            return cls(**plain | curve | {"found": found})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                "RangeTestResult.from_dict: argument `plain` must be what to_dict() returned: "
+                f"{error!r}. Received: plain={reprlib.repr(plain)}"
+            ) from error
+
     def to_csv(self, path: PathLike) -> None:
         """Write the curve; the file appears whole or not at all."""
         with whole(path) as file:
@@ -199,3 +230,14 @@ class RangeTestResult:
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from error
         return cls(rates, values, lower, upper, **more)
+
+
+def _plain(value: Any) -> Any:
+    """Return an array or a number of numpy, or several, as Python has them."""
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _arrays(plain: dict[str, Any], *names: str) -> dict[str, Array]:
+    return {name: np.array(plain[name], np.float64) for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr.callback import LearningRateCallback
+from keras_lr.fit_arguments import check_data_last
 from keras_lr.hyperparameters import host_value, optimizers_of
 from keras_lr.occupant import make_way
 from keras_lr.probes import goes_up
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from keras_lr.range_test import LRRangeTest
 
 SEARCH = "search"
+DECIDED = {"epochs": "steps", "initial_epoch": "steps", "verbose": "verbose"}
+"""Arguments of ``fit`` that the test decides, each with the one of the test that stands for it."""
 GRADIENT_STEPS = ("SGD", "Ftrl")
 """Optimizers whose step shrinks with the gradient."""
 
@@ -41,8 +46,8 @@ class Trainings:
         """
         self.test = test
         self.model = model
-        self.fit: dict[str, Any] = {"verbose": 0, **fit}
-        self.callbacks = list(self.fit.pop("callbacks", None) or [])
+        self.fit: dict[str, Any] = {**fit, "verbose": 0}
+        self.callbacks = keras.tree.flatten(self.fit.pop("callbacks", None) or [])
         self.validation: dict[str, Any] = {
             name: self.fit.pop(name)
             for name in ("validation_data", "validation_split", "validation_steps")
@@ -50,8 +55,10 @@ class Trainings:
         }
         make_way(model)
         self.snapshot = Snapshot(model)
-        data = self.fit["x"], self.validation.get("validation_data")
-        self.keep_kernels = all(map(is_of_keras, _called(model, self.callbacks, *data)))
+        self.data = {"x": self.fit["x"], "validation_data": self.validation.get("validation_data")}
+        self.keep_kernels = all(
+            map(is_of_keras, _called(model, self.callbacks, *self.data.values()))
+        )
         self.single: dict[str, Any] = {}
         """What Keras needs in order to run one step at a time, each at a rate of its own."""
         steps = getattr(model, "steps_per_execution", 1)
@@ -68,11 +75,15 @@ class Trainings:
         """Run the test and read it."""
         test = self.test
         steps = self.steps()
-        spent = self.look(steps)
-        plain = test.monitor == "loss" and test.shape == "exponential"
+        spent = self.still_steps(steps)
+        budget = max(test.budget - spent, steps + 24)
+        searches = (test.rule, test.monitor, test.shape) == (SEARCH, "loss", "exponential")
+        if self.bar is not None:
+            self.bar.target = self.most(steps, spent, budget if searches else 0)
+        self.look(spent)
         found, reason = None, None
         try:
-            if test.rule == SEARCH and plain:
+            if searches:
                 normalizes = all(
                     type(optimizer).__name__ not in GRADIENT_STEPS
                     for optimizer in optimizers_of(self.model)
@@ -82,7 +93,7 @@ class Trainings:
                     test.min_lr,
                     test.max_lr,
                     steps,
-                    budget=max(test.budget - spent, steps + 24),
+                    budget=budget,
                     normalizes=normalizes,
                     epoch=_batches(self.fit) or math.inf,
                 )
@@ -90,6 +101,8 @@ class Trainings:
                 self.ramp(test.min_lr, test.max_lr, steps)
         except NoSuggestion as error:
             reason = str(error)
+        if self.bar is not None:
+            self.bar.target = self.taken
         rule = "edge" if test.rule == SEARCH else test.rule
         return RangeTestResult.of(self.ramps, found, reason, rule, self.up, test.monitor)
 
@@ -109,32 +122,48 @@ class Trainings:
             )
         return max(int(Timeline(per_epoch, 1).steps(length)), 10)
 
-    @property
+    @functools.cached_property
     def up(self) -> bool:
-        """Whether more of the monitored value is better."""
+        """Whether more of the monitored value is better; known after the first step."""
         return goes_up("LRRangeTest", self.model, self.test.monitor, self.test.mode)
 
-    def look(self, steps: int) -> int:
-        """See what the batches do at the lowest rate where the model was trained before.
+    def most(self, steps: int, still: int, budget: int) -> int:
+        """Return the most points that the test may take.
 
-        There the loss has little left to fall, and batches differ by more than that. Momentum from
-        before goes on by itself. A run at a rate too low to train shows both alone, batch by batch,
-        and what it shows is taken out of every other run on the same batches.
-
-        Returns:
-            The steps that this took for one order of the batches.
+        Args:
+            steps: Steps of the ramp.
+            still: Steps of the run at the lowest rate.
+            budget: What a search may take besides; 0 without one.
         """
+        test = self.test
+        if test.monitor.startswith("val_"):
+            return test.repeats * -(-steps // (test.validate_every or 1))
+        if not budget:
+            return test.repeats * (still + steps)
+        # A search may ramp a second time, half as long; only ramps are repeated.
+        return still + budget + (test.repeats - 1) * (still + steps + steps // 2)
+
+    def still_steps(self, steps: int) -> int:
+        """Return the length of the run at the lowest rate; 0 for a model not trained before."""
         test = self.test
         before = [host_value(optimizer.iterations) for optimizer in optimizers_of(self.model)]
         if test.monitor.startswith("val_") or not any(before):
             return 0
         # The runs at constant rates are no longer than this.
-        most = steps if test.rule != SEARCH else max(steps, -(-(test.budget - steps) // 5))
-        for number in range(test.repeats):
-            still = self.train(np.full(most, test.min_lr), math.inf, number).curve()[1]
-            if len(still) == most and np.isfinite(still).all():
+        return steps if test.rule != SEARCH else max(steps, -(-(test.budget - steps) // 5))
+
+    def look(self, steps: int) -> None:
+        """See what the batches do at the lowest rate where the model was trained before.
+
+        There the loss has little left to fall, and batches differ by more than that. Momentum from
+        before goes on by itself. A run at a rate too low to train shows both alone, batch by batch,
+        and what it shows is taken out of every other run on the same batches.
+        """
+        test = self.test
+        for number in range(test.repeats if steps else 0):
+            still = self.train(np.full(steps, test.min_lr), math.inf, number).curve()[1]
+            if len(still) == steps and np.isfinite(still).all():
                 self.offsets[number] = still.mean() - still
-        return most
 
     def ramp(self, min_lr: float, max_lr: float, steps: int) -> NDArray[np.float64]:
         """Train along rising rates, as often as the test says, and return the median losses."""
@@ -156,18 +185,30 @@ class Trainings:
         set_seed(number, self.keep_kernels)
         self.become(self.single)
         test = self.test
-        ramp = Ramp(rates, test.monitor, self.up, stop_factor, self.show, self.offsets.get(number))
+        again = functools.partial(check_data_last, **self.data)
+        offset = self.offsets.get(number)
+        ramp = Ramp(rates, test.monitor, lambda: self.up, stop_factor, self.show, offset, again)
         fit = {**self.fit, "epochs": len(rates)}
         if test.monitor.startswith("val_"):
             fit |= {"epochs": 1, "steps_per_epoch": test.validate_every, **self.validation}
         seen = -1
         while ramp.reason == NO_DATA and len(ramp.points) > seen:
             seen = len(ramp.points)
+            again()
             if getattr(self.model, "_initial_epoch", None):
                 # Keras never resets the epoch at which a restored fit went on.
                 self.model._initial_epoch = None
-            self.model.fit(**fit, callbacks=[*self.callbacks, ramp])
+            ramp.begun = False
+            try:
+                self.model.fit(**fit, callbacks=[*self.callbacks, ramp])
+            except ValueError:
+                if not ramp.begun:
+                    # Of a generator that ends here Keras says that it never gave anything.
+                    again()
+                raise
         self.single = {name: getattr(self.model, name) for name in self.single}
+        if not ramp.points:
+            raise no_batch(self.fit["x"])
         return ramp
 
     def become(self, attributes: dict[str, Any]) -> None:
@@ -179,7 +220,8 @@ class Trainings:
         """Show where the test stands."""
         self.taken += 1
         if self.bar is not None:
-            self.bar.update(self.taken, [("rate", rate), (self.test.monitor, value)])
+            shown = [("rate", rate), (self.test.monitor, value)]
+            self.bar.update(self.taken, shown, finalize=False)
 
     def close(self) -> None:
         """Put the model back, whatever happened."""
@@ -189,8 +231,39 @@ class Trainings:
         if self.test.restore:
             self.snapshot.restore()
         self.become(self.own)
-        if self.bar is not None:
+        if self.bar is not None and self.taken:
             self.bar.update(self.taken, finalize=True)
+
+
+def check(fit: dict[str, Any]) -> None:
+    """Refuse arguments of a ``fit`` that a test can do nothing with.
+
+    Raises:
+        TypeError: If it is one that the test decides.
+        ValueError: If there are no data, or a callback drives what the test drives.
+    """
+    for name, own in DECIDED.items():
+        if name in fit:
+            raise TypeError(
+                f"LRRangeTest.run: argument `{name}` is decided by the test; pass `{own}` to "
+                f"LRRangeTest instead. Received: {name}={fit[name]!r}"
+            )
+    given = keras.tree.flatten(fit.get("callbacks") or [])
+    driving = [one for one in given if isinstance(one, LearningRateCallback)]
+    if driving:
+        raise ValueError(
+            "LRRangeTest.run: argument `callbacks` must hold none that drives a rate or another "
+            f"hyperparameter, which the test does. Received: callbacks={driving!r}"
+        )
+    if fit["x"] is None or _batches(fit) == 0:
+        raise no_batch(fit["x"])
+
+
+def no_batch(x: Any) -> ValueError:
+    """Return the error for data that hold nothing."""
+    return ValueError(
+        f"LRRangeTest: argument `x` must hold at least one batch to train on. Received: x={x!r}"
+    )
 
 
 def build(model: Any, x: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import reprlib
 import warnings
 from typing import Annotated, Any
 
@@ -30,7 +31,7 @@ from keras_lr.fit_arguments import arguments_of_fit
 from keras_lr.hyperparameters import LEARNING_RATE, find, optimizer_of, optimizers_of
 from keras_lr.range_result import RangeTestResult
 from keras_lr.range_rules import RULES, NoSuggestion
-from keras_lr.range_runs import SEARCH, Trainings, build
+from keras_lr.range_runs import SEARCH, Trainings, build, check
 from keras_lr.schedule import Schedule, ScheduleKind, begin
 from keras_lr.state import StateFile, unusable
 from keras_lr.timeline import Timeline, length_schema, parse_length
@@ -114,7 +115,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
         stop_factor: How many times the best smoothed loss ends the ramp; above 1.
         repeats: Ramps with different orders of the batches; the curve is their median.
         restore: Whether to put the model back; otherwise it keeps what the last run left.
-        verbose: 1 shows a progress bar with the rate and the smoothed loss, 0 nothing.
+        verbose: 1 shows a progress bar with the rate and the smoothed loss, and what the test found
+            in words; 0 nothing.
         every: Epochs between two tests of a fit; by default there is one, before its first epoch.
         apply: Whether the suggestion becomes the rate. Where schedules drive the rate, they are
             multiplied so that their highest value from there on is the suggestion.
@@ -183,23 +185,28 @@ class LRRangeTest(Configurable, LearningRateCallback):
             x: Inputs: whatever ``fit`` takes.
             y: Targets, likewise.
             **fit: Further arguments of ``fit``, such as ``batch_size``, ``sample_weight`` or
-                ``validation_data``; not ``epochs`` and ``initial_epoch``, which the test decides.
+                ``validation_data``; not ``epochs``, ``initial_epoch`` and ``verbose``, which the
+                test decides. Callbacks hear every short training of the test as a fit of its own,
+                from ``on_train_begin`` to ``on_train_end``; none may drive the rate.
 
         Returns:
             The curve and what it suggests.
 
         Raises:
-            ValueError: If the model is not compiled or cannot be built from the data.
+            TypeError: If an argument is one that the test decides.
+            ValueError: If the model is not compiled or cannot be built from the data, the data hold
+                no batch or end too early, or a callback drives a hyperparameter.
         """
-        for name in ("epochs", "initial_epoch"):
-            if name in fit:
-                raise TypeError(
-                    f"LRRangeTest.run: argument `{name}` is decided by the test; pass `steps` to "
-                    f"LRRangeTest instead. Received: {name}={fit[name]!r}"
-                )
+        result = self._measure(model, {"x": x, "y": y, **fit})
+        if self.verbose:
+            say(result.report())
+        return result
+
+    def _measure(self, model: Any, fit: dict[str, Any]) -> RangeTestResult:
+        check(fit)
         optimizers_of(model)
-        build(model, x)
-        trainings = Trainings(self, model, {"x": x, "y": y, **fit})
+        build(model, fit["x"])
+        trainings = Trainings(self, model, fit)
         try:
             return trainings.result()
         finally:
@@ -209,13 +216,17 @@ class LRRangeTest(Configurable, LearningRateCallback):
 
     @property
     def result(self) -> RangeTestResult:
-        """What the last test inside a fit found.
+        """What the last test inside a fit found, in a fit that this one goes on from too.
 
         Raises:
             AttributeError: If there was none.
         """
         if not self.results:
-            raise AttributeError("LRRangeTest: no fit has run this test yet")
+            raise AttributeError(
+                "LRRangeTest: the state that the fit went on from holds rates, but no result"
+                if self._outcomes
+                else "LRRangeTest: no fit has run this test yet"
+            )
         return self.results[max(self.results)]
 
     def begin(self, drive: Drive) -> None:
@@ -248,11 +259,13 @@ class LRRangeTest(Configurable, LearningRateCallback):
 
     def _start(self, epoch: int) -> None:
         """Take up what earlier tests of the training found."""
-        self.results = {tested: result for tested, result in self.results.items() if tested < epoch}
         if epoch and self.state_path is not None and not self._outcomes:
             self._load(epoch)
         kept = self._outcomes if epoch else {}
         self._outcomes = {tested: one for tested, one in kept.items() if tested <= epoch}
+        self.results = {
+            tested: result for tested, result in self.results.items() if tested in self._outcomes
+        }
         self._follow(Outcome())
         if self._outcomes:
             last = max(self._outcomes)
@@ -269,14 +282,13 @@ class LRRangeTest(Configurable, LearningRateCallback):
         drive = self._drive
         arguments = arguments_of_fit(drive.model)
         with drive.aside():
-            result = self.run(drive.model, **arguments)
+            result = self._measure(drive.model, arguments)
         self.results[epoch] = result
         self._outcomes[epoch] = self._outcome(result, epoch)
         if self.verbose:
             say(f"\nBefore epoch {epoch + 1}: {result.report()}")
         if self.state_path is not None and drive.chief:
-            states = {tested: dataclasses.asdict(one) for tested, one in self._outcomes.items()}
-            self._file.save(states)
+            self._file.save(self._states())
         self._set(self._outcomes[epoch])
 
     def _outcome(self, result: RangeTestResult, epoch: int) -> Outcome:
@@ -339,8 +351,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         >>> LRRangeTest().state_dict()
         {'outcomes': {}}
         """
-        states = {str(tested): dataclasses.asdict(one) for tested, one in self._outcomes.items()}
-        return {"outcomes": states}
+        return {"outcomes": {str(tested): state for tested, state in self._states().items()}}
 
     def load_state_dict(self, state: dict[str, Any], epoch: int) -> None:
         """Let a fit that begins at ``initial_epoch=epoch`` go on from a state.
@@ -353,13 +364,30 @@ class LRRangeTest(Configurable, LearningRateCallback):
             ValueError: If ``state`` is no such state.
         """
         try:
-            known = {int(tested): Outcome(**one) for tested, one in state["outcomes"].items()}
+            states = {int(tested): one for tested, one in state["outcomes"].items()}
+            self._take({tested: one for tested, one in states.items() if tested <= epoch})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"LRRangeTest: argument `state` must be what state_dict() returned: {error}. "
-                f"Received: state={state!r}"
+                f"Received: state={reprlib.repr(state)}"
             ) from error
-        self._outcomes = {tested: one for tested, one in known.items() if tested <= epoch}
+
+    def _states(self) -> dict[int, dict[str, Any]]:
+        """Return what each test found as plain data."""
+        states = {tested: dataclasses.asdict(one) for tested, one in self._outcomes.items()}
+        for tested in states.keys() & self.results.keys():
+            states[tested]["result"] = self.results[tested].to_dict()
+        return states
+
+    def _take(self, states: dict[int, dict[str, Any]]) -> None:
+        """Take what `_states` returned for what this test found; a result may be missing."""
+        outcomes, results = {}, {}
+        for tested, state in states.items():
+            rest = dict(state)
+            if "result" in rest:
+                results[tested] = RangeTestResult.from_dict(rest.pop("result"))
+            outcomes[tested] = Outcome(**rest)
+        self._outcomes, self.results = outcomes, results
 
     def _load(self, epoch: int) -> None:
         """Read the file, which must hold the last test before ``epoch``."""
@@ -372,7 +400,10 @@ class LRRangeTest(Configurable, LearningRateCallback):
                 f"the fit begins at epoch {epoch}, and the file has tests before the epochs "
                 f"{', '.join(map(str, known)) or 'none'}",
             )
-        self._outcomes = {tested: Outcome(**state) for tested, state in known.items()}
+        try:
+            self._take(known)
+        except (TypeError, ValueError) as error:
+            raise unusable(self.state_path, f"another version wrote it ({error})") from error
 
     @property
     def _file(self) -> StateFile:

@@ -220,7 +220,7 @@ def test_a_fit_that_goes_on_needs_the_state_of_the_test_before(tmp_path):
     with pytest.raises(StateError, match=r"begins at epoch 3, .* epochs 0"):
         fit(sgd(), [again], initial_epoch=3, epochs=4)
     fit(sgd(), [again], initial_epoch=2, epochs=3)
-    assert list(again.results) == [2]
+    assert list(again.results) == [0, 2]
     other = quick(apply=True, every=3, state_path=path)
     with pytest.raises(StateError, match="it belongs to"):
         fit(sgd(), [other], initial_epoch=2, epochs=3)
@@ -232,11 +232,58 @@ def test_its_state_goes_through_a_checkpoint_of_ones_own():
     fit(model, [first], epochs=1)
     second.load_state_dict(first.state_dict(), epoch=1)
     fit(model, [second], initial_epoch=1, epochs=3)
-    assert not second.results
+    assert second.result.to_dict() == first.result.to_dict()
     curve = CosineDecay(first.result.suggestion).values(epochs=3, steps_per_epoch=STEPS)
     np.testing.assert_allclose(second.history.learning_rate, curve[STEPS:], rtol=1e-5)
     with pytest.raises(ValueError, match="must be what state_dict"):
         second.load_state_dict({"outcomes": {"0": {"rate": 1.0}}}, epoch=1)
+
+
+@pytest.mark.parametrize("arguments", [{"rule": "search"}, {"rule": "edge", "repeats": 2}])
+def test_a_resumed_fit_has_the_results_of_the_one_before(tmp_path, arguments):
+    def test():
+        return quick(apply=True, budget=60, **arguments, state_path=tmp_path / "test.json")
+
+    first, again = test(), test()
+    fit(sgd(), [first], epochs=1)
+    fit(sgd(), [again], initial_epoch=1, epochs=2)
+    before, after = first.result, again.result
+    assert after.report() == before.report()
+    assert (after.suggestion, after.bounds) == (before.suggestion, before.bounds)
+    assert after.confidence == before.confidence
+    for name in ("rates", "values", "lower", "upper"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+    if before.found is not None:
+        assert list(after.found.holds) == list(before.found.holds)
+        for pair in zip(after.found.holds.values(), before.found.holds.values(), strict=True):
+            np.testing.assert_array_equal(*pair)
+    after.plot()
+
+
+def test_a_result_that_is_not_finite_goes_through_the_file(tmp_path):
+    path = tmp_path / "test.json"
+    first = quick(apply=True, state_path=path)
+    with pytest.warns(UserWarning, match="no suggestion"):
+        fit(sgd(), [first], y=np.full(32 * STEPS, np.nan), epochs=1)
+    again = quick(apply=True, state_path=path)
+    fit(sgd(), [again], initial_epoch=1, epochs=2)
+    assert again.result.report() == first.result.report()
+    with pytest.raises(NoSuggestion, match="Diverged at once"):
+        _ = again.result.suggestion
+
+
+def test_a_state_without_results_gives_the_rate_and_says_what_it_lacks(tmp_path):
+    first, second = (quick(apply=True, state_path=tmp_path / "test.json") for _ in range(2))
+    fit(sgd(), [first], epochs=1)
+    states = first._file.load()
+    del states[0]["result"]
+    first._file.save(states)
+    fit(sgd(), [second], initial_epoch=1, epochs=2)
+    with pytest.raises(AttributeError, match="went on from holds rates, but no result"):
+        _ = second.result
+    first._file.save({0: {"rate": 1.0}})
+    with pytest.raises(StateError, match=r"another version wrote it .*rate"):
+        fit(sgd(), [quick(apply=True, state_path=tmp_path / "test.json")], initial_epoch=1)
 
 
 def test_every_kind_of_data_that_can_be_read_twice():

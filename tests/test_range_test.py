@@ -1,13 +1,22 @@
 """The range test through its public interface: the model afterwards, the curve, the stops."""
 
 import gc
+import re
 
 import keras
 import numpy as np
 import pytest
 from models import X, Y, network, same, state
 
-from keras_lr import CosineDecay, LRRangeTest, NoSuggestion, RangeTestResult
+from keras_lr import (
+    CosineDecay,
+    LRHistory,
+    LRRangeTest,
+    NoSuggestion,
+    ParamScheduler,
+    RangeTestResult,
+    ReduceLROnPlateau,
+)
 
 pytestmark = pytest.mark.core
 
@@ -155,6 +164,83 @@ def test_any_metric_can_be_watched():
     assert ((result.values >= 0) & (result.values <= 1)).all()
 
 
+def two_outputs(metrics=None, **compiled):
+    inputs = keras.Input((6,))
+    hidden = keras.layers.Dense(8, "relu")(inputs)
+    outputs = [keras.layers.Dense(1, name="a")(hidden), keras.layers.Dense(1, name="b")(hidden)]
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.SGD(), ["mse", "mse"], metrics=metrics, **compiled)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("monitor", "up", "compiled"),
+    [
+        ("a_mae", False, {"metrics": [["mae"], ["accuracy", "mae"]]}),
+        ("b_accuracy", True, {"metrics": {"b": ["mae", "accuracy"]}}),
+        ("val_b_r2", True, {"metrics": {"b": [keras.metrics.R2Score(name="r2")]}}),
+        ("b_loss", False, {}),
+        (
+            "b_weighted_accuracy",
+            True,
+            {"metrics": {"b": "accuracy"}, "weighted_metrics": {"b": "accuracy"}},
+        ),
+    ],
+)
+def test_a_metric_of_a_model_just_compiled_knows_its_own_direction(monitor, up, compiled):
+    y = [X[:, :1], (X[:, 1:2] > 0).astype("float32")]
+    test = quick(monitor=monitor, validate_every=8)
+    assert test.run(two_outputs(**compiled), X, y, validation_data=(X, y)).up is up
+
+
+@pytest.mark.parametrize("monitor", ["accuracy", "val_accuracy"])
+def test_a_model_just_compiled_can_be_watched_by_run_and_by_fit(monitor):
+    arguments = {"validation_data": (X, Y)}
+    assert quick(monitor=monitor, validate_every=8).run(network(), X, Y, **arguments).up
+    test = quick(monitor=monitor, validate_every=8)
+    network().fit(X, Y, verbose=0, callbacks=[test], **arguments)
+    assert test.result.up
+    assert test.result.monitor == monitor
+
+
+class Steps(keras.callbacks.Callback):
+    """Counts the steps of a training."""
+
+    taken = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.taken += 1
+
+
+def unknown(y, prediction):
+    return keras.ops.mean(prediction)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "message"),
+    [
+        ("unknown", "`mode` must be 'min' or 'max'.*monitor='unknown'. Known are: loss, accuracy"),
+        ("val_unknown", "`mode` must be 'min' or 'max'.*monitor='val_unknown'"),
+        ("acuracy", "`monitor` must name a value.*monitor='acuracy'. Available: .*accuracy"),
+        ("val_acuracy", "monitor='val_acuracy'. Known are: loss, accuracy"),
+    ],
+)
+def test_what_has_no_direction_or_no_value_is_said_after_one_step(monitor, message):
+    model = network()
+    model.compile("sgd", model.loss, metrics=["accuracy", unknown])
+    before, steps = model.get_weights(), Steps()
+    test = quick(monitor=monitor, validate_every=8)
+    with pytest.raises(ValueError, match=message):
+        test.run(model, X, Y, validation_data=(X, Y), callbacks=[steps])
+    assert steps.taken <= 1
+    assert same(before, model.get_weights())
+
+
+def test_a_value_of_validation_needs_data_for_it():
+    with pytest.raises(ValueError, match=r"without `validation_data`.*monitor='val_loss'"):
+        quick(monitor="val_loss", validate_every=8).run(network(), X, Y)
+
+
 def test_a_length_in_epochs_is_that_many_epochs():
     result = quick(rule="edge", steps="2 epochs", stop_factor=1e9).run(
         network(), X, Y, batch_size=16
@@ -165,8 +251,42 @@ def test_a_length_in_epochs_is_that_many_epochs():
 def test_it_says_nothing_unless_asked(capsys):
     quick().run(network(), X, Y)
     assert capsys.readouterr().out == ""
-    quick(verbose=1).run(network(), X, Y)
-    assert "rate" in capsys.readouterr().out
+    result = quick(verbose=1).run(network(), X, Y)
+    shown = capsys.readouterr().out
+    assert "rate" in shown
+    assert shown.endswith(f"{result.report()}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "most", "trained"),
+    [
+        ({}, 60, False),
+        ({"repeats": 2}, 90, False),
+        ({"rule": "edge", "repeats": 2}, 40, False),
+        ({"rule": "edge"}, 40, True),
+        ({"monitor": "val_loss", "validate_every": 7}, 3, False),
+    ],
+)
+def test_the_progress_bar_knows_the_most_steps_and_ends_full(capsys, arguments, most, trained):
+    model = network()
+    if trained:
+        model.fit(X, Y, verbose=0)
+    quick(verbose=1, **arguments).run(model, X, Y, validation_data=(X, Y))
+    shown = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+    counts = [tuple(map(int, pair)) for pair in re.findall(r"(\d+)/(\d+) ", shown)]
+    assert counts[0] == (1, most)
+    taken, target = counts[-1]
+    assert taken == target <= most
+    assert "Unknown" not in shown
+    assert "Epoch" not in shown
+
+
+def test_an_interrupted_progress_bar_stays_where_it_was(capsys):
+    with pytest.raises(KeyboardInterrupt):
+        quick(verbose=1).run(network(), X, Y, callbacks=[Stop(KeyboardInterrupt())])
+    shown = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+    assert re.findall(r"(\d+/\d+) ", shown)[-1] in ("3/60", "4/60")
+    assert shown.endswith("\n")
 
 
 def test_generators_and_datasets():
@@ -190,6 +310,80 @@ def test_generators_and_datasets():
     ):
         result = run(quick(rule="edge", stop_factor=1e9), network())
         assert len(result.rates) == 20
+
+
+def finite(batches):
+    for _ in range(batches):
+        yield X[:32], Y[:32]
+
+
+@pytest.mark.parametrize(
+    ("batches", "arguments", "fit"),
+    [
+        (8, {"rule": "edge"}, {}),
+        (8, {"rule": "edge"}, {"steps_per_epoch": 4}),
+        (20, {}, {}),
+        (24, {}, {}),
+        (0, {}, {}),
+        (8, {"monitor": "val_loss", "validate_every": 4}, {"validation_data": (X, Y)}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_a_generator_that_ends_is_refused_when_it_has(batches, arguments, fit):
+    model = network()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"argument `x` must be data that can be read again"):
+        quick(**arguments).run(model, finite(batches), **fit)
+    assert same(before, model.get_weights())
+
+
+def test_a_generator_that_lasts_as_long_as_the_test_is_taken():
+    result = quick(rule="edge", stop_factor=1e9).run(network(), finite(30))
+    assert len(result.rates) == 20
+
+
+def test_no_data_are_an_error():
+    for fit in (
+        lambda: quick().run(network(), X[:0], Y[:0]),
+        lambda: quick().run(network()),
+    ):
+        with pytest.raises(ValueError, match=r"argument `x` must hold at least one batch.*x="):
+            fit()
+
+
+def test_callbacks_hear_every_short_training():
+    class Count(keras.callbacks.Callback):
+        begun = ended = steps = 0
+
+        def on_train_begin(self, logs=None):
+            self.begun += 1
+
+        def on_train_end(self, logs=None):
+            self.ended += 1
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps += 1
+
+    count = Count()
+    result = quick(stop_factor=1e9).run(network(), X, Y, callbacks=count)
+    assert count.begun == count.ended >= 3
+    assert count.steps == result.found.steps
+
+
+@pytest.mark.parametrize(
+    "driving",
+    [
+        CosineDecay(0.1),
+        ParamScheduler(learning_rate=CosineDecay(0.1)),
+        ReduceLROnPlateau("loss"),
+        LRRangeTest(),
+    ],
+)
+def test_no_callback_of_a_run_may_drive_the_rate(driving):
+    with pytest.raises(ValueError, match="argument `callbacks` must hold none that drives") as seen:
+        quick().run(network(), X, Y, callbacks=[LRHistory(), driving])
+    assert repr(driving) in str(seen.value)
+    assert "LRHistory" not in str(seen.value)
 
 
 def test_it_finds_a_rate_that_trains():
@@ -226,6 +420,33 @@ def test_the_picture_names_what_it_shows():
     assert "smoothed" in labels
 
 
+LOGS = np.linspace(-6.0, 1.0, 60)
+DIP = -0.5 * np.exp(-(((LOGS + 1.0) / 0.6) ** 2)) + np.exp(8.0 * (LOGS - 0.2))
+
+
+@pytest.mark.parametrize("up", [False, True])
+@pytest.mark.parametrize(
+    "losses",
+    [
+        1.0 + DIP + 2.0 * np.exp(-(((LOGS + 3.5) / 0.4) ** 2)),
+        np.append(1.1, 1.4 + 0.2 * np.sin(np.arange(59) ** 2)),
+    ],
+    ids=["a hump before the fall", "flat from a low first value"],
+)
+def test_the_picture_holds_the_smoothed_curve_as_far_as_it_falls(losses, up):
+    values = -losses if up else losses
+    axes = RangeTestResult.from_curve(10.0**LOGS, values, up=up).plot()
+    (line,) = (one for one in axes.lines if one.get_label() == "smoothed")
+    smoothed = np.asarray(line.get_ydata())
+    best = int((-smoothed if up else smoothed).argmin())
+    low, high = axes.get_ylim()
+    room = 0.02 * (high - low)
+    shown = smoothed[: best + 1] if best else smoothed
+    assert low + room < shown.min()
+    assert shown.max() < high - room
+    assert high - low < 10.0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -246,5 +467,7 @@ def test_bad_arguments_are_named(arguments, message):
 def test_what_the_test_decides_cannot_be_passed():
     with pytest.raises(TypeError, match="epochs"):
         quick().run(network(), X, Y, epochs=3)
+    with pytest.raises(TypeError, match="pass `verbose` to LRRangeTest instead"):
+        quick().run(network(), X, Y, verbose=1)
     with pytest.raises(ValueError, match="not compiled"):
         quick().run(keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)]), X, Y)
