@@ -141,6 +141,7 @@ def movable(optimizer: Any) -> list[str]:
     """Return the names of the numbers that an optimizer can be moved in."""
     config = optimizer.get_config() if hasattr(optimizer, "get_config") else vars(optimizer)
     fixed = {"clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor", "ema_momentum"}
+    fixed |= {"initial_accumulator_value"}  # matters only where the optimizer is built
     names = [
         name
         for name, value in config.items()

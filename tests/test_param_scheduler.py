@@ -397,6 +397,7 @@ def test_an_optimizer_that_is_not_there_lists_what_is():
         (keras.optimizers.Adam(0.5), "momentum", "It has: learning_rate, beta_1, beta_2, epsilon"),
         (keras.optimizers.SGD(0.5), "beta_1", "SGD has no hyperparameter 'beta_1'"),
         (keras.optimizers.Adam(0.5), "weight_decay", "weight_decay=None: it is not used"),
+        (keras.optimizers.Adagrad(0.5), "initial_accumulator_value", "It has: .*_rate, epsilon"),
         (keras.optimizers.Adam(0.5), "amsgrad", "Adam has no hyperparameter 'amsgrad'"),
         (
             keras.optimizers.SGD(0.5, momentum=0.0),
