@@ -314,7 +314,7 @@ def sparkline(curve: ArrayLike, width: float = 1.6, height: float = 0.5) -> Figu
     """
     values = np.asarray(curve, float)
     figure, ax = plt.subplots(figsize=(width, height))
-    _draw_rate(ax, values, 1, color=BLUE, linewidth=1.6)
+    ax.plot(*held(np.arange(len(values)), values), color=BLUE, linewidth=1.6)
     ax.set_ylim(bottom=-0.06 * values.max(), top=1.08 * values.max())
     ax.set_axis_off()
     figure.tight_layout(pad=0.1)

@@ -388,6 +388,14 @@ class TestGallery:
         assert not plt.get_fignums()
 
 
+@pytest.mark.parametrize("curve", [[0.1], COSINE])
+def test_a_small_picture_is_one_smooth_line_to_the_end(curve):
+    (line,) = plotting.sparkline(curve).axes[0].lines
+    assert line.get_drawstyle() == "default"
+    assert line.get_xdata()[-1] == len(curve)
+    assert list(line.get_ydata()) == [*curve, curve[-1]]
+
+
 def test_thinning_keeps_short_arrays_and_ends_and_extremes():
     np.testing.assert_array_equal(thin(np.arange(7), buckets=4), np.arange(7))
     noise = np.random.default_rng(0).normal(size=98_765)
