@@ -41,8 +41,7 @@ def compiled_step(drive: Any, key: tuple[Any, ...], build: Any) -> CompiledStep 
     plain = model.train_function
     if key in kept and kept[key].plain is plain:
         return kept[key]
-    moves_numbers = any(channel.parameter.variable is None for channel in drive.channels)
-    if drive.brief and key[0] == 1 and not moves_numbers and _was_trained(model):
+    if drive.brief and key[0] == 1 and _was_trained(model):
         return None
     for other in [k for k, old in kept.items() if k[0] == key[0] and old.plain is not plain]:
         del kept[other]  # of an optimizer that the model no longer has

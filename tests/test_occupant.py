@@ -12,12 +12,9 @@ from models import (
     COMPILE,
     STEPS,
     Meter,
-    X,
-    Y,
     fit,
     mean_prediction,
     meter,
-    network,
     samples,
     settled,
 )
@@ -301,12 +298,3 @@ def test_three_optimizers_of_one_name_have_a_column_each():
     history = drivers[0].history
     names = [name for name in history.names if name.startswith("learning_rate")]
     assert [round(float(history[name][0]), 3) for name in names] == [0.1, 0.2, 0.3]
-
-
-def test_momentum_moves_in_a_range_test_of_a_trained_model():
-    model = network(keras.optimizers.SGD(0.01, momentum=0.9))
-    model.fit(X, Y, verbose=0)
-    moving = ParamScheduler(momentum=LinearDecay(0.9, 0.5))
-    test = LRRangeTest(steps=20, rule="edge", verbose=0)
-    result = test.run(model, X, Y, callbacks=[moving])
-    assert len(result.rates) > 10

@@ -118,7 +118,7 @@ def test_it_stops_where_the_loss_explodes_and_says_so():
 
 def test_not_finite_ends_it_at_once():
     x = np.ones((40, 1), "float32")
-    result = quick(rule="edge", steps=30).run(line(0.5), x, np.nan * x)
+    result = quick(rule="edge", steps=30).run(line(0.5), np.nan * x, x)
     assert result.ended == "not finite"
     with pytest.raises(NoSuggestion):
         _ = result.suggestion
