@@ -418,9 +418,23 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         return {name: self[name].copy() for name in self._columns}
 
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
-        """Take up a record that `state_dict` returned."""
+        """Take up a record that `state_dict` returned, in place of what was recorded.
+
+        Raises:
+            ValueError: If ``state`` is no such record.
+        """
+        lengths = {name: len(values) for name, values in state.items()}
+        missing = ", ".join(name for name in _OWN if name not in state)
+        if missing or len(set(lengths.values())) > 1:
+            wrong = f"it lacks {missing}" if missing else "its arrays differ in length"
+            raise ValueError(
+                f"LRHistory: argument `state` must be what state_dict() returned: {wrong}. "
+                f"Received: state with the lengths {lengths}"
+            )
+        self._settle()
+        self._begin_executions()
+        self._columns = {name: Column(_OWN.get(name, np.float32)) for name in state}
         for name, values in state.items():
-            self._columns[name] = Column(_OWN.get(name, np.float32))
             self._columns[name].add(values)
 
     def __getstate__(self) -> dict[str, Any]:

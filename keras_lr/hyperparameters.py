@@ -215,7 +215,10 @@ class TracedFloat(Traced, float):
 
 @functools.total_ordering
 class TracedNumber(Traced):
-    """A traced number that is no Python float, which JAX would compute with as it is."""
+    """A traced number that is no Python float, which would be computed with as it is.
+
+    JAX does that always, TensorFlow where nothing is being traced.
+    """
 
     def __eq__(self, other: object) -> bool:
         return self.number == other
@@ -235,9 +238,26 @@ class TracedNumber(Traced):
 def traced(number: float, tensor: Any) -> Traced:
     """Return what stands for ``tensor`` in the place of a plain number."""
     jax = keras.backend.backend() == "jax"
-    stand_in: Traced = TracedNumber() if jax else TracedFloat(number)
+    if jax:
+        _register()
+    stand_in: Traced = TracedNumber() if jax or hasattr(tensor, "numpy") else TracedFloat(number)
     stand_in.number, stand_in.tensor = number, tensor
     return stand_in
+
+
+@functools.cache
+def _register() -> None:
+    """Let JAX's functions that are compiled in themselves, such as `clip`, take a traced number."""
+    import jax
+
+    def unflatten(number: float, children: Any) -> TracedNumber:
+        stand_in = TracedNumber()
+        stand_in.number, (stand_in.tensor,) = number, children
+        return stand_in
+
+    jax.tree_util.register_pytree_node(
+        TracedNumber, lambda traced: ((traced.tensor,), traced.number), unflatten
+    )
 
 
 def host_value(value: Any) -> np.ndarray:

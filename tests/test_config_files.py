@@ -104,7 +104,12 @@ schedules = st.recursive(
         st.builds(Warmup, inner, lengths, rates),
         st.builds(lambda a, b, over: a.lasting(over) >> b, inner, inner, lengths),
         st.builds(lambda a, b: a * b, inner, inner),
-        st.builds(lambda a, n, s: a.repeat(n, stretch=s), inner, st.integers(1, 9), rates),
+        st.builds(
+            lambda a, n, s: a.repeat(n, stretch=s),
+            inner,
+            st.integers(1, 9),
+            st.floats(1e-30, 1e30),  # of which even the eighth power is finite
+        ),
         st.builds(lambda a, low: a.clip(min=low).per_epoch(), inner, rates),
     ),
     max_leaves=8,

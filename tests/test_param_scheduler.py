@@ -262,18 +262,48 @@ class Falling(Schedule):
         return self.first + timeline.progress(step, "rest") * (self.last - self.first)
 
 
-def test_a_number_other_than_a_rate_can_be_negative():
-    """Ftrl-proximal with its power, whose accumulator begins at 1 and adds the gradients of 1."""
-    optimizer = keras.optimizers.Ftrl(0.5, initial_accumulator_value=1.0)
-    weights = fit(model_of(optimizer), ParamScheduler(learning_rate_power=Falling(-0.5, -1.0)))
-    weight = linear = 0.0
-    expected = []
-    for t, power in enumerate(np.linspace(-0.5, -1.0, 13)[:12]):
+FTRL = {
+    "learning_rate_power": (-0.5, -1.0),
+    "l1_regularization_strength": (0.5, 0.25),
+    "l2_regularization_strength": (0.25, 0.5),
+    "l2_shrinkage_regularization_strength": (0.125, 0.25),
+    "beta": (0.25, 0.5),
+}
+
+
+def ftrl(*moved):
+    """Ftrl-proximal, whose accumulator begins at 1 and adds the gradients of 1."""
+    numbers = {name: np.full(12, first) for name, (first, _) in FTRL.items()}
+    numbers |= {name: np.linspace(*FTRL[name], 13)[:12] for name in moved}
+    weight, linear, seen = 0.0, 0.0, []
+    for t, (power, one, two, shrinkage, beta) in enumerate(zip(*numbers.values(), strict=True)):
         before, after = (1.0 + t) ** -power, (2.0 + t) ** -power
-        linear += 1.0 - (after - before) / 0.5 * weight
-        weight = -linear / (after / 0.5)
-        expected.append(weight)
-    np.testing.assert_allclose(weights, expected[3::4], rtol=2e-6)
+        linear += 1.0 + 2.0 * shrinkage * weight - (after - before) / 0.5 * weight
+        quadratic = after / 0.5 + 2.0 * (two + beta / (2.0 * 0.5))
+        weight = (np.clip(linear, -one, one) - linear) / quadratic
+        seen.append(weight)
+    return seen[3::4]
+
+
+@every_way
+def test_the_numbers_of_ftrl_move(compile_args):
+    """One of them goes into an operation that JAX compiles, and that TensorFlow gives a float."""
+    first = {name: ends[0] for name, ends in FTRL.items()}
+    optimizer = keras.optimizers.Ftrl(0.5, initial_accumulator_value=1.0, **first)
+    model = model_of(optimizer, **compile_args)
+    weights = fit(model, ParamScheduler(**{name: Falling(*FTRL[name]) for name in FTRL}))
+    np.testing.assert_allclose(weights, ftrl(*FTRL), rtol=1e-5)
+    assert plain(optimizer, **first)
+    for name in FTRL:
+        others = set(FTRL) - {name}
+        assert not np.allclose(ftrl(*others), ftrl(*FTRL), rtol=1e-3)
+
+
+def test_a_number_other_than_a_rate_can_be_negative():
+    first = {name: ends[0] for name, ends in FTRL.items()}
+    optimizer = keras.optimizers.Ftrl(0.5, initial_accumulator_value=1.0, **first)
+    weights = fit(model_of(optimizer), ParamScheduler(learning_rate_power=Falling(-0.5, -1.0)))
+    np.testing.assert_allclose(weights, ftrl("learning_rate_power"), rtol=2e-6)
     with pytest.raises(ValueError, match=r"learning_rate=-0\.5 for batch 0 of the epoch.*negative"):
         fit(model_of(keras.optimizers.SGD(0.5)), Falling(-0.5, -1.0))
 
@@ -398,6 +428,7 @@ def test_an_optimizer_that_is_not_there_lists_what_is():
         (keras.optimizers.SGD(0.5), "beta_1", "SGD has no hyperparameter 'beta_1'"),
         (keras.optimizers.Adam(0.5), "weight_decay", "weight_decay=None: it is not used"),
         (keras.optimizers.Adagrad(0.5), "initial_accumulator_value", "It has: .*_rate, epsilon"),
+        (keras.optimizers.Ftrl(0.5), "initial_accumulator_value", "has no hyperparameter 'initial"),
         (keras.optimizers.Adam(0.5), "amsgrad", "Adam has no hyperparameter 'amsgrad'"),
         (
             keras.optimizers.SGD(0.5, momentum=0.0),

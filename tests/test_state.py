@@ -1,10 +1,13 @@
 """State files: whole or not at all, and never taken for something that they are not."""
 
+import copy
 import json
 import zipfile
 
+import keras
 import numpy as np
 import pytest
+from models import fit, meter
 
 from keras_lr import LRHistory, ReduceLROnPlateau, StateError
 from keras_lr.files import whole
@@ -12,6 +15,7 @@ from keras_lr.state import StateFile, load_arrays, save_arrays
 
 STATES = {1: {"best": 0.5, "wait": 1}, 2: {"best": 0.25, "wait": 0}}
 ARRAYS = {"step": np.arange(5), "loss": np.linspace(0, 1, 5, dtype=np.float32)}
+RECORD = ARRAYS | {"epoch": np.zeros(5), "learning_rate": np.ones(5)}
 
 
 def state_file(path, owner="Owner", **config):
@@ -148,11 +152,54 @@ def test_state_dict_is_plain_data_and_comes_back():
 
 def test_the_state_of_a_record_comes_back():
     history = LRHistory()
-    history.load_state_dict(ARRAYS | {"epoch": np.zeros(5), "learning_rate": np.ones(5)})
+    history.load_state_dict(RECORD)
     another = LRHistory()
     another.load_state_dict(history.state_dict())
     assert another == history
     assert another.step.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_state_of_a_record_replaces_another_record(tmp_path):
+    history, expected = LRHistory(), LRHistory()
+    history.load_state_dict(
+        {name: values[:3] for name, values in RECORD.items()} | {"mae": [1] * 3}
+    )
+    history.load_state_dict(RECORD)
+    expected.load_state_dict(RECORD)
+    assert history == expected
+    history.to_csv(tmp_path / "history.csv")
+    assert LRHistory.from_csv(tmp_path / "history.csv") == expected
+
+
+def test_the_state_of_a_record_replaces_what_an_interrupted_fit_recorded():
+    def interrupt(batch, logs):
+        if batch == 3:
+            raise KeyboardInterrupt
+
+    history, expected = LRHistory(), LRHistory()
+    expected.load_state_dict(RECORD)
+    stop = keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(meter(), [history, stop])
+    history.load_state_dict(RECORD)
+    assert history == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({}, "it lacks step, epoch, learning_rate, loss"),
+        (ARRAYS, "it lacks epoch, learning_rate. Received: .*'step': 5"),
+        (RECORD | {"mae": np.ones(4)}, "its arrays differ in length. Received: .*'mae': 4"),
+    ],
+)
+def test_what_is_no_state_of_a_record(state, words):
+    history = LRHistory()
+    history.load_state_dict(RECORD)
+    before = copy.deepcopy(history)
+    with pytest.raises(ValueError, match=rf"LRHistory: argument `state` must be .*: {words}"):
+        history.load_state_dict(state)
+    assert history == before
 
 
 def test_an_archive_of_something_else_is_no_record(tmp_path):
