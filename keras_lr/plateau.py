@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import math
 import pathlib
 import warnings
@@ -419,7 +420,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             self._saved = dict(self._states)
         needed = {self._states[e].best_epoch for e in (epoch, epoch + 1) if e in self._states}
         path = pathlib.Path(self.state_path)
-        for old in path.parent.glob(f"{path.name}.best-*.npz"):
+        for old in path.parent.glob(f"{glob.escape(path.name)}.best-*.npz"):
             if old not in {self._weights_path(e) for e in needed if e is not None}:
                 old.unlink()
 

@@ -272,6 +272,21 @@ def test_a_reduction_restores_the_best_weights():
     assert rates(callback)[::3] == [1.0, 1.0, 1.0, 1.0, 0.5, 0.5]
 
 
+def test_only_the_best_weights_stay_beside_a_state_file(tmp_path):
+    """Whatever its name: brackets are no pattern."""
+    for name in ("plateau.json", "[p]lateau.json", "run[1].json"):
+        path = tmp_path / name
+        callback = ReduceLROnPlateau(restore_best_weights=True, state_path=path)
+        fit(build(), [5.0, 4.0, 3.0, 2.0], callback)
+        assert path.exists()
+    found = sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".npz")
+    assert found == [
+        f"{name}.best-{epoch}.npz"
+        for name in ("[p]lateau.json", "plateau.json", "run[1].json")
+        for epoch in (2, 3)
+    ]
+
+
 def test_stop_at_min_lr():
     callback = ReduceLROnPlateau(factor=0.5, patience=1, min_lr=0.25, stop_at_min_lr=True)
     fit(build(), [1.0] * 9, callback)
