@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import math
 import pathlib
 import warnings
@@ -124,6 +125,8 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         if self.max_lr is not None and self.max_lr < self.min_lr:
             raise self.invalid("max_lr", f"at least min_lr={self.min_lr}")
         self._states: dict[int, State] = {}
+        self._best_weights: dict[int | None, list[np.ndarray]] = {}
+        """Those of one epoch, by its number: the state says whether it is the best still."""
         self._drive: Drive | None = None
         self._reset()
 
@@ -135,7 +138,6 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         self._rule = Rule(up=None, patience=int(amount), **arguments)
         self._rates: list[Hyperparameter] = []
         self._saved: dict[int, State] | None = None
-        self._best_weights: list[np.ndarray] | None = None
         self._stored = (-1, b"")
         self._said: set[str] = set()
 
@@ -161,7 +163,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         tops = rates if self.max_lr is None else (self.max_lr,) * len(rates)
         self.state = State(rates=rates, tops=tops)
         if epoch == 0:
-            self._states = {}
+            self._states, self._best_weights = {}, {}
         if self.state_path is not None and epoch not in self._states:
             known = self._file.load()
             if epoch and epoch not in known:
@@ -275,7 +277,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         """Let what was decided take effect."""
         before, self.state = self.state, state
         if improved and self.restore_best_weights:
-            self._best_weights = self.model.get_weights()
+            self._best_weights = {state.best_epoch: self.model.get_weights()}
         if action == "stop":
             self.drive.model.stop_training = True
             self._say(f"{when}: ReduceLROnPlateau ends training: a plateau at the least rate.")
@@ -286,8 +288,8 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             if state.scale != before.scale:
                 rates = f"{state.scale:g} times the schedule"
             self._say(f"{when}: ReduceLROnPlateau {verb} learning rate to {rates}.")
-        if action == "reduce" and self._best_weights is not None:
-            self.model.set_weights(self._best_weights)
+        if action == "reduce" and state.best_epoch in self._best_weights:
+            self.model.set_weights(self._best_weights[state.best_epoch])
 
     def _set(self, state: State) -> None:
         if self._channels():
@@ -367,11 +369,13 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         return self._present(self.state).to_dict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"state": self.state, "_states": self._states}
+        own = {"state": self.state, "_states": self._states, "_best_weights": self._best_weights}
+        return super().__getstate__() | own
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.state, self._states = state["state"], dict(state["_states"])
+        self._best_weights = state["_best_weights"]
 
     def load_state_dict(self, state: dict[str, Any], epoch: int) -> None:
         """Let a fit that begins at ``initial_epoch=epoch`` go on from a state.
@@ -411,7 +415,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         if self.state_path is None or not self.drive.chief:
             return
         if self.restore_best_weights and state.best_epoch == epoch:
-            weights = (self.drive.weights() if improved else self._best_weights) or []
+            weights = self.drive.weights() if improved else self._best_weights.get(epoch, [])
             arrays = {str(i): weight for i, weight in enumerate(weights)}
             before = self._stored[1] if self._stored[0] == epoch else b""
             self._stored = epoch, save_arrays(self._weights_path(epoch), arrays, before)
@@ -420,7 +424,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             self._saved = dict(self._states)
         needed = {self._states[e].best_epoch for e in (epoch, epoch + 1) if e in self._states}
         path = pathlib.Path(self.state_path)
-        for old in path.parent.glob(f"{path.name}.best-*.npz"):
+        for old in path.parent.glob(f"{glob.escape(path.name)}.best-*.npz"):
             if old not in {self._weights_path(e) for e in needed if e is not None}:
                 old.unlink()
 
@@ -430,10 +434,10 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             self._set(state)
         if self.restore_best_weights and state.best_epoch is not None and self.state_path:
             stored = load_arrays(self._weights_path(state.best_epoch))
-            self._best_weights = list(stored.values())
+            self._best_weights = {state.best_epoch: list(stored.values())}
             if state.reduced_epoch == epoch - 1:
                 # The checkpoint may be from just before they were put back.
-                self.model.set_weights(self._best_weights)
+                self.model.set_weights(self._best_weights[state.best_epoch])
 
     def _weights_path(self, epoch: int) -> pathlib.Path:
         return pathlib.Path(f"{self.state_path}.best-{epoch}.npz")

@@ -272,6 +272,47 @@ def test_a_reduction_restores_the_best_weights():
     assert rates(callback)[::3] == [1.0, 1.0, 1.0, 1.0, 0.5, 0.5]
 
 
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+@pytest.mark.parametrize("duplicate", [lambda value: value, copy.deepcopy], ids=["same", "copy"])
+def test_the_best_weights_outlive_a_fit_that_another_goes_on_from(stop, duplicate):
+    values = [3.0, 2.0, 4.0, 5.0, 6.0, 7.0]
+    options = {"factor": 0.5, "patience": 3, "restore_best_weights": True}
+    before, after = Weights(), Weights()
+    callback = ReduceLROnPlateau(**options)
+    model = build()
+    fit(model, values[:stop], before, callback, after)
+    callback = duplicate(callback)
+    fit(model, values, before, callback, after, initial_epoch=stop)
+    np.testing.assert_array_equal(after.seen[4][0], before.seen[1][0])
+    assert (before.seen[4][0] != before.seen[1][0]).all()
+    assert callback.state.reduced_epoch == 4
+
+
+@pytest.mark.parametrize("begin", [0, 1])
+def test_the_best_weights_of_epochs_that_are_trained_anew_are_not_put_back(begin):
+    before, after = Weights(), Weights()
+    callback = ReduceLROnPlateau(patience=1, on_nan="reduce", restore_best_weights=True)
+    fit(build(), [3.0, 2.0], callback)
+    fit(build(), [3.0, NAN], before, callback, after, initial_epoch=begin)
+    np.testing.assert_array_equal(after.seen[-1][0], before.seen[-1 if begin else 0][0])
+    assert callback.state.reduced_epoch == 1
+
+
+def test_only_the_best_weights_stay_beside_a_state_file(tmp_path):
+    """Whatever its name: brackets are no pattern."""
+    for name in ("plateau.json", "[p]lateau.json", "run[1].json"):
+        path = tmp_path / name
+        callback = ReduceLROnPlateau(restore_best_weights=True, state_path=path)
+        fit(build(), [5.0, 4.0, 3.0, 2.0], callback)
+        assert path.exists()
+    found = sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".npz")
+    assert found == [
+        f"{name}.best-{epoch}.npz"
+        for name in ("[p]lateau.json", "plateau.json", "run[1].json")
+        for epoch in (2, 3)
+    ]
+
+
 def test_stop_at_min_lr():
     callback = ReduceLROnPlateau(factor=0.5, patience=1, min_lr=0.25, stop_at_min_lr=True)
     fit(build(), [1.0] * 9, callback)
