@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import itertools
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
@@ -14,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr.channel import Executions
-from keras_lr.columns import Column, texts, whole_lines
+from keras_lr.columns import Column, read_rows, texts
 from keras_lr.drive import Drive, attach
 from keras_lr.files import PathLike, whole
 from keras_lr.hooks import LegacyHooks
 from keras_lr.hyperparameters import LEARNING_RATE, columns_of
+from keras_lr.probes import alone
 from keras_lr.state import load_arrays, save_arrays, unusable
 from keras_lr.tensorboard import EventLog
 
@@ -274,10 +274,7 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
             total = 2.0 * before[-1] - before[-2] if len(before) > 1 else 1.0
         first = int(np.searchsorted(self._edges.values, start, "right")) - 1
         edges, seen = self._edges.values[first:], np.append(before[first:], total)
-        sums = seen * means[np.maximum(edges - 1, 0)]
-        sums[0] = sums[0] if first else 0.0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            losses = np.diff(sums) / np.diff(seen)
+        losses = alone(means[np.maximum(edges - 1, 0)], seen, begins=not first)
         return np.repeat(losses, np.diff(edges))[start - edges[0] :]
 
     def _settle(self) -> None:
@@ -385,12 +382,7 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
                     f"{', '.join(missing) or 'distinct names'}. Received: {','.join(names)[:200]!r}"
                 )
             try:
-                lines = whole_lines(file)
-                first = next(lines, None)
-                rows = np.zeros((0, len(names)))
-                if first is not None:
-                    rows = np.loadtxt(itertools.chain([first], lines), delimiter=",", ndmin=2)
-                    rows = rows.reshape(-1, len(names))
+                rows = read_rows(file, len(names))
                 whole_numbers = rows[:, [names.index("step"), names.index("epoch")]]
                 if (whole_numbers != np.floor(whole_numbers)).any():
                     raise ValueError("a step or an epoch is no whole number")

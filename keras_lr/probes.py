@@ -172,6 +172,23 @@ class RunningMean:
         return (batches * mean - before * earlier) / (batches - before)
 
 
+def alone(
+    means: NDArray[np.floating], seen: NDArray[np.floating], begins: bool
+) -> NDArray[np.float64]:
+    """Return the value of each execution alone, from running means at its ends.
+
+    Args:
+        means: The mean of all samples so far, before the first execution and after each.
+        seen: How many samples these are.
+        begins: Whether the first mean is of nothing yet.
+    """
+    sums = seen * means
+    if begins:
+        sums[0] = 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.diff(sums) / np.diff(seen)
+
+
 def goes_up(owner: str, model: Any, monitor: str, mode: str) -> bool:
     """Return whether more of a monitored value is better, by ``mode`` or by the metric itself.
 
