@@ -226,11 +226,15 @@ class Trainings:
     def close(self) -> None:
         """Put the model back, whatever happened."""
         drive = vars(self.model).get("_keras_lr_drive")
-        if drive is not None:
-            drive.end()
-        if self.test.restore:
-            self.snapshot.restore()
-        self.become(self.own)
+        try:
+            if drive is not None:
+                drive.end()
+        finally:
+            try:
+                if self.test.restore:
+                    self.snapshot.put_back()
+            finally:
+                self.become(self.own)
         if self.bar is not None and self.taken:
             self.bar.update(self.taken, finalize=True)
 

@@ -345,6 +345,13 @@ class LRRangeTest(Configurable, LearningRateCallback):
 
     # The state --------------------------------------------------------------------------------
 
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"results": self.results, "_outcomes": self._outcomes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.results, self._outcomes = dict(state["results"]), dict(state["_outcomes"])
+
     def state_dict(self) -> dict[str, Any]:
         """Return what the tests of the fit found as plain data, for a checkpoint of one's own.
 

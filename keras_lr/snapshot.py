@@ -108,6 +108,14 @@ class Snapshot:
         for put_back in self._random:
             put_back()
 
+    def put_back(self) -> None:
+        """Restore the state for good: a Ctrl-C in the middle of it is raised when it is done."""
+        try:
+            self.restore()
+        except KeyboardInterrupt:
+            self.restore()
+            raise
+
 
 @contextlib.contextmanager
 def kept(model: Any) -> Iterator[Snapshot]:
@@ -124,11 +132,7 @@ def kept(model: Any) -> Iterator[Snapshot]:
     try:
         yield snapshot
     finally:
-        try:
-            snapshot.restore()
-        except KeyboardInterrupt:
-            snapshot.restore()
-            raise
+        snapshot.put_back()
 
 
 def _to_host(variable: Any) -> NDArray:

@@ -1,5 +1,6 @@
 """The range test as a callback: what the fit around it does, with and without its suggestion."""
 
+import copy
 import functools
 import inspect
 import pickle
@@ -369,3 +370,12 @@ def test_a_schedule_that_has_ended_at_zero_stays_there():
 def test_a_fit_needs_the_model_back():
     with pytest.raises(ValueError, match="restore=False"):
         fit(sgd(), [quick(restore=False)])
+
+
+@pytest.mark.parametrize("again", [lambda test: pickle.loads(pickle.dumps(test)), copy.deepcopy])
+def test_a_copy_has_the_results(again):
+    test = quick(apply=True)
+    fit(sgd(), [test])
+    other = again(test)
+    assert other.result.suggestion == test.result.suggestion
+    assert other.state_dict() == test.state_dict()

@@ -17,6 +17,7 @@ from keras_lr import (
     RangeTestResult,
     ReduceLROnPlateau,
 )
+from keras_lr.snapshot import Snapshot
 
 pytestmark = pytest.mark.core
 
@@ -470,3 +471,23 @@ def test_what_the_test_decides_cannot_be_passed():
         quick().run(network(), X, Y, verbose=1)
     with pytest.raises(ValueError, match="not compiled"):
         quick().run(keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)]), X, Y)
+
+
+def test_a_second_ctrl_c_while_the_model_is_put_back(monkeypatch):
+    model = network()
+    model.optimizer.build(model.trainable_variables)
+    before, restore, calls = state(model), Snapshot.restore, []
+
+    def interrupted(snapshot):
+        calls.append(None)
+        if len(calls) == 3:  # the first two begin the runs
+            restore(snapshot)
+            model.layers[0].kernel.assign(np.zeros(model.layers[0].kernel.shape))
+            raise KeyboardInterrupt
+        restore(snapshot)
+
+    monkeypatch.setattr(Snapshot, "restore", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        quick(rule="edge", repeats=2).run(model, X, Y)
+    assert len(calls) == 4
+    assert same(state(model), before)
