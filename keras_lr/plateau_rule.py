@@ -40,7 +40,7 @@ class State:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as plain data."""
-        return dataclasses.asdict(self) | {"rates": list(self.rates), "tops": list(self.tops)}
+        return vars(self) | {"rates": list(self.rates), "tops": list(self.tops)}
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:

@@ -74,7 +74,7 @@ class StateFile:
         }
         content["checksum"] = _checksum(content)
         with whole(self.path) as file:
-            json.dump(content, file)
+            file.write(json.dumps(content))  # `json.dump` encodes in Python
 
 
 def save_arrays(path: PathLike, arrays: dict[str, np.ndarray], known: bytes = b"") -> bytes:
