@@ -153,6 +153,7 @@ class Drive(Occupant):
         if not self.open:
             return
         self.hear()
+        self.put_metrics_back()
         with self.lock:
             self.open = False
             total = self.loss.read() if total is None else float(host_value(total))
@@ -326,7 +327,7 @@ class Drive(Occupant):
             return
         model = self.model
         if model.train_function is None:
-            self.make_train_function()
+            self.make("make_train_function")
         self.plain = model.train_function
         if not any(c.parameter.name == LEARNING_RATE for c in self.channels):
             self.probe = RateProbe(effective(model.optimizer))

@@ -47,7 +47,6 @@ class Engine:
         ]
         self.last: list[float] = [math.nan] * len(self.parameters)
         self.said = False
-        self.samples: int | None = 0
 
     def run(self, data: Any) -> Any:
         """Stand in for ``model.train_function``: one execution."""
@@ -68,11 +67,8 @@ class Engine:
     def note(self, data: Any) -> None:
         """Note what an execution finds: the samples so far, and the rate that nobody here moves."""
         drive = self.drive
-        if drive.batch == 0:
-            self.samples = 0
-        drive.loss.note(drive.batch, self.samples, self.fetch)
-        size = samples_in(data)
-        self.samples = None if self.samples is None or size is None else self.samples + size
+        drive.loss.note(drive.batch, self.fetch)
+        drive.loss.passed(samples_in(data))
         if drive.probe is not None:
             drive.probe.look()
 
@@ -361,10 +357,8 @@ class JaxEngine(Engine):
         drive.hear()
         if self.writes:
             state = self.written(state)
-        if drive.batch == 0:
-            feed.samples = 0
         with drive.lock:
-            drive.loss.note(drive.batch, feed.samples, lambda: number(state[3][counter or 0]))
+            drive.loss.note(drive.batch, lambda: number(state[3][counter or 0]))
             if drive.probe is not None:
                 self.look(state)
             index = 0 if self.step is None else drive.row(self.size)

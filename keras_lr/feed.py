@@ -34,7 +34,7 @@ class Feed:
         self.rows = rows
         self.spread = keras.distribution.distribution() is not None
         self.iterator: Any = None
-        self.index = self.used = self.samples = 0
+        self.index = self.used = 0
         self.loaded: Any = None
         self.table: Any = None
 
@@ -61,7 +61,7 @@ class Feed:
 
     def __next__(self) -> Any:
         data = next(self.iterator)
-        self.samples += samples_in(data) or 0
+        self.drive.loss.passed(samples_in(data))
         index = self.index + self.used
         self.used += 1
         if not self.with_values:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from keras_lr.engines import Engine
 from keras_lr.fit_arguments import frame_of_fit
 from keras_lr.hooks import callback_list, go_on_at_next_batch, is_within, step_ahead
+from keras_lr.snapshot import metrics_kept
 
 
 class Occupant:
     """What has its own function in the place of a model's train function during a fit.
 
-    Keras asks for the train function before it trains. So whatever begins to train the model is
-    noticed: a new fit, after one that an exception ended, or a callback's own training.
+    Keras asks for the train function before it trains, and for the test function before it tests.
+    So whatever begins to use the model is noticed: a new fit, after one that an exception ended, or
+    a callback's own training or evaluation. Keras's running metrics of the epoch are put back
+    before the fit goes on: else they would count what others did, and begin anew.
     """
 
     def __init__(self, model: Any) -> None:
@@ -22,13 +26,16 @@ class Occupant:
         self.model = model
         self.optimizer = getattr(model, "optimizer", None)
         self.plain = self.installed = model.train_function
-        self.own_make = vars(model).get("make_train_function")
+        makers = "make_train_function", "make_test_function"
+        self.own_makers = {name: vars(model).get(name) for name in makers}
         self.engine: Engine | None = None
         self.open = False
         """Whether an epoch has begun and not ended."""
         self.group = callback_list()
         self.in_fit = frame_of_fit(model) is not None
         """Whether Keras's own fit runs it, and not a loop of one's own over batches."""
+        self.put_back: Callable[[], None] | None = None
+        """What gives Keras's running metrics back to the fit, where something else has used them."""
         self.step_back = step_ahead(self.group, self.finish)
 
     def install(self) -> None:
@@ -51,12 +58,10 @@ class Occupant:
         """Take an epoch's end, ahead of the other callbacks."""
         raise NotImplementedError
 
-    def make_train_function(self) -> None:
-        """Let Keras make the model's train function anew, as it would without a drive."""
-        if self.own_make is not None:
-            self.own_make(force=True)
-        else:
-            type(self.model).make_train_function(self.model, force=True)
+    def make(self, name: str, force: bool = True) -> Any:
+        """Let Keras make a function of the model, anew if need be, as it would without a drive."""
+        own = self.own_makers[name]
+        return getattr(type(self.model), name)(self.model, force) if own is None else own(force)
 
     def take(self) -> None:
         """Become the drive of the model, if it is not."""
@@ -68,7 +73,13 @@ class Occupant:
         def make_train_function(force: bool = False) -> Any:
             return self.answer(force, sys._getframe(1).f_code.co_name)
 
-        object.__setattr__(model, "make_train_function", make_train_function)
+        def make_test_function(force: bool = False) -> Any:
+            if is_within(self.group):
+                self.keep_metrics()
+            return self.make("make_test_function", force)
+
+        for function in (make_train_function, make_test_function):
+            object.__setattr__(model, function.__name__, function)
 
     def answer(self, force: bool, caller: str) -> Any:
         """Give the train function to what asks for it while this drive has the model.
@@ -84,6 +95,7 @@ class Occupant:
         if force or model.train_function is None:
             self.renew()
         elif caller == "train_on_batch" and within and self.engine is not None:
+            self.keep_metrics()
             model.train_function = self.lend
         return model.train_function
 
@@ -95,12 +107,26 @@ class Occupant:
         if self.open:
             self.flush()
             go_on_at_next_batch(self.group, self.resume)
+            self.keep_metrics()
         self.detach()
 
+    def keep_metrics(self) -> None:
+        """Keep Keras's running metrics for the next batch while others use them."""
+        if self.open and self.in_fit and self.put_back is None:
+            self.put_back = metrics_kept(self.model)
+            go_on_at_next_batch(self.group, self.resume)
+
     def resume(self) -> None:
-        """Go on after another training."""
+        """Go on after something else has used the model."""
         self.take()
         self.install()
+        self.put_metrics_back()
+
+    def put_metrics_back(self) -> None:
+        """Let the running metrics go on from where they were kept, if they were."""
+        put_back, self.put_back = self.put_back, None
+        if put_back is not None:
+            put_back()
 
     def lend(self, *arguments: Any) -> Any:
         """Run one batch that is none of the fit's."""
@@ -113,7 +139,7 @@ class Occupant:
         running = self.engine is not None
         self.flush()
         self.engine = None
-        self.make_train_function()
+        self.make("make_train_function")
         if running:
             self.install()
 
@@ -127,9 +153,10 @@ class Occupant:
         model, engine = self.model, self.engine
         if vars(model).get("_keras_lr_drive") is self:
             object.__delattr__(model, "_keras_lr_drive")
-            vars(model).pop("make_train_function")
-            if self.own_make is not None:
-                object.__setattr__(model, "make_train_function", self.own_make)
+            for name, own in self.own_makers.items():
+                vars(model).pop(name)
+                if own is not None:
+                    object.__setattr__(model, name, own)
         if engine is None:
             return
         self.settle()

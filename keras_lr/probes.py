@@ -80,6 +80,8 @@ class LossCount:
         self.size: float | None = None
         """Samples in a batch, as far as they are all alike."""
         self.counts: list[Any] = []
+        self.samples: int | None = 0
+        """Those of the epoch that the host has seen pass by; None where it cannot see them."""
         self._variable: Any = None
         self._looked = False
 
@@ -97,21 +99,27 @@ class LossCount:
             self._variable = getattr(metric, "count", None)
         return self._variable
 
-    def note(self, batch: int, samples: int | None, fetch: Callable[[], Any]) -> None:
+    def passed(self, samples: int | None) -> None:
+        """Count a batch that passes by on the host; None where its samples do not show."""
+        before = self.samples
+        self.samples = None if before is None or samples is None else before + samples
+
+    def note(self, batch: int, fetch: Callable[[], Any]) -> None:
         """Note the count before an execution.
 
         Args:
             batch: Batches of the epoch so far.
-            samples: Samples of the epoch so far; None where nobody on the host has seen them.
             fetch: Returns the metric's count as it is now.
         """
         if batch == 0:
             self.counts.append(0.0)
+            self.samples = 0
             return
         if self.kind is None:
-            self._learn(batch, samples, 0.0 if self.variable is None else number(fetch()))
+            count = 0.0 if self.variable is None else number(fetch())
+            self._learn(batch, self.samples, count)
         if self.kind == "samples":
-            self.counts.append(samples)
+            self.counts.append(self.samples)
         elif self.kind == "read":
             self.counts.append(fetch())
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -133,6 +133,19 @@ def kept(model: Any) -> Iterator[Snapshot]:
         yield snapshot
     finally:
         snapshot.put_back()
+
+
+def metrics_kept(model: Any) -> Callable[[], None]:
+    """Return what puts the metrics of a model back to where they are now."""
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
+    values = [(v, _to_host(v)) for metric in model.metrics for v in metric.variables]
+
+    def put_back() -> None:
+        for variable, value in values:
+            variable.assign(value)
+
+    return put_back
 
 
 def _to_host(variable: Any) -> NDArray:

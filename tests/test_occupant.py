@@ -8,6 +8,7 @@ import weakref
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from models import (
     COMPILE,
     STEPS,
@@ -96,6 +97,58 @@ def test_a_callback_may_train_the_model_after_a_batch(train):
     rates = fit(model, [schedule, At("on_train_batch_end", Paused(train))], epochs=EPOCHS)
     np.testing.assert_array_equal(rates, expected(schedule))
     np.testing.assert_array_equal(schedule.history.learning_rate, rates)
+
+
+def evaluation(model):
+    x, y = samples()
+    model.evaluate(x, y + 10.0, batch_size=2, verbose=0)
+
+
+def regression():
+    """Return a network whose loss falls, with a metric, and without a random number."""
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((STEPS,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mae"], **COMPILE)
+    return model
+
+
+@pytest.mark.parametrize("unknown", [False, True], ids=["length known", "length unknown"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        evaluation,
+        *(
+            pytest.param(
+                Paused(train),
+                marks=pytest.mark.skipif(BACKEND == "jax", reason="Keras itself fails"),
+                id=train.__name__,
+            )
+            for train in (nested_fit, one_batch)
+        ),
+    ],
+)
+@pytest.mark.parametrize("make", [LRHistory, lambda: ReduceLROnPlateau("loss", patience="3 steps")])
+def test_the_losses_of_an_epoch_go_on_after_what_else_a_callback_does(make, other, unknown):
+    def trained(*others):
+        x, y = samples(last=1)
+        y = y + np.arange(len(y), dtype="float32")[:, None] / 3
+        data = {"x": x, "y": y, "batch_size": 2, "shuffle": False}
+        if unknown:
+            pairs = tf.data.Dataset.from_generator(
+                lambda: zip(x, y, strict=True),
+                output_signature=(tf.TensorSpec((STEPS,)), tf.TensorSpec((1,))),
+            )
+            data = {"x": pairs.batch(2)}
+        recorder, model = make(), regression()
+        past = model.fit(**data, epochs=EPOCHS, verbose=0, callbacks=[*others, recorder])
+        return getattr(recorder, "history", recorder), past.history
+
+    record, logs = trained(At("on_train_batch_end", other))
+    expected_record, expected_logs = trained()
+    np.testing.assert_allclose(record.loss, expected_record.loss, rtol=1e-5)
+    np.testing.assert_array_equal(record.learning_rate, expected_record.learning_rate)
+    for name in ("loss", "mae"):
+        np.testing.assert_allclose(logs[name], expected_logs[name], rtol=1e-5)
 
 
 def test_a_loop_of_ones_own_over_batches():
