@@ -35,7 +35,7 @@ class Occupant:
         self.in_fit = frame_of_fit(model) is not None
         """Whether Keras's own fit runs it, and not a loop of one's own over batches."""
         self.put_back: Callable[[], None] | None = None
-        """What gives Keras's running metrics back to the fit, where something else has used them."""
+        """Gives Keras's running metrics back to the fit, where something else has used them."""
         self.step_back = step_ahead(self.group, self.finish)
 
     def install(self) -> None:

@@ -165,7 +165,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         if epoch == 0:
             self._states, self._best_weights = {}, {}
         if self.state_path is not None and epoch not in self._states:
-            known = self._file.load()
+            known = StateFile.of(self).load()
             if epoch and epoch not in known:
                 raise unusable(
                     self.state_path,
@@ -395,12 +395,6 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 f"Received: state={state!r}"
             ) from error
 
-    @property
-    def _file(self) -> StateFile:
-        config = {k: v for k, v in self.get_config().items() if k not in ("state_path", "verbose")}
-        assert self.state_path is not None
-        return StateFile(self.state_path, type(self).__name__, config)
-
     def _save(self, logs: dict[str, Any], epoch: int | None = None) -> None:
         """Save the state for the next epoch: as it is, or as the epoch's logs will make it."""
         improved = False
@@ -420,7 +414,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             before = self._stored[1] if self._stored[0] == epoch else b""
             self._stored = epoch, save_arrays(self._weights_path(epoch), arrays, before)
         if self._states != self._saved:
-            self._file.save({e: known.to_dict() for e, known in self._states.items()})
+            StateFile.of(self).save({e: known.to_dict() for e, known in self._states.items()})
             self._saved = dict(self._states)
         needed = {self._states[e].best_epoch for e in (epoch, epoch + 1) if e in self._states}
         path = pathlib.Path(self.state_path)

@@ -87,28 +87,20 @@ class Rule:
         nearer = np.float32(value - margin if self.up else value + margin)
         return bool(nearer > np.float32(best) if self.up else nearer < np.float32(best))
 
-    def step(
-        self, state: State, value: float, count: int, epoch: int, scheduled: float | None
+    def count(
+        self, state: State, value: float, count: int, epoch: int
     ) -> tuple[State, Action, bool]:
-        """Take a value that stands for ``count`` epochs or steps.
+        """Take a value. This needs no rate, which takes time to read.
 
         Args:
             state: What is remembered so far.
             value: The metric.
             count: Epochs or steps that it stands for.
             epoch: The present epoch.
-            scheduled: The rate in use where a schedule drives it; None where the state's rates do.
 
         Returns:
-            The next state, what to do, and whether the value is the best.
+            The next state, what to try, and whether the value is the best.
         """
-        state, wish, improved = self.count(state, value, count, epoch)
-        return *self.fulfilled(state, wish, epoch, scheduled), improved
-
-    def count(
-        self, state: State, value: float, count: int, epoch: int
-    ) -> tuple[State, Action, bool]:
-        """Do the part of `step` that asks for no rate: count, and say what to try."""
         cooling = max(state.cooldown_counter - count, 0)
         wait = 0 if state.cooldown_counter else state.wait
         wait += 0 if cooling else count
@@ -131,7 +123,17 @@ class Rule:
     def fulfilled(
         self, state: State, wish: Action, epoch: int, scheduled: float | None
     ) -> tuple[State, Action]:
-        """Do the rest of `step`: what is to be tried, as far as the bounds allow."""
+        """Do what is to be tried, as far as the bounds allow.
+
+        Args:
+            state: What `count` returned.
+            wish: What it wants tried.
+            epoch: The present epoch.
+            scheduled: The rate in use where a schedule drives it; None where the state's rates do.
+
+        Returns:
+            The next state, and what is to be done.
+        """
         if wish == "increase":
             assert self.increase is not None
             raised = self.multiplied(state, self.increase, scheduled)

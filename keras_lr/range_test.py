@@ -288,7 +288,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         if self.verbose:
             say(f"\nBefore epoch {epoch + 1}: {result.report()}")
         if self.state_path is not None and drive.chief:
-            self._file.save(self._states())
+            StateFile.of(self).save(self._states())
         self._set(self._outcomes[epoch])
 
     def _outcome(self, result: RangeTestResult, epoch: int) -> Outcome:
@@ -399,7 +399,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
     def _load(self, epoch: int) -> None:
         """Read the file, which must hold the last test before ``epoch``."""
         assert self.state_path is not None
-        known = self._file.load()
+        known = StateFile.of(self).load()
         last = (epoch - 1) // self.every * self.every if self.every else 0
         if not any(last <= tested <= epoch for tested in known):
             raise unusable(
@@ -411,12 +411,6 @@ class LRRangeTest(Configurable, LearningRateCallback):
             self._take(known)
         except (TypeError, ValueError) as error:
             raise unusable(self.state_path, f"another version wrote it ({error})") from error
-
-    @property
-    def _file(self) -> StateFile:
-        config = {k: v for k, v in self.get_config().items() if k not in ("state_path", "verbose")}
-        assert self.state_path is not None
-        return StateFile(self.state_path, type(self).__name__, config)
 
 
 def _between(schedule: Schedule, bounds: tuple[float, float] | None) -> Schedule:

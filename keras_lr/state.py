@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -37,6 +37,12 @@ class StateFile:
         self.path = pathlib.Path(path)
         self.owner = owner
         self.config = json.loads(json.dumps(config))
+
+    @classmethod
+    def of(cls, callback: Any) -> Self:
+        """Return the file at a callback's ``state_path``, for callbacks of the same arguments."""
+        own = {k: v for k, v in callback.get_config().items() if k not in ("state_path", "verbose")}
+        return cls(callback.state_path, type(callback).__name__, own)
 
     def load(self) -> dict[int, dict[str, Any]]:
         """Return the states by epoch; none where the file does not exist.
