@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 def samples_in(data: Any) -> int | None:
     """Return the number of samples in a batch of data; None where it does not show."""
-    shape = getattr(data[0], "shape", None) if type(data) is tuple else None
-    while shape is None and isinstance(data, _NESTS):
-        parts = data.values() if isinstance(data, dict) else data
-        data = next((part for part in parts if part is not None), None)
-        shape = getattr(data, "shape", None)
+    while isinstance(data, _NESTS):
+        for part in data.values() if isinstance(data, dict) else data:
+            if part is not None:
+                data = part
+                break
+        else:
+            return None
+    shape = getattr(data, "shape", None)
     return int(shape[0]) if shape else None
 
 
