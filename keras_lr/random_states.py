@@ -13,6 +13,9 @@ import numpy as np
 
 from keras_lr.hyperparameters import host_value
 
+SHARED_GENERATOR = "global_seed_generator"
+"""Keras's name for the generator of what has none of its own."""
+
 
 def random_states() -> list[Callable[[], Any]]:
     """Return what puts back the random states of Python, numpy, Keras, TensorFlow and PyTorch."""
@@ -21,12 +24,11 @@ def random_states() -> list[Callable[[], Any]]:
         functools.partial(np.random.set_state, np.random.get_state()),  # noqa: NPY002
     ]
     from keras.src.backend.common import global_state
-    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
-    for name in ("global_random_seed", GLOBAL_SEED_GENERATOR):
+    for name in ("global_random_seed", SHARED_GENERATOR):
         value = global_state.get_global_attribute(name)
         restorers.append(functools.partial(global_state.set_global_attribute, name, value))
-    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    generator = global_state.get_global_attribute(SHARED_GENERATOR)
     if generator is not None:
         state = np.array(host_value(generator.state))
         restorers.append(functools.partial(generator.state.assign, state))
@@ -69,10 +71,9 @@ def set_seed(seed: int, keep_kernels: bool) -> None:
         eager: Any = vars(context.context())
         if {"_seed", "_rng"} <= eager.keys():
             from keras.src.backend.common import global_state
-            from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
             global_state.set_global_attribute("global_random_seed", seed)
-            global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)
+            global_state.set_global_attribute(SHARED_GENERATOR, None)
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
             eager.update(_seed=seed, _rng=random.Random(seed))

@@ -201,7 +201,7 @@ class Trainings:
             ramp.begun = False
             try:
                 self.model.fit(**fit, callbacks=[*self.callbacks, ramp])
-            except ValueError:
+            except (IndexError, ValueError):
                 if not ramp.begun:
                     # Of a generator that ends here Keras says that it never gave anything.
                     again()

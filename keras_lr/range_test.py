@@ -108,12 +108,14 @@ class LRRangeTest(Configurable, LearningRateCallback):
         shape: ``"exponential"``: a constant factor per batch; ``"linear"``: a constant difference.
         rule: ``"search"``: the ramp and short runs at constant rates; or read from the ramp alone:
             ``"edge"``, ``"minimum"``, ``"steepest"``, ``"valley"``, ``"slide"``.
-        budget: Training steps that ``"search"`` may take in all, the ramp included.
+        budget: Training steps that ``"search"`` may take in all, the ramp included; after a long
+            ramp it takes 24 more in any case.
         monitor: What to watch: ``"loss"``, a metric, or a validation metric such as ``"val_loss"``.
         mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
         validate_every: Batches between two validations, for a validation metric.
         stop_factor: How many times the best smoothed loss ends the ramp; above 1.
-        repeats: Ramps with different orders of the batches; the curve is their median.
+        repeats: Ramps with different orders of the batches; the curve is their median. Those after
+            the first are no part of ``budget``.
         restore: Whether to put the model back; otherwise it keeps what the last run left.
         verbose: 1 shows a progress bar with the rate and the smoothed loss, and what the test found
             in words; 0 nothing.

@@ -23,6 +23,7 @@ from keras_lr import (
     to_config,
 )
 from keras_lr.snapshot import Snapshot
+from keras_lr.state import StateFile
 
 pytestmark = pytest.mark.core
 
@@ -276,13 +277,13 @@ def test_a_result_that_is_not_finite_goes_through_the_file(tmp_path):
 def test_a_state_without_results_gives_the_rate_and_says_what_it_lacks(tmp_path):
     first, second = (quick(apply=True, state_path=tmp_path / "test.json") for _ in range(2))
     fit(sgd(), [first], epochs=1)
-    states = first._file.load()
+    states = StateFile.of(first).load()
     del states[0]["result"]
-    first._file.save(states)
+    StateFile.of(first).save(states)
     fit(sgd(), [second], initial_epoch=1, epochs=2)
     with pytest.raises(AttributeError, match="went on from holds rates, but no result"):
         _ = second.result
-    first._file.save({0: {"rate": 1.0}})
+    StateFile.of(first).save({0: {"rate": 1.0}})
     with pytest.raises(StateError, match=r"another version wrote it .*rate"):
         fit(sgd(), [quick(apply=True, state_path=tmp_path / "test.json")], initial_epoch=1)
 
