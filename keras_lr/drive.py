@@ -25,6 +25,7 @@ from keras_lr.hooks import is_within, rivals, spare_rounds
 from keras_lr.hyperparameters import LEARNING_RATE, Hyperparameter, effective, host_value
 from keras_lr.occupant import Occupant
 from keras_lr.probes import LossCount, RateProbe
+from keras_lr.snapshot import reset_metrics
 
 
 class Drive(Occupant):
@@ -153,7 +154,9 @@ class Drive(Occupant):
         if not self.open:
             return
         self.hear()
-        self.put_metrics_back()
+        for variable, value in self.metrics or ():
+            variable.assign(value)
+        self.metrics = None
         with self.lock:
             self.open = False
             total = self.loss.read() if total is None else float(host_value(total))
@@ -214,6 +217,15 @@ class Drive(Occupant):
             self.close(total)
         elif len(pending.sizes) >= 256:
             self.flush()
+
+    def go_on(self) -> None:
+        """Prepare for the next execution, whatever has happened since the last."""
+        self.hear()
+        if self.metrics is not None and self.engine is not None:
+            kept, self.metrics = self.metrics, None
+            self.engine.put(kept)
+            # Keras makes those that a model is compiled with in its first step, of whatever kind.
+            reset_metrics(self.model, {id(variable) for variable, _ in kept})
 
     def hear(self) -> None:
         """Tell the late listeners of the last execution, if they have not heard of it."""

@@ -51,7 +51,7 @@ class Engine:
     def run(self, data: Any) -> Any:
         """Stand in for ``model.train_function``: one execution."""
         drive = self.drive
-        drive.hear()
+        drive.go_on()
         with drive.lock:
             self.note(data)
             row = self.hold(self.size) if self.parameters else []
@@ -94,6 +94,11 @@ class Engine:
     def write(self, parameter: Hyperparameter, value: float) -> None:
         """Set a learning rate between two executions."""
         parameter.variable.assign(value)
+
+    def put(self, values: list[tuple[Any, np.ndarray]]) -> None:
+        """Set variables of metrics when an execution begins."""
+        for variable, value in values:
+            variable.assign(value)
 
     def catch_up(self) -> None:
         """Set at an epoch's end what was written after its last execution."""
@@ -197,7 +202,7 @@ class TensorFlowEngine(Engine):
         step, drive = self.step, self.drive
         if step is None:
             return super().run(data)
-        drive.hear()
+        drive.go_on()
         with drive.lock:
             if not self.noting:
                 self.note(data)
@@ -340,6 +345,10 @@ class JaxEngine(Engine):
         """Return the state with ``values`` in place of the variables that are moved."""
         return _replaced(state, zip(self.places, values, strict=True))
 
+    def put(self, values: list[tuple[Any, np.ndarray]]) -> None:
+        places = {id(v): (3, i) for i, v in enumerate(self.drive.model.metrics_variables)}
+        self.writes |= {places[id(variable)]: value for variable, value in values}
+
     def catch_up(self) -> None:
         # From here to the next execution the variables hold the values.
         self.state = None
@@ -354,7 +363,7 @@ class JaxEngine(Engine):
 
     def run(self, state: Any, iterator: Any) -> Any:  # type: ignore[override]
         drive, feed, counter = self.drive, self.feed, self.counter
-        drive.hear()
+        drive.go_on()
         if self.writes:
             state = self.written(state)
         with drive.lock:

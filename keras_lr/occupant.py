@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from keras_lr.engines import Engine
 from keras_lr.fit_arguments import frame_of_fit
 from keras_lr.hooks import callback_list, go_on_at_next_batch, is_within, step_ahead
-from keras_lr.snapshot import metrics_kept
+from keras_lr.snapshot import metrics_of
 
 
 class Occupant:
@@ -18,7 +17,7 @@ class Occupant:
     Keras asks for the train function before it trains, and for the test function before it tests.
     So whatever begins to use the model is noticed: a new fit, after one that an exception ended, or
     a callback's own training or evaluation. Keras's running metrics of the epoch are put back
-    before the fit goes on: else they would count what others did, and begin anew.
+    before the next batch: else they would count what others did, and begin anew.
     """
 
     def __init__(self, model: Any) -> None:
@@ -34,8 +33,8 @@ class Occupant:
         self.group = callback_list()
         self.in_fit = frame_of_fit(model) is not None
         """Whether Keras's own fit runs it, and not a loop of one's own over batches."""
-        self.put_back: Callable[[], None] | None = None
-        """Gives Keras's running metrics back to the fit, where something else has used them."""
+        self.metrics: list[tuple[Any, Any]] | None = None
+        """Keras's running metrics, with their values from before something else used them."""
         self.step_back = step_ahead(self.group, self.finish)
 
     def install(self) -> None:
@@ -112,21 +111,13 @@ class Occupant:
 
     def keep_metrics(self) -> None:
         """Keep Keras's running metrics for the next batch while others use them."""
-        if self.open and self.in_fit and self.put_back is None:
-            self.put_back = metrics_kept(self.model)
-            go_on_at_next_batch(self.group, self.resume)
+        if self.open and self.in_fit and self.metrics is None:
+            self.metrics = metrics_of(self.model)
 
     def resume(self) -> None:
         """Go on after something else has used the model."""
         self.take()
         self.install()
-        self.put_metrics_back()
-
-    def put_metrics_back(self) -> None:
-        """Let the running metrics go on from where they were kept, if they were."""
-        put_back, self.put_back = self.put_back, None
-        if put_back is not None:
-            put_back()
 
     def lend(self, *arguments: Any) -> Any:
         """Run one batch that is none of the fit's."""

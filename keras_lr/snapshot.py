@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -86,9 +86,7 @@ class Snapshot:
         for variable, value in self._values:
             variable.assign(value)
         known = {id(variable) for variable, _ in self._values}
-        for metric in self.model.metrics:
-            if any(id(v) not in known for v in metric.variables):
-                metric.reset_state()
+        reset_metrics(self.model, known)
         for optimizer, was_built, numbers in self._optimizers:
             for name, number in numbers.items():
                 if getattr(optimizer, name) != number:
@@ -135,17 +133,18 @@ def kept(model: Any) -> Iterator[Snapshot]:
         snapshot.put_back()
 
 
-def metrics_kept(model: Any) -> Callable[[], None]:
-    """Return what puts the metrics of a model back to where they are now."""
+def metrics_of(model: Any) -> list[tuple[Any, NDArray]]:
+    """Return every variable of a model's metrics, with the value that it has now."""
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
-    values = [(v, _to_host(v)) for metric in model.metrics for v in metric.variables]
+    return [(v, _to_host(v)) for metric in model.metrics for v in metric.variables]
 
-    def put_back() -> None:
-        for variable, value in values:
-            variable.assign(value)
 
-    return put_back
+def reset_metrics(model: Any, known: set[int]) -> None:
+    """Reset those metrics of a model that have other variables than the known ones, by identity."""
+    for metric in model.metrics:
+        if any(id(v) not in known for v in metric.variables):
+            metric.reset_state()
 
 
 def _to_host(variable: Any) -> NDArray:
@@ -153,7 +152,10 @@ def _to_host(variable: Any) -> NDArray:
         return host_value(variable).copy()
     if keras.backend.backend() == "torch":
         return keras.ops.convert_to_numpy(variable.value)
-    value = np.asarray(variable.value)  # convert_to_numpy would copy twice
+    try:
+        value = np.asarray(variable.value)  # convert_to_numpy would copy twice
+    except ValueError:  # one of several replicas
+        value = host_value(variable)
     return value if value.flags.owndata else value.copy()
 
 

@@ -151,6 +151,29 @@ def test_the_losses_of_an_epoch_go_on_after_what_else_a_callback_does(make, othe
         np.testing.assert_allclose(logs[name], expected_logs[name], rtol=1e-5)
 
 
+@pytest.mark.parametrize("use", ["evaluate", "test_on_batch"])
+def test_a_callback_may_test_the_model_before_every_batch(use):
+    class Tests(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            x, y = samples()
+            if use == "evaluate":
+                self.model.evaluate(x, y + 10.0, batch_size=2, verbose=0)
+            else:
+                self.model.test_on_batch(x[:2], y[:2] + 10.0)
+
+    def trained(*others):
+        x, y = samples()
+        model, record = regression(), LRHistory()
+        options = {"batch_size": 2, "shuffle": False, "verbose": 0, "epochs": EPOCHS}
+        past = model.fit(x, y + 1.0, callbacks=[*others, record], **options)
+        return record.loss, past.history
+
+    (loss, logs), (expected_loss, expected_logs) = trained(Tests()), trained()
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+    for name in ("loss", "mae"):
+        np.testing.assert_allclose(logs[name], expected_logs[name], rtol=1e-5)
+
+
 def test_a_loop_of_ones_own_over_batches():
     schedule, model, reader = LinearDecay(0.5), meter(), Meter()
     x, y = samples()
