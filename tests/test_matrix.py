@@ -381,6 +381,8 @@ def test_mirrored_strategy():
         np.testing.assert_allclose(weight, found["expected"], atol=2e-6)
     np.testing.assert_allclose(found["recorded"], found["rates"], rtol=1e-6)
     assert len(set(found["recorded"])) == len(found["recorded"])
+    np.testing.assert_allclose(found["losses beside an evaluation"], found["losses"], rtol=1e-5)
+    assert found["weights after a range test"] == found["weights"]
     # What Keras itself cannot do there.
     assert set(found["errors"]) == {"steps_per_execution", "jit_compile"}
 
