@@ -50,7 +50,7 @@ def compiled_step(drive: Any, key: tuple[Any, ...], build: Any) -> CompiledStep 
     plain_step = model.train_step
     try:
         object.__setattr__(model, "train_step", build(step, plain_step))
-        drive.make("make_train_function")
+        drive.make("make_train_function", force=True)
         step.function = model.train_function
     except (AttributeError, TypeError, NotImplementedError):
         step.function = None

@@ -339,7 +339,7 @@ class Drive(Occupant):
             return
         model = self.model
         if model.train_function is None:
-            self.make("make_train_function")
+            self.make("make_train_function", force=True)
         self.plain = model.train_function
         if not any(c.parameter.name == LEARNING_RATE for c in self.channels):
             self.probe = RateProbe(effective(model.optimizer))

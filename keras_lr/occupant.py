@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -57,10 +58,12 @@ class Occupant:
         """Take an epoch's end, ahead of the other callbacks."""
         raise NotImplementedError
 
-    def make(self, name: str, force: bool = True) -> Any:
-        """Let Keras make a function of the model, anew if need be, as it would without a drive."""
-        own = self.own_makers[name]
-        return getattr(type(self.model), name)(self.model, force) if own is None else own(force)
+    def make(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """Let Keras make a function of the model as it would without a drive."""
+        own = self.own_makers[name] or functools.partial(
+            getattr(type(self.model), name), self.model
+        )
+        return own(*arguments, **options)
 
     def take(self) -> None:
         """Become the drive of the model, if it is not."""
@@ -72,10 +75,10 @@ class Occupant:
         def make_train_function(force: bool = False) -> Any:
             return self.answer(force, sys._getframe(1).f_code.co_name)
 
-        def make_test_function(force: bool = False) -> Any:
+        def make_test_function(*arguments: Any, **options: Any) -> Any:
             if is_within(self.group):
                 self.keep_metrics()
-            return self.make("make_test_function", force)
+            return self.make("make_test_function", *arguments, **options)
 
         for function in (make_train_function, make_test_function):
             object.__setattr__(model, function.__name__, function)
@@ -130,7 +133,7 @@ class Occupant:
         running = self.engine is not None
         self.flush()
         self.engine = None
-        self.make("make_train_function")
+        self.make("make_train_function", force=True)
         if running:
             self.install()
 
