@@ -205,30 +205,22 @@ def suggestions(runs: FromOneState) -> tuple[dict[str, float], int]:
     return result, found.steps if found else 0
 
 
-def judge(
-    problem: Problem,
-    folder: Path | None,
-    seeds: int,
-    real: bool,
-    only: list[str] | None,
-    counts: list[int],
-    chance: bool,
-) -> dict:
+def judge(problem: Problem, options: argparse.Namespace, counts: list[int]) -> dict:
     """What every rule, or some, suggests on one problem for each seed, and its regret.
 
     The regret is taken once for each of ``counts`` seeds that the truth is the mean of.
     """
-    trainings = Trainings(problem, folder)
-    test = RealTest(trainings.runner) if real else None
+    trainings = Trainings(problem, options.cache)
+    test = RealTest(trainings.runner) if options.real else None
     rates: dict[str, list[float]] = {}
     costs = []
-    for seed in trainings.seeds[:seeds]:
+    for seed in trainings.seeds[: 1 if options.small else None]:
         found, cost = suggestions(FromOneState(trainings.runner, seed))
         costs.append(cost)
         if test:
             found["LRRangeTest"] = test.shuffled(seed)
         for rule, rate in found.items():
-            if only is None or rule in only:
+            if options.rule is None or rule in options.rule:
                 rates.setdefault(rule, []).append(rate)
     result = {
         "rates": rates,
@@ -237,7 +229,7 @@ def judge(
     }
     for count in counts:
         result[count] = regrets(trainings, trainings.truth(count), rates)
-    if chance:
+    if options.chance:
         result["chance"] = near_the_best(trainings, counts)
     return result
 
@@ -314,26 +306,24 @@ def main() -> None:
     groups = {"Problems used for tuning": TUNED, "Problems held out": HELD_OUT}
     if options.held_out or options.tuned:
         del groups["Problems used for tuning" if options.held_out else "Problems held out"]
+    unknown = set(options.problem or ()) - {p.name for some in groups.values() for p in some}
+    if unknown:
+        parser.error(f"no such problem here: {', '.join(sorted(unknown))}")
+    if options.problem:
+        groups = {
+            title: chosen
+            for title, some in groups.items()
+            if (chosen := [p for p in some if p.name in options.problem])
+        }
     counts = sorted({len(SEEDS), max(options.seeds, len(SEEDS))})
     tables = {}
     for title, problems in groups.items():
         print(title)
-        if options.problem:
-            problems = [p for p in problems if p.name in options.problem]
         if options.small:
             problems = [p for p in problems if p.model == "mlp"][:2]
         results = tables[title] = {}
         for problem in problems:
-            seeds = 1 if options.small else 3
-            result = results[problem.name] = judge(
-                problem,
-                options.cache,
-                seeds,
-                options.real,
-                options.rule,
-                counts,
-                options.chance,
-            )
+            result = results[problem.name] = judge(problem, options, counts)
             judged = result[counts[-1]]
             print(f"  {problem.name:32s} best {judged['best']:.0e}", end="  ")
             middles = {rule: np.median(regret) for rule, regret in judged["regret"].items()}
@@ -341,7 +331,7 @@ def main() -> None:
             if options.chance:
                 print(result["chance"], flush=True)
     for title, results in tables.items():
-        for count in counts if results else []:
+        for count in counts:
             table(title, results, count)
     results = [result for group in tables.values() for result in group.values()]
     costs = np.concatenate([result["costs"] for result in results])

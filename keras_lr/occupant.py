@@ -118,7 +118,7 @@ class Occupant:
             self.metrics = metrics_of(self.model)
 
     def resume(self) -> None:
-        """Go on after something else has used the model."""
+        """Go on after another training."""
         self.take()
         self.install()
 

@@ -14,7 +14,7 @@ import numpy as np
 from keras_lr.hyperparameters import host_value
 
 SHARED_GENERATOR = "global_seed_generator"
-"""Keras's name for the generator of what has none of its own."""
+"""Keras's name for the generator of what has none of its own; 3.12 has no constant for it."""
 
 
 def random_states() -> list[Callable[[], Any]]:

@@ -203,7 +203,8 @@ class Trainings:
                 self.model.fit(**fit, callbacks=[*self.callbacks, ramp])
             except (IndexError, ValueError):
                 if not ramp.begun:
-                    # Of a generator that ends here Keras says that it never gave anything.
+                    # Of a generator that ends here Keras says that it never gave anything, and
+                    # older versions fail to say it.
                     again()
                 raise
         self.single = {name: getattr(self.model, name) for name in self.single}
