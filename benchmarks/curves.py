@@ -159,9 +159,7 @@ def rows(small: bool) -> list[Row]:
     for schedule, name, arguments in schedulers(steps):
         new = functools.partial(schedule.values, epochs=EPOCHS, steps_per_epoch=steps // EPOCHS)
         old = stepper(name, arguments, part)
-        # The other takes seconds, and its spread is small beside a factor of hundreds.
-        theirs = PART * old()
-        ratios = [theirs / once(new)[0] for _ in range(count)]
+        ratios = [PART * old() / once(new)[0] for _ in range(count)]
         what = "a nest of ten" if schedule is NEST else type(schedule).__name__
         found.append(Row(f"{what}: times as fast", name, ratios, goal=500.0, least=True))
         if type(schedule) in FORMULAS:

@@ -344,5 +344,8 @@ class PerEpoch(_Around):
     schedule: Inner
 
     def value(self, step: Steps, timeline: Timeline) -> Steps | float:
-        first = timeline.epoch(step) * timeline.steps(1) - timeline.start
-        return self.schedule.value(np.maximum(first, 0.0), timeline)
+        epoch = timeline.epoch(step)
+        changes = np.flatnonzero(np.diff(epoch, prepend=-1.0) != 0.0)
+        first = epoch[changes] * timeline.steps(1) - timeline.start
+        values = self.schedule.value(np.maximum(first, 0.0), timeline)
+        return np.repeat(np.broadcast_to(values, changes.shape), np.diff(changes, append=step.size))

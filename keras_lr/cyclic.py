@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_lr.decay import CosineDecay, LinearDecay
 from keras_lr.fields import Choice, Many, Number, Optional, PositiveRate, Rate, Shrink
-from keras_lr.formulas import common, half_cosine, lerp, place, power
+from keras_lr.formulas import half_cosine, lerp, periods, pieces, place, power, span
 from keras_lr.hyperparameters import LEARNING_RATE, movable
 from keras_lr.schedule import Ending, Schedule, Steps, schedule
 from keras_lr.timeline import Length, LengthKind, Timeline, Timescale
@@ -54,18 +54,26 @@ class TriangularCLR(Schedule):
     def validate(self) -> None:
         if self.max_lr < self.base_lr:
             raise self.invalid("max_lr", f"at least base_lr={self.base_lr}")
+        self._span = span(self.base_lr, self.max_lr)
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         rise = timeline.steps(self.step_size)
         fall = rise if self.step_size_down is None else timeline.steps(self.step_size_down)
-        cycle = np.floor(step / (rise + fall))
+        cycle = periods(step, rise + fall)
         inside = step - cycle * (rise + fall)
-        weight = np.minimum(inside / rise, (rise + fall - inside) / fall)
+        weight = (rise + fall) - inside
+        if rise == fall:
+            np.minimum(weight, inside, out=weight)
+            weight /= rise
+        else:
+            weight = np.minimum(inside / rise, weight / fall)
         if self.mode == "triangular2":
-            weight = weight * 0.5 ** common(cycle)
+            weight *= 0.5**cycle
         elif self.mode == "exp_range":
-            weight = weight * power(self.gamma, step / timeline.steps("1 steps"))
-        return lerp(self.base_lr, self.max_lr, weight)
+            weight *= power(self.gamma, step / timeline.steps("1 steps"))
+        weight *= self._span
+        weight += self.base_lr
+        return np.minimum(weight, self.max_lr, out=weight)
 
 
 @schedule
@@ -102,7 +110,7 @@ class CosineRestarts(Schedule):
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         first = timeline.steps(self.first_cycle)
         if self.cycle_mult == 1.0:
-            cycle: Any = common(np.floor(step / first))
+            cycle: Any = periods(step, first)
             start: Any = cycle * first
             length: Any = first
         else:
@@ -168,14 +176,17 @@ class OneCycle(Schedule):
     ] = (0.85, 0.95)
     shape: Annotated[str, Choice(("cosine", "linear"))] = "cosine"
 
+    def validate(self) -> None:
+        first = self.max_lr / self.div
+        self._curve = self.curve(first, self.max_lr, first / self.final_div)
+
     def value(self, step: Steps, timeline: Timeline) -> Steps | float:
         whole = timeline.steps(self.over)
         if timeline.part(whole).steps(self.rise) >= whole > 0:
             raise ValueError(
                 f"{self!r}: the warmup leaves nothing of the cycle's {whole:g} steps. Shorten it."
             )
-        first = self.max_lr / self.div
-        return self.curve(first, self.max_lr, first / self.final_div).value(step, timeline)
+        return self._curve.value(step, timeline)
 
     def curve(self, first: float, peak: float, last: float) -> Schedule:
         """Return the cycle through three values."""
@@ -246,9 +257,18 @@ class WarmupStableDecay(Schedule):
                 f"{self!r}: warmup ({rise:g} steps) and decay ({fall:g} steps) are longer than the "
                 f"whole ({whole:g} steps). Shorten one of them."
             )
-        done = np.clip((step - (whole - fall)) / fall, 0.0, 1.0)
-        if self.shape == "cosine":
-            done = half_cosine(done)
-        elif self.shape == "sqrt":
-            done = np.sqrt(done)
-        return self.max_lr * np.minimum(step / rise, 1.0) * (1.0 - done)
+
+        def piece(i: int, inside: Steps) -> Steps | float:
+            if i == 0:
+                return self.max_lr * (inside / rise)
+            if i == 1:
+                return self.max_lr
+            done = np.minimum((inside - (whole - fall)) / fall, 1.0)
+            if self.shape == "cosine":
+                done = half_cosine(done)
+            elif self.shape == "sqrt":
+                done = np.sqrt(done)
+            return self.max_lr * (1.0 - done)
+
+        last = max(whole - fall, 0.0)
+        return pieces(step, [0.0, min(rise, last), last], piece)

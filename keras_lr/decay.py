@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from keras_lr.fields import Flag, Many, Number, Positive, PositiveRate, Rate, Shrink
-from keras_lr.formulas import common, half_cosine, lerp, place, power
+from keras_lr.formulas import half_cosine, lerp, periods, place, power
 from keras_lr.schedule import Schedule, Steps, schedule
 from keras_lr.timeline import Length, LengthKind, Timeline, Timescale
 
@@ -105,7 +105,7 @@ class StepDecay(Schedule):
     every: Timescale = 10
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
-        return self.initial_lr * self.factor ** common(np.floor(step / timeline.steps(self.every)))
+        return self.initial_lr * self.factor ** periods(step, timeline.steps(self.every))
 
 
 class _Ramp(Schedule):
@@ -180,7 +180,8 @@ class PolynomialDecay(_Ramp):
     over: Length = "rest"
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
-        return self.between(1.0 - (1.0 - timeline.progress(step, self.over)) ** self.power)
+        left = 1.0 - timeline.progress(step, self.over)
+        return lerp(self.final_lr, self.initial_lr, left**self.power)
 
 
 @schedule

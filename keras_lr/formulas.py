@@ -6,20 +6,45 @@ What all of them share is worked out once, as an array of one number, and not fo
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
 
 def lerp(start: Any, end: Any, weight: Any) -> Any:
-    """Interpolate so that both ends are exact."""
-    return (1.0 - weight) * start + weight * end
+    """Interpolate so that both ends are exact.
+
+    >>> lerp(0.1, 0.3, np.array([0.0, 0.5, 1.0]))
+    array([0.1, 0.2, 0.3])
+    """
+    # From or to zero, as most ramps and decays go, there is half as much to do.
+    if isinstance(start, float) and start == 0.0:
+        return weight * end
+    value = 1.0 - weight
+    value *= start
+    if isinstance(end, float) and end == 0.0:
+        return value
+    value += weight * end
+    return value
+
+
+def span(low: float, high: float) -> float:
+    """Return what leads from ``low`` to ``high`` when added, or beyond it by a rounding.
+
+    A difference may miss ``high`` by a rounding, and sometimes no number leads there.
+
+    >>> 0.059 + (0.559 - 0.059), 0.059 + span(0.059, 0.559)
+    (0.5589999999999999, 0.5590000000000002)
+    """
+    difference = high - low
+    return difference if low + difference >= high else math.nextafter(difference, math.inf)
 
 
 def half_cosine(done: Any) -> Any:
@@ -42,28 +67,34 @@ def power(base: float, exponent: Array) -> Array:
     return np.exp2(math.log2(base) * exponent)
 
 
-def common(values: Array) -> Array:
-    """Return the one number that all ``values`` are, as an array of one, or all where they differ.
+def ends(step: Array) -> tuple[float, float]:
+    """Return the first and the last step, wherever they stand; infinities where there is none."""
+    return step.min(initial=math.inf), step.max(initial=-math.inf)
 
-    >>> common(np.array([2.0, 2.0])), common(np.array([2.0, 3.0]))
-    (array([2.]), array([2., 3.]))
+
+def periods(step: Array, period: float) -> Array:
+    """Return how many periods are over at each step; just one number where all lie in the same.
+
+    >>> periods(np.array([4.0, 5.0]), 2.0), periods(np.array([3.0, 4.0]), 2.0)
+    (array([2.]), array([1., 2.]))
     """
-    alike = values.min(initial=np.inf) == values.max(initial=-np.inf)
-    return values[:1] if alike else values
+    first, last = np.floor(np.divide(ends(step), period))
+    return np.floor((step[:1] if first == last else step) / period)
 
 
-def place(starts: ArrayLike, step: Array) -> NDArray[np.intp]:
+def place(starts: Sequence[float] | Array, step: Array) -> NDArray[np.intp]:
     """Return the piece that each step lies in; just one number where all lie in the same.
 
     >>> place([0, 10], np.array([1.0, 9.0])), place([0, 10], np.array([9.0, 10.0]))
     (array([0]), array([0, 1]))
     """
-    ends = step.min(initial=np.inf), step.max(initial=-np.inf)
-    first, last = np.searchsorted(starts, ends, side="right") - 1
-    return np.searchsorted(starts, step[:1] if first == last else step, side="right") - 1
+    first, last = (bisect.bisect_right(starts, end) for end in ends(step))
+    if first == last:
+        return np.full(1, first - 1)
+    return np.searchsorted(starts, step, side="right") - 1
 
 
-def pieces(step: Array, starts: ArrayLike, piece: Callable[[int, Array], Any]) -> Any:
+def pieces(step: Array, starts: Sequence[float] | Array, piece: Callable[[int, Array], Any]) -> Any:
     """Return ``piece(i, steps)`` for the steps in each piece; the last one has no end."""
     index = place(starts, step)
     if index.size == 1:

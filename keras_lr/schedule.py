@@ -178,10 +178,11 @@ class Schedule(Configurable, LearningRateCallback):
         curve = np.empty(math.ceil(timeline.total or 0))
         # Some epochs at a time, which stay in the processor's cache.
         count = max(1, int(CACHED / steps_per_epoch))
+        ahead = np.arange(min(math.ceil(count * steps_per_epoch), len(curve)), dtype=np.float64)
         for epoch in range(0, math.ceil(epochs), count):
             first = math.ceil(epoch * steps_per_epoch)
             last = min(math.ceil((epoch + count) * steps_per_epoch), len(curve))
-            curve[first:last] = self.value(np.arange(first, last, dtype=np.float64), timeline)
+            curve[first:last] = self.value(ahead[: last - first] + first, timeline)
         return curve
 
     def plot(self, *, epochs: float, steps_per_epoch: float, ax: Axes | None = None) -> Axes:

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from keras_lr import Constant, CosineRestarts, OneCycle, TriangularCLR, WarmupStableDecay
+from keras_lr import (
+    Constant,
+    CosineRestarts,
+    LinearDecay,
+    OneCycle,
+    Timeline,
+    TriangularCLR,
+    WarmupStableDecay,
+)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +117,25 @@ def test_lengths_in_every_unit(schedule, expected):
     np.testing.assert_allclose(
         curve[list(expected)], list(expected.values()), rtol=1e-13, atol=1e-16
     )
+
+
+# Of the second pair the difference leads beyond the peak, of the third it does not reach it.
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.1), (0.03, 0.3), (0.059, 0.559), (0.2, 0.2)])
+@pytest.mark.parametrize("down", [None, "3 steps"])
+def test_a_triangle_has_exactly_both_rates(low, high, down):
+    schedule = TriangularCLR(low, high, "5 steps", step_size_down=down)
+    period = 10 if down is None else 8
+    curve = schedule.values(epochs=1, steps_per_epoch=100 * period)
+    assert (curve[::period] == low).all()
+    assert (curve[5::period] == high).all()
+    assert curve.min() == low
+    assert curve.max() == high
+
+
+def test_nothing_is_left_to_warm_up_for():
+    """A stage that begins at the end of the fit, asked for what comes after."""
+    rate = LinearDecay(1.0, over=2) >> WarmupStableDecay(0.5, "2 steps", "4 steps")
+    assert rate(np.arange(19, 24), Timeline(10, 2)).tolist() == pytest.approx([0.05, 0, 0, 0, 0])
 
 
 @pytest.mark.parametrize(

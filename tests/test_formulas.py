@@ -5,11 +5,11 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keras_lr import CosineDecay, Function, LinearDecay, Timeline
-from keras_lr.formulas import common, half_cosine, pieces, place, power
+from keras_lr.formulas import half_cosine, lerp, periods, pieces, place, power, span
 
 whole = st.lists(st.integers(0, 40).map(float), max_size=30).map(np.array)
 
@@ -29,11 +29,30 @@ def test_a_power(base, exponent):
     np.testing.assert_allclose(power(base, np.array([exponent])), base**exponent, rtol=1e-12)
 
 
-@given(whole)
-def test_what_all_have_in_common(values):
-    alike = common(values)
-    assert (np.broadcast_to(alike, values.shape) == values).all()
-    assert alike.size == (1 if len(set(values)) == 1 else values.size)
+rates = st.one_of(st.floats(0.0, 1e3), st.integers(0, 1000).map(lambda n: n / 1000))
+
+
+@given(rates, rates, st.floats(0.0, 1.0))
+def test_both_ends_of_a_line_are_exact_and_nothing_lies_outside(start, end, weight):
+    value = lerp(start, end, np.array([0.0, weight, 1.0]))
+    assert value[0] == start
+    assert value[2] == end
+    assert value[1] == pytest.approx(start + weight * (end - start), rel=1e-12, abs=1e-300)
+
+
+@given(rates, rates)
+@example(0.03, 0.3)
+@example(0.059, 0.559)
+def test_a_span_reaches_the_higher_end(one, other):
+    low, high = min(one, other), max(one, other)
+    assert high <= low + span(low, high) <= high * (1 + 4e-16)
+
+
+@given(whole, st.sampled_from([1.0, 3.0, 7.5, 100.0]))
+def test_each_step_lies_in_its_period(step, period):
+    found = periods(step, period)
+    assert np.broadcast_to(found, step.shape).tolist() == [math.floor(t / period) for t in step]
+    assert found.size == (1 if len({t // period for t in step}) == 1 else step.size)
 
 
 @given(whole)
