@@ -316,15 +316,18 @@ def columns_of(logs: list[dict[str, Any]]) -> dict[str, NDArray[np.float64]]:
     names = logs[0].keys()
     if all(log.keys() == names for log in logs):
         try:
-            return {
-                name: np.array([np.asarray(log[name]).item() for log in logs], np.float64)
-                for name in names
-            }
-        except (TypeError, ValueError, RuntimeError):
-            pass  # something nested, larger than a scalar, or on a device that numpy cannot read
+            return {name: _column([log[name] for log in logs]) for name in names}
+        except (AttributeError, TypeError, ValueError, RuntimeError):
+            pass  # something nested, larger than a scalar, or of several kinds
     flat = [{name: number(value) for name, value in plain_logs(log)} for log in logs]
     every = dict.fromkeys(name for log in flat for name in log)
     return {name: np.array([log.get(name, np.nan) for log in flat]) for name in every}
+
+
+def _column(values: list[Any]) -> NDArray[np.float64]:
+    if hasattr(values[0], "detach"):  # tensors of PyTorch, on whatever device
+        return np.array([value.item() for value in values], np.float64)
+    return np.array([np.asarray(value).item() for value in values], np.float64)
 
 
 def schedule_values(schedule: Any, steps: np.ndarray) -> np.ndarray:
