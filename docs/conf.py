@@ -3,7 +3,6 @@
 import os
 import pathlib
 import sys
-import tomllib
 
 import matplotlib
 
@@ -14,14 +13,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 matplotlib.use("Agg")
 
+from keras_lr import __version__
+
 here = pathlib.Path(__file__).parent
 sys.path[:0] = [str(here / "_ext"), str(here)]
 
 project = "keras_lr"
 author = "the authors of keras_lr"
 copyright = author
-metadata = tomllib.loads((here.parent / "pyproject.toml").read_text(encoding="utf-8"))
-version = release = metadata["project"]["version"]
+version = release = __version__
 
 extensions = [
     "sphinx.ext.autodoc",

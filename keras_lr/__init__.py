@@ -69,3 +69,9 @@ __all__ = [
     "save",
     "to_config",
 ]
+
+__version__ = "0.1.0"
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__", "plotting"]

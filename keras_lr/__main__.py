@@ -73,6 +73,7 @@ def _preview(
     import numpy as np
 
     from keras_lr import terminal
+    from keras_lr.schedule import unreached
     from keras_lr.timeline import Timeline
 
     _import(modules)
@@ -96,7 +97,10 @@ def _preview(
             print(f"{label}: {parameter.replace('_', ' ')}")
             print(terminal.draw(values, steps_per_epoch, scale))
             starts = terminal.starts(drawn[parameter][label], timeline)
-            print(terminal.describe(np.asarray(values), steps_per_epoch, starts), end="\n\n")
+            print(terminal.describe(np.asarray(values), steps_per_epoch, starts))
+            if note := unreached(drawn[parameter][label], timeline):
+                print(note)
+            print()
     if out is not None:
         _picture(
             {name.replace("_", " "): (some, None) for name, some in curves.items()},
@@ -271,12 +275,15 @@ def _list() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from keras_lr import __version__
+
     parser = argparse.ArgumentParser(
         "keras-lr",
         description="Learning-rate schedules for Keras.",
         epilog="example:\n  keras-lr preview lr.yaml --epochs 90 --steps-per-epoch 391",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     preview = _command(

@@ -19,6 +19,13 @@ Inner = Annotated[Schedule, ScheduleKind()]
 Inners = Annotated[tuple[Schedule, ...], Many(ScheduleKind(), at_least=1)]
 
 
+def _missed(stage: Schedule, start: float, timeline: Timeline) -> list[Schedule]:
+    """Return what never begins of a stage that begins at ``start``."""
+    if timeline.rest is not None and start >= timeline.rest:
+        return [stage]
+    return stage.missed(timeline.after(start))
+
+
 @schedule
 class Sequence(Schedule):
     """One schedule after the other: ``a >> b``.
@@ -76,6 +83,10 @@ class Sequence(Schedule):
     def length(self, timeline: Timeline) -> float:
         return self.starts(timeline)[-1]
 
+    def missed(self, timeline: Timeline) -> list[Schedule]:
+        begun = zip(self.stages, self.starts(timeline), strict=False)
+        return [one for stage, start in begun for one in _missed(stage, start, timeline)]
+
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         starts = self.starts(timeline)[:-1] if len(self.stages) > 1 else [0.0]
         return pieces(
@@ -120,6 +131,9 @@ class Warmup(Schedule):
         over = timeline.steps(self.over)
         return over + self.schedule.length(timeline.after(over))
 
+    def missed(self, timeline: Timeline) -> list[Schedule]:
+        return _missed(self.schedule, timeline.steps(self.over), timeline)
+
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         over = timeline.steps(self.over)
         after = timeline.after(over)
@@ -151,6 +165,9 @@ class Lasting(Schedule):
     schedule: Inner
     over: Length
 
+    def missed(self, timeline: Timeline) -> list[Schedule]:
+        return self.schedule.missed(timeline.part(timeline.steps(self.over)))
+
     def value(self, step: Steps, timeline: Timeline) -> Steps | float:
         over = timeline.steps(self.over)
         return self.schedule.value(np.minimum(step, over), timeline.part(over))
@@ -167,6 +184,9 @@ class _Around(Schedule):
 
     def length(self, timeline: Timeline) -> float:
         return self.schedule.length(timeline)
+
+    def missed(self, timeline: Timeline) -> list[Schedule]:
+        return self.schedule.missed(timeline)
 
 
 @schedule
@@ -215,6 +235,9 @@ class Product(Schedule):
     def length(self, timeline: Timeline) -> float:
         lengths = [factor.length(timeline) for factor in self.factors]
         return max((length for length in lengths if math.isfinite(length)), default=math.inf)
+
+    def missed(self, timeline: Timeline) -> list[Schedule]:
+        return [one for factor in self.factors for one in factor.missed(timeline)]
 
     def value(self, step: Steps, timeline: Timeline) -> Steps | float:
         return functools.reduce(

@@ -150,12 +150,12 @@ class OneCycle(Schedule):
         warmup: Length of the rise; ``"P%"`` is a share of ``over``.
         div: The peak over the first rate; at least 1.
         final_div: The first rate over the last; at least 1.
-        momentum: Momentum at the peak and at both ends; None leaves it alone.
+        momentum: Momentum at the peak, where it is lower, and at both ends; None leaves it alone.
         shape: ``"cosine"`` or ``"linear"``.
 
     Raises:
-        ValueError: If a number is out of range, or at the start of training the rise leaves nothing
-            of the cycle.
+        ValueError: If a number is out of range, the momentum at the peak is the higher one, or at
+            the start of training the rise leaves nothing of the cycle.
 
     Source: Smith & Topin 2018, Super-Convergence (arXiv:1708.07120); the cosine is fastai's.
 
@@ -177,6 +177,10 @@ class OneCycle(Schedule):
     shape: Annotated[str, Choice(("cosine", "linear"))] = "cosine"
 
     def validate(self) -> None:
+        if self.momentum is not None and self.momentum[0] > self.momentum[1]:
+            raise self.invalid(
+                "momentum", "(at the peak, at both ends), the first not the higher one"
+            )
         first = self.max_lr / self.div
         self._curve = self.curve(first, self.max_lr, first / self.final_div)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -118,6 +119,13 @@ class _Ramp(Schedule):
     def validate(self) -> None:
         if self.initial_lr == self.final_lr == 0.0:
             raise self.invalid("initial_lr", "positive where final_lr is 0: the rate is always 0")
+        whole = self.final_lr.is_integer()
+        if whole and self.final_lr >= max(5.0, 50.0 * self.initial_lr) and self.initial_lr:
+            warnings.warn(
+                f"{self!r} rises to a rate of {self.final_lr:g}. If that was to be a length, write "
+                f"over={self.final_lr:g} (epochs) or over='{self.final_lr:g} steps'.",
+                stacklevel=2,
+            )
 
     def between(self, weight: Steps) -> Steps:
         """Return the rate at a ``weight`` from 0 (initial) to 1 (final)."""

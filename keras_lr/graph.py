@@ -63,6 +63,10 @@ class InGraph(keras.optimizers.schedules.LearningRateSchedule):
         """Return the rates at ``steps`` as numpy, without the backend."""
         return self.table[np.clip(steps, 0, len(self.table) - 1)]
 
+    def __repr__(self) -> str:
+        size = f"epochs={self.epochs:g}, steps_per_epoch={self.steps_per_epoch:g}"
+        return f"{self.schedule!r}.in_graph({size})"
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, InGraph):
             return NotImplemented

@@ -7,8 +7,9 @@ from typing import Any, Self
 import keras
 
 from keras_lr.callback import LearningRateCallback
+from keras_lr.configurable import decode, encode
 from keras_lr.drive import Drive
-from keras_lr.fields import check, decode, encode
+from keras_lr.fields import check
 from keras_lr.hyperparameters import optimizer_of
 from keras_lr.schedule import Schedule, ScheduleKind, lead, meet
 
@@ -29,7 +30,7 @@ class ParamScheduler(LearningRateCallback):
             has. They share one clock; each has its own lengths.
 
     Raises:
-        TypeError: If a value is no schedule.
+        TypeError: If a value is no schedule, or a schedule stands where the optimizer does.
         ValueError: If there is none, or at the start of training the optimizer has no such number;
             it lists what the optimizer has.
 
@@ -42,6 +43,11 @@ class ParamScheduler(LearningRateCallback):
     def __init__(self, optimizer: Any = None, **schedules: Schedule) -> None:
         """See the class."""
         super().__init__()
+        if isinstance(optimizer, Schedule):
+            raise TypeError(
+                "ParamScheduler: the first argument is an optimizer; name what a schedule moves: "
+                f"ParamScheduler(learning_rate=...). Received: {optimizer!r}"
+            )
         if not schedules:
             raise ValueError(
                 "ParamScheduler: at least one schedule must be given, such as "

@@ -13,17 +13,16 @@ import numpy as np
 
 from keras_lr.callback import LearningRateCallback, say
 from keras_lr.channel import Channel
+from keras_lr.configurable import Configurable, configured
 from keras_lr.drive import Drive
 from keras_lr.fields import (
     Choice,
-    Configurable,
     Flag,
     Number,
     Optional,
     Path,
     Rate,
     Text,
-    configured,
 )
 from keras_lr.hyperparameters import (
     LEARNING_RATE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import math
 from collections.abc import Callable
@@ -160,6 +161,11 @@ class Curve:
         """Change of the smoothed loss for each decade of rate."""
         return np.gradient(self.smoothed, np.log10(self.rates))
 
+    @property
+    def climbs(self) -> bool:
+        """Whether the loss ends above where it began."""
+        return self.diverged or bool(self.smoothed[-1] > self.start)
+
     @functools.cached_property
     def verdict(self) -> str:
         """``"good"``, or why there is no suggestion: it ``"rises"``, ``"falls"`` or is ``"flat"``.
@@ -189,10 +195,18 @@ class Curve:
                 "the loss, the labels or the scale of the inputs."
             )
         if self.verdict == "flat":
+            higher = np.append(
+                self.rates[self.lowest :][self.smoothed[self.lowest :] > self.start], last
+            )
+            change = (
+                f"Look closer below the rates where it rises (max_lr={higher[0]:.0e})"
+                if self.climbs
+                else f"Go higher (max_lr={last * 100:.0e})"
+            )
             raise NoSuggestion(
                 f"Too flat or too noisy: between {first:.1e} and {last:.1e} no fall of the loss "
-                f"stands out of its noise ({self.noise:.2g}). Go higher (max_lr={last * 100:.0e}), "
-                "take more steps or a larger batch, or average over repeats."
+                f"stands out of its noise ({self.noise:.2g}). {change}, take more steps or a "
+                "larger batch, or average over repeats."
             )
         if self.verdict == "falls":
             raise NoSuggestion(
@@ -383,7 +397,9 @@ def report(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> str:
 
 def _rule(name: str) -> Callable[[Curve], float]:
     if name not in RULES:
+        near = difflib.get_close_matches(str(name), RULES, n=1)
         raise ValueError(
-            f"Argument `rule` must be one of {', '.join(map(repr, RULES))}. Received: rule={name!r}"
+            f"Argument `rule` must be one of {', '.join(map(repr, RULES))}"
+            f"{f' (did you mean {near[0]!r}?)' if near else ''}. Received: rule={name!r}"
         )
     return RULES[name]

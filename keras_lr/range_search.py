@@ -28,6 +28,9 @@ LEARNT = 0.02
 UNSEEN = 0.5
 """The same as a share of the loss on data that are seen for the first time."""
 
+OPEN = 0.5
+"""Highest confidence where the best rate tried has no other on one side."""
+
 LONG_RUN = {True: 10.0**-0.5, False: 10.0**-0.1}
 """Share of the best rate for a short run that suits a long one, by whether steps are normalized."""
 
@@ -55,7 +58,8 @@ class Found:
     Attributes:
         suggestion: The rate to train at.
         bounds: Base and highest rate for a cycle.
-        confidence: Share of re-readings of the runs that come within a factor of two, 0 to 1.
+        confidence: Share of re-readings of the runs that come within a factor of two, 0 to 1; at
+            most `OPEN` where the best is the lowest or the highest rate that was tried.
         report: The same in words.
         rates: Rates of the ramp.
         losses: Losses of the ramp, as many as there were.
@@ -232,12 +236,12 @@ def search(
     rates, losses = ramps[-1]
     suggestion = best * LONG_RUN[normalizes]
     low = _base(rates, losses, suggestion)
-    sure = _confidence(trials, tails, best)
+    sure, end = _confidence(trials, tails, best), _end(trials, best)
     return Found(
         suggestion,
         (low, best),
-        sure,
-        _words(trials, tails, suggestion, best, low, sure),
+        min(sure, OPEN) if end else sure,
+        _words(trials, tails, suggestion, best, low, sure, end),
         rates,
         losses,
         trials.losses,
@@ -292,9 +296,8 @@ def _read(rates: Array, losses: Array) -> Curve | None:
 def _verdict(curve: Curve | None) -> str:
     if curve is None:
         return "rises"
-    climbs = curve.diverged or curve.smoothed[-1] > curve.start
     # Noise hides the fall, but not where the loss rises: runs on the same batches may show it.
-    return "good" if curve.verdict == "flat" and climbs else curve.verdict
+    return "good" if curve.verdict == "flat" and curve.climbs else curve.verdict
 
 
 def _next(trials: _Trials) -> float | None:
@@ -369,23 +372,35 @@ def _confidence(trials: _Trials, tails: Array, best: float, draws: int = 200) ->
     return float(np.mean(np.abs(np.log2(again / best)) <= 1.0))
 
 
+def _end(trials: _Trials, best: float) -> str:
+    """Beyond which of the rates tried the best may lie: ``"lowest"``, ``"highest"`` or neither."""
+    at = [math.isclose(best, rate) for rate in (min(trials.losses), max(trials.losses))]
+    return {(True, False): "lowest", (False, True): "highest"}.get((at[0], at[1]), "")
+
+
 def _words(
-    trials: _Trials, tails: Array, suggestion: float, best: float, low: float, sure: float
+    trials: _Trials,
+    tails: Array,
+    suggestion: float,
+    best: float,
+    low: float,
+    sure: float,
+    end: str,
 ) -> str:
     rates = sorted(trials.losses)
     lowest = float(tails.mean(1).min())
     heart = lowest < trials.learnt(lowest)
     lines = [
-        f"Of {len(rates)} short runs between {rates[0]:.1e} and {rates[-1]:.1e} "
-        + (f"those from about {best:.1e} on " if heart else "the loss ended lowest at about ")
-        + ("learnt these few data by heart." if heart else f"{best:.1e}."),
+        f"In {len(rates)} short runs between {rates[0]:.1e} and {rates[-1]:.1e} the loss "
+        + ("all but vanished from" if heart else "ended lowest at")
+        + f" about {best:.1e}"
+        + (" on; on data seen so often, lower ones say no more." if heart else "."),
         f"Suggestion for a training that is longer: {suggestion:.1e}; for a cycle: {low:.1e} to "
         f"{best:.1e}.",
     ]
-    at_lowest, at_highest = (math.isclose(best, rate) for rate in (rates[0], rates[-1]))
-    if at_lowest != at_highest:
-        end, beyond = ("lowest", "lower") if at_lowest else ("highest", "higher")
-        lines.append(f"The best rate tried is the {end}: a larger budget would look {beyond}.")
+    if end:
+        beyond = {"lowest": "lower", "highest": "higher"}[end]
+        lines.append(f"The best rate tried is the {end}: a {beyond} one may do better still.")
     if sure < 0.8:
         lines.append(
             f"Only {sure:.0%} of re-readings agree within a factor of two: the losses are noisy "

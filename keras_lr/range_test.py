@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from keras_lr.callback import LearningRateCallback, say
 from keras_lr.channel import Channel
+from keras_lr.configurable import Configurable, configured
 from keras_lr.course import Course
 from keras_lr.drive import Drive
 from keras_lr.fields import (
     Choice,
-    Configurable,
     Flag,
     Kind,
     Number,
@@ -25,7 +25,6 @@ from keras_lr.fields import (
     Path,
     PositiveRate,
     Text,
-    configured,
 )
 from keras_lr.fit_arguments import arguments_of_fit
 from keras_lr.hyperparameters import LEARNING_RATE, find, optimizer_of, optimizers_of
@@ -102,10 +101,12 @@ class LRRangeTest(Configurable, LearningRateCallback):
 
     Args:
         min_lr: Lowest rate of the ramp.
-        max_lr: Highest rate of the ramp.
+        max_lr: Highest rate of the ramp. Where the loss still falls there, or rises from the first
+            rate on, ``"search"`` ramps once more, higher or lower.
         steps: Batches of the ramp, or a length such as ``"2 epochs"``; short data are cycled
             through.
-        shape: ``"exponential"``: a constant factor per batch; ``"linear"``: a constant difference.
+        shape: ``"exponential"``: a constant factor per batch; ``"linear"``: a constant difference,
+            where ``"search"`` reads the ramp alone, as ``"edge"``.
         rule: ``"search"``: the ramp and short runs at constant rates; or read from the ramp alone:
             ``"edge"``, ``"minimum"``, ``"steepest"``, ``"valley"``, ``"slide"``.
         budget: Training steps that ``"search"`` may take in all, the ramp included; after a long
@@ -195,10 +196,19 @@ class LRRangeTest(Configurable, LearningRateCallback):
             The curve and what it suggests.
 
         Raises:
-            TypeError: If an argument is one that the test decides.
+            TypeError: If ``model`` is none, or an argument is one that the test decides.
             ValueError: If the model is not compiled or cannot be built from the data, the data hold
-                no batch or end too early, or a callback drives a hyperparameter.
+                no batch or end too early, a callback drives a hyperparameter, or the test has an
+                argument that acts inside ``fit`` alone.
         """
+        if not callable(getattr(model, "fit", None)):
+            raise TypeError(
+                "LRRangeTest.run: argument `model` must be a compiled model, then come the data. "
+                f"Received: model={reprlib.repr(model)}, a {type(model).__name__}"
+            )
+        for name in ("every", "apply", "auto"):
+            if getattr(self, name):
+                raise self.invalid(name, "left out for run(): it acts in fit(callbacks=[...])")
         result = self._measure(model, {"x": x, "y": y, **fit})
         if self.verbose:
             say(result.report())

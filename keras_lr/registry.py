@@ -15,7 +15,8 @@ import keras
 import numpy as np
 
 from keras_lr import compose, cyclic, decay, function, plateau, range_test
-from keras_lr.fields import Configurable, Kind, Many, Optional, Path, Text, kinds_of
+from keras_lr.configurable import Configurable, kinds_of
+from keras_lr.fields import Kind, Many, Optional, Path, Text
 from keras_lr.function import KerasSchedule, arity
 from keras_lr.graph import InGraph
 from keras_lr.history import LRHistory

@@ -7,6 +7,7 @@ import functools
 import math
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, dataclass_transform
 
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_lr.callback import LearningRateCallback
+from keras_lr.configurable import Configurable, configured
 from keras_lr.course import Course
 from keras_lr.drive import Drive
-from keras_lr.fields import Configurable, Kind, Number, check, configured
+from keras_lr.fields import Kind, Number, check
 from keras_lr.graph import InGraph
 from keras_lr.hyperparameters import LEARNING_RATE, Hyperparameter, find, optimizer_of
 from keras_lr.timeline import Timeline
@@ -128,7 +130,11 @@ class Schedule(Configurable, LearningRateCallback):
                 if isinstance(part, Schedule):
                     yield from part.parts()
 
-    def __call__(self, step: ArrayLike, timeline: Timeline | None = None) -> Any:
+    def missed(self, timeline: Timeline) -> list[Schedule]:
+        """Return the stages that never begin, because those before them take the whole part."""
+        return []
+
+    def __call__(self, step: ArrayLike | None = None, timeline: Timeline | None = None) -> Any:
         """Return the rate at one step or at an array of steps, for training loops of one's own.
 
         Args:
@@ -140,12 +146,19 @@ class Schedule(Configurable, LearningRateCallback):
             A float, or a float64 array of the shape of ``step``.
 
         Raises:
+            TypeError: If there is no step: an optimizer calls what it was given as its rate so.
             ValueError: If a step is negative or not a number.
 
         >>> from keras_lr import LinearDecay
         >>> LinearDecay(0.1, over="10 steps")(5)
         0.05
         """
+        if step is None:
+            raise TypeError(
+                f"{type(self).__name__} is a callback, and its rate needs a step. Build the "
+                "optimizer with a number and pass the schedule to fit(callbacks=[...]); or give "
+                "the optimizer the schedule's .in_graph(epochs=..., steps_per_epoch=...)."
+            )
         steps = np.asarray(step, dtype=np.float64)
         if not steps.min(initial=0.0) >= 0.0:
             raise ValueError(
@@ -157,23 +170,26 @@ class Schedule(Configurable, LearningRateCallback):
         )
         return rates if steps.ndim else float(rates)
 
-    def values(self, *, epochs: float, steps_per_epoch: float) -> NDArray[np.float64]:
+    def values(
+        self, *, epochs: float | None = None, steps_per_epoch: float | None = None
+    ) -> NDArray[np.float64]:
         """Return the whole curve: the rate of every update of a fit.
 
         Args:
-            epochs: Epochs of the fit.
-            steps_per_epoch: Batches in an epoch.
+            epochs: Epochs of the fit; by default those of the last one.
+            steps_per_epoch: Batches in an epoch, likewise.
 
         Returns:
             A float64 array of ``epochs * steps_per_epoch`` values.
+
+        Raises:
+            ValueError: If a number is missing and no fit has told it, or is not positive.
 
         >>> from keras_lr import StepDecay
         >>> StepDecay(1.0, factor=0.5, every=1).values(epochs=3, steps_per_epoch=2)
         array([1.  , 1.  , 0.5 , 0.5 , 0.25, 0.25])
         """
-        sizes = {"epochs": epochs, "steps_per_epoch": steps_per_epoch}
-        for name, value in sizes.items():
-            check(type(self).__name__, name, Number(above=0.0), value)
+        epochs, steps_per_epoch = self._size(epochs, steps_per_epoch)
         timeline = Timeline(steps_per_epoch, epochs)
         curve = np.empty(math.ceil(timeline.total or 0))
         # Some epochs at a time, which stay in the processor's cache.
@@ -185,12 +201,31 @@ class Schedule(Configurable, LearningRateCallback):
             curve[first:last] = self.value(ahead[: last - first] + first, timeline)
         return curve
 
-    def plot(self, *, epochs: float, steps_per_epoch: float, ax: Axes | None = None) -> Axes:
+    def _size(self, epochs: float | None, steps_per_epoch: float | None) -> tuple[float, float]:
+        """Return the size of a fit, the last one's where it is not given."""
+        known, found = self.timeline or Timeline(), {}
+        for name, value in {"epochs": epochs, "steps_per_epoch": steps_per_epoch}.items():
+            value = getattr(known, name) if value is None else value
+            if value is None:
+                raise ValueError(
+                    f"{type(self).__name__}: the curve needs `{name}`, and no fit has told it. "
+                    "Pass epochs=... and steps_per_epoch=..."
+                )
+            found[name] = check(type(self).__name__, name, Number(above=0.0), value)
+        return found["epochs"], found["steps_per_epoch"]
+
+    def plot(
+        self,
+        *,
+        epochs: float | None = None,
+        steps_per_epoch: float | None = None,
+        ax: Axes | None = None,
+    ) -> Axes:
         """Draw the whole curve and return the matplotlib axes.
 
         Args:
-            epochs: Epochs of the fit.
-            steps_per_epoch: Batches in an epoch.
+            epochs: Epochs of the fit; by default those of the last one.
+            steps_per_epoch: Batches in an epoch, likewise.
             ax: Axes to draw into; by default those of a new figure.
         """
         from keras_lr import plotting
@@ -200,6 +235,7 @@ class Schedule(Configurable, LearningRateCallback):
         if len(name) > 70 and len([*self.parts()]) > 1:
             name = f"{type(self).__name__} of {', '.join(dict.fromkeys(simple))}"
         name = textwrap.shorten(name, 150, placeholder=" ...)")
+        epochs, steps_per_epoch = self._size(epochs, steps_per_epoch)
         curve = self.values(epochs=epochs, steps_per_epoch=steps_per_epoch)
         return plotting.plot_curves({name: curve}, steps_per_epoch, ax=ax)
 
@@ -244,6 +280,14 @@ class Schedule(Configurable, LearningRateCallback):
         return self.scale(other) if isinstance(other, int | float | np.number) else NotImplemented
 
     __rmul__ = __mul__
+
+    def __truediv__(self, other: float) -> Schedule:
+        """``a / 10``."""
+        return (
+            self.scale(1.0 / other)
+            if isinstance(other, int | float | np.number)
+            else NotImplemented
+        )
 
     def scale(self, factor: float) -> compose.Scaled:
         """Return ``factor`` times this schedule."""
@@ -307,9 +351,22 @@ def lead(
     for name, schedule in schedules.items():
         schedule.timeline = timeline
         parameter = find(optimizer, name)
+        if note := unreached(schedule, timeline):
+            warnings.warn(note, stacklevel=2)
         drive.starters.append(functools.partial(begin, schedule, drive, parameter))
         course = Course(schedule, timeline, drive)
         drive.lead(owner, parameter, course.values, course.peak)
+
+
+def unreached(schedule: Schedule, timeline: Timeline) -> str:
+    """Say which stages never begin in a fit of a known size; nothing where all do."""
+    missed = [] if timeline.total is None else schedule.missed(timeline)
+    if not missed:
+        return ""
+    return (
+        f"A fit of {timeline.total:g} steps ends before {', '.join(map(repr, missed))} begins. "
+        "Shorten what comes before, or train longer."
+    )
 
 
 def begin(schedule: Schedule, drive: Drive, parameter: Hyperparameter, epoch: int) -> None:

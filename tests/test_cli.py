@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+import keras_lr
 from keras_lr import (
     Constant,
     CosineDecay,
@@ -134,6 +136,19 @@ def test_preview_draws_and_lists_what_matters(capsys, rate):
         ["peak", "40", "2", "0.1"],
         ["last", "199", "9.95", f"{last:.4g}"],
     ]
+
+
+def test_preview_says_what_never_begins(capsys):
+    save(CosineDecay(0.1).warmup("200 steps"), "late.yaml")
+    assert main(["preview", "late.yaml", *FIT]) == 0
+    assert "ends before CosineDecay(initial_lr=0.1) begins" in capsys.readouterr().out
+
+
+def test_it_says_its_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.strip() == keras_lr.__version__ == version("keras-lr")
 
 
 def test_preview_lists_the_boundaries(capsys):

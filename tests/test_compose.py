@@ -34,8 +34,8 @@ from keras_lr import (
         ("repeat", "(times, stretch=1.0, scale=1.0)"),
         ("per_epoch", "()"),
         ("in_graph", "(epochs, steps_per_epoch)"),
-        ("values", "(epochs, steps_per_epoch)"),
-        ("plot", "(epochs, steps_per_epoch, ax=None)"),
+        ("values", "(epochs=None, steps_per_epoch=None)"),
+        ("plot", "(epochs=None, steps_per_epoch=None, ax=None)"),
     ],
 )
 def test_names_arguments_and_defaults(name, signature):

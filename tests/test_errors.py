@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from models import fit, meter, samples, settled
-from shapes import SHAPES
+from shapes import EPOCHS, SHAPES, STEPS
 
 import keras_lr
 from keras_lr import (
@@ -236,8 +236,8 @@ def test_a_missing_or_extra_argument_names_the_class(cls):
         (3, math.nan, "steps_per_epoch=nan"),
         (math.inf, 3, "epochs=inf"),
         ("3", 3, "epochs='3'"),
-        (3, None, "steps_per_epoch=None"),
-        (None, 3, "epochs=None"),
+        (3, None, "needs `steps_per_epoch`, and no fit has told it"),
+        (None, 3, "needs `epochs`, and no fit has told it"),
     ],
 )
 @pytest.mark.parametrize("method", ["values", "plot"])
@@ -260,6 +260,64 @@ def test_the_size_of_a_fit_in_the_graph(epochs, steps_per_epoch, words):
     call = CosineDecay(0.1).in_graph
     with pytest.raises((TypeError, ValueError), match=words):
         call(epochs=epochs, steps_per_epoch=steps_per_epoch)
+
+
+def test_a_schedule_in_the_place_of_a_rate_says_where_it_belongs():
+    model = meter(learning_rate=CosineDecay(0.1))
+    with pytest.raises(TypeError, match=r"fit\(callbacks=\[...\]\).*in_graph"):
+        fit(model, [])
+
+
+@pytest.mark.parametrize("kind", [CosineDecay, LinearDecay, PolynomialDecay])
+def test_a_length_in_the_place_of_a_rate_is_noticed(kind, recwarn):
+    kind(0.0, 30.0), kind(0.1, 1.0), kind(0.1, 7.5), kind(10.0, 100.0)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"a rate of 1000.*over=1000 \(epochs\)"):
+        kind(0.1, 1000)
+
+
+def test_a_number_that_came_as_text_says_why():
+    with pytest.raises(TypeError, match=r"not text .*write 1.0e-3\). Received: lr='1e-3'"):
+        Constant("1e-3")
+    with pytest.raises(TypeError, match=r"at least 0\. Received: lr=.fast."):
+        Constant("fast")
+
+
+def test_a_momentum_that_moves_with_the_rate_is_refused():
+    with pytest.raises(ValueError, match=r"momentum.*the first not the higher"):
+        OneCycle(0.1, momentum=(0.95, 0.85))
+    assert OneCycle(0.1, momentum=(0.9, 0.9)).momentum == (0.9, 0.9)
+
+
+def test_a_schedule_in_the_place_of_an_optimizer():
+    with pytest.raises(TypeError, match=r"ParamScheduler\(learning_rate=...\).*CosineDecay"):
+        ParamScheduler(CosineDecay(0.1))
+
+
+@pytest.mark.parametrize(
+    ("rate", "missed"),
+    [
+        (CosineDecay(0.1).warmup(3), "CosineDecay(initial_lr=0.1)"),
+        (LinearDecay(0.0, 0.1, over=3) >> Constant(0.1), "Constant(lr=0.1)"),
+        (
+            (Constant(0.1).lasting("60%") >> Constant(0.2).lasting("40%") >> Constant(0.3))
+            .clip(max=0.2)
+            .per_epoch(),
+            "Constant(lr=0.3)",
+        ),
+        ((Constant(0.1).lasting(3) >> StepDecay(0.1)) * Constant(1.0), "StepDecay(initial_lr=0.1)"),
+        ((Constant(0.1).lasting(2) >> Constant(0.2)).lasting(2), "Constant(lr=0.2)"),
+    ],
+)
+def test_a_stage_that_never_begins_is_said(rate, missed):
+    with pytest.warns(UserWarning, match=re.escape(f"ends before {missed} begins")):
+        fit(meter(), [rate], epochs=3)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_stage_of_a_usual_schedule_begins(name):
+    missed = SHAPES[name].make().missed(keras_lr.Timeline(STEPS, EPOCHS))
+    assert bool(missed) == (name == "Sequence-longer-than-the-fit")
 
 
 def test_a_value_without_a_fit_says_what_is_missing():

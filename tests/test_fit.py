@@ -89,6 +89,10 @@ def test_lengths_follow_the_fit():
     for epochs in (1, 4, 2):
         np.testing.assert_array_equal(fit(model, schedule, epochs=epochs), curve(epochs=epochs))
     assert schedule.timeline.epochs == 2
+    whole = schedule.values(epochs=2, steps_per_epoch=STEPS)
+    np.testing.assert_array_equal(schedule.values(), whole)
+    assert len(schedule.values(epochs=1)) == STEPS
+    assert schedule.plot().get_title().endswith("over 2 epochs")
 
 
 def test_one_schedule_in_two_models():

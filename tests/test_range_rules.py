@@ -123,6 +123,13 @@ def test_pure_noise_has_no_suggestion(rule):
             suggest(rates, losses, rule)
 
 
+def test_where_noise_hides_the_fall_but_the_loss_rises_it_is_lower_that_is_worth_a_look():
+    rates = np.linspace(1e-6, 1.0, 60)
+    losses = 2.3 + 0.3 * np.random.default_rng(0).normal(size=60) + 4.0 * np.maximum(rates - 0.5, 0)
+    with pytest.raises(NoSuggestion, match=r"flat.*Look closer below .* \(max_lr=[3-6]e-01\)"):
+        suggest(rates, losses)
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_a_constant_loss_has_no_suggestion(rule):
     with pytest.raises(NoSuggestion, match="flat"):

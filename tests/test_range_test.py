@@ -13,6 +13,7 @@ from keras_lr import (
     LRHistory,
     LRRangeTest,
     NoSuggestion,
+    OneCycle,
     ParamScheduler,
     RangeTestResult,
     ReduceLROnPlateau,
@@ -368,6 +369,15 @@ def test_callbacks_hear_every_short_training():
     result = quick(stop_factor=1e9).run(network(), X, Y, callbacks=count)
     assert count.begun == count.ended >= 3
     assert count.steps == result.found.steps
+
+
+def test_what_is_no_model_or_acts_in_a_fit_alone_is_refused_by_run():
+    x, y = np.zeros((64, 4)), np.zeros((64, 1))
+    with pytest.raises(TypeError, match=r"`model` must be a compiled model.*ndarray"):
+        LRRangeTest(verbose=0).run(x, y)
+    for name, value in {"apply": True, "every": 2, "auto": OneCycle(0.1)}.items():
+        with pytest.raises(ValueError, match=rf"`{name}` must be left out for run\(\).*callbacks"):
+            LRRangeTest(verbose=0, **{name: value}).run(network(), X, Y)
 
 
 @pytest.mark.parametrize(
