@@ -103,6 +103,9 @@ class Snapshot:
             # To build them, the first fit reads a batch, and so moves the random states.
             for part in self._unbuilt:
                 part.built = False
+                # A loss adds those of its outputs to the ones that it has.
+                if isinstance(getattr(part, "_metrics", None), list):
+                    part._metrics.clear()
         for put_back in self._random:
             put_back()
 

@@ -2,6 +2,7 @@
 
 import gc
 import re
+import types
 
 import keras
 import numpy as np
@@ -165,6 +166,10 @@ def test_any_metric_can_be_watched():
     assert ((result.values >= 0) & (result.values <= 1)).all()
 
 
+class OwnSGD(keras.optimizers.SGD):
+    """An optimizer of one's own."""
+
+
 def two_outputs(metrics=None, **compiled):
     inputs = keras.Input((6,))
     hidden = keras.layers.Dense(8, "relu")(inputs)
@@ -192,6 +197,54 @@ def test_a_metric_of_a_model_just_compiled_knows_its_own_direction(monitor, up, 
     y = [X[:, :1], (X[:, 1:2] > 0).astype("float32")]
     test = quick(monitor=monitor, validate_every=8)
     assert test.run(two_outputs(**compiled), X, y, validation_data=(X, y)).up is up
+
+
+def test_losses_of_outputs_are_what_they_would_be_without_a_test():
+    """The history of the next fit, and of two fits when the test comes between them."""
+    y = {"a": X[:, :1], "b": X[:, 1:2]}
+
+    def history(test, between=False):
+        keras.utils.set_random_seed(5)
+        model, found = two_outputs(), []
+        if test and not between:
+            quick(repeats=2, monitor="a_loss").run(model, X, y)
+        for _ in range(2):
+            keras.utils.set_random_seed(6)
+            found.append(model.fit(X, y, epochs=2, verbose=0).history)
+            if test and between:
+                LRRangeTest(verbose=0).run(model, X, y)
+        return found, sorted(metric.name for metric in model.metrics)
+
+    without = history(test=False)
+    assert min(without[0][0]["a_loss"]) > 0.0
+    assert history(test=True) == without
+    assert history(test=True, between=True) == without
+
+
+def test_every_ramp_has_the_losses_of_outputs():
+    y = {"a": X[:, :1], "b": X[:, 1:2]}
+    results = []
+    for repeats in (1, 3):
+        keras.utils.set_random_seed(5)
+        test = quick(repeats=repeats, monitor="a_loss")
+        results.append(test.run(two_outputs(), X, y, batch_size=len(X)))
+    alone, three = results
+    np.testing.assert_allclose(three.lower[:5], alone.values[:5], rtol=1e-3)
+    np.testing.assert_allclose(three.upper[:5], alone.values[:5], rtol=1e-3)
+
+
+def test_several_optimizers_are_refused():
+    model, (one, other) = network(), (keras.optimizers.SGD(0.1, name=n) for n in "ab")
+    model.optimizer = types.SimpleNamespace(optimizers=[one, other])
+    with pytest.raises(ValueError, match=r"has several optimizers.*Compile it with one"):
+        quick().run(model, X, Y)
+
+
+@pytest.mark.parametrize("kind", [keras.optimizers.SGD, OwnSGD, keras.optimizers.Adam])
+def test_the_suggestion_for_a_longer_training_depends_on_the_optimizer(kind):
+    result = LRRangeTest(verbose=0).run(network(kind(0.1)), X, Y)
+    share = 10**-0.5 if kind is keras.optimizers.Adam else 10**-0.1
+    assert result.suggestion / result.bounds[1] == pytest.approx(share)
 
 
 @pytest.mark.parametrize("monitor", ["accuracy", "val_accuracy"])
