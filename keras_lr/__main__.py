@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader, such as `head`, has enough. What Python still holds goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, MemoryError, OSError, ValueError) as error:
         if command is _demo:
             raise
         print(f"keras-lr: {error}", file=sys.stderr)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from keras_lr.files import PathLike, whole
 
 
 class Column:
@@ -16,15 +19,22 @@ class Column:
     def __init__(self, dtype: DTypeLike) -> None:
         """Begin with no values."""
         self._room = np.empty(0, dtype)
-        self._used = 0
+        self._used = self._shown = 0
 
     def __len__(self) -> int:
         return self._used
 
     @property
     def values(self) -> NDArray[Any]:
-        """What the column holds, not a copy."""
+        """What the column holds, not a copy: a `cut` lets it change."""
         return self._room[: self._used]
+
+    def show(self) -> NDArray[Any]:
+        """Return what the column holds, to be read only; it never changes, and is no copy."""
+        self._shown = self._used
+        shown = self.values
+        shown.flags.writeable = False
+        return shown
 
     def add(self, values: Any) -> None:
         """Append an array."""
@@ -38,6 +48,8 @@ class Column:
 
     def cut(self, length: int) -> None:
         """Drop what stands behind ``length``."""
+        if length < self._shown:
+            self._room, self._shown = self._room[:length].copy(), 0
         self._used = min(self._used, length)
 
 
@@ -68,3 +80,44 @@ def texts(values: NDArray[Any]) -> list[str]:
     if values.dtype.kind == "i":
         return values.astype(str).tolist()
     return [str(value) for value in values]
+
+
+def write_csv(path: PathLike, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Write columns of one length; the file appears whole or not at all."""
+    with whole(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for start in range(0, max(map(len, columns.values()), default=0), 65536):
+            block = [values[start : start + 65536] for values in columns.values()]
+            writer.writerows(zip(*(texts(values) for values in block), strict=True))
+
+
+def read_csv(
+    path: PathLike, needed: Sequence[str], integers: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the columns of a file that `write_csv` wrote.
+
+    Args:
+        path: The file.
+        needed: Names of columns that it must have.
+        integers: Names of those that hold whole numbers.
+
+    Raises:
+        ValueError: If the file is no such file; it says where.
+    """
+    # Spreadsheets put a mark of the encoding first.
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        names = next(csv.reader(file), [])
+        missing = [name for name in needed if name not in names]
+        if missing or len(set(names)) != len(names):
+            raise ValueError(
+                f"{path} is no history written by LRHistory.to_csv: its first line lacks "
+                f"{', '.join(missing) or 'distinct names'}. Received: {','.join(names)[:200]!r}"
+            )
+        try:
+            columns = dict(zip(names, read_rows(file, len(names)).T, strict=True))
+            if any((columns[name] != np.floor(columns[name])).any() for name in integers):
+                raise ValueError(f"{' or '.join(integers)} is no whole number")
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error} (rows are counted from 1)") from error
+    return columns

@@ -77,11 +77,11 @@ def moved(some: list[Hyperparameter], values: Any, every: list[Hyperparameter]) 
     time.
     """
     plain = [float(getattr(parameter.optimizer, parameter.name)) for parameter in some]
-    for number, parameter in zip(plain, some, strict=True):
-        value = values[every.index(parameter)]
-        shown = value if isinstance(value, float) else traced(number, value)
-        setattr(parameter.optimizer, parameter.name, shown)
     try:
+        for number, parameter in zip(plain, some, strict=True):
+            value = values[every.index(parameter)]
+            shown = value if isinstance(value, float) else traced(number, value)
+            setattr(parameter.optimizer, parameter.name, shown)
         yield
     finally:
         for number, parameter in zip(plain, some, strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 from keras_lr.fields import Many, Number, Optional, Positive, Rate
 from keras_lr.formulas import lerp, pieces
 from keras_lr.schedule import Ending, Schedule, ScheduleKind, Steps, schedule
-from keras_lr.timeline import Length, Timeline, UnresolvedLength
+from keras_lr.timeline import SNAP, Length, Timeline, UnresolvedLength, snap
 
 Inner = Annotated[Schedule, ScheduleKind()]
 Inners = Annotated[tuple[Schedule, ...], Many(ScheduleKind(), at_least=1)]
@@ -77,7 +77,7 @@ class Sequence(Schedule):
         """Return the step at which each stage begins, and at last where the last one ends."""
         starts = [0.0]
         for stage in self.stages:
-            starts.append(starts[-1] + stage.length(timeline.after(starts[-1])))
+            starts.append(snap(starts[-1] + stage.length(timeline.after(starts[-1]))))
         return starts
 
     def length(self, timeline: Timeline) -> float:
@@ -330,7 +330,9 @@ class Repeat(Schedule):
             first = math.inf
         if math.isinf(first):
             first = timeline.steps("rest") / math.fsum(stretches.tolist())
-        return np.cumsum(np.append(0.0, first * stretches))
+        starts = np.cumsum(np.append(0.0, first * stretches))
+        near = np.round(starts)
+        return np.where(np.abs(starts - near) <= SNAP * np.maximum(starts, 1.0), near, starts)
 
     def length(self, timeline: Timeline) -> float:
         return float(self.starts(timeline)[-1])

@@ -6,12 +6,12 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from keras_lr.decay import CosineDecay, LinearDecay
+from keras_lr.decay import Constant, CosineDecay, LinearDecay
 from keras_lr.fields import Choice, Many, Number, Optional, PositiveRate, Rate, Shrink
-from keras_lr.formulas import half_cosine, lerp, periods, pieces, place, power, span
+from keras_lr.formulas import half_cosine, inside, lerp, periods, pieces, place, power, span
 from keras_lr.hyperparameters import LEARNING_RATE, movable
 from keras_lr.schedule import Ending, Schedule, Steps, schedule
-from keras_lr.timeline import Length, LengthKind, Timeline, Timescale
+from keras_lr.timeline import Length, LengthKind, Timeline, Timescale, snap
 
 
 @schedule
@@ -60,20 +60,21 @@ class TriangularCLR(Schedule):
         rise = timeline.steps(self.step_size)
         fall = rise if self.step_size_down is None else timeline.steps(self.step_size_down)
         cycle = periods(step, rise + fall)
-        inside = step - cycle * (rise + fall)
-        weight = (rise + fall) - inside
+        up = inside(step, cycle, rise + fall)
+        down = (rise + fall) - up
         if rise == fall:
-            np.minimum(weight, inside, out=weight)
+            weight = np.minimum(up, down, out=down)
             weight /= rise
         else:
-            weight = np.minimum(inside / rise, weight / fall)
+            weight = np.minimum(up / rise, down / fall)
         if self.mode == "triangular2":
             weight *= 0.5**cycle
         elif self.mode == "exp_range":
             weight *= power(self.gamma, step / timeline.steps("1 steps"))
-        weight *= self._span
-        weight += self.base_lr
-        return np.minimum(weight, self.max_lr, out=weight)
+        rate = weight
+        rate *= self._span
+        rate += self.base_lr
+        return np.minimum(rate, self.max_lr, out=rate)
 
 
 @schedule
@@ -111,13 +112,12 @@ class CosineRestarts(Schedule):
         first = timeline.steps(self.first_cycle)
         if self.cycle_mult == 1.0:
             cycle: Any = periods(step, first)
-            start: Any = cycle * first
-            length: Any = first
+            done = inside(step, cycle, first) / first
         else:
             starts, lengths = self.cycles(first, float(step.max(initial=0.0)))
             cycle = place(starts, step)
-            start, length = starts[cycle], lengths[cycle]
-        weight = half_cosine((step - start) / length)
+            done = (step - starts[cycle]) / lengths[cycle]
+        weight = half_cosine(done)
         return lerp(self.initial_lr * self.lr_mult**cycle, self.final_lr, weight)
 
     def cycles(self, first: float, until: float) -> tuple[Steps, Steps]:
@@ -126,8 +126,8 @@ class CosineRestarts(Schedule):
         Starts are sums of lengths: a logarithm would round across a boundary and miss a restart.
         """
         starts, lengths = [0.0], [first]
-        while starts[-1] + lengths[-1] <= until:
-            starts.append(starts[-1] + lengths[-1])
+        while (end := snap(starts[-1] + lengths[-1])) <= until:
+            starts.append(end)
             lengths.append(lengths[-1] * self.cycle_mult)
         return np.array(starts), np.array(lengths)
 
@@ -203,7 +203,8 @@ class OneCycle(Schedule):
         low, high = self.momentum
         known = [name for name in ("momentum", "beta_1") if getattr(optimizer, name, 0.0)]
         moved = [name for name in known if name in movable(optimizer)]
-        return {LEARNING_RATE: self} | {name: self.curve(high, low, high) for name in moved}
+        course = self.curve(high, low, high) if high else Constant(0.0)
+        return {LEARNING_RATE: self} | dict.fromkeys(moved, course)
 
 
 @schedule
@@ -262,12 +263,12 @@ class WarmupStableDecay(Schedule):
                 f"whole ({whole:g} steps). Shorten one of them."
             )
 
-        def piece(i: int, inside: Steps) -> Steps | float:
+        def piece(i: int, some: Steps) -> Steps | float:
             if i == 0:
-                return self.max_lr * (inside / rise)
+                return self.max_lr * (some / rise)
             if i == 1:
                 return self.max_lr
-            done = np.minimum((inside - (whole - fall)) / fall, 1.0)
+            done = np.minimum((some - (whole - fall)) / fall, 1.0)
             if self.shape == "cosine":
                 done = half_cosine(done)
             elif self.shape == "sqrt":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from typing import Annotated, ClassVar
 
@@ -254,12 +255,18 @@ class TimeDecay(Schedule):
     compounding: Annotated[bool, Flag()] = False
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
-        periods = step / timeline.steps(self.every)
+        every = timeline.steps(self.every)
         if not self.compounding:
-            return self.initial_lr / (1.0 + self.rate * periods)
-        whole = np.floor(periods).astype(int)
-        factors = 1.0 / (1.0 + self.rate * np.arange(whole.max(initial=0) + 1))
-        return self.initial_lr * np.cumprod(factors)[whole]
+            return self.initial_lr / (1.0 + self.rate * (step / every))
+        number = periods(step, every)
+        # From some factor on the product is zero, however many follow.
+        count = 2.0
+        while (
+            count <= number.max(initial=0.0) and count / 2 * math.log1p(self.rate * count / 2) < 750
+        ):
+            count *= 2.0
+        products = np.cumprod(1.0 / (1.0 + self.rate * np.arange(count + 1.0)))
+        return self.initial_lr * products[np.minimum(number, count).astype(int)]
 
 
 @schedule

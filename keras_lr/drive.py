@@ -255,10 +255,12 @@ class Drive(Occupant):
     def flush(self) -> None:
         """Hand the executions that have piled up to the recorders."""
         with self.lock:
-            done = self.pending
+            if self.pending.sizes:
+                self.settle()
+            # What interrupts a recorder must not let the others hear of the same steps again.
+            done, self.pending = self.pending, Executions(self.batch, [], {}, [], None)
             if done.sizes:
                 start = done.first - self.block_start
-                self.settle()
                 rows = self.block[start : start + sum(done.sizes)]
                 done.values = {c.name: rows[:, i] for i, c in enumerate(self.channels)}
                 if self.probe is not None:
@@ -266,7 +268,6 @@ class Drive(Occupant):
                 done.counts = self.loss.take(len(done.sizes))
                 for recorder in self.recorders:
                     recorder.extend(self.epoch, done)
-            self.pending = Executions(self.batch, [], {}, [], None)
 
     def settle(self) -> None:
         done = self.pending
@@ -373,7 +374,17 @@ class Drive(Occupant):
 
 
 def attach(model: Any, member: Any) -> Drive:
-    """Return the drive of the model's present fit, made by the first callback that asks."""
+    """Return the drive of the model's present fit, made by the first callback that asks.
+
+    Raises:
+        ValueError: If ``member`` takes part in a fit of another model that this one runs inside.
+    """
+    other = vars(member).get("_drive")
+    if other is not None and other.model is not model and is_within(other.group):
+        raise ValueError(
+            f"A callback of a fit of the model {other.model.name!r}, which still runs, is in a fit "
+            f"of {model.name!r} too. Give each fit callbacks of its own: copy.deepcopy(callback)."
+        )
     drive = vars(model).get("_keras_lr_drive")
     if drive is not None and any(one is member for one in drive.members):
         begins = drive.epoch < 0 and is_within(drive.group)

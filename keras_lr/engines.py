@@ -24,8 +24,14 @@ from keras_lr.hyperparameters import Hyperparameter, glance, number, setter
 BLOCK = 1024
 """Rows of values handed to the step at once; a longer epoch refills the table."""
 
+PARTS = (
+    *("trainable_variables", "non_trainable_variables"),
+    *("optimizer_variables", "metrics_variables"),
+)
+"""What Keras calls the parts of the state that it hands to a step of JAX."""
+
 Place = tuple[int, int]
-"""Part and index of a variable in the state that Keras hands to a step of JAX."""
+"""Part and index of a variable in that state."""
 
 
 class Engine:
@@ -382,7 +388,13 @@ class JaxEngine(Engine):
         if self.rate is not None:
             self.leaf = _at(state, self.rate)
         self.state = state
-        drive.done(feed.used, logs, None if counter is None else state[3][counter])
+        feed.iterator = None  # An exception may end the fit, and would keep its data.
+        try:
+            drive.done(feed.used, logs, None if counter is None else state[3][counter])
+        except BaseException:
+            # Keras has not yet taken what the step returned, and its own arrays are used up.
+            drive.model._jax_state = dict(zip(PARTS, state, strict=True))
+            raise
         return logs, state
 
     def look(self, state: Any) -> None:

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+ROUNDING = 1e-12
+"""What the quotient of a step and a period may lack of a whole number that it should be."""
+
 
 def lerp(start: Any, end: Any, weight: Any) -> Any:
     """Interpolate so that both ends are exact.
@@ -78,8 +81,20 @@ def periods(step: Array, period: float) -> Array:
     >>> periods(np.array([4.0, 5.0]), 2.0), periods(np.array([3.0, 4.0]), 2.0)
     (array([2.]), array([1., 2.]))
     """
-    first, last = np.floor(np.divide(ends(step), period))
-    return np.floor((step[:1] if first == last else step) / period)
+    # A boundary within rounding of a whole step is at that step, as for `timeline.snap`.
+    first, last = np.floor(np.divide(ends(step), period) * (1.0 + ROUNDING))
+    return np.floor((step[:1] if first == last else step) / period * (1.0 + ROUNDING))
+
+
+def inside(step: Array, number: Array, period: float) -> Array:
+    """Return the steps since the period ``number``, which `periods` found for each, began.
+
+    >>> inside(np.array([4.0, 5.0]), np.array([2.0]), 2.0)
+    array([0., 1.])
+    """
+    # A start may be rounded to beyond the step that it is at.
+    first = step.min(initial=math.inf) if number.size == 1 else step
+    return step - np.minimum(number * period, first)
 
 
 def place(starts: Sequence[float] | Array, step: Array) -> NDArray[np.intp]:

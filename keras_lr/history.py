@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
@@ -13,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr.channel import Executions
-from keras_lr.columns import Column, read_rows, texts
+from keras_lr.columns import Column, read_csv, write_csv
 from keras_lr.drive import Drive, attach
-from keras_lr.files import PathLike, whole
+from keras_lr.files import PathLike
 from keras_lr.hooks import LegacyHooks
 from keras_lr.hyperparameters import LEARNING_RATE, columns_of
 from keras_lr.probes import alone
@@ -113,7 +112,7 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         return list(self._columns)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """Return the values recorded under ``name``, one per step.
+        """Return the values recorded under ``name``, one per step, to be read only.
 
         Raises:
             KeyError: If nothing of that name was recorded; it lists the names.
@@ -121,10 +120,12 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         with self._settled():
             if name not in self._columns:
                 raise KeyError(f"{name!r} was not recorded. Recorded: {', '.join(self._columns)}")
-            values = self._columns[name].values
-            if name == "loss" and self._open:
-                values = values.copy()
-                values[self._epoch_row :] = self._recovered(None)
+            column = self._columns[name]
+            if name != "loss" or not self._open:
+                return column.show()
+            values = column.values.copy()
+            values[self._epoch_row :] = self._recovered(None)
+            values.flags.writeable = False
             return values
 
     def __iter__(self) -> Iterator[str]:
@@ -214,7 +215,23 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
             self._log.begin_epoch(self._epoch_row, self._base)
 
     def extend(self, epoch: int, done: Executions) -> None:
-        """Take some executions of an epoch."""
+        """Take some executions of an epoch, all or none."""
+        rows, executions = len(self._columns["step"]), len(self._edges)
+        try:
+            self._extend(epoch, done)
+        except BaseException:
+            for name, column in list(self._columns.items()):
+                column.cut(rows)
+                if len(column) < rows:
+                    del self._columns[name]
+            self._edges.cut(executions)
+            if self._counts is not None:
+                self._counts.cut(executions - 1)
+            raise
+        # How many batches and samples the last execution has shows in what follows.
+        self._log_rows(len(self._columns["step"]) - done.sizes[-1])
+
+    def _extend(self, epoch: int, done: Executions) -> None:
         batches = sum(done.sizes)
         self._columns["step"].add(self._base + done.first + np.arange(batches))
         self._columns["epoch"].add(np.full(batches, epoch))
@@ -235,8 +252,6 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
             self._counts = None
         else:
             self._counts.add(done.counts)
-        # How many batches and samples the last execution has shows in what follows.
-        self._log_rows(len(self._columns["step"]) - done.sizes[-1])
 
     def close_epoch(self, batches: int, total: float | None) -> None:
         """Recover the batch losses of an epoch now that the number of its samples is known."""
@@ -300,7 +315,13 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         columns.pop("epoch")
         if self._open:
             columns["loss"] = self._recovered(None, log.row - self._epoch_row)[: len(steps)]
-        log.write(steps, columns)
+        try:
+            log.write(steps, columns)
+        except BaseException:
+            # A disk that is full must not keep anybody from reading the record.
+            self._log = None
+            log.close()
+            raise
 
     def _log_in_time(self, *execution: Any) -> None:
         if self._log is not None and self._log.due:
@@ -355,13 +376,7 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         Args:
             path: File to write.
         """
-        columns = [self[name] for name in self._columns]
-        with whole(path) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(self._columns)
-            for start in range(0, len(self), 65536):
-                block = [values[start : start + 65536] for values in columns]
-                writer.writerows(zip(*(texts(values) for values in block), strict=True))
+        write_csv(path, {name: self[name] for name in self._columns})
 
     @classmethod
     def from_csv(cls, path: PathLike) -> Self:
@@ -373,23 +388,8 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         Raises:
             ValueError: If the file is not such a history; it says where.
         """
-        with open(path, newline="", encoding="utf-8") as file:
-            names = next(csv.reader(file), [])
-            missing = [name for name in _OWN if name not in names]
-            if missing or len(set(names)) != len(names):
-                raise ValueError(
-                    f"{path} is no history written by LRHistory.to_csv: its first line lacks "
-                    f"{', '.join(missing) or 'distinct names'}. Received: {','.join(names)[:200]!r}"
-                )
-            try:
-                rows = read_rows(file, len(names))
-                whole_numbers = rows[:, [names.index("step"), names.index("epoch")]]
-                if (whole_numbers != np.floor(whole_numbers)).any():
-                    raise ValueError("a step or an epoch is no whole number")
-            except ValueError as error:
-                raise ValueError(f"{path} is damaged: {error} (rows are counted from 1)") from error
         history = cls()
-        history.load_state_dict(dict(zip(names, rows.T, strict=True)))
+        history.load_state_dict(read_csv(path, tuple(_OWN), integers=("step", "epoch")))
         return history
 
     def plot(self, ax: Axes | None = None) -> Axes:

@@ -85,8 +85,9 @@ class Trainings:
         try:
             if searches:
                 normalizes = all(
-                    type(optimizer).__name__ not in GRADIENT_STEPS
+                    kind.__name__ not in GRADIENT_STEPS
                     for optimizer in optimizers_of(self.model)
+                    for kind in type(optimizer).__mro__
                 )
                 found = search(
                     self,
@@ -113,7 +114,7 @@ class Trainings:
             return length
         amount, unit = parse_length(length)
         if unit == "steps":
-            return max(int(amount), 10)
+            return int(amount)
         per_epoch = self.fit.get("steps_per_epoch") or _batches(self.fit)
         if per_epoch is None:
             raise ValueError(

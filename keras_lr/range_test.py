@@ -16,16 +16,7 @@ from keras_lr.channel import Channel
 from keras_lr.configurable import Configurable, configured
 from keras_lr.course import Course
 from keras_lr.drive import Drive
-from keras_lr.fields import (
-    Choice,
-    Flag,
-    Kind,
-    Number,
-    Optional,
-    Path,
-    PositiveRate,
-    Text,
-)
+from keras_lr.fields import Choice, Flag, Number, Optional, Path, PositiveRate, Text
 from keras_lr.fit_arguments import arguments_of_fit
 from keras_lr.hyperparameters import LEARNING_RATE, find, optimizer_of, optimizers_of
 from keras_lr.range_result import RangeTestResult
@@ -33,42 +24,7 @@ from keras_lr.range_rules import RULES, NoSuggestion
 from keras_lr.range_runs import SEARCH, Trainings, build, check
 from keras_lr.schedule import Schedule, ScheduleKind, begin
 from keras_lr.state import StateFile, unusable
-from keras_lr.timeline import Timeline, length_schema, parse_length
-
-
-class Steps(Kind):
-    """A number of batches, or a length that says its unit."""
-
-    expected = "a number of batches of at least 10, or a length such as '2 epochs'"
-
-    def convert(self, value: Any) -> int | str:
-        if isinstance(value, str):
-            if parse_length(value)[1] not in ("steps", "epochs"):
-                raise ValueError(self.expected)
-            return value
-        return int(Number(minimum=10, whole=True).convert(value))
-
-    def schema(self) -> dict[str, Any]:
-        words = length_schema("steps?|epochs?")["anyOf"][1]
-        return {"anyOf": [Number(minimum=10, whole=True).schema(), words]}
-
-
-class Epochs(Kind):
-    """A whole number of epochs."""
-
-    expected = "a whole number of epochs of at least 1, such as 10 or '10 epochs'"
-
-    def convert(self, value: Any) -> int:
-        number = value
-        if isinstance(value, str):
-            number, unit = parse_length(value)
-            if unit != "epochs" or number != int(number):
-                raise ValueError(self.expected)
-        return int(Number(minimum=1, whole=True).convert(int(number) if value != number else value))
-
-    def schema(self) -> dict[str, Any]:
-        words = length_schema("epochs?")["anyOf"][1]
-        return {"anyOf": [Number(minimum=1, whole=True).schema(), words]}
+from keras_lr.timeline import Batches, Timeline, WholeEpochs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +88,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
     Raises:
         TypeError: If an argument has the wrong type or is unknown.
         ValueError: If a number is out of range.
-        NoSuggestion: In a fit with ``auto``, if a test supports no suggestion.
+        NoSuggestion: In a fit with ``auto``, if its first test supports no suggestion.
         StateError: If a fit that goes on finds no state of the test before.
 
     Source: Smith 2017, Cyclical Learning Rates (arXiv:1506.01186), sec. 3.3.
@@ -156,7 +112,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
 
     min_lr: PositiveRate = 1e-6
     max_lr: PositiveRate = 10.0
-    steps: Annotated[int | str, Steps()] = 60
+    steps: Annotated[int | str, Batches()] = 60
     shape: Annotated[str, Choice(("exponential", "linear"))] = "exponential"
     rule: Annotated[str, Choice((SEARCH, *RULES))] = SEARCH
     budget: Annotated[int, Number(minimum=34, whole=True)] = 300
@@ -167,7 +123,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
     repeats: Annotated[int, Number(minimum=1, whole=True)] = 1
     restore: Annotated[bool, Flag()] = True
     verbose: Annotated[int, Number(minimum=0, whole=True)] = 1
-    every: Annotated[int | None, Optional(Epochs())] = None
+    every: Annotated[int | None, Optional(WholeEpochs())] = None
     apply: Annotated[bool, Flag()] = False
     auto: Annotated[Schedule | None, Optional(ScheduleKind())] = None
     state_path: Annotated[str | None, Optional(Path())] = None
@@ -216,7 +172,11 @@ class LRRangeTest(Configurable, LearningRateCallback):
 
     def _measure(self, model: Any, fit: dict[str, Any]) -> RangeTestResult:
         check(fit)
-        optimizers_of(model)
+        if len(optimizers_of(model)) > 1:
+            raise ValueError(
+                f"LRRangeTest: the model {model.name!r} has several optimizers, of which each may "
+                "need a rate of its own. Compile it with one of them to test that one's."
+            )
         build(model, fit["x"])
         trainings = Trainings(self, model, fit)
         try:
@@ -309,9 +269,9 @@ class LRRangeTest(Configurable, LearningRateCallback):
         try:
             outcome = Outcome(result.suggestion, result.bounds)
         except NoSuggestion:
-            if self.auto is not None:
+            if self.auto is not None and not self._outcomes:
                 raise
-            if self.apply:
+            if self.apply or self.auto is not None:
                 self._warn("no suggestion", epoch)
             return dataclasses.replace(before, suggestion=None)
         self._follow(outcome)

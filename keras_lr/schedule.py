@@ -160,9 +160,10 @@ class Schedule(Configurable, LearningRateCallback):
                 "the optimizer the schedule's .in_graph(epochs=..., steps_per_epoch=...)."
             )
         steps = np.asarray(step, dtype=np.float64)
-        if not steps.min(initial=0.0) >= 0.0:
+        if not (steps.min(initial=0.0) >= 0.0 and steps.max(initial=0.0) < math.inf):
             raise ValueError(
-                f"Argument `step` must count from 0, the first update. Received: step={step!r}"
+                "Argument `step` must count from 0, the first update, and be finite. "
+                f"Received: step={step!r}"
             )
         rates = np.empty(steps.shape)
         rates.reshape(-1)[:] = self.value(

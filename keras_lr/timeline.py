@@ -32,6 +32,10 @@ _PATTERN = re.compile(
 )
 
 
+SNAP = 1e-9
+"""Share of a number of steps that it may lie off a whole number and be taken for it."""
+
+
 class UnresolvedLength(ValueError):
     """A length cannot be turned into steps because a number that it needs is not known.
 
@@ -116,13 +120,51 @@ class Patience(Kind):
     def convert(self, value: Any) -> int | str:
         if not isinstance(value, str):
             return int(Number(minimum=0, whole=True).convert(value))
-        if parse_length(value)[1] != "steps":
+        amount, unit = parse_length(value)
+        if unit != "steps" or not amount.is_integer():
             raise ValueError(self.expected)
         return value
 
     def schema(self) -> dict[str, Any]:
         words = length_schema("steps?")["anyOf"][1]
         return {"anyOf": [{"type": "integer", "minimum": 0}, words]}
+
+
+class Batches(Kind):
+    """A number of batches, or a length that says its unit."""
+
+    expected = "a number of batches of at least 10, or a length such as '2 epochs'"
+
+    def convert(self, value: Any) -> int | str:
+        if isinstance(value, str):
+            amount, unit = parse_length(value)
+            enough = amount >= 10 and amount.is_integer()
+            if unit != "epochs" and not (unit == "steps" and enough):
+                raise ValueError(self.expected)
+            return value
+        return int(Number(minimum=10, whole=True).convert(value))
+
+    def schema(self) -> dict[str, Any]:
+        words = length_schema("steps?|epochs?")["anyOf"][1]
+        return {"anyOf": [Number(minimum=10, whole=True).schema(), words]}
+
+
+class WholeEpochs(Kind):
+    """A whole number of epochs."""
+
+    expected = "a whole number of epochs of at least 1, such as 10 or '10 epochs'"
+
+    def convert(self, value: Any) -> int:
+        number = value
+        if isinstance(value, str):
+            number, unit = parse_length(value)
+            if unit != "epochs" or number != int(number):
+                raise ValueError(self.expected)
+        return int(Number(minimum=1, whole=True).convert(int(number) if value != number else value))
+
+    def schema(self) -> dict[str, Any]:
+        words = length_schema("epochs?")["anyOf"][1]
+        return {"anyOf": [Number(minimum=1, whole=True).schema(), words]}
 
 
 def length_schema(units: str, rest: bool = False) -> dict[str, Any]:
@@ -267,8 +309,10 @@ class _Open(Timeline):
 
 def snap(steps: float) -> float:
     """Return the whole number within rounding of ``steps``, else ``steps``."""
+    if not math.isfinite(steps):
+        return steps
     whole = float(round(steps))
-    return whole if abs(steps - whole) <= 1e-9 * max(1.0, abs(steps)) else steps
+    return whole if abs(steps - whole) <= SNAP * max(1.0, abs(steps)) else steps
 
 
 def _unknown_steps(length: Any) -> str:

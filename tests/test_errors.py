@@ -289,6 +289,24 @@ def test_a_momentum_that_moves_with_the_rate_is_refused():
     assert OneCycle(0.1, momentum=(0.9, 0.9)).momentum == (0.9, 0.9)
 
 
+@pytest.mark.parametrize("patience", ["0.5 steps", "2.9 steps"])
+def test_half_a_step_is_no_patience(patience):
+    with pytest.raises(ValueError, match="patience` must be a whole number"):
+        keras_lr.ReduceLROnPlateau("loss", patience=patience)
+
+
+@pytest.mark.parametrize("steps", ["9 steps", "10.5 steps", "20%"])
+def test_a_ramp_takes_whole_batches(steps):
+    with pytest.raises(ValueError, match="steps` must be a number of batches of at least 10"):
+        keras_lr.LRRangeTest(steps=steps)
+
+
+def test_no_momentum_at_all():
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    moved = OneCycle(0.1, momentum=(0.0, 0.0)).moves(optimizer)
+    assert set(moved["momentum"].values(epochs=1, steps_per_epoch=4)) == {0.0}
+
+
 def test_a_schedule_in_the_place_of_an_optimizer():
     with pytest.raises(TypeError, match=r"ParamScheduler\(learning_rate=...\).*CosineDecay"):
         ParamScheduler(CosineDecay(0.1))

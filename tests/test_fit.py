@@ -95,6 +95,18 @@ def test_lengths_follow_the_fit():
     assert schedule.plot().get_title().endswith("over 2 epochs")
 
 
+def test_one_schedule_in_a_fit_inside_the_fit_of_another_model_is_refused():
+    outer, inner, schedule = meter(), meter(), rate()
+
+    class Inner(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            fit(inner, [schedule])
+
+    with pytest.raises(ValueError, match=r"which still runs.*copy.deepcopy\(callback\)"):
+        fit(outer, [schedule, Inner()], epochs=2)
+    np.testing.assert_array_equal(fit(inner, schedule, epochs=3), curve())
+
+
 def test_one_schedule_in_two_models():
     schedule = rate()
     for model in (meter(), meter(7)):

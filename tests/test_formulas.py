@@ -1,14 +1,27 @@
 """What the formulas of schedules share."""
 
+import functools
 import math
+import operator
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from keras_lr import CosineDecay, Function, LinearDecay, Timeline
+from keras_lr import (
+    Constant,
+    CosineDecay,
+    CosineRestarts,
+    Function,
+    LinearDecay,
+    StepDecay,
+    TimeDecay,
+    Timeline,
+    TriangularCLR,
+)
 from keras_lr.formulas import half_cosine, lerp, periods, pieces, place, power, span
 
 whole = st.lists(st.integers(0, 40).map(float), max_size=30).map(np.array)
@@ -33,11 +46,12 @@ rates = st.one_of(st.floats(0.0, 1e3), st.integers(0, 1000).map(lambda n: n / 10
 
 
 @given(rates, rates, st.floats(0.0, 1.0))
-def test_both_ends_of_a_line_are_exact_and_nothing_lies_outside(start, end, weight):
+def test_both_ends_of_a_line_are_exact_and_what_lies_between_is_close(start, end, weight):
     value = lerp(start, end, np.array([0.0, weight, 1.0]))
     assert value[0] == start
     assert value[2] == end
-    assert value[1] == pytest.approx(start + weight * (end - start), rel=1e-12, abs=1e-300)
+    exact = (1 - Fraction(weight)) * Fraction(start) + Fraction(weight) * Fraction(end)
+    assert abs(Fraction(value[1]) - exact) <= Fraction(4e-16) * Fraction(max(start, end))
 
 
 @given(rates, rates)
@@ -53,6 +67,34 @@ def test_each_step_lies_in_its_period(step, period):
     found = periods(step, period)
     assert np.broadcast_to(found, step.shape).tolist() == [math.floor(t / period) for t in step]
     assert found.size == (1 if len({t // period for t in step}) == 1 else step.size)
+
+
+@given(st.integers(1, 30), st.integers(1, 1000), st.integers(0, 400))
+def test_a_boundary_on_a_whole_step_takes_effect_at_it(tenths, steps_per_epoch, number):
+    """Lengths of some tenths of an epoch, which no float holds exactly."""
+    step, length = number * tenths * steps_per_epoch, tenths / 10
+    assume(step % 10 == 0)
+    step, timeline = step // 10, Timeline(steps_per_epoch, 10**6)
+    # Alone, and beside a step of the period before.
+    for steps in (np.array([step]), np.array([max(step - 1, 0), step])):
+        assert StepDecay(1.0, every=length)(steps, timeline)[-1] == 0.5**number
+        assert CosineRestarts(1.0, 0.0, length, cycle_mult=1.0)(steps, timeline)[-1] == 1.0
+        assert LinearDecay(1.0, over=length).repeat(500)(steps, timeline)[-1] == 1.0
+        assert 0.0 <= TriangularCLR(0.0, 1.0, length / 2)(steps, timeline)[-1] < 1e-9
+
+
+def test_stages_begin_at_the_whole_step_that_their_lengths_add_up_to():
+    tenth = Constant(0.5).lasting(0.1)
+    rate = functools.reduce(operator.rshift, [tenth] * 10) >> Constant(1.0)
+    assert rate(np.array([468, 469]), Timeline(469, 3)).tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("steps", [170, 469])
+def test_no_rate_is_below_zero(steps):
+    for size in (0.99, 0.3, 1.7):
+        for down in (None, 0.7):
+            curve = TriangularCLR(0.0, 0.1, size, step_size_down=down)
+            assert curve.values(epochs=100, steps_per_epoch=steps).min() >= 0.0
 
 
 @given(whole)
@@ -102,7 +144,12 @@ def test_after_the_last_cycle_its_end_value_is_held(stretch):
     assert (schedule(np.arange(end, end + 40), timeline) == 0.25).all()
 
 
-@pytest.mark.parametrize("step", [-1, [0, -0.5], math.nan])
+def test_a_product_that_vanishes_is_zero_however_late():
+    rate = TimeDecay(1.0, rate=0.5, every="1 steps", compounding=True)
+    assert rate(np.array([0, 1, 2, 10**12])).tolist() == [1.0, 1 / 1.5, 1 / 1.5 / 2.0, 0.0]
+
+
+@pytest.mark.parametrize("step", [-1, [0, -0.5], math.nan, math.inf])
 def test_a_step_counts_from_zero(step):
     schedule = LinearDecay(0.0, 0.1, over="5 steps") >> CosineDecay(0.1, over="9 steps")
     with pytest.raises(ValueError, match=r"`step` must count from 0.*Received: step="):

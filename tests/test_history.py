@@ -8,10 +8,11 @@ import tracemalloc
 import keras
 import numpy as np
 import pytest
-from models import COMPILE, fit, meter, samples
+from models import COMPILE, fit, meter, samples, settled
 
 from keras_lr import Constant, CosineDecay, LinearDecay, LRHistory, OneCycle, StepDecay
 from keras_lr.channel import Executions
+from keras_lr.columns import Column
 
 pytestmark = pytest.mark.core
 
@@ -363,6 +364,70 @@ def test_a_fit_that_is_interrupted_keeps_what_ran():
     assert schedule.history.learning_rate.tolist() == [1.0, 0.75, 0.5]
 
 
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_state_file_that_cannot_be_written_costs_no_weights(error, tmp_path, monkeypatch):
+    def fail(*args):
+        raise error("no space left")
+
+    model, history = meter(), LRHistory(state_path=tmp_path / "record.npz")
+    monkeypatch.setattr("keras_lr.history.save_arrays", fail)
+    with pytest.raises(error, match="no space left"):
+        fit(model, [history, Constant(0.5)], epochs=2)
+    assert np.abs(settled(model).get_weights()[0]).max() == 0.5
+    assert len(history) == 5
+    monkeypatch.undo()
+    fit(model, [history, Constant(0.25)], epochs=2)
+    assert history.learning_rate.tolist() == [0.25] * 10
+
+
+@pytest.mark.parametrize("when", range(1, 7))
+@pytest.mark.parametrize("before", [0, 3])
+def test_what_interrupts_a_recorder_leaves_its_record_whole(when, before, monkeypatch):
+    """An interrupt in the middle of taking steps in: all columns have them, or none."""
+    first, second, model = LRHistory(), LRHistory(), meter()
+    if before:
+        fit(model, [first, second, Constant(0.5)], epochs=before)
+    real, calls = Column.add, itertools.count(1)
+
+    def add(self, values):
+        if next(calls) == when:
+            raise KeyboardInterrupt
+        real(self, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Column, "add", add)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(
+                *samples(),
+                batch_size=2,
+                shuffle=False,
+                verbose=0,
+                initial_epoch=before,
+                epochs=before + 1,
+                callbacks=[first, second, Constant(0.5)],
+            )
+    for history in (first, second):
+        assert {len(history[name]) for name in history} <= {5 * before, 5 * before + 5}
+        assert len({len(history[name]) for name in history}) == 1
+    fit(settled(model), [first, second, Constant(0.25)], epochs=2)
+    for history in (first, second):
+        assert history.learning_rate.tolist() == [0.25] * 10
+        assert np.isfinite(history.loss).all()
+
+
+def test_what_was_read_stays_as_it_was():
+    model, history = meter(), LRHistory()
+    fit(model, [history, Constant(0.5)], epochs=2)
+    rates, losses = history.learning_rate, history.loss
+    kept = losses.copy()
+    fit(model, [history, Constant(0.25)], epochs=3)
+    assert rates.tolist() == [0.5] * 10
+    np.testing.assert_array_equal(losses, kept)
+    assert history.learning_rate.tolist() == [0.25] * 15
+    with pytest.raises(ValueError, match="read-only"):
+        rates[0] = 1.0
+
+
 def test_a_fit_without_epochs():
     schedule = CosineDecay(0.5)
     x, y = samples()
@@ -429,6 +494,13 @@ def test_csv_is_plain(history, tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
+def test_a_file_that_a_spreadsheet_has_saved(history, tmp_path):
+    path = tmp_path / "run.csv"
+    history.to_csv(path)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert LRHistory.from_csv(path) == history
+
+
 def test_an_empty_history_survives(tmp_path):
     empty = LRHistory()
     empty.to_csv(tmp_path / "empty.csv")
@@ -492,7 +564,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(history, tmp_path, mon
     path = tmp_path / "run.csv"
     path.write_text("old")
     broken = copy.deepcopy(history)
-    monkeypatch.setattr("keras_lr.history.texts", lambda values: 1 / 0)
+    monkeypatch.setattr("keras_lr.columns.texts", lambda values: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         broken.to_csv(path)
     assert [item.name for item in tmp_path.iterdir()] == ["run.csv"]

@@ -1,6 +1,7 @@
 """The range test as a callback: what the fit around it does, with and without its suggestion."""
 
 import copy
+import dataclasses
 import functools
 import inspect
 import pickle
@@ -22,6 +23,7 @@ from keras_lr import (
     from_config,
     to_config,
 )
+from keras_lr.range_runs import Trainings
 from keras_lr.snapshot import Snapshot
 from keras_lr.state import StateFile
 
@@ -152,6 +154,24 @@ def test_no_suggestion_keeps_the_rate_and_says_so():
     assert set(test.history.learning_rate) == {0.25}
     with pytest.raises(NoSuggestion, match="Diverged at once"):
         fit(model, [quick(auto=OneCycle(1.0))], y=y)
+
+
+def test_a_later_test_without_a_suggestion_ends_no_training(monkeypatch):
+    results = Trainings.result
+
+    def result(self):
+        found = results(self)
+        return dataclasses.replace(found, reason="flat") if test.results else found
+
+    monkeypatch.setattr(Trainings, "result", result)
+    test = quick(auto=OneCycle(1.0, shape="linear"), every=1)
+    with pytest.warns(UserWarning, match="no suggestion before epoch 3; the learning rate stays"):
+        fit(sgd(), [test], epochs=3)
+    low, high = test.results[0].bounds
+    expected = OneCycle(high, div=high / low, shape="linear").values(
+        epochs=3, steps_per_epoch=STEPS
+    )
+    np.testing.assert_allclose(test.history.learning_rate, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
