@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from keras_lr.channel import Adjustment, Channel, Executions, Listener, Recorder, Source
 from keras_lr.engines import BLOCK, engine_for
-from keras_lr.hooks import is_within, rivals, spare_rounds
+from keras_lr.hooks import callback_list, is_within, rivals, spare_rounds
 from keras_lr.hyperparameters import LEARNING_RATE, Hyperparameter, effective, host_value
 from keras_lr.occupant import Occupant
 from keras_lr.probes import LossCount, RateProbe
@@ -380,7 +380,9 @@ def attach(model: Any, member: Any) -> Drive:
         ValueError: If ``member`` takes part in a fit of another model that this one runs inside.
     """
     other = vars(member).get("_drive")
-    if other is not None and other.model is not model and is_within(other.group):
+    # A list that an exception has left may serve the next fit.
+    nested = other is not None and other.group is not callback_list() and is_within(other.group)
+    if nested and other.model is not model:
         raise ValueError(
             f"A callback of a fit of the model {other.model.name!r}, which still runs, is in a fit "
             f"of {model.name!r} too. Give each fit callbacks of its own: copy.deepcopy(callback)."
