@@ -88,7 +88,8 @@ def plot_curves(
         color, style = looks[name]
         _draw_rate(ax, curve, steps_per_epoch, color=color, linestyle=style, label=name)
     _scale(ax, list(values.values()), ylabel)
-    _count(ax.xaxis, epochs)
+    ticks = _room(ax)
+    _count(ax.xaxis, epochs, ticks)
     ax.set_xlim(0, epochs)
     ax.set_xlabel("epochs")
     ax.grid(color=FAINT, linewidth=0.6)
@@ -98,7 +99,7 @@ def plot_curves(
             partial(np.multiply, 1 / steps_per_epoch),
         )
         above = ax.secondary_xaxis("top", functions=(there, back))
-        _count(above.xaxis, epochs * steps_per_epoch, whole=True)
+        _count(above.xaxis, epochs * steps_per_epoch, ticks, whole=True)
         above.set_xlabel("steps")
     if len(values) > 1:
         _name(ax, list(values))
@@ -172,8 +173,6 @@ def plot_history(history: Record, ax: Axes | None = None) -> Axes:
     again = len(step) > 1 and bool(np.any(np.diff(step) <= 0))
     if again:
         step = np.arange(len(step))
-    _draw_epochs(ax, step, np.asarray(history.epoch))
-
     ax.plot(*held(step, rate), color=DARK_BLUE, drawstyle="steps-post", label="learning rate")
     for marker, label, where in zip("^v", ("sudden rise", "sudden fall"), jumps(rate), strict=True):
         if 0 < len(where) <= MOST_MARKS:
@@ -191,10 +190,12 @@ def plot_history(history: Record, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("steps, as recorded over several fits" if again else "steps")
     ax.set_xlim(step[0], step[-1] + 1)
     lines, labels = ax.get_legend_handles_labels()
-    seen = "Learning rate"
+    seen, lowest = "Learning rate", ax
     if np.isfinite(loss).any():
-        more, names = _draw_loss(ax, step, loss)
+        lowest = _draw_loss(ax, step, loss)
+        more, names = lowest.get_legend_handles_labels()
         lines, labels, seen = lines + more, labels + names, "Learning rate and loss"
+    _draw_epochs(ax, lowest, step, np.asarray(history.epoch))
     # Beside the curves no place is free in every picture; under the axes there is.
     ax.legend(
         lines,
@@ -393,22 +394,30 @@ def _count(axis: Axis, end: float, ticks: int = 9, whole: bool = False) -> None:
     axis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if whole else "{x:,.6g}"))
 
 
-def _draw_epochs(ax: Axes, step: NDArray[Any], epoch: NDArray[Any]) -> None:
+def _room(ax: Axes) -> int:
+    """Return how many labels of an x axis have room: fewer on narrow axes."""
+    width = ax.get_window_extent().width / ax.figure.dpi
+    return 9 if width >= 5.0 else max(2, int(width / 0.8))
+
+
+def _draw_epochs(ax: Axes, lowest: Axes, step: NDArray[Any], epoch: NDArray[Any]) -> None:
+    """Mark where epochs begin, by lines behind what the ``lowest`` of the axes shows."""
     starts = np.append(0, np.flatnonzero(np.diff(epoch)) + 1)
     if len(starts) < 2:
         return
     every = next(n * 10**k for k in range(9) for n in (1, 2, 5) if len(starts) <= 16 * n * 10**k)
     starts = starts[epoch[starts] % every == 0]
     for at in step[starts]:
-        ax.axvline(at, color=FAINT, linewidth=0.7, zorder=0)
+        lowest.axvline(at, color=FAINT, linewidth=0.7, zorder=0)
     above = ax.secondary_xaxis("top")
     above.set_xticks(step[starts], [str(number) for number in epoch[starts]])
     above.tick_params(length=2, labelsize="small", colors=INK)
     above.set_xlabel("epoch begins", fontsize="small", color=INK)
 
 
-def _draw_loss(ax: Axes, step: NDArray[Any], loss: Array) -> tuple[list[Any], list[str]]:
-    twin = ax.twinx()
+def _draw_loss(ax: Axes, step: NDArray[Any], loss: Array) -> Axes:
+    """Draw the loss on axes of its own, below those of the rate, and return them."""
+    twin: Axes = ax.twinx()
     # The rate, drawn first, belongs above the noise of the loss.
     ax.set_zorder(twin.get_zorder() + 1)
     ax.patch.set_visible(False)
@@ -436,4 +445,4 @@ def _draw_loss(ax: Axes, step: NDArray[Any], loss: Array) -> tuple[list[Any], li
     elif seen.min() >= 0:
         twin.set_ylim(0, seen.max() * 1.05)
     twin.set_ylabel("loss")
-    return twin.get_legend_handles_labels()
+    return twin

@@ -38,7 +38,8 @@ def plot_range_test(result: RangeTestResult, ax: Axes | None = None) -> Axes:
         band = (result.lower[finite], result.upper[finite])
         ax.fill_between(rates, *band, color=BLUE, alpha=0.18, label="quartiles of the repeats")
     smoothed = _smoothed(result, rates, values)
-    ax.plot(rates, values, color=BLUE, alpha=0.45, linewidth=0.9, label="each batch")
+    each = "each validation" if result.monitor.startswith("val_") else "each batch"
+    ax.plot(rates, values, color=BLUE, alpha=0.45, linewidth=0.9, label=each)
     ax.plot(rates, smoothed, color=DARK_BLUE, linewidth=2.2, label="smoothed")
     _limit(ax, values, smoothed, result.up)
     below = _draw_holds(ax, result)
@@ -77,6 +78,7 @@ def _draw_holds(ax: Axes, result: RangeTestResult) -> list[Axes]:
     look: dict[str, Any] = {"color": ORANGE, "markerfacecolor": ORANGE, "markeredgecolor": INK}
     below.plot(list(ends), list(ends.values()), "o-", linewidth=1.0, **look)
     below.margins(y=0.25)
+    below.ticklabel_format(axis="y", useOffset=False)
     steps = max(map(len, result.found.holds.values()))
     below.set_ylabel(f"loss after\n{steps} steps\nat one rate")
     below.set_xlabel("learning rate")
@@ -114,7 +116,9 @@ def _draw_slope(ax: Axes, rates: np.ndarray, falling: np.ndarray, up: bool) -> N
 
 
 def _draw_suggestion(ax: Axes, result: RangeTestResult, every: list[Axes]) -> None:
-    ended = "" if result.ended == "complete" else f" (ended early: {result.ended})"
+    ended = {"diverged": ", up to where it blew up", "complete": ""}.get(
+        result.ended, f", ended early: {result.ended}"
+    )
     try:
         suggestion, (base, top) = result.suggestion, result.bounds
     except NoSuggestion:

@@ -36,6 +36,9 @@ CACHED = 1 << 15
 _ADDRESS = re.compile(r"<(?:function )?(?:[\w.<>]*\.)?<?(\w+)>?(?: object)? at 0x[0-9a-fA-F]+>")
 """What Python writes for a function or an object; the group is its name, without the address."""
 
+_DIGITS = re.compile(r"\d+\.\d{8,}(e[+-]?\d+)?")
+"""A number with more digits than a title needs."""
+
 Ending = Literal["own", "rest", "never"]
 S = TypeVar("S", bound=type)
 
@@ -232,6 +235,7 @@ class Schedule(Configurable, LearningRateCallback):
         from keras_lr import plotting
 
         name = _ADDRESS.sub(r"\1", repr(self))
+        name = _DIGITS.sub(lambda number: f"{float(number[0]):.6g}", name)
         simple = [type(part).__name__ for part in self.parts() if len([*part.parts()]) == 1]
         if len(name) > 70 and len([*self.parts()]) > 1:
             name = f"{type(self).__name__} of {', '.join(dict.fromkeys(simple))}"
