@@ -45,7 +45,7 @@ NEST = (
     .scale(0.1)
     .warmup(5)
     .lasting(40)
-    >> CosineDecay(0.1).lasting("20%").repeat(2).per_epoch()
+    >> CosineDecay(0.1).lasting(20).repeat(2).per_epoch()
     >> LinearDecay(0.1)
 )
 """Schedules one inside another, ten deep and wide."""
@@ -58,6 +58,17 @@ PIECE = 1 << 14
 def half_cosine(x: NDArray) -> NDArray:
     """Fall from 1 to 0."""
     return 0.5 * (1.0 + np.cos(np.pi * x))
+
+
+def nest(x: NDArray) -> NDArray:
+    """Compute `NEST` over a hundred epochs."""
+    epoch = 100.0 * x
+    later = epoch - 5.0
+    triangle = 1.0 - np.abs(later % 8.0 / 4.0 - 1.0)
+    cycles = 0.5 ** np.floor(later / 10.0) * (0.5 + 0.5 * triangle)
+    waves = half_cosine((np.floor(epoch + 1e-9) - 40.0) % 20.0 / 20.0)
+    parts = [0.05 * epoch / 5.0, 0.1 * np.maximum(cycles, 1e-6), 0.1 * waves]
+    return np.select([epoch < 5.0, epoch < 40.0, epoch < 80.0], parts, 0.1 * (5.0 - epoch / 20.0))
 
 
 FORMULAS: dict[type[Schedule], Callable[[NDArray], NDArray]] = {
@@ -79,6 +90,7 @@ FORMULAS: dict[type[Schedule], Callable[[NDArray], NDArray]] = {
         0.004 + 0.096 * half_cosine(1.0 - x / 0.3),
         4e-7 + (0.1 - 4e-7) * half_cosine((x - 0.3) / 0.7),
     ),
+    type(NEST): nest,
 }
 """Some of the `schedulers` over the share of the fit that is done."""
 
