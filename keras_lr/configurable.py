@@ -36,17 +36,18 @@ def kinds_of(cls: type, names: dict[str, Any] | None = None) -> dict[str, Kind]:
     if "_kinds" in vars(cls):
         return cls._kinds  # type: ignore[attr-defined]
     hints = get_type_hints(cls, localns=names, include_extras=True)
-    found = {}
+    found, types = {}, {}
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
-        kinds = [arg for arg in get_args(hint)[1:] if isinstance(arg, Kind)]
+        types[field.name], *more = get_args(hint) or (hint,)
+        kinds = [arg for arg in more if isinstance(arg, Kind)]
         if get_origin(hint) is not Annotated or not kinds:
             raise TypeError(
                 f"{cls.__name__}.{field.name} is declared as {hint}; "
                 "declare it with a kind, such as `PositiveRate` or `Length`"
             )
         found[field.name] = kinds[0]
-    cls._kinds = found  # type: ignore[attr-defined]
+    cls._kinds, cls._types = found, types  # type: ignore[attr-defined]
     return found
 
 
@@ -140,20 +141,18 @@ def configured(cls: C, depth: int = 1) -> C:
     dataclasses.dataclass(eq=False, repr=False)(cls)
     # The class may stand in a function or a notebook, whose names its annotations use.
     caller = sys._getframe(depth)
-    names = {**caller.f_globals, **caller.f_locals}
-    kinds_of(cls, names)
-    explain_arguments(cls, get_type_hints(cls, localns=names))
+    kinds_of(cls, {**caller.f_globals, **caller.f_locals})
+    explain_arguments(cls)
     package = cls.__module__.partition(".")[0]
     return keras.saving.register_keras_serializable(package=package)(cls)
 
 
-def explain_arguments(cls: type, types: dict[str, Any]) -> None:
+def explain_arguments(cls: type) -> None:
     """Make the constructor of ``cls`` answer an unknown argument with the nearest known one.
 
-    Args:
-        cls: The class.
-        types: The type of each field, which a signature shows without its kind.
+    Its signature shows the type of each field without its kind.
     """
+    types = cls._types  # type: ignore[attr-defined]
     plain = cls.__init__  # type: ignore[misc]
     signature = inspect.signature(plain)
     fields = {argument: field for field, argument in cls.arguments.items()}  # type: ignore[attr-defined]

@@ -74,7 +74,8 @@ class TriangularCLR(Schedule):
         rate = weight
         rate *= self._span
         rate += self.base_lr
-        return np.minimum(rate, self.max_lr, out=rate)
+        beyond = self.base_lr + self._span > self.max_lr
+        return np.minimum(rate, self.max_lr, out=rate) if beyond else rate
 
 
 @schedule
