@@ -12,7 +12,7 @@ import jsonschema
 import keras
 import numpy as np
 import pytest
-from models import fit, meter
+from models import fit, meter, settled
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
@@ -153,6 +153,22 @@ def test_long_executions(every, length, tmp_path, monkeypatch):
     assert rates(tmp_path) == (list(range(18)), [0.5] * 6 + [0.25] * 6 + [0.125] * 6)
 
 
+def test_a_full_disk_ends_the_fit_and_costs_no_record(tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError("no space left")
+
+    model, history = meter(), LRHistory(log_dir=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(EventLog, "write", fail)
+        with pytest.raises(OSError, match="no space left"):
+            fit(model, [history, Constant(0.5)], epochs=2)
+    assert len(history) == len(history.loss) == 5
+    assert np.abs(settled(model).get_weights()[0]).max() == 0.5
+    assert held_open(tmp_path) == []
+    fit(model, [history, Constant(0.25)], epochs=2)
+    assert rates(tmp_path)[1] == [0.25] * 10
+
+
 def test_what_has_no_number_is_not_there(tmp_path):
     history = LRHistory(log_dir=tmp_path)
     train([np.nan, np.nan], history)
@@ -273,7 +289,7 @@ def test_a_process_that_an_exception_ends_writes_what_it_has(tmp_path):
     code = """
 import sys
 from keras_lr import LinearDecay, LRHistory
-from models import fit, meter
+from models import fit, meter, settled
 from test_tensorboard import Raise
 
 fit(meter(), [LinearDecay(1.0, over=2), LRHistory(log_dir=sys.argv[1]), Raise(1)], epochs=2)
