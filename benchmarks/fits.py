@@ -311,9 +311,9 @@ def measured(size: Size) -> list[Row]:
     ours = fits.row("schedule, with its recorder", schedule, bare=True)
     named = ("a CLR callback's way", "LearningRateScheduler's way, per step")
     added = [fits.row(what, ways[what], bare=True, count=size.peers) for what in named]
+    overheads = [less(peer, ours, "schedule: times less overhead than") for peer in added]
     if BACKEND == "torch":
         added.append(fits.row("the least a callback can do", lambda: [Shortest(total)], bare=True))
-    overheads = [less(peer, ours, "schedule: times less overhead than") for peer in added[:2]]
     in_optimizer = fits.row(
         "Keras's CosineDecay in the optimizer",
         list,

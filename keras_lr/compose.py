@@ -13,7 +13,7 @@ import numpy as np
 from keras_lr.fields import Many, Number, Optional, Positive, Rate
 from keras_lr.formulas import lerp, pieces
 from keras_lr.schedule import Ending, Schedule, ScheduleKind, Steps, schedule
-from keras_lr.timeline import SNAP, Length, Timeline, UnresolvedLength, snap
+from keras_lr.timeline import Length, Timeline, UnresolvedLength, snap, snap_all
 
 Inner = Annotated[Schedule, ScheduleKind()]
 Inners = Annotated[tuple[Schedule, ...], Many(ScheduleKind(), at_least=1)]
@@ -330,9 +330,7 @@ class Repeat(Schedule):
             first = math.inf
         if math.isinf(first):
             first = timeline.steps("rest") / math.fsum(stretches.tolist())
-        starts = np.cumsum(np.append(0.0, first * stretches))
-        near = np.round(starts)
-        return np.where(np.abs(starts - near) <= SNAP * np.maximum(starts, 1.0), near, starts)
+        return snap_all(np.cumsum(np.append(0.0, first * stretches)))
 
     def length(self, timeline: Timeline) -> float:
         return float(self.starts(timeline)[-1])

@@ -66,8 +66,8 @@ class Number(Kind):
 
     def convert(self, value: Any) -> float | int:
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            text = isinstance(value, str) and _NUMERAL.fullmatch(value)
-            raise TypeError(self.expected + _AS_TEXT * bool(text))
+            as_text = isinstance(value, str) and _NUMERAL.fullmatch(value)
+            raise TypeError(self.expected + (_AS_TEXT if as_text else ""))
         number = real(value)
         inside = self.minimum <= number <= self.maximum and self.above < number < self.below
         if not (math.isfinite(number) and inside) or (self.whole and number != int(number)):

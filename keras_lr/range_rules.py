@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from keras_lr.fields import Choice
 
 Array = NDArray[np.float64]
 
@@ -396,10 +397,7 @@ def report(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> str:
 
 
 def _rule(name: str) -> Callable[[Curve], float]:
-    if name not in RULES:
-        near = difflib.get_close_matches(str(name), RULES, n=1)
-        raise ValueError(
-            f"Argument `rule` must be one of {', '.join(map(repr, RULES))}"
-            f"{f' (did you mean {near[0]!r}?)' if near else ''}. Received: rule={name!r}"
-        )
-    return RULES[name]
+    try:
+        return RULES[Choice(tuple(RULES)).convert(name)]
+    except ValueError as error:
+        raise ValueError(f"Argument `rule` must be {error}. Received: rule={name!r}") from None

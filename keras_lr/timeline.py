@@ -315,6 +315,12 @@ def snap(steps: float) -> float:
     return whole if abs(steps - whole) <= SNAP * max(1.0, abs(steps)) else steps
 
 
+def snap_all(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what `snap` makes of each of many finite numbers of steps."""
+    near = np.round(steps)
+    return np.where(np.abs(steps - near) <= SNAP * np.maximum(np.abs(steps), 1.0), near, steps)
+
+
 def _unknown_steps(length: Any) -> str:
     return (
         f"The length {length!r} cannot be placed: the number of steps in an epoch is not known. "

@@ -493,7 +493,6 @@ def test_csv_is_plain(history, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run.csv"]
 
 
-@pytest.mark.filterwarnings("error")
 def test_a_file_that_a_spreadsheet_has_saved(history, tmp_path):
     path = tmp_path / "run.csv"
     history.to_csv(path)
@@ -501,6 +500,7 @@ def test_a_file_that_a_spreadsheet_has_saved(history, tmp_path):
     assert LRHistory.from_csv(path) == history
 
 
+@pytest.mark.filterwarnings("error")
 def test_an_empty_history_survives(tmp_path):
     empty = LRHistory()
     empty.to_csv(tmp_path / "empty.csv")
