@@ -45,12 +45,15 @@ rates = st.one_of(st.floats(0.0, 1e3), st.integers(0, 1000).map(lambda n: n / 10
 
 
 @given(rates, rates, st.floats(0.0, 1.0))
+@example(0.0, 2.225073858507e-311, 0.75)
 def test_both_ends_of_a_line_are_exact_and_what_lies_between_is_close(start, end, weight):
     value = lerp(start, end, np.array([0.0, weight, 1.0]))
     assert value[0] == start
     assert value[2] == end
     exact = (1 - Fraction(weight)) * Fraction(start) + Fraction(weight) * Fraction(end)
-    assert abs(Fraction(value[1]) - exact) <= Fraction(4e-16) * Fraction(max(start, end))
+    # The least numbers that there are stand one such step apart, whatever their size.
+    smallest = Fraction(math.ulp(0.0))
+    assert abs(Fraction(value[1]) - exact) <= Fraction(4e-16) * Fraction(max(start, end)) + smallest
 
 
 @given(rates, rates)
