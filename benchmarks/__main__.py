@@ -1,6 +1,6 @@
 """Run the benchmarks, each in a process of its own, on every Keras backend that is installed.
 
-python -m benchmarks [--small] [--markdown FILE] [NAME ...]
+python -m benchmarks [--small] [--pairs N] [--markdown FILE] [NAME ...]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.measure import Row, table
+from benchmarks.measure import Effort, Row, table
 
 BACKENDS = ("tensorflow", "jax", "torch")
 MANY = {
@@ -28,14 +28,14 @@ ONE = {
 }
 
 
-def measured(name: str, backend: str, small: bool) -> list[Row]:
+def measured(name: str, backend: str, effort: Effort) -> list[Row]:
     """Run one benchmark in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.json"
         command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(path)]
         environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
         subprocess.run(
-            command + ["--small"] * small,
+            command + effort.arguments(),
             check=True,
             env=environment,
             stdout=subprocess.DEVNULL,
@@ -47,9 +47,10 @@ def main() -> None:
     """Run what was asked for, print it, and write it down."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join([*MANY, *ONE]))
-    parser.add_argument("--small", action="store_true", help="so small that it only shows it runs")
+    Effort.options(parser)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to a file")
     options = parser.parse_args()
+    effort = Effort(options.small, options.most)
     unknown = set(options.names) - {*MANY, *ONE}
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}. Known: {', '.join([*MANY, *ONE])}")
@@ -63,7 +64,7 @@ def main() -> None:
             continue
         for backend in installed if name in MANY else installed[:1]:
             heading = f"{title}: {backend}" if name in MANY else title
-            rows = measured(name, backend, options.small)
+            rows = measured(name, backend, effort)
             print(f"\n{heading}\n\n{table(rows)}", flush=True)
             texts.append(f"## {heading}\n\n{table(rows, markdown=True)}\n")
     if options.markdown:

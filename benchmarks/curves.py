@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import PAIRS, Row, main, once, pairs
+from benchmarks.measure import PAIRS, Effort, Row, main, once, pairs
 from keras_lr import (
     Constant,
     CosineDecay,
@@ -163,9 +163,9 @@ def stepper(name: str, arguments: dict[str, Any], steps: int) -> Callable[[], fl
     return run
 
 
-def rows(small: bool) -> list[Row]:
+def rows(effort: Effort) -> list[Row]:
     """Measure every shape and the nest."""
-    steps, count = (10_000, 1) if small else (1_000_000, PAIRS)
+    steps, count = 10_000 if effort.small else 1_000_000, effort.pairs(PAIRS)
     part = steps // PART
     found, floors = [], []
     for schedule, name, arguments in schedulers(steps):

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks.measure import Row, main, pairs
+from benchmarks.measure import Effort, Row, main, pairs
 from keras_lr import CosineDecay, LRHistory, ReduceLROnPlateau
 from keras_lr.ramp import Ramp
 
@@ -145,10 +145,20 @@ class Clock(keras.callbacks.Callback):
 class Size:
     """How much is trained: runs of a quarter to half a second, for 10 to 25 minutes in all."""
 
-    steps: int = 1000 if BACKEND == "jax" else 200
+    steps: int
+    pairs: int
+    peers: int
     epochs: int = 1
-    pairs: int = {"tensorflow": 101, "jax": 51, "torch": 41}[BACKEND]
-    peers: int = {"tensorflow": 31, "jax": 15, "torch": 15}[BACKEND]
+
+    @classmethod
+    def of(cls, effort: Effort) -> Size:
+        """Return the size for an effort."""
+        steps, runs, peers = {
+            "tensorflow": (200, 101, 31),
+            "jax": (1000, 51, 15),
+            "torch": (200, 41, 15),
+        }[BACKEND]
+        return cls(8 if effort.small else steps, effort.pairs(runs), effort.pairs(peers))
 
     @property
     def total(self) -> int:
@@ -323,8 +333,8 @@ def measured(size: Size) -> list[Row]:
     return [*rows, ours, *added, *overheads, *peers, in_optimizer]
 
 
-def rows(small: bool) -> list[Row]:
-    return measured(Size(8, 1, 1, 1) if small else Size())
+def rows(effort: Effort) -> list[Row]:
+    return measured(Size.of(effort))
 
 
 if __name__ == "__main__":

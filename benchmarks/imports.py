@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 
-from benchmarks.measure import PAIRS, Row, main
+from benchmarks.measure import PAIRS, Effort, Row, main
 
 PROGRAM = """
 import time
@@ -24,7 +24,7 @@ print((time.perf_counter() - begun) / (between - begun))
 """
 
 
-def rows(small: bool) -> list[Row]:
+def rows(effort: Effort) -> list[Row]:
     """Import both, again and again."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
@@ -34,7 +34,7 @@ def rows(small: bool) -> list[Row]:
         return float(done.stdout)
 
     ratio()  # compiles what is not
-    ratios = [ratio() for _ in range(1 if small else PAIRS)]
+    ratios = [ratio() for _ in range(effort.pairs(PAIRS))]
     return [Row("import keras; import keras_lr", "import keras", ratios, goal=1.01)]
 
 

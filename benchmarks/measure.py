@@ -126,13 +126,43 @@ def table(rows: Sequence[Row], markdown: bool = False) -> str:
     return "\n".join(texts)
 
 
-def main(rows: Callable[[bool], list[Row]], summary: str | None) -> None:
+@dataclasses.dataclass
+class Effort:
+    """How much is measured."""
+
+    small: bool = False
+    """So little that it only shows that it runs."""
+    most: int | None = None
+    """At most so many pairs of runs for a figure."""
+
+    def pairs(self, usual: int) -> int:
+        """Return how many pairs of runs to make of something that has ``usual`` otherwise."""
+        return 1 if self.small else min(usual, self.most or usual)
+
+    def arguments(self) -> list[str]:
+        """Return the options of a command line that say it."""
+        return ["--small"] * self.small + ([f"--pairs={self.most}"] if self.most else [])
+
+    @staticmethod
+    def options(parser: argparse.ArgumentParser) -> None:
+        """Add what says it to a command line."""
+        parser.add_argument("--small", action="store_true", help="show only that it runs")
+        parser.add_argument(
+            "--pairs",
+            type=int,
+            dest="most",
+            metavar="N",
+            help="at most so many pairs of runs for a figure: sooner done, and less exact",
+        )
+
+
+def main(rows: Callable[[Effort], list[Row]], summary: str | None) -> None:
     """Run one benchmark from the command line."""
     parser = argparse.ArgumentParser(description=(summary or "").partition("\n")[0])
-    parser.add_argument("--small", action="store_true", help="so small that it only shows it runs")
+    Effort.options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every ratio to a file")
-    options = parser.parse_args()
-    found = rows(options.small)
+    chosen = parser.parse_args()
+    found = rows(Effort(chosen.small, chosen.most))
     print(table(found))
-    if options.json:
-        options.json.write_text(json.dumps([dataclasses.asdict(row) for row in found], indent=1))
+    if chosen.json:
+        chosen.json.write_text(json.dumps([dataclasses.asdict(row) for row in found], indent=1))

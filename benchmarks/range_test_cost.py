@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks.measure import PAIRS, Row, main, once, pairs
+from benchmarks.measure import PAIRS, Effort, Row, main, once, pairs
 from keras_lr import CosineDecay, LinearDecay, LRRangeTest
 from keras_lr.snapshot import Snapshot
 
@@ -151,11 +151,10 @@ def copied(state: list[Any]) -> list[Any]:
     return [value.copy() for value in state]
 
 
-def rows(small: bool) -> list[Row]:
+def rows(effort: Effort) -> list[Row]:
     """Measure both."""
-    if small:
-        return tests(20, 1) + snapshots(64, 1)
-    return tests(100, 8 * PAIRS) + snapshots(2048, PAIRS)
+    steps, width = (20, 64) if effort.small else (100, 2048)
+    return tests(steps, effort.pairs(8 * PAIRS)) + snapshots(width, effort.pairs(PAIRS))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import Row, main
+from benchmarks.measure import Effort, Row, main
 from keras_lr import LRHistory
 
 
@@ -33,14 +33,14 @@ def record(steps: int) -> LRHistory:
     return history
 
 
-def rows(small: bool) -> list[Row]:
+def rows(effort: Effort) -> list[Row]:
     """Measure the memory, ``to_csv`` and ``plot``."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    steps = 100_000 if small else 10_000_000
+    steps = 100_000 if effort.small else 10_000_000
     tracemalloc.start()
     history = record(steps)
     held, _ = tracemalloc.get_traced_memory()
@@ -57,7 +57,9 @@ def rows(small: bool) -> list[Row]:
         begun = time.perf_counter()
         history.to_csv(path)
         written = time.perf_counter() - begun
-        again = len(LRHistory.from_csv(path)) if small else path.read_bytes().count(b"\n") - 1
+        again = (
+            len(LRHistory.from_csv(path)) if effort.small else path.read_bytes().count(b"\n") - 1
+        )
     if again != steps:
         raise AssertionError(f"the file holds {again} steps, not {steps}")
 

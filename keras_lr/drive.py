@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from keras_lr.channel import Adjustment, Channel, Executions, Listener, Recorder, Source
 from keras_lr.engines import BLOCK, engine_for
 from keras_lr.hooks import callback_list, is_within, rivals, spare_rounds
-from keras_lr.hyperparameters import LEARNING_RATE, Hyperparameter, effective, host_value
+from keras_lr.hyperparameters import LEARNING_RATE, Hyperparameter, effective
 from keras_lr.occupant import Occupant
 from keras_lr.probes import LossCount, RateProbe
+from keras_lr.readings import host_value
 from keras_lr.snapshot import reset_metrics
 
 

@@ -19,7 +19,8 @@ import numpy as np
 
 from keras_lr.compiled import CompiledStep, compiled_step, moved
 from keras_lr.feed import Feed, samples_in
-from keras_lr.hyperparameters import Hyperparameter, glance, number, setter
+from keras_lr.hyperparameters import Hyperparameter, setter
+from keras_lr.readings import glance, number
 
 BLOCK = 1024
 """Rows of values handed to the step at once; a longer epoch refills the table."""

@@ -16,8 +16,9 @@ from keras_lr.columns import Column, read_csv, write_csv
 from keras_lr.drive import Drive, attach
 from keras_lr.files import PathLike
 from keras_lr.hooks import LegacyHooks
-from keras_lr.hyperparameters import LEARNING_RATE, columns_of
+from keras_lr.hyperparameters import LEARNING_RATE
 from keras_lr.probes import alone
+from keras_lr.readings import columns_of
 from keras_lr.state import load_arrays, save_arrays, unusable
 from keras_lr.tensorboard import EventLog
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import math
 import numbers
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
+
+from keras_lr.readings import glance, host_value, number
 
 LEARNING_RATE = "learning_rate"
 
@@ -260,36 +260,6 @@ def _register() -> None:
     )
 
 
-def host_value(value: Any) -> np.ndarray:
-    """Return a scalar metric, variable or log value as a numpy array, from wherever it lives."""
-    # A variable of legacy Keras that lives on several replicas reads in no other way.
-    value = value.read_value() if hasattr(value, "read_value") else value
-    return np.asarray(keras.ops.convert_to_numpy(value))
-
-
-def number(value: Any) -> float:
-    """Return a scalar from wherever it lives."""
-    if isinstance(value, float):
-        return value
-    try:
-        return float(np.asarray(value).item())  # much faster than what follows
-    except (TypeError, ValueError, RuntimeError):
-        return float(host_value(value).item())
-
-
-def glance(variable: Any) -> Any:
-    """Return what a scalar variable holds now, to be read by `number` later.
-
-    Nothing waits for a device here.
-    """
-    known = isinstance(variable, keras.Variable)
-    value = getattr(variable, "_value", variable) if known else variable
-    if hasattr(value, "detach"):  # a tensor of PyTorch
-        return value.item() if value.device.type == "cpu" else value.detach().clone()
-    read = getattr(value, "value", None)
-    return read() if callable(read) else number(value)
-
-
 def setter(variable: Any) -> Callable[[float], Any]:
     """Return the fastest way to set a scalar variable between two steps."""
     value: Any = getattr(variable, "_value", None)
@@ -300,34 +270,6 @@ def setter(variable: Any) -> Callable[[float], Any]:
 
 def _short(value: Any) -> str:
     return f"{type(value).__name__}(...)" if not hasattr(value, "__name__") else value.__name__
-
-
-def plain_logs(logs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Iterate over the scalars of a mapping of logs, nested ones flattened as Keras does."""
-    for name, value in logs.items():
-        if isinstance(value, dict):
-            yield from plain_logs(value)
-        elif math.prod(getattr(value, "shape", ())) == 1:
-            yield name, value
-
-
-def columns_of(logs: list[dict[str, Any]]) -> dict[str, NDArray[np.float64]]:
-    """Return the scalars in some mappings of logs by name, NaN where one lacks the name."""
-    names = logs[0].keys()
-    if all(log.keys() == names for log in logs):
-        try:
-            return {name: _column([log[name] for log in logs]) for name in names}
-        except (AttributeError, TypeError, ValueError, RuntimeError):
-            pass  # something nested, larger than a scalar, or of several kinds
-    flat = [{name: number(value) for name, value in plain_logs(log)} for log in logs]
-    every = dict.fromkeys(name for log in flat for name in log)
-    return {name: np.array([log.get(name, np.nan) for log in flat]) for name in every}
-
-
-def _column(values: list[Any]) -> NDArray[np.float64]:
-    if hasattr(values[0], "detach"):  # tensors of PyTorch, on whatever device
-        return np.array([value.item() for value in values], np.float64)
-    return np.array([np.asarray(value).item() for value in values], np.float64)
 
 
 def schedule_values(schedule: Any, steps: np.ndarray) -> np.ndarray:

@@ -24,16 +24,10 @@ from keras_lr.fields import (
     Rate,
     Text,
 )
-from keras_lr.hyperparameters import (
-    LEARNING_RATE,
-    Hyperparameter,
-    find,
-    number,
-    optimizers_of,
-    plain_logs,
-)
+from keras_lr.hyperparameters import LEARNING_RATE, Hyperparameter, find, optimizers_of
 from keras_lr.plateau_rule import Action, Rule, State
 from keras_lr.probes import RunningMean, goes_up
+from keras_lr.readings import number, plain_logs
 from keras_lr.state import StateFile, load_arrays, save_arrays, unusable
 from keras_lr.timeline import Patience, parse_length
 

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from keras_lr.hyperparameters import (
     LEARNING_RATE,
     Hyperparameter,
-    glance,
-    number,
     schedule_values,
     updates,
 )
+from keras_lr.readings import glance, number, scalars
 
 
 class RateProbe:
@@ -59,7 +58,7 @@ class RateProbe:
             self.position += sum(sizes)
             return schedule_values(self.schedule, steps).astype(np.float32)
         values, self.seen = self.seen[: len(sizes)], self.seen[len(sizes) :]
-        return np.repeat(np.array([number(value) for value in values], np.float32), sizes)
+        return np.repeat(scalars(values).astype(np.float32), sizes)
 
 
 class LossCount:
@@ -151,7 +150,7 @@ class LossCount:
         taken, self.counts = self.counts[:executions], self.counts[executions:]
         if not self.averages:
             return None
-        return [number(count) for count in taken] if self.kind == "read" else taken
+        return scalars(taken).tolist() if self.kind == "read" else taken
 
 
 class RunningMean:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from keras_lr.callback import LearningRateCallback
 from keras_lr.drive import Drive
 from keras_lr.fit_arguments import let_data_go
-from keras_lr.hyperparameters import LEARNING_RATE, find, number, optimizer_of
+from keras_lr.hyperparameters import LEARNING_RATE, find, optimizer_of
 from keras_lr.probes import RunningMean
 from keras_lr.range_rules import Smoother
+from keras_lr.readings import number
 
 COMPLETE, DIVERGED, NOT_FINITE, NO_DATA = "complete", "diverged", "not finite", "no more data"
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lr.hyperparameters import host_value
+from keras_lr.readings import host_value
 
 SHARED_GENERATOR = "global_seed_generator"
 """Keras's name for the generator of what has none of its own; 3.12 has no constant for it."""

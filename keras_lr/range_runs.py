@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from keras_lr.callback import LearningRateCallback
 from keras_lr.fit_arguments import check_data_last
-from keras_lr.hyperparameters import host_value, optimizers_of
+from keras_lr.hyperparameters import optimizers_of
 from keras_lr.occupant import make_way
 from keras_lr.probes import goes_up
 from keras_lr.ramp import NO_DATA, Ramp
@@ -20,6 +20,7 @@ from keras_lr.random_states import is_of_keras, set_seed
 from keras_lr.range_result import RangeTestResult
 from keras_lr.range_rules import NoSuggestion
 from keras_lr.range_search import search
+from keras_lr.readings import host_value
 from keras_lr.snapshot import Snapshot
 from keras_lr.timeline import Timeline, parse_length
 

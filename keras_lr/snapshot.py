@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr.hyperparameters import host_value
 from keras_lr.random_states import random_states
+from keras_lr.readings import host_value
 
 _ABSENT = object()
 

@@ -13,7 +13,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_lr"
 BACKENDS = {"tensorflow", "jax", "torch"}
-KNOWS_BACKENDS = {"engines.py", "hyperparameters.py", "random_states.py", "snapshot.py"}
+KNOWS_BACKENDS = {
+    "engines.py",
+    "hyperparameters.py",
+    "random_states.py",
+    "readings.py",
+    "snapshot.py",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 When = Literal["import", "call", "never"]

@@ -8,7 +8,6 @@ import weakref
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from models import (
     COMPILE,
     STEPS,
@@ -134,6 +133,7 @@ def test_the_losses_of_an_epoch_go_on_after_what_else_a_callback_does(make, othe
         y = y + np.arange(len(y), dtype="float32")[:, None] / 3
         data = {"x": x, "y": y, "batch_size": 2, "shuffle": False}
         if unknown:
+            tf = pytest.importorskip("tensorflow")
             pairs = tf.data.Dataset.from_generator(
                 lambda: zip(x, y, strict=True),
                 output_signature=(tf.TensorSpec((STEPS,)), tf.TensorSpec((1,))),

@@ -367,7 +367,7 @@ def test_a_composed_function_of_the_rate_needs_to_know_where_it_began(tmp_path):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_an_epoch_of_unknown_length(order, tmp_path):
-    import tensorflow as tf
+    tf = pytest.importorskip("tensorflow")
 
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4).filter(lambda x, y: True)
 

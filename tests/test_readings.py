@@ -1,0 +1,42 @@
+"""Numbers read from where they live."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lr.readings import STACKED, columns_of, number, scalars
+
+pytestmark = pytest.mark.core
+
+
+@pytest.mark.parametrize("convert", [float, np.float32, keras.ops.convert_to_tensor])
+def test_scalars_are_the_numbers_one_by_one(convert):
+    values = [convert(value) for value in (0.1, -3.0, float("nan"), 1e-30)]
+    np.testing.assert_array_equal(scalars(values), [number(value) for value in values])
+    assert scalars(values).dtype == np.float64
+    assert scalars([]).shape == (0,)
+
+
+@pytest.mark.parametrize("count", [1, STACKED - 1, STACKED, STACKED + 1, 3 * STACKED])
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_no_scalar_of_many_is_lost(count, shape):
+    values = [keras.ops.full(shape, i / 4) for i in range(count)]
+    np.testing.assert_array_equal(scalars(values), np.arange(count) / 4)
+
+
+def test_only_scalars_are_read():
+    with pytest.raises((TypeError, ValueError, RuntimeError)):
+        scalars([keras.ops.zeros(2)])
+
+
+def test_logs_of_several_kinds_become_columns_by_name():
+    logs = [{"loss": 1.0}, {"loss": keras.ops.convert_to_tensor(2.0), "parts": {"a": 3.0}}]
+    columns = columns_of(logs)
+    assert columns.keys() == {"loss", "a"}
+    np.testing.assert_array_equal(columns["loss"], [1.0, 2.0])
+    np.testing.assert_array_equal(columns["a"], [np.nan, 3.0])
+
+
+def test_what_is_no_scalar_is_no_column():
+    logs = [{"loss": keras.ops.convert_to_tensor(1.0), "confusion": keras.ops.ones((2, 2))}]
+    assert columns_of(logs).keys() == {"loss"}
