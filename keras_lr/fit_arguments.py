@@ -66,13 +66,14 @@ def check_data_last(**data: Any) -> None:
 def let_data_go(model: Any) -> None:
     """Have the ``fit`` of ``model`` that this is called from free its data as soon as it ends.
 
-    Where it is stopped inside an epoch, Keras's iterator and the generator over its batches hold
+    Where it is stopped inside an epoch, Keras's iterator and the generators over its batches hold
     each other, and with them a copy of the data, until Python looks for such circles.
     """
     frame = frame_of_fit(model)
     iterator: Any = frame.f_locals.get("epoch_iterator") if frame else None
-    if hasattr(iterator, "_epoch_iterator"):
-        iterator._epoch_iterator = None
+    for name in ("_epoch_iterator", "_current_iterator"):
+        if hasattr(iterator, name):
+            setattr(iterator, name, None)
 
 
 def frame_of_fit(model: Any) -> FrameType | None:

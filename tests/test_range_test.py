@@ -74,7 +74,26 @@ def test_an_exception_leaves_the_model_as_it_was(error):
     model.fit(X, Y, verbose=0, callbacks=[CosineDecay(0.01)])
 
 
-def test_no_run_keeps_its_data_until_garbage_is_collected():
+@pytest.fixture
+def spread(request):
+    """Have JAX spread batches over its devices, where asked to, as if there were several."""
+    if request.param:
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
+    yield
+    keras.distribution.set_distribution(None)
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        False,
+        pytest.param(
+            True, marks=pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX")
+        ),
+    ],
+    indirect=True,
+)
+def test_no_run_keeps_its_data_until_garbage_is_collected(spread):
     def iterators():
         return [id(o) for o in gc.get_objects() if type(o).__name__.endswith("EpochIterator")]
 
