@@ -268,6 +268,7 @@ def caution(runs: list[Run], images: int) -> str:
 def draw(runs: list[Run], data: Data, epochs: int, out: Path) -> None:
     """Write the gallery of curves, and for each run a picture and its record as CSV."""
     from keras_lr import plotting
+    from keras_lr.history_plot import plot_run
 
     steps = data.steps_per_epoch
     curves = {
@@ -280,7 +281,7 @@ def draw(runs: list[Run], data: Data, epochs: int, out: Path) -> None:
         name = f"{number:02}-{re.sub('[^a-z0-9]+', '-', run.name.lower())}"
         run.history.to_csv(out / f"{name}.csv")
         shares = {"training accuracy": run.accuracy, "validation accuracy": run.val_accuracy}
-        figure = plotting.plot_run(
+        figure = plot_run(
             run.history, shares, title=" with ".join(map(repr, run.callbacks)), target=data.target
         )
         plotting.close(figure, out / f"{name}.png")

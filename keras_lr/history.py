@@ -5,31 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr.channel import Executions
-from keras_lr.columns import Column, read_csv, write_csv
+from keras_lr.columns import Column
 from keras_lr.drive import Drive, attach
 from keras_lr.files import PathLike
 from keras_lr.hooks import LegacyHooks
 from keras_lr.hyperparameters import LEARNING_RATE
 from keras_lr.probes import alone
 from keras_lr.readings import columns_of
+from keras_lr.record import ALWAYS, Record
 from keras_lr.state import load_arrays, save_arrays, unusable
 from keras_lr.tensorboard import EventLog
 
-if TYPE_CHECKING:
-    import pandas
-    from matplotlib.axes import Axes
 
-_OWN = {"step": np.int32, "epoch": np.int32, LEARNING_RATE: np.float32, "loss": np.float32}
-
-
-class LRHistory(LegacyHooks, keras.callbacks.Callback):
+class LRHistory(Record, LegacyHooks, keras.callbacks.Callback):
     """Record, step by step, the learning rate used, the batch's own loss and every metric.
 
     Every callback of this package owns one, as ``callback.history``; passed to ``fit`` alone it
@@ -78,80 +73,45 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         super().__init__()
         self.state_path = None if state_path is None else os.fspath(state_path)
         self.log_dir = None if log_dir is None else os.fspath(log_dir)
-        self._columns: dict[str, Column] = {name: Column(dtype) for name, dtype in _OWN.items()}
         self._drive: Drive | None = None
         self._base = 0
         self._epoch_row = 0
         self._counts: Column | None = None
         self._begin_executions()
 
-    # What was recorded ------------------------------------------------------------------------
-
-    @property
-    def step(self) -> NDArray[np.int32]:
-        """Number of each update, counted from 0."""
-        return self["step"]
-
-    @property
-    def epoch(self) -> NDArray[np.int32]:
-        """Epoch of each update, counted from 0."""
-        return self["epoch"]
-
-    @property
-    def learning_rate(self) -> NDArray[np.float32]:
-        """Learning rate that each update was made with."""
-        return self[LEARNING_RATE]
-
-    @property
-    def loss(self) -> NDArray[np.float32]:
-        """Loss of each batch alone; NaN where the logs hold no loss."""
-        return self["loss"]
-
-    @property
-    def names(self) -> list[str]:
-        """Names of everything recorded, in the order of the CSV file."""
-        return list(self._columns)
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        """Return the values recorded under ``name``, one per step, to be read only.
-
-        Raises:
-            KeyError: If nothing of that name was recorded; it lists the names.
-        """
-        with self._settled():
-            if name not in self._columns:
-                raise KeyError(f"{name!r} was not recorded. Recorded: {', '.join(self._columns)}")
-            column = self._columns[name]
-            if name != "loss" or not self._open:
-                return column.show()
-            values = column.values.copy()
-            values[self._epoch_row :] = self._recovered(None)
-            values.flags.writeable = False
-            return values
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the names recorded."""
-        return iter(self._columns)
-
-    def __len__(self) -> int:
-        """Return the number of steps recorded."""
-        with self._settled():
-            return len(self._columns["step"])
+    # Reading it -------------------------------------------------------------------------------
 
     def __bool__(self) -> bool:
         """Return True: a recorder is a callback even while it is empty."""
         return True
 
-    def __repr__(self) -> str:
-        count = len(self)
-        if not count:
-            return "LRHistory(no steps)"
-        epochs, rates = self.epoch, self.learning_rate
-        return (
-            f"LRHistory({count} steps in epochs {epochs[0]} to {epochs[-1]}, learning rate "
-            f"{rates[0]:.3g} -> {rates[-1]:.3g} (from {rates.min():.3g} to {rates.max():.3g}), "
-            f"last loss {self.loss[-1]:.4g})"
-        )
+    def _shown(self, name: str) -> NDArray[Any]:
+        if name != "loss" or not self._open:
+            return super()._shown(name)
+        values = self._columns[name].values.copy()
+        values[self._epoch_row :] = self._recovered(None)
+        values.flags.writeable = False
+        return values
+
+    @contextlib.contextmanager
+    def _settled(self) -> Iterator[None]:
+        """Let nothing change while what has run so far is read, also from another thread."""
+        drive = self._drive
+        with contextlib.nullcontext() if drive is None else drive.lock:
+            self._settle()
+            yield
+
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
+        super().load_state_dict(state)
+        self._begin_executions()
+
+    def __getstate__(self) -> dict[str, Any]:
+        paths = {"state_path": self.state_path, "log_dir": self.log_dir}
+        return {"paths": paths, "columns": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state["paths"])  # type: ignore[misc]
+        self.load_state_dict(state["columns"])
 
     # Hooks ------------------------------------------------------------------------------------
 
@@ -297,14 +257,6 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         if self._drive is not None:
             self._drive.flush()
 
-    @contextlib.contextmanager
-    def _settled(self) -> Iterator[None]:
-        """Let nothing change while what has run so far is read, also from another thread."""
-        drive = self._drive
-        with contextlib.nullcontext() if drive is None else drive.lock:
-            self._settle()
-            yield
-
     def _log_rows(self, end: int) -> None:
         """Write the rows before ``end`` for TensorBoard, as far as they are not yet."""
         log = self._log
@@ -345,7 +297,7 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
         """Take up the record of the epochs before ``epoch``."""
         assert self.state_path is not None
         arrays = load_arrays(self.state_path)
-        missing = [name for name in _OWN if name not in arrays]
+        missing = [name for name in ALWAYS if name not in arrays]
         if missing:
             raise unusable(self.state_path, f"it is no history: it lacks {', '.join(missing)}")
         if epoch - 1 not in arrays["epoch"]:
@@ -354,95 +306,3 @@ class LRHistory(LegacyHooks, keras.callbacks.Callback):
                 f"the fit begins at epoch {epoch}, and the file does not hold epoch {epoch - 1}",
             )
         self.load_state_dict(arrays)
-
-    # Out and in -------------------------------------------------------------------------------
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """Return a pandas ``DataFrame``, one row per step.
-
-        Raises:
-            ImportError: If pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError(
-                "LRHistory.to_pandas needs pandas: pip install 'keras-lr[pandas]'"
-            ) from error
-        return pandas.DataFrame({name: self[name] for name in self._columns})
-
-    def to_csv(self, path: PathLike) -> None:
-        """Write one row per step; the file appears whole or not at all.
-
-        Args:
-            path: File to write.
-        """
-        write_csv(path, {name: self[name] for name in self._columns})
-
-    @classmethod
-    def from_csv(cls, path: PathLike) -> Self:
-        """Return the history that `to_csv` wrote.
-
-        Args:
-            path: File to read.
-
-        Raises:
-            ValueError: If the file is not such a history; it says where.
-        """
-        history = cls()
-        history.load_state_dict(read_csv(path, tuple(_OWN), integers=("step", "epoch")))
-        return history
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw rate and loss over the steps.
-
-        Args:
-            ax: Axes to draw into; by default those of a new figure.
-
-        Returns:
-            The axes of the rate.
-        """
-        from keras_lr import plotting
-
-        return plotting.plot_history(self, ax=ax)
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return everything recorded, by name, for a checkpoint of one's own."""
-        return {name: self[name].copy() for name in self._columns}
-
-    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
-        """Take up a record that `state_dict` returned, in place of what was recorded.
-
-        Raises:
-            ValueError: If ``state`` is no such record.
-        """
-        lengths = {name: len(values) for name, values in state.items()}
-        missing = ", ".join(name for name in _OWN if name not in state)
-        if missing or len(set(lengths.values())) > 1:
-            wrong = f"it lacks {missing}" if missing else "its arrays differ in length"
-            raise ValueError(
-                f"LRHistory: argument `state` must be what state_dict() returned: {wrong}. "
-                f"Received: state with the lengths {lengths}"
-            )
-        self._settle()
-        self._begin_executions()
-        self._columns = {name: Column(_OWN.get(name, np.float32)) for name in state}
-        for name, values in state.items():
-            self._columns[name].add(values)
-
-    def __getstate__(self) -> dict[str, Any]:
-        paths = {"state_path": self.state_path, "log_dir": self.log_dir}
-        return {"paths": paths, "columns": self.state_dict()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state["paths"])  # type: ignore[misc]
-        self.load_state_dict(state["columns"])
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LRHistory):
-            return NotImplemented
-        return self.names == other.names and all(
-            np.array_equal(self[name], other[name], equal_nan=True) for name in self.names
-        )
-
-    __hash__ = keras.callbacks.Callback.__hash__

@@ -19,10 +19,12 @@ from keras_lr import (
     CosineDecay,
     Function,
     LinearDecay,
+    OneCycle,
     PiecewiseConstant,
     TriangularCLR,
     plotting,
 )
+from keras_lr.history_plot import plot_history, plot_run
 from keras_lr.thinning import thin
 
 
@@ -38,6 +40,9 @@ class Record:
     loss: np.ndarray
     step: np.ndarray
     epoch: np.ndarray
+
+    def __getitem__(self, name):
+        return getattr(self, name)
 
     def __len__(self):
         return len(self.step)
@@ -240,7 +245,7 @@ class TestCurves:
 class TestHistory:
     def test_rate_left_and_loss_right_over_steps(self):
         loss = np.linspace(3, 1, 200)
-        ax = plotting.plot_history(record(COSINE, loss))
+        ax = plot_history(record(COSINE, loss))
         twin = axes_of_loss(ax)
         assert (ax.get_xlabel(), ax.get_ylabel()) == ("steps", "learning rate")
         assert twin.get_ylabel() == "loss"
@@ -252,74 +257,74 @@ class TestHistory:
 
     def test_loss_axis_is_logarithmic_when_the_loss_falls_tenfold(self):
         for last, scale in ((1.0, "linear"), (0.01, "log")):
-            ax = plotting.plot_history(record(COSINE, np.geomspace(3, last, 200)))
+            ax = plot_history(record(COSINE, np.geomspace(3, last, 200)))
             assert axes_of_loss(ax).get_yscale() == scale
 
     def test_negative_loss_stays_linear(self):
-        ax = plotting.plot_history(record(COSINE, np.linspace(1, -100, 200)))
+        ax = plot_history(record(COSINE, np.linspace(1, -100, 200)))
         assert axes_of_loss(ax).get_yscale() == "linear"
 
     def test_mean_passes_over_what_is_missing_or_infinite(self):
         loss = np.full(400, 2.0)
         loss[5::7], loss[6::7] = np.nan, np.inf
-        twin = axes_of_loss(plotting.plot_history(record(np.ones(400), loss)))
+        twin = axes_of_loss(plot_history(record(np.ones(400), loss)))
         *_, smooth = (line for line in twin.lines if "loss" in line.get_label())
         np.testing.assert_allclose(smooth.get_ydata(), 2.0)
 
     def test_without_loss_only_the_rate_is_drawn(self):
-        ax = plotting.plot_history(record(COSINE))
+        ax = plot_history(record(COSINE))
         assert ax.figure.axes == [ax]
         assert legend_of(ax) == ["learning rate"]
 
     def test_restarts_and_reductions_are_marked_where_they_take_effect(self):
         rate = np.concatenate([np.linspace(1, 0.01, 50), np.linspace(1, 0.5, 50), np.full(50, 0.1)])
-        ax = plotting.plot_history(record(rate))
+        ax = plot_history(record(rate))
         marks = {line.get_label(): list(line.get_xdata()) for line in ax.lines}
         assert marks["sudden rise"] == [50]
         assert marks["sudden fall"] == [100]
 
     @pytest.mark.parametrize("rate", [COSINE, np.linspace(0, 1, 50), np.geomspace(1, 1e-6, 20)])
     def test_smooth_rates_carry_no_marks(self, rate):
-        assert legend_of(plotting.plot_history(record(rate))) == ["learning rate"]
+        assert legend_of(plot_history(record(rate))) == ["learning rate"]
 
     def test_epochs_are_marked_and_numbered_from_zero(self):
-        (above,) = plotting.plot_history(record(COSINE, steps_per_epoch=50)).child_axes
+        (above,) = plot_history(record(COSINE, steps_per_epoch=50)).child_axes
         assert list(above.get_xticks()) == [0, 50, 100, 150]
         assert [label.get_text() for label in above.get_xticklabels()] == ["0", "1", "2", "3"]
 
     def test_many_epochs_get_few_marks(self):
-        (above,) = plotting.plot_history(record(np.ones(3000), steps_per_epoch=1)).child_axes
+        (above,) = plot_history(record(np.ones(3000), steps_per_epoch=1)).child_axes
         assert 5 <= len(above.get_xticks()) <= 16
 
     def test_training_that_begins_later_is_drawn_where_it_ran(self):
         late = record(COSINE)
         late.step, late.epoch = late.step + 1000, late.epoch + 100
-        ax = plotting.plot_history(late)
+        ax = plot_history(late)
         assert ax.get_xlim() == (1000, 1200)
 
     def test_steps_that_begin_again_are_drawn_one_after_the_other(self):
         twice = record(np.tile(COSINE, 2))
         twice.step %= 200
-        ax = plotting.plot_history(twice)
+        ax = plot_history(twice)
         assert "several fits" in ax.get_xlabel()
         assert ax.get_xlim() == (0, 400)
 
     def test_long_history_keeps_its_spikes_in_few_points(self):
         loss = np.full(1_000_000, 1.0, np.float32)
         loss[777_777] = 50
-        ax = plotting.plot_history(record(np.ones(1_000_000, np.float32), loss, 1000))
+        ax = plot_history(record(np.ones(1_000_000, np.float32), loss, 1000))
         lines = ax.lines[:] + axes_of_loss(ax).lines[:]
         assert max(len(line.get_xdata()) for line in lines) <= 4000
         assert axes_of_loss(ax).lines[0].get_ydata().max() == 50
 
     @pytest.mark.parametrize("steps", [1, 2, 5])
     def test_few_steps(self, steps):
-        ax = plotting.plot_history(record(np.full(steps, 0.1), np.ones(steps)))
+        ax = plot_history(record(np.full(steps, 0.1), np.ones(steps)))
         ax.figure.canvas.draw()
         assert "loss of a batch" in legend_of(ax)
 
     def test_every_step_is_drawn_the_last_one_too(self):
-        ax = plotting.plot_history(record([0.1, 0.2]))
+        ax = plot_history(record([0.1, 0.2]))
         assert across(ax.lines[0]) == [(0, 1, 0.1), (1, 2, 0.2)]
         assert ax.get_xlim() == (0, 2)
 
@@ -337,21 +342,39 @@ class TestHistory:
 
     def test_a_loss_with_none_beside_it_is_drawn(self):
         loss = np.array([1.0, 2.0, np.nan, 3.0, np.nan, np.inf])
-        *_, dots = axes_of_loss(plotting.plot_history(record(np.ones(6), loss))).lines
+        *_, dots = axes_of_loss(plot_history(record(np.ones(6), loss))).lines
         assert list(zip(dots.get_xdata(), dots.get_ydata(), strict=True)) == [(3, 3.0)]
+
+    def test_what_else_was_recorded_can_stand_beside_the_rate(self):
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(momentum=0.9), "mse", metrics=["mae"])
+        cycle = OneCycle(0.1)
+        x = np.ones((40, 1))
+        model.fit(x, x, batch_size=2, verbose=0, callbacks=[cycle])
+        for name in ("momentum", "mae"):
+            ax = cycle.history.plot(beside=name)
+            (line,) = (line for line in axes_of_loss(ax).lines if line.get_label() == name)
+            *values, again = line.get_ydata()
+            np.testing.assert_array_equal(values, cycle.history[name])
+            assert again == values[-1]
+            assert ax.get_title() == f"Learning rate and {name} over 20 steps"
+            assert legend_of(ax)[-1] == axes_of_loss(ax).get_ylabel() == name
+        with pytest.raises(KeyError, match=r"'acc' was not recorded\. Recorded: .*momentum"):
+            cycle.history.plot(beside="acc")
+        assert len(plt.get_fignums()) == 2
 
     def test_empty_history_is_an_error(self):
         with pytest.raises(ValueError, match="history is empty"):
-            plotting.plot_history(record([]))
+            plot_history(record([]))
 
     def test_given_axes_are_used(self):
         ax = Figure().add_subplot()
-        assert plotting.plot_history(record(COSINE, COSINE + 1), ax=ax) is ax
+        assert plot_history(record(COSINE, COSINE + 1), ax=ax) is ax
         assert not plt.get_fignums()
 
 
 def test_run_has_the_metrics_at_the_end_of_each_epoch():
-    figure = plotting.plot_run(
+    figure = plot_run(
         record(COSINE, COSINE + 1, steps_per_epoch=50),
         {"validation": [0.8, 0.9, 0.95, 0.96]},
         title="A run",
@@ -367,7 +390,7 @@ def test_run_has_the_metrics_at_the_end_of_each_epoch():
 def test_a_long_title_of_a_run_is_all_in_the_picture():
     title = " ".join(["Sequence(LinearDecay(0.1),"] * 8)
     run = record(COSINE, COSINE + 1, steps_per_epoch=50)
-    figure = plotting.plot_run(run, {"validation": [0.8, 0.9, 0.95, 0.96]}, title=title)
+    figure = plot_run(run, {"validation": [0.8, 0.9, 0.95, 0.96]}, title=title)
     figure.draw_without_rendering()
     (top,) = [ax for ax in figure.axes if ax.get_title()]
     assert top.get_title().replace("\n", " ") == title
