@@ -6,7 +6,7 @@ import functools
 import sys
 from typing import Any
 
-from keras_lr.engines import Engine
+from keras_lr.engine import Engine
 from keras_lr.fit_arguments import frame_of_fit
 from keras_lr.hooks import callback_list, go_on_at_next_batch, is_within, step_ahead
 from keras_lr.snapshot import metrics_of

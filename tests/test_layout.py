@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_lr"
 BACKENDS = {"tensorflow", "jax", "torch"}
 KNOWS_BACKENDS = {
-    "engines.py",
+    "engine_tensorflow.py",
     "hyperparameters.py",
     "random_states.py",
     "readings.py",
