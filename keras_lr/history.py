@@ -101,8 +101,8 @@ class LRHistory(Record, LegacyHooks, keras.callbacks.Callback):
             self._settle()
             yield
 
-    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
-        super().load_state_dict(state)
+    def _replace(self, columns: dict[str, Column]) -> None:
+        super()._replace(columns)
         self._begin_executions()
 
     def __getstate__(self) -> dict[str, Any]:

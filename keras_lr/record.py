@@ -34,6 +34,10 @@ class Record:
         """Let nothing change while the record is read."""
         yield
 
+    def _replace(self, columns: dict[str, Column]) -> None:
+        """Hold other columns from now on."""
+        self._columns = columns
+
     def _shown(self, name: str) -> NDArray[Any]:
         """Return what stands under a name that is known."""
         return self._columns[name].show()
@@ -167,10 +171,11 @@ class Record:
                 f"LRHistory: argument `state` must be what state_dict() returned: {wrong}. "
                 f"Received: state with the lengths {lengths}"
             )
+        columns = {name: Column(ALWAYS.get(name, np.float32)) for name in state}
+        for name, values in state.items():
+            columns[name].add(values)
         with self._settled():
-            self._columns = {name: Column(ALWAYS.get(name, np.float32)) for name in state}
-            for name, values in state.items():
-                self._columns[name].add(values)
+            self._replace(columns)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):
