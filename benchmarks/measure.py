@@ -126,6 +126,13 @@ def table(rows: Sequence[Row], markdown: bool = False) -> str:
     return "\n".join(texts)
 
 
+def at_least_one(text: str) -> int:
+    """Read a count from a command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1. Received: {text}")
+    return int(text)
+
+
 @dataclasses.dataclass
 class Effort:
     """How much is measured."""
@@ -149,7 +156,7 @@ class Effort:
         parser.add_argument("--small", action="store_true", help="show only that it runs")
         parser.add_argument(
             "--pairs",
-            type=int,
+            type=at_least_one,
             dest="most",
             metavar="N",
             help="at most so many pairs of runs for a figure: sooner done, and less exact",

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ImportError, MemoryError, OSError, ValueError) as error:
-        if command is commands.demo:
+        if command is commands.run_demo:
             raise
         print(f"keras-lr: {error}", file=sys.stderr)
         return 1
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "print the JSON Schema of configs, by which editors complete and check",
         "keras-lr schema > lr.schema.json",
     )
-    schema.set_defaults(command=commands.schema)
+    schema.set_defaults(command=commands.print_schema)
     _modules(schema)
 
     history = _command(
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "train a small network under every kind of schedule and compare",
         "keras-lr demo --data fashion-mnist --data-dir ~/fashion --train-size 6000",
     )
-    demo.set_defaults(command=commands.demo)
+    demo.set_defaults(command=commands.run_demo)
     demo.add_argument(
         "--data",
         choices=("digits", "fashion-mnist"),

@@ -132,7 +132,7 @@ def _names(files: Sequence[Path]) -> dict[Path, str]:
     return {file: file.name if names.count(file.name) == 1 else str(file) for file in files}
 
 
-def schema(modules: list[str]) -> int:
+def print_schema(modules: list[str]) -> int:
     """Print the JSON Schema of configs."""
     from keras_lr.schema import schema
 
@@ -225,7 +225,7 @@ def _smooth(loss: Any) -> Any:
     return np.divide(total[ends] - total[begins], counted, out=mean, where=counted > 0)
 
 
-def demo(**arguments: Any) -> int:
+def run_demo(**arguments: Any) -> int:
     """Train a small network under every kind of schedule."""
     from keras_lr import demo
 

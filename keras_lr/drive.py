@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from keras_lr.channel import Adjustment, Channel, Executions, Listener, Recorder, Source
 from keras_lr.engine import BLOCK
-from keras_lr.engines import engine_for
+from keras_lr.engine_choice import engine_for
 from keras_lr.hooks import callback_list, is_within, rivals, spare_rounds
 from keras_lr.hyperparameters import LEARNING_RATE, Hyperparameter, effective
 from keras_lr.occupant import Occupant

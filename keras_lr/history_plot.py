@@ -33,7 +33,7 @@ MOST_MARKS = 24
 
 
 def plot_history(history: Record, ax: Axes | None = None, beside: str = "loss") -> Axes:
-    """Draw what a training used and reached: rate (left) and loss (right) over steps.
+    """Draw what a training used and reached: rate (left) and loss, or else (right) over steps.
 
     The loss of each batch is thin and its moving mean thick; anything else is one line. Sudden
     rises and falls of the rate carry a triangle unless there are very many. Long histories are
@@ -42,7 +42,7 @@ def plot_history(history: Record, ax: Axes | None = None, beside: str = "loss") 
     Args:
         history: What was recorded of a training.
         ax: Where to draw; a new figure when `None`.
-        beside: The name of what to draw on the right.
+        beside: The name of what to draw on the right, if any of it is finite.
 
     Returns:
         The axes of the rate; those of what is beside it share its x axis.
@@ -177,8 +177,9 @@ def _axes_below(ax: Axes) -> Axes:
 
 def _draw(twin: Axes, step: NDArray[Any], values: Array, name: str) -> None:
     """Draw what was recorded under a name."""
-    look: dict[str, Any] = {"color": ORANGE, "linewidth": 2.2, "drawstyle": "steps-post"}
-    twin.plot(*held(step, values), **look, label=name)
+    at, shown = held(step, values)
+    width = 2.2 if len(shown) > len(values) else 0.9  # of extremes a thick line makes a block
+    twin.plot(at, shown, color=ORANGE, linewidth=width, drawstyle="steps-post", label=name)
     twin.set_ylabel(name)
 
 

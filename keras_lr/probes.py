@@ -150,7 +150,10 @@ class LossCount:
         taken, self.counts = self.counts[:executions], self.counts[executions:]
         if not self.averages:
             return None
-        return scalars(taken).tolist() if self.kind == "read" else taken
+        if self.kind != "read":
+            return taken
+        # An epoch begins with a plain 0, and `scalars` takes values of one kind.
+        return [*map(number, taken[:1]), *scalars(taken[1:]).tolist()]
 
 
 class RunningMean:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 STACKED = 64
-"""How many scalars of JAX are read at once, always as many: for each count it compiles anew."""
+"""Scalars of JAX in a block, always as many: for each count it compiles anew."""
 
 
 def host_value(value: Any) -> np.ndarray:
@@ -23,9 +23,11 @@ def host_value(value: Any) -> np.ndarray:
 
 
 def number(value: Any) -> float:
-    """Return a scalar from wherever it lives."""
+    """Return a scalar from wherever it lives; NaN for None."""
     if isinstance(value, float):
         return value
+    if value is None:
+        return math.nan
     if hasattr(value, "detach"):  # a tensor of PyTorch
         return float(value.item())
     try:
@@ -48,7 +50,7 @@ def glance(variable: Any) -> Any:
 
 
 def scalars(values: list[Any]) -> NDArray[np.float64]:
-    """Return many scalars of one kind, which an accelerator is asked for together.
+    """Return many scalars of one kind, those of JAX and PyTorch on an accelerator read together.
 
     One alone takes PyTorch ten microseconds and JAX a hundred, and all of them little more.
 
@@ -63,13 +65,14 @@ def scalars(values: list[Any]) -> NDArray[np.float64]:
 
         together = torch.stack(values).detach().cpu().to(torch.float64)
         return together.reshape(len(values)).numpy()
-    if getattr(first, "is_fully_addressable", False):  # arrays of JAX, here as a whole
-        return _from_jax(values)
+    whole = getattr(first, "is_fully_addressable", False)  # arrays of JAX, none of it elsewhere
+    if whole and any(device.platform != "cpu" for device in first.devices()):
+        return from_jax(values)
     return np.array([number(value) for value in values], np.float64)
 
 
-def _from_jax(values: list[Any]) -> NDArray[np.float64]:
-    """Return scalars of JAX, stacked on the device and read with a few questions."""
+def from_jax(values: list[Any]) -> NDArray[np.float64]:
+    """Return scalars of JAX, stacked on their device and read in blocks."""
     stacks = []
     for begin in range(0, len(values), STACKED):
         some = values[begin : begin + STACKED]

@@ -139,8 +139,8 @@ class Record:
 
         Args:
             ax: Axes to draw into; by default those of a new figure.
-            beside: The name of what to draw on the right axis: ``"loss"``, or anything else that
-                was recorded, such as ``"momentum"``.
+            beside: The name of what to draw on the right axis, if any of it is finite: ``"loss"``,
+                or anything else that was recorded, such as ``"momentum"``.
 
         Returns:
             The axes of the rate.

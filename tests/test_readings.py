@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lr.readings import STACKED, columns_of, number, scalars
+from keras_lr.readings import STACKED, columns_of, from_jax, number, scalars
 
 pytestmark = pytest.mark.core
 
@@ -17,16 +17,23 @@ def test_scalars_are_the_numbers_one_by_one(convert):
     assert scalars([]).shape == (0,)
 
 
+of_jax = pytest.param(
+    from_jax, marks=pytest.mark.skipif(keras.backend.backend() != "jax", reason="arrays of JAX")
+)
+
+
+@pytest.mark.parametrize("read", [scalars, of_jax])
 @pytest.mark.parametrize("count", [1, STACKED - 1, STACKED, STACKED + 1, 3 * STACKED])
 @pytest.mark.parametrize("shape", [(), (1,)])
-def test_no_scalar_of_many_is_lost(count, shape):
+def test_no_scalar_of_many_is_lost(read, count, shape):
     values = [keras.ops.full(shape, i / 4) for i in range(count)]
-    np.testing.assert_array_equal(scalars(values), np.arange(count) / 4)
+    np.testing.assert_array_equal(read(values), np.arange(count) / 4)
 
 
-def test_only_scalars_are_read():
+@pytest.mark.parametrize("read", [scalars, of_jax])
+def test_only_scalars_are_read(read):
     with pytest.raises((TypeError, ValueError, RuntimeError)):
-        scalars([keras.ops.zeros(2)])
+        read([keras.ops.zeros(2)])
 
 
 def test_logs_of_several_kinds_become_columns_by_name():
@@ -40,3 +47,11 @@ def test_logs_of_several_kinds_become_columns_by_name():
 def test_what_is_no_scalar_is_no_column():
     logs = [{"loss": keras.ops.convert_to_tensor(1.0), "confusion": keras.ops.ones((2, 2))}]
     assert columns_of(logs).keys() == {"loss"}
+
+
+@pytest.mark.parametrize("first", [None, 1.0, "tensor"])
+def test_nothing_in_the_logs_is_recorded_as_nan(first):
+    value = keras.ops.convert_to_tensor(1.0) if first == "tensor" else first
+    np.testing.assert_array_equal(
+        columns_of([{"aux": value}, {"aux": None}])["aux"], [np.nan if first is None else 1, np.nan]
+    )
