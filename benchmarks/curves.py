@@ -1,6 +1,6 @@
 """What a whole curve costs, beside PyTorch's scheduler stepped as often.
 
-    python -m benchmarks.curves [--small] [--json FILE]
+    python -m benchmarks.curves [--small] [--pairs N] [--json FILE]
 
 ``values()`` of a million steps over the same number of ``scheduler.step()``, which is timed for a
 twentieth of them, because every step costs it the same. It needs PyTorch. The floor of what takes

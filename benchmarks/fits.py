@@ -1,6 +1,6 @@
 """What a callback costs per training step, on the backend that ``KERAS_BACKEND`` names.
 
-    KERAS_BACKEND=jax python -m benchmarks.fits [--small] [--json FILE]
+    KERAS_BACKEND=jax python -m benchmarks.fits [--small] [--pairs N] [--json FILE]
 
 The model is a dense one of 64, 32 and 10 units at batch size 32: so little work that overhead shows
 as much as it can. What counts is the time from the beginning to the end of each epoch; the clock is

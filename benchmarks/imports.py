@@ -1,6 +1,6 @@
 """What ``import keras_lr`` adds to ``import keras``.
 
-    python -m benchmarks.imports [--small] [--json FILE]
+    python -m benchmarks.imports [--small] [--pairs N] [--json FILE]
 
 Each ratio is from a process of its own: the time of both imports over that of the first. All
 modules are compiled already, as installing a package does.

@@ -1,6 +1,6 @@
 """What a range test costs beside the training it does, and what a snapshot costs beside a copy.
 
-KERAS_BACKEND=jax python -m benchmarks.range_test_cost [--small] [--json FILE]
+KERAS_BACKEND=jax python -m benchmarks.range_test_cost [--small] [--pairs N] [--json FILE]
 
 It needs Linux, which says how much memory is used.
 """
