@@ -50,7 +50,7 @@ def main() -> None:
     Effort.options(parser)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to a file")
     options = parser.parse_args()
-    effort = Effort(options.small, options.most)
+    effort = Effort.of(options)
     unknown = set(options.names) - {*MANY, *ONE}
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}. Known: {', '.join([*MANY, *ONE])}")

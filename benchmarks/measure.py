@@ -150,6 +150,11 @@ class Effort:
         """Return the options of a command line that say it."""
         return ["--small"] * self.small + ([f"--pairs={self.most}"] if self.most else [])
 
+    @classmethod
+    def of(cls, chosen: argparse.Namespace) -> Effort:
+        """Return what a command line says."""
+        return cls(chosen.small, chosen.most)
+
     @staticmethod
     def options(parser: argparse.ArgumentParser) -> None:
         """Add what says it to a command line."""
@@ -169,7 +174,7 @@ def main(rows: Callable[[Effort], list[Row]], summary: str | None) -> None:
     Effort.options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every ratio to a file")
     chosen = parser.parse_args()
-    found = rows(Effort(chosen.small, chosen.most))
+    found = rows(Effort.of(chosen))
     print(table(found))
     if chosen.json:
         chosen.json.write_text(json.dumps([dataclasses.asdict(row) for row in found], indent=1))

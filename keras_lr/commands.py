@@ -120,7 +120,12 @@ def _picture(
 ) -> None:
     from keras_lr import plotting
 
-    figure = plotting.plot_panels(panels, per_epoch)
+    _write(plotting.plot_panels(panels, per_epoch), out)
+
+
+def _write(figure: Any, out: Path) -> None:
+    from keras_lr import plotting
+
     out.parent.mkdir(parents=True, exist_ok=True)
     plotting.close(figure, out)
     print(f"wrote {out}")
@@ -143,7 +148,7 @@ def print_schema(modules: list[str]) -> int:
 
 def history(file: Path, out: Path | None) -> int:
     """Draw a record."""
-    from keras_lr import plotting, terminal
+    from keras_lr import terminal
 
     history = _record(file)
     print(f"{file}: {history!r}")
@@ -152,10 +157,8 @@ def history(file: Path, out: Path | None) -> int:
         print(f"\n{name}")
         print(terminal.draw(values, per_epoch))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure: Any = history.plot().figure
-        plotting.close(figure, out)
-        print(f"\nwrote {out}")
+        print()
+        _write(history.plot().figure, out)
     return 0
 
 

@@ -26,14 +26,13 @@ def number(value: Any) -> float:
     """Return a scalar from wherever it lives; NaN for None."""
     if isinstance(value, float):
         return value
-    if value is None:
-        return math.nan
-    if hasattr(value, "detach"):  # a tensor of PyTorch
-        return float(value.item())
     try:
         return float(np.asarray(value).item())  # much faster than what follows
     except (TypeError, ValueError, RuntimeError):
-        return float(host_value(value).item())
+        if value is None:
+            return math.nan
+        # A tensor of PyTorch on a GPU is no array.
+        return float((value if hasattr(value, "detach") else host_value(value)).item())
 
 
 def glance(variable: Any) -> Any:

@@ -108,7 +108,7 @@ class Record:
             import pandas
         except ImportError as error:
             raise ImportError(
-                "LRHistory.to_pandas needs pandas: pip install 'keras-lr[pandas]'"
+                f"{type(self).__name__}.to_pandas needs pandas: pip install 'keras-lr[pandas]'"
             ) from error
         return pandas.DataFrame({name: self[name] for name in self._columns})
 
@@ -168,8 +168,8 @@ class Record:
         if missing or len(set(lengths.values())) > 1:
             wrong = f"it lacks {missing}" if missing else "its arrays differ in length"
             raise ValueError(
-                f"LRHistory: argument `state` must be what state_dict() returned: {wrong}. "
-                f"Received: state with the lengths {lengths}"
+                f"{type(self).__name__}: argument `state` must be what state_dict() returned: "
+                f"{wrong}. Received: state with the lengths {lengths}"
             )
         columns = {name: Column(ALWAYS.get(name, np.float32)) for name in state}
         for name, values in state.items():
