@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.measure import Effort, Row, main, pairs
 from keras_lr import CosineDecay, LRHistory, ReduceLROnPlateau
-from keras_lr.ramp import Ramp
+from keras_lr.range_test.ramp import Ramp
 
 BACKEND = keras.backend.backend()
 BATCH = 32

@@ -36,9 +36,10 @@ from range_data import load
 from range_problems import HELD_OUT, OPTIMIZERS, TUNED, Problem, Runner
 
 from keras_lr import LRRangeTest
-from keras_lr.ramp import Divergence
-from keras_lr.range_rules import RULES, Curve, NoSuggestion
-from keras_lr.range_search import Found, search
+from keras_lr.range_test.curve import Curve, NoSuggestion
+from keras_lr.range_test.ramp import Divergence
+from keras_lr.range_test.rules import RULES
+from keras_lr.range_test.search import SearchResult, search
 
 GRID = 10.0 ** np.arange(-5.0, 1.01, 0.5)
 SEEDS, SEEDS_HELD_OUT = (0, 1, 2), (10, 11, 12)
@@ -177,7 +178,7 @@ class RealTest:
         return float(np.exp(abs(np.log(real / fast.suggestion))))
 
 
-def searched(runs: FromOneState, epoch: int) -> Found | None:
+def searched(runs: FromOneState, epoch: int) -> SearchResult | None:
     """What the search finds, or None."""
     normalizes = runs.runner.problem.optimizer not in ("SGD", "momentum", "nesterov")
     try:

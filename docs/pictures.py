@@ -3,7 +3,8 @@
 import pathlib
 
 import keras_lr as klr
-from keras_lr import demo, plotting
+from keras_lr import plotting
+from keras_lr.cli import demo
 
 EPOCHS, STEPS = 30, 50
 

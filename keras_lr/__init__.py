@@ -1,32 +1,38 @@
 """Keras callbacks for learning rates: schedules, cyclical rates, and a record of what they did."""
 
-from keras_lr.compose import Clip, Lasting, PerEpoch, Product, Repeat, Scaled, Sequence, Warmup
-from keras_lr.config import ConfigError, from_config, to_config
-from keras_lr.config_files import load, save
-from keras_lr.cyclic import CosineRestarts, OneCycle, TriangularCLR, WarmupStableDecay
-from keras_lr.decay import (
+from keras_lr import _renamed as _renamed
+from keras_lr._fields.timeline import Timeline, UnresolvedLength
+from keras_lr._files import StateError
+from keras_lr.callbacks import ParamScheduler, ReduceLROnPlateau
+from keras_lr.config import ConfigError, from_config, load, register, save, to_config
+from keras_lr.history import LRHistory
+from keras_lr.range_test import LRRangeTest, NoSuggestion, RangeTestResult
+from keras_lr.schedules import (
+    Clip,
     Constant,
     CosineDecay,
+    CosineRestarts,
     ExponentialDecay,
+    Function,
+    InGraph,
     InverseSqrtDecay,
+    Lasting,
     LinearDecay,
+    OneCycle,
+    PerEpoch,
     PiecewiseConstant,
     PolynomialDecay,
+    Product,
+    Repeat,
+    Scaled,
+    Schedule,
+    Sequence,
     StepDecay,
     TimeDecay,
+    TriangularCLR,
+    Warmup,
+    WarmupStableDecay,
 )
-from keras_lr.function import Function
-from keras_lr.graph import InGraph
-from keras_lr.history import LRHistory
-from keras_lr.param_scheduler import ParamScheduler
-from keras_lr.plateau import ReduceLROnPlateau
-from keras_lr.range_result import RangeTestResult
-from keras_lr.range_rules import NoSuggestion
-from keras_lr.range_test import LRRangeTest
-from keras_lr.registry import register
-from keras_lr.schedule import Schedule
-from keras_lr.state import StateError
-from keras_lr.timeline import Timeline, UnresolvedLength
 
 __all__ = [
     "Clip",

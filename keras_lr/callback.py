@@ -7,16 +7,16 @@ from typing import Any
 
 import keras
 
-from keras_lr.drive import Drive, attach
-from keras_lr.history import LRHistory
-from keras_lr.hooks import LegacyHooks
+from keras_lr._fit.session import FitSession, attach
+from keras_lr._keras.legacy import LegacyHooks
+from keras_lr.history.callback import LRHistory
 
 
 class LearningRateCallback(LegacyHooks, keras.callbacks.Callback):
     """A callback that moves hyperparameters during a fit and records what it did.
 
-    Subclasses say in `begin` what they move; the drive of the fit does it, and `history` records
-    it.
+    A subclass says in `join_fit` what it moves. The session of the fit moves it, and `history`
+    records it.
     """
 
     async_safe = True
@@ -30,17 +30,17 @@ class LearningRateCallback(LegacyHooks, keras.callbacks.Callback):
             self._history = LRHistory()
         return self._history
 
-    def begin(self, drive: Drive) -> None:
+    def join_fit(self, session: FitSession) -> None:
         """Tell the drive of a fit that begins what to move."""
         raise NotImplementedError
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Take part in the fit."""
-        drive = attach(self.model, self.history)
-        if all(one is not self for one in drive.begun):
-            drive.begun.append(self)
-            self.begin(drive)
-        self.history.record(drive, self.params)
+        session = attach(self.model, self.history)
+        if all(one is not self for one in session.controllers):
+            session.controllers.append(self)
+            self.join_fit(session)
+        self.history.record(session, self.params)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begin an epoch."""

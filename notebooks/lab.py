@@ -9,7 +9,7 @@ import pandas as pd
 from keras import layers
 from numpy.typing import NDArray
 
-from keras_lr import demo
+from keras_lr.cli import demo
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Files of the Debian package dataset-fashion-mnist; without them Keras downloads its own."""

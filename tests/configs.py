@@ -28,9 +28,9 @@ from keras_lr import (
     from_config,
     register,
 )
-from keras_lr.fields import Optional, PositiveRate, Text
-from keras_lr.schedule import schedule
-from keras_lr.schema import schema
+from keras_lr._fields.kinds import Optional, PositiveRate, Text
+from keras_lr.config.schema import schema
+from keras_lr.schedules.base import schedule
 
 register(by_epoch)
 register(by_epoch_and_lr)
@@ -94,7 +94,7 @@ OTHERS = {
     ),
     "own": Own(0.2, "x"),
     "own-keras": Function(OwnKeras(0.3)),
-    "renamed": Function(keras_lr.registry.functions()["renamed"]),
+    "renamed": Function(keras_lr.config.registry.functions()["renamed"]),
     "text-like-a-number": ReduceLROnPlateau("1e5", mode="min"),
     "text-like-a-flag": ReduceLROnPlateau("yes", mode="min"),
     "text-like-nothing": ReduceLROnPlateau("null", mode="min"),

@@ -13,8 +13,9 @@ from blocks import Block, Page, blocks
 from shapes import Shape
 
 import keras_lr
-from keras_lr import Schedule, decay
-from keras_lr.schema import schema
+from keras_lr import Schedule
+from keras_lr.config.schema import schema
+from keras_lr.schedules import decay
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -32,8 +32,8 @@ from keras_lr import (
     UnresolvedLength,
     WarmupStableDecay,
 )
-from keras_lr.fields import Number, Rate
-from keras_lr.schedule import schedule
+from keras_lr._fields.kinds import Number, Rate
+from keras_lr.schedules.base import schedule
 
 # One valid value for every argument of every shape; `KIND` says what else each may be.
 VALID = {
@@ -303,7 +303,7 @@ def test_a_ramp_takes_whole_batches(steps):
 
 def test_no_momentum_at_all():
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
-    moved = OneCycle(0.1, momentum=(0.0, 0.0)).moves(optimizer)
+    moved = OneCycle(0.1, momentum=(0.0, 0.0)).hyperparameter_schedules(optimizer)
     assert set(moved["momentum"].values(epochs=1, steps_per_epoch=4)) == {0.0}
 
 
@@ -334,7 +334,7 @@ def test_a_stage_that_never_begins_is_said(rate, missed):
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_stage_of_a_usual_schedule_begins(name):
-    missed = SHAPES[name].make().missed(keras_lr.Timeline(STEPS, EPOCHS))
+    missed = SHAPES[name].make().unreached_stages(keras_lr.Timeline(STEPS, EPOCHS))
     assert bool(missed) == (name == "Sequence-longer-than-the-fit")
 
 

@@ -81,7 +81,7 @@ class Page:
             AssertionError: If a doctest or a command fails, or the block has no rule.
             Exception: Whatever Python code raises.
         """
-        from keras_lr import registry
+        from keras_lr.config import registry
 
         kind, _, detail = (part.strip() for part in block.mark.partition(":"))
         self.expect(kind in ("", "file", "no-run"), block, f"there is no such comment: {kind}")
@@ -168,7 +168,7 @@ class Page:
 
 def command(words: list[str]) -> tuple[int, str]:
     """Run ``keras-lr`` in this process and return its exit status and what it prints."""
-    from keras_lr.__main__ import main
+    from keras_lr.cli.main import main
 
     target = None
     if ">" in words:

@@ -6,7 +6,7 @@ import json
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from keras_lr.schema import schema
+from keras_lr.config.schema import schema
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

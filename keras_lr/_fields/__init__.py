@@ -1,0 +1,1 @@
+"""Fields of configurable classes: what they may hold, and lengths in time."""

@@ -1,0 +1,1 @@
+"""What runs inside one fit; `README.md` beside this file tells its life."""

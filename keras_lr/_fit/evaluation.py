@@ -1,0 +1,92 @@
+"""`ScheduleEvaluator`: the values of a schedule over one fit, an epoch at a time."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lr._fields.timeline import Timeline, UnresolvedLength
+from keras_lr._fit.session import FitSession
+
+AHEAD = 1 << 20
+"""Values evaluated at once in an epoch longer than that."""
+
+
+class ScheduleEvaluator:
+    """Evaluates a schedule once per epoch, at the epoch's first batch."""
+
+    def __init__(self, schedule: Any, timeline: Timeline, session: FitSession) -> None:
+        """Follow ``schedule`` through the fit of ``session``."""
+        self.schedule = schedule
+        self.timeline = timeline
+        self.session = session
+        self.epoch: int | None = None
+        self.first = 0
+        self.known: NDArray[np.float64] = np.zeros(0)
+        self.unplaced: UnresolvedLength | None = None
+        """Why epochs do not place the schedule, where steps are counted instead."""
+
+    def values(self, first: int, count: int) -> NDArray[np.float64]:
+        """Return the values of ``count`` batches of the present epoch, from batch ``first`` on."""
+        epoch, steps = self.session.epoch, self.timeline.steps_per_epoch
+        if steps is None:
+            return self.unknown(epoch, first, count)
+        start = first - self.first
+        if epoch != self.epoch or start < 0 or start + count > len(self.known):
+            ahead = max(count, min(int(steps) - first, AHEAD))
+            self.known = self.schedule(int(epoch * steps) + first + np.arange(ahead), self.timeline)
+            self.epoch, self.first, start = epoch, first, 0
+        return self.known[start : start + count]
+
+    def peak(self) -> float:
+        """Return the highest value from the beginning of the present epoch to the end of the fit.
+
+        Raises:
+            UnresolvedLength: If the length of the fit does not place the schedule.
+        """
+        epoch, epochs, steps = (
+            self.session.epoch,
+            self.timeline.epochs,
+            self.timeline.steps_per_epoch,
+        )
+        timeline = Timeline.by_epoch(epochs) if steps is None else self.timeline
+        per_epoch = steps or 1
+        last = int((epochs or epoch + 1) * per_epoch)
+        highest = 0.0
+        for first in range(int(epoch * per_epoch), last, AHEAD):
+            values = self.schedule(np.arange(first, min(first + AHEAD, last)), timeline)
+            highest = max(highest, float(values.max()))
+        return highest
+
+    def unknown(self, epoch: int, first: int, count: int) -> NDArray[np.float64]:
+        """Return the values where the steps of an epoch are not known.
+
+        Lengths in epochs are placed by epochs. Lengths in steps alone are placed by counting the
+        batches, which works for a fit that starts at the beginning.
+        """
+        if epoch != self.epoch and self.unplaced is None:
+            ticks = Timeline.by_epoch(self.timeline.epochs)
+            try:
+                self.known = self.schedule(np.array([epoch]), ticks)
+            except UnresolvedLength as error:
+                if epoch > 0:
+                    raise
+                self.unplaced = error
+            if self.epoch is None and self.unplaced is None and not self.known[0]:
+                warnings.warn(
+                    f"{self.schedule!r} gives a rate of 0 for the whole of epoch {epoch + 1}: its "
+                    "number of batches is not known, so lengths in epochs move at its end. Give "
+                    "lengths in steps, or pass `steps_per_epoch` to fit.",
+                    stacklevel=2,
+                )
+        self.epoch = epoch
+        if self.unplaced is None:
+            return np.repeat(self.known, count)
+        before = self.session.ran - self.session.batch
+        try:
+            return self.schedule(before + first + np.arange(count), self.timeline)
+        except UnresolvedLength:
+            raise self.unplaced from None

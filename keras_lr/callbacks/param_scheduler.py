@@ -1,0 +1,105 @@
+"""`ParamScheduler`: schedules for any hyperparameter of any of a model's optimizers."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import keras
+
+from keras_lr._fields.configurable import decode, encode
+from keras_lr._fields.kinds import check
+from keras_lr._fit.session import FitSession
+from keras_lr._keras.hyperparameters import optimizer_of
+from keras_lr.callback import LearningRateCallback
+from keras_lr.schedules.base import Schedule, ScheduleField, before_restore, control
+
+
+@keras.saving.register_keras_serializable(package="keras_lr")
+class ParamScheduler(LearningRateCallback):
+    """Move several hyperparameters of an optimizer, the model's own or another.
+
+    Keras bakes ``momentum``, ``beta_1``, ``weight_decay`` and the like into the compiled step, so
+    that setting them during a fit changes nothing. This moves them inside the step. Outside of the
+    step the optimizer has its own numbers all the time, and they stay what they were.
+
+    Args:
+        optimizer: The optimizer, or the name of the model's attribute that holds it (which a config
+            can say); the model's own by default.
+        **schedules: A schedule for each hyperparameter: ``learning_rate``, ``momentum``,
+            ``beta_1``, ``beta_2``, ``weight_decay``, ``rho``, or another number that the optimizer
+            has. They share one clock; each has its own lengths.
+
+    Raises:
+        TypeError: If a value is no schedule, or a schedule stands where the optimizer does.
+        ValueError: If there is none, or at the start of training the optimizer has no such number;
+            it lists what the optimizer has.
+
+    >>> from keras_lr import CosineDecay, LinearDecay
+    >>> ParamScheduler(learning_rate=CosineDecay(0.1), momentum=LinearDecay(0.95, 0.85))
+    ParamScheduler(learning_rate=CosineDecay(initial_lr=0.1), momentum=LinearDecay(initial_lr=0.95,
+    final_lr=0.85))
+    """
+
+    def __init__(self, optimizer: Any = None, **schedules: Schedule) -> None:
+        """See the class."""
+        super().__init__()
+        if isinstance(optimizer, Schedule):
+            raise TypeError(
+                "ParamScheduler: the first argument is an optimizer; name what a schedule moves: "
+                f"ParamScheduler(learning_rate=...). Received: {optimizer!r}"
+            )
+        if not schedules:
+            raise ValueError(
+                "ParamScheduler: at least one schedule must be given, such as "
+                "ParamScheduler(momentum=LinearDecay(0.95, 0.85)). Received: none"
+            )
+        self.optimizer = optimizer
+        self.schedules = {
+            name: check("ParamScheduler", name, ScheduleField(), value)
+            for name, value in schedules.items()
+        }
+
+    def set_model(self, model: Any) -> None:
+        super().set_model(model)
+        before_restore(self.schedules, model, self.optimizer)
+
+    def join_fit(self, session: FitSession) -> None:
+        control(
+            session, self, self.params, optimizer_of(session.model, self.optimizer), self.schedules
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments as plain data.
+
+        Raises:
+            ValueError: If ``optimizer`` is an object; name the attribute of the model that holds
+                it.
+        """
+        if not isinstance(self.optimizer, str | None):
+            raise ValueError(
+                "ParamScheduler: an optimizer given as an object cannot be saved. Give the name of "
+                f"the model's attribute instead. Received: optimizer={self.optimizer!r}"
+            )
+        own = {} if self.optimizer is None else {"optimizer": self.optimizer}
+        return own | {name: encode(schedule) for name, schedule in self.schedules.items()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Build the callback from what `get_config` returned."""
+        return cls(**{name: decode(value) for name, value in config.items()})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ParamScheduler):
+            return NotImplemented
+        return self.optimizer == other.optimizer and self.schedules == other.schedules
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.schedules.items()))
+
+    def __repr__(self) -> str:
+        own = [] if self.optimizer is None else [f"optimizer={self.optimizer!r}"]
+        shown = own + [f"{name}={schedule!r}" for name, schedule in self.schedules.items()]
+        return f"ParamScheduler({', '.join(shown)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "optimizer": self.optimizer, "schedules": self.schedules}

@@ -1,0 +1,256 @@
+"""What the subcommands of the command line do; each returns the exit code."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# Each subcommand imports what it needs: only some draw. Keras comes with the package, whatever one
+# asks for, because importing keras_lr is what lets Keras load a model that holds our schedules.
+# It comes with its backend: Python imports the package before this module, which could choose
+# another, and the numpy backend, which would do, needs JAX.
+
+
+def check(configs: list[Path], modules: list[str]) -> int:
+    """Say every error of some configs."""
+    from keras_lr import ConfigError, load
+
+    _import(modules)
+    failed = False
+    for path in configs:
+        try:
+            count = len(load(path))
+            what = (
+                f"{count} {'callback' if count == 1 else 'callbacks'}" if count else "an empty list"
+            )
+            print(f"{path}: {what}, no errors")
+        except (ConfigError, OSError) as error:
+            print(error, file=sys.stderr)
+            failed = True
+    return int(failed)
+
+
+def _import(modules: list[str]) -> None:
+    sys.path.insert(0, "")
+    for name in modules:
+        importlib.import_module(name)
+
+
+def preview(
+    configs: list[Path], modules: list[str], epochs: float, steps_per_epoch: float, out: Path | None
+) -> int:
+    """Draw the rates of some configs, without training."""
+    import numpy as np
+
+    from keras_lr._fields.timeline import Timeline
+    from keras_lr.plotting import terminal
+    from keras_lr.schedules.base import unreached_warning
+
+    _import(modules)
+    drawn: dict[str, dict[str, Any]] = {}
+    for path, name in _names(configs).items():
+        for label, parameter, schedule in _schedules(path, name):
+            drawn.setdefault(parameter, {})[label] = schedule
+    if not drawn:
+        raise ValueError(f"no schedule to draw in {', '.join(map(str, configs))}")
+    timeline = Timeline(steps_per_epoch, epochs)
+    curves = {
+        parameter: {
+            label: schedule.values(epochs=epochs, steps_per_epoch=steps_per_epoch)
+            for label, schedule in schedules.items()
+        }
+        for parameter, schedules in drawn.items()
+    }
+    for parameter, some in curves.items():
+        scale = terminal.Scale.of(some.values())
+        for label, values in some.items():
+            print(f"{label}: {parameter.replace('_', ' ')}")
+            print(terminal.draw(values, steps_per_epoch, scale))
+            starts = terminal.starts(drawn[parameter][label], timeline)
+            print(terminal.describe(np.asarray(values), steps_per_epoch, starts))
+            if note := unreached_warning(drawn[parameter][label], timeline):
+                print(note)
+            print()
+    if out is not None:
+        _picture(
+            {name.replace("_", " "): (some, None) for name, some in curves.items()},
+            steps_per_epoch,
+            out,
+        )
+    return 0
+
+
+def _schedules(path: Path, file: str) -> list[tuple[str, str, Any]]:
+    """Return label, hyperparameter and schedule of all that a config moves."""
+    import keras
+
+    from keras_lr import ParamScheduler, Schedule, load
+
+    callbacks = load(path)
+    # What else a schedule moves depends on the optimizer; take one that has a momentum.
+    optimizer = keras.optimizers.SGD(momentum=0.9)
+    found: list[tuple[str, str, Any]] = []
+    for callback in callbacks:
+        if isinstance(callback, Schedule):
+            moved = callback.hyperparameter_schedules(optimizer)
+            found += [(type(callback).__name__, name, moved[name]) for name in moved]
+        elif isinstance(callback, ParamScheduler):
+            owner = "" if callback.optimizer is None else f"{callback.optimizer}'s "
+            found += [
+                (f"{owner}{type(schedule).__name__}", name, schedule)
+                for name, schedule in callback.schedules.items()
+            ]
+        else:
+            kind = type(callback).__name__
+            print(f"{path}: {kind} depends on the training and is not drawn", file=sys.stderr)
+    parameters = [parameter for _, parameter, _ in found]
+    return [
+        # Several schedules of one hyperparameter in a file are told apart by place and class.
+        (file if parameters.count(name) == 1 else f"{file} [{i}] {label}", name, schedule)
+        for i, (label, name, schedule) in enumerate(found)
+    ]
+
+
+def _picture(
+    panels: Mapping[str, tuple[Mapping[str, Any], str | None]], per_epoch: float, out: Path
+) -> None:
+    from keras_lr import plotting
+
+    _write(plotting.plot_panels(panels, per_epoch), out)
+
+
+def _write(figure: Any, out: Path) -> None:
+    from keras_lr import plotting
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    plotting.close(figure, out)
+    print(f"wrote {out}")
+
+
+def _names(files: Sequence[Path]) -> dict[Path, str]:
+    """Return what to call each file: its name, and where several bear it, its path."""
+    names = [file.name for file in dict.fromkeys(files)]
+    return {file: file.name if names.count(file.name) == 1 else str(file) for file in files}
+
+
+def print_schema(modules: list[str]) -> int:
+    """Print the JSON Schema of configs."""
+    from keras_lr.config.schema import schema
+
+    _import(modules)
+    print(json.dumps(schema(), indent=2))
+    return 0
+
+
+def history(file: Path, out: Path | None) -> int:
+    """Draw a record."""
+    from keras_lr.plotting import terminal
+
+    history = _record(file)
+    print(f"{file}: {history!r}")
+    per_epoch = _per_epoch(history)
+    for name, values in (("learning rate", history.learning_rate), ("loss", history.loss)):
+        print(f"\n{name}")
+        print(terminal.draw(values, per_epoch))
+    if out is not None:
+        print()
+        _write(history.plot().figure, out)
+    return 0
+
+
+def compare(files: list[Path], out: Path | None) -> int:
+    """Draw the rates and losses of several records."""
+    from keras_lr.plotting import terminal
+
+    histories = {name: _record(file) for file, name in _names(files).items()}
+    rows: list[tuple[str, ...]] = []
+    losses = {}
+    for name, history in histories.items():
+        rate, losses[name] = history.learning_rate, _smooth(history.loss)
+        numbers = (rate[0], rate.max(), rate[-1], losses[name][-1])
+        epochs = len(set(history.epoch.tolist()))
+        rows.append((name, f"{len(history):,}", f"{epochs:,}", *(f"{n:.4g}" for n in numbers)))
+    head = ("", "steps", "epochs", "first lr", "peak lr", "last lr", "last loss")
+    print(terminal.table([head, *rows]))
+    rates = {name: history.learning_rate for name, history in histories.items()}
+    sizes = {name: _per_epoch(history) for name, history in histories.items()}
+    first = next(iter(sizes))
+    per_epoch = sizes[first]
+    if len(set(sizes.values())) > 1:
+        print(f"(their epochs differ in length; those of {first}, {per_epoch:g} steps, count)")
+    panels = {"learning rate": rates, "loss (moving mean)": losses}
+    for what, curves in panels.items():
+        scale = terminal.Scale.of(curves.values())
+        for name, values in curves.items():
+            print(f"\n{name}: {what}")
+            print(terminal.draw(values, per_epoch, scale))
+    if out is not None:
+        print()
+        whose = " and ".join(file.stem for file in files) if len(files) < 4 else "the records"
+        titled = {
+            what: (some, f"{what[0].upper()}{what[1:]} of {whose}") for what, some in panels.items()
+        }
+        _picture(titled, per_epoch, out)
+    return 0
+
+
+def _record(file: Path) -> Any:
+    from keras_lr import LRHistory
+
+    history = LRHistory.from_csv(file)
+    if not len(history):
+        raise ValueError(f"{file} holds no steps")
+    return history
+
+
+def _per_epoch(history: Any) -> float:
+    import numpy as np
+
+    return float(np.median(np.unique(history.epoch, return_counts=True)[1]))
+
+
+def _smooth(loss: Any) -> Any:
+    """Return the mean loss of the last fortieth of the steps at each step."""
+    import numpy as np
+
+    width = max(1, len(loss) // 40)
+    known = np.isfinite(loss)
+    total = np.cumsum(np.insert(np.where(known, loss, 0.0), 0, 0.0))
+    count = np.cumsum(np.insert(known.astype(float), 0, 0.0))
+    ends = np.arange(1, len(loss) + 1)
+    begins = np.maximum(ends - width, 0)
+    counted = count[ends] - count[begins]
+    mean = np.full(len(loss), np.nan)
+    return np.divide(total[ends] - total[begins], counted, out=mean, where=counted > 0)
+
+
+def run_demo(**arguments: Any) -> int:
+    """Train a small network under every kind of schedule."""
+    from keras_lr.cli import demo
+
+    try:
+        demo.main(**arguments)
+    except demo.DemoError as error:
+        print(f"keras-lr demo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def listing() -> int:
+    """Print every schedule with one line about it."""
+    import keras_lr
+    from keras_lr.schedules.base import Schedule
+
+    public = {name: getattr(keras_lr, name) for name in keras_lr.__all__}
+    found = {
+        name: (one.__doc__ or "").strip().splitlines()[0].replace("``", "")
+        for name, one in public.items()
+        if isinstance(one, type) and issubclass(one, Schedule) and one is not Schedule
+    }
+    for name in sorted(found):
+        print(f"{name:<{max(map(len, found))}}  {found[name]}")
+    return 0

@@ -1,0 +1,192 @@
+"""The command line: `keras-lr preview`, `check`, `list`, `schema`, `history`, `compare`, `demo`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_lr.cli import commands
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Args:
+        argv: The arguments; those of the process by default.
+
+    Returns:
+        The exit code: 0 for success, 1 for an error that has been explained, 130 when interrupted.
+        A mistake in the arguments exits with 2.
+    """
+    arguments = vars(_parser().parse_args(argv))
+    command = arguments.pop("command")
+    try:
+        return command(**arguments)
+    except KeyboardInterrupt:
+        print("keras-lr: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader, such as `head`, has enough. What Python still holds goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ImportError, MemoryError, OSError, ValueError) as error:
+        if command is commands.run_demo:
+            raise
+        print(f"keras-lr: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    from keras_lr import __version__
+
+    parser = argparse.ArgumentParser(
+        "keras-lr",
+        description="Learning-rate schedules for Keras.",
+        epilog="example:\n  keras-lr preview lr.yaml --epochs 90 --steps-per-epoch 391",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    group = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    preview = _command(
+        group,
+        "preview",
+        "draw the learning rates of configs, without training",
+        "keras-lr preview a.yaml b.toml --epochs 90 --steps-per-epoch 391 --out lr.png",
+    )
+    preview.set_defaults(command=commands.preview)
+    _configs(preview)
+    for name, what in (("--epochs", "epochs of the fit"), ("--steps-per-epoch", "batches in each")):
+        preview.add_argument(name, type=_whole(1), required=True, metavar="N", help=what)
+    _out(preview)
+
+    check = _command(
+        group,
+        "check",
+        "say every error of configs, and exit with 1 if there is one",
+        "keras-lr check lr.yaml",
+    )
+    check.set_defaults(command=commands.check)
+    _configs(check)
+
+    listing = _command(
+        group, "list", "print every schedule with one line about it", "keras-lr list"
+    )
+    listing.set_defaults(command=commands.listing)
+
+    schema = _command(
+        group,
+        "schema",
+        "print the JSON Schema of configs, by which editors complete and check",
+        "keras-lr schema > lr.schema.json",
+    )
+    schema.set_defaults(command=commands.print_schema)
+    _modules(schema)
+
+    history = _command(
+        group,
+        "history",
+        "draw a record that LRHistory.to_csv wrote",
+        "keras-lr history run.csv --out run.png",
+    )
+    history.set_defaults(command=commands.history)
+    history.add_argument("file", type=Path, metavar="FILE.csv", help="the record")
+    _out(history)
+
+    compare = _command(
+        group,
+        "compare",
+        "draw the rates and losses of several records",
+        "keras-lr compare a.csv b.csv --out both.png",
+    )
+    compare.set_defaults(command=commands.compare)
+    compare.add_argument("files", type=Path, nargs="+", metavar="FILE.csv", help="the records")
+    _out(compare)
+
+    demo = _command(
+        group,
+        "demo",
+        "train a small network under every kind of schedule and compare",
+        "keras-lr demo --data fashion-mnist --data-dir ~/fashion --train-size 6000",
+    )
+    demo.set_defaults(command=commands.run_demo)
+    demo.add_argument(
+        "--data",
+        choices=("digits", "fashion-mnist"),
+        default="digits",
+        help="digits (the default) come with scikit-learn; fashion-mnist is downloaded by Keras",
+    )
+    demo.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="read Fashion-MNIST from its four IDX files in this folder, .gz or not",
+    )
+    demo.add_argument(
+        "--epochs", type=_whole(1), default=14, metavar="N", help="of each training (14)"
+    )
+    demo.add_argument(
+        "--out",
+        type=Path,
+        default=Path("keras_lr_demo"),
+        metavar="FOLDER",
+        help="where pictures and records go (keras_lr_demo)",
+    )
+    demo.add_argument(
+        "--seed",
+        type=_whole(0),
+        default=0,
+        metavar="N",
+        help="decides split, initial weights and order of the batches (0)",
+    )
+    demo.add_argument(
+        "--train-size", type=_whole(1), metavar="N", help="use only N training images"
+    )
+    return parser
+
+
+def _configs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "configs", type=Path, nargs="+", metavar="CONFIG", help="a .yaml, .toml or .json file"
+    )
+    _modules(command)
+
+
+def _modules(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module of yours that registers functions or classes by @keras_lr.register",
+    )
+
+
+def _out(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--out", type=Path, metavar="FILE", help="write a picture too, .png or .svg"
+    )
+
+
+def _command(group: Any, name: str, what: str, example: str) -> argparse.ArgumentParser:
+    return group.add_parser(
+        name,
+        help=what,
+        description=f"{what[0].upper()}{what[1:]}.",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _whole(at_least: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if not text.isdecimal() or not at_least <= int(text) < 2**32:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number from {at_least} to {2**32 - 1}. Received: {text}"
+            )
+        return int(text)
+
+    return convert

@@ -1,0 +1,338 @@
+"""Config files: YAML, TOML and JSON, told apart by the ending of the name."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import tomllib
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from keras_lr._files import PathLike, atomic_write
+from keras_lr.config.reader import MOST_LEVELS, ConfigError, Problem, Where, read, to_config
+from keras_lr.config.registry import CALLBACKS
+
+MOST_BYTES = 2**20
+MOST_DOTS = 1000
+"""Parts of a dotted key in TOML, whose reader takes the square of their number."""
+
+Line = Callable[[Where], int]
+
+_TOO_DEEP = f"must be nested at most {MOST_LEVELS} levels deep"
+
+# YAML 1.2, where 1e-3 is a number and `no` and `12:30` are not; PyYAML reads YAML 1.1.
+_INT = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+
+
+def load(path: PathLike) -> list[Any]:
+    """Return the callbacks that a config file describes.
+
+    Args:
+        path: A file that ends in ``.yaml``, ``.yml``, ``.toml`` or ``.json``.
+
+    Raises:
+        ConfigError: If the config is wrong; it names file, line and place of every error.
+        ImportError: If the file is YAML and PyYAML is missing.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "lr.json")
+    ...     _ = path.write_text('{"callbacks": [{"CosineDecay": {"initial_lr": 0.1}}]}')
+    ...     load(path)
+    [CosineDecay(initial_lr=0.1)]
+    """
+    file = os.fspath(path)
+    parse = _PARSERS.get(_ending(path)) or _unknown(path)
+    with open(path, "rb") as opened:
+        content = opened.read(MOST_BYTES + 1)
+    try:
+        if len(content) > MOST_BYTES:
+            _fail(f"must be at most {MOST_BYTES} bytes long")
+        data, line = parse(_decoded(content))
+    except RecursionError:
+        raise ConfigError([Problem("", _TOO_DEEP)], file) from None
+    except ConfigError as error:
+        raise ConfigError(error.problems, file) from None
+    if not isinstance(data, dict) or CALLBACKS not in data:
+        problem = Problem("", f"must be a mapping with the key `{CALLBACKS}` above a list", 1)
+        raise ConfigError([problem], file)
+    return read(data, file, line)
+
+
+def save(callbacks: Any, path: PathLike) -> None:
+    """Write callbacks to a config file, which appears whole or not at all.
+
+    Args:
+        callbacks: A list of callbacks, or one.
+        path: A file that ends in ``.yaml``, ``.yml``, ``.toml`` or ``.json``.
+
+    Raises:
+        ConfigError: If they cannot be written, such as a `Function` of a lambda, or could not go
+            into one fit, such as two schedules of one rate.
+        ImportError: If PyYAML, or for TOML tomli-w, is missing.
+
+    >>> import pathlib, tempfile
+    >>> from keras_lr import CosineDecay
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save([CosineDecay(0.1).warmup(5)], pathlib.Path(folder, "lr.yaml"))
+    ...     print(pathlib.Path(folder, "lr.yaml").read_text())
+    callbacks:
+    - Warmup:
+        schedule:
+          CosineDecay: {initial_lr: 0.1}
+        over: 5
+    """
+    write = _WRITERS.get(_ending(path)) or _unknown(path)
+    config = to_config(callbacks if isinstance(callbacks, list | tuple) else [callbacks])
+    text = write(config)
+    if to_config(read(_PARSERS[_ending(path)](text)[0])) != config:
+        raise ConfigError([Problem("", "this format cannot hold it; use another")], os.fspath(path))
+    with atomic_write(path) as file:
+        file.write(text)
+
+
+def _ending(path: PathLike) -> str:
+    return pathlib.Path(path).suffix.lower()
+
+
+def _unknown(path: PathLike) -> NoReturn:
+    raise ConfigError(
+        [Problem("", f"the name must end in one of {', '.join(_PARSERS)}")], os.fspath(path)
+    )
+
+
+def _fail(message: str, line: int | None = None) -> NoReturn:
+    raise ConfigError([Problem("", message, line)])
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        _fail(f"must be UTF-8 text: {error.reason} at byte {error.start}", line)
+
+
+# JSON ---------------------------------------------------------------------------------------------
+
+
+def _parse_json(text: str) -> tuple[Any, Line | None]:
+    try:
+        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_number), None
+    except json.JSONDecodeError as error:
+        _fail(f"is no JSON: {error.msg} in column {error.colno}", error.lineno)
+    except ConfigError:
+        raise
+    except ValueError as error:  # a number of too many digits
+        _fail(f"is no JSON: {error}")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            _fail(f"the key {key[:100]!r} stands twice in one mapping")
+        found[key] = value
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    _fail(f"{name} is no number in JSON")
+
+
+def _write_json(config: dict[str, Any]) -> str:
+    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+
+
+# TOML ---------------------------------------------------------------------------------------------
+
+
+def _parse_toml(text: str) -> tuple[Any, Line | None]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.count(".") > MOST_DOTS and max(p.count(".") for p in line.split("=")) > MOST_DOTS:
+            _fail(f"must have at most {MOST_DOTS} dots in a line", number)
+    try:
+        return tomllib.loads(text), None
+    except ValueError as error:
+        found = re.search(r" \(at line (\d+), column \d+\)$", str(error))
+        _fail(f"is no TOML: {str(error)[:300]}", int(found[1]) if found else None)
+
+
+def _write_toml(config: dict[str, Any]) -> str:
+    try:
+        import tomli_w
+    except ImportError as error:
+        raise ImportError("Writing TOML needs tomli-w: pip install 'keras-lr[config]'") from error
+    return tomli_w.dumps(_without_null(config))
+
+
+def _without_null(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _without_null(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_without_null(item) for item in data]
+    return "none" if data is None else data
+
+
+# YAML ---------------------------------------------------------------------------------------------
+
+
+def _yaml() -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImportError("YAML needs PyYAML: pip install 'keras-lr[config]'") from error
+    return yaml
+
+
+def _parse_yaml(text: str) -> tuple[Any, Line | None]:
+    yaml = _yaml()
+    builder = _Builder()
+    try:
+        # Events alone: no constructor runs, whatever tags the file has.
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            builder.take(type(event).__name__.removesuffix("Event"), event)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        words = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        _fail(f"is no YAML: {words}", mark.line + 1 if mark else None)
+    return builder.root, builder.line
+
+
+class _Builder:
+    """Builds plain data from the events of a YAML file, and knows the line of every key."""
+
+    def __init__(self) -> None:
+        self.root: Any = None
+        self.documents = 0
+        self.open: list[Any] = []
+        self.keys: list[Any] = []
+        self.anchors: dict[str, Any] = {}
+        self.names: list[str | None] = []
+        self.lines: dict[int, dict[Any, int]] = {}
+
+    def take(self, what: str, event: Any) -> None:
+        """Take the next event."""
+        line = event.start_mark.line + 1
+        if getattr(event, "tag", None) is not None:
+            _fail(f"tags are refused: {event.tag[:100]}", line)
+        if what == "DocumentStart":
+            self.documents += 1
+            if self.documents > 1:
+                _fail("must be one document", line)
+        elif what == "Alias":
+            if event.anchor not in self.anchors:
+                _fail(
+                    f"the alias *{event.anchor[:100]} stands for nothing before it",
+                    line,
+                )
+            self.add(self.anchors[event.anchor], line)
+        elif what == "Scalar":
+            value = _scalar(event.value) if event.implicit[0] else event.value
+            self.name(event.anchor, value)
+            self.add(value, line)
+        elif what in ("SequenceStart", "MappingStart"):
+            if len(self.open) >= MOST_LEVELS:
+                _fail(_TOO_DEEP, line)
+            value = [] if what == "SequenceStart" else {}
+            self.lines[id(value)] = {}
+            self.add(value, line)
+            self.open.append(value)
+            self.keys.append(_NO_KEY)
+            self.names.append(event.anchor)
+        elif what in ("SequenceEnd", "MappingEnd"):
+            self.keys.pop()
+            # Not before its end: a value that holds itself would have no end.
+            self.name(self.names.pop(), self.open.pop())
+
+    def name(self, anchor: str | None, value: Any) -> None:
+        """Remember a value that aliases may repeat."""
+        if anchor is not None:
+            self.anchors[anchor] = value
+
+    def add(self, value: Any, line: int) -> None:
+        """Add a value to the innermost list or mapping."""
+        if not self.open:
+            self.root = value
+            return
+        inner = self.open[-1]
+        if isinstance(inner, list):
+            self.lines[id(inner)][len(inner)] = line
+            inner.append(value)
+        elif self.keys[-1] is _NO_KEY:
+            if isinstance(value, list | dict):
+                _fail("a key must be a word", line)
+            if value in inner:
+                _fail(f"the key {str(value)[:100]!r} stands twice in one mapping", line)
+            self.lines[id(inner)][value] = line
+            self.keys[-1] = value
+        else:
+            inner[self.keys[-1]] = value
+            self.keys[-1] = _NO_KEY
+
+    def line(self, where: Where) -> int:
+        """Return the line of a place in the file."""
+        data, line = self.root, 1
+        for key in where:
+            line = self.lines.get(id(data), {}).get(key, line)
+            try:
+                data = data[key]
+            except (KeyError, IndexError, TypeError):
+                break
+        return line
+
+
+_NO_KEY: Any = object()
+
+
+def _scalar(text: str) -> Any:
+    if text in _WORDS:
+        return _WORDS[text]
+    try:
+        if _INT.fullmatch(text):
+            return int(text)
+        if _FLOAT.fullmatch(text):
+            return float(text)
+    except ValueError:  # too many digits
+        pass
+    return text
+
+
+def _write_yaml(config: dict[str, Any]) -> str:
+    yaml = _yaml()
+
+    class Dumper(yaml.SafeDumper):  # type: ignore[name-defined]
+        """Quotes text that YAML 1.2 takes for a number."""
+
+    number = re.compile(f"^(?:{_FLOAT.pattern})$")
+    Dumper.add_implicit_resolver("tag:yaml.org,2002:str-quoted", number, list("-+.0123456789"))
+    return yaml.dump(
+        config,
+        Dumper=Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=100,
+        default_flow_style=None,
+    )
+
+
+_PARSERS: dict[str, Callable[[str], tuple[Any, Line | None]]] = {
+    ".yaml": _parse_yaml,
+    ".yml": _parse_yaml,
+    ".toml": _parse_toml,
+    ".json": _parse_json,
+}
+_WRITERS: dict[str, Callable[[dict[str, Any]], str]] = {
+    ".yaml": _write_yaml,
+    ".yml": _write_yaml,
+    ".toml": _write_toml,
+    ".json": _write_json,
+}

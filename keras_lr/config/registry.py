@@ -1,0 +1,274 @@
+"""What a config may name: the classes of this package, Keras's schedules, and what users register.
+
+Nothing else can be built from a config, so that a config stays data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar, overload
+
+import keras
+import numpy as np
+
+from keras_lr._fields.configurable import Configurable, field_types
+from keras_lr._fields.kinds import FieldType, ListOf, Optional, Path, Text
+from keras_lr._keras.hyperparameters import schedule_values
+from keras_lr.callbacks import plateau
+from keras_lr.callbacks.param_scheduler import ParamScheduler
+from keras_lr.history.callback import LRHistory
+from keras_lr.range_test import callback as range_test
+from keras_lr.schedules import combinators as compose
+from keras_lr.schedules import cyclic, decay, function
+from keras_lr.schedules.base import Schedule, ScheduleField
+from keras_lr.schedules.function import KerasSchedule, arity
+from keras_lr.schedules.in_graph import InGraph
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+REQUIRED: Any = inspect.Parameter.empty
+CALLBACKS = "callbacks"
+"""The key at the top of a config file."""
+
+_registered: dict[str, Any] = {}
+
+
+class Argument(NamedTuple):
+    """What an argument may hold, and what it holds where it is not given."""
+
+    kind: FieldType
+    default: Any = REQUIRED
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassSpec:
+    """How a class is written in a config."""
+
+    name: str
+    cls: type
+    arguments: dict[str, Argument]
+    build: Callable[[dict[str, Any]], Any]
+    values: Callable[[Any], dict[str, Any]]
+    others: FieldType | None = None
+    """The kind of arguments whose names are not fixed; None where all are."""
+
+    @property
+    def alone(self) -> str | None:
+        """The argument of which the list may stand in place of all arguments."""
+        match list(self.arguments.items()):
+            case [(name, Argument(ListOf(item=ScheduleField())))]:
+                return name
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain(FieldType):
+    """What an argument of a Keras schedule may hold."""
+
+    text: bool = True
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        """The words that an error uses."""
+        return f"a number, true or false, none, {'text, ' if self.text else ''}or a list of these"
+
+    def convert(self, value: Any) -> Any:
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, list | tuple):
+            return [self.convert(item) for item in value]
+        if not isinstance(value, bool | int | float | None) and not (
+            self.text and isinstance(value, str)
+        ):
+            raise TypeError(self.expected)
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": ["number", "boolean", "null", "array", *(["string"] if self.text else [])]}
+
+
+@overload
+def register(thing: str) -> Callable[[T], T]: ...
+@overload
+def register(thing: T) -> T: ...
+def register(thing: Any) -> Any:
+    """Let configs name a function or a class of yours; a decorator.
+
+    Args:
+        thing: A function for `Function`, a class made by `keras_lr.schedules.schedule`, or a Keras
+            ``LearningRateSchedule``. Or the name that configs shall use, by default its own.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If the name is taken by something else.
+
+    >>> from keras_lr import Function, from_config, to_config
+    >>> @register
+    ... def halving(epoch):
+    ...     return 0.1 * 0.5**epoch
+    >>> to_config(Function(halving))
+    {'Function': {'fn': 'halving'}}
+    >>> from_config({"Function": {"fn": "halving"}}).values(epochs=2, steps_per_epoch=1)
+    array([0.1 , 0.05])
+    >>> @register("steep")
+    ... def f(epoch):
+    ...     return 0.1**epoch
+    """
+    if isinstance(thing, str):
+        return functools.partial(_register, thing)
+    return _register(getattr(thing, "__name__", ""), thing)
+
+
+def _register(name: str, thing: T) -> T:
+    if isinstance(thing, type):
+        if not (issubclass(thing, KerasSchedule) or is_configured(thing)):
+            raise TypeError(
+                "register: a class must be made by keras_lr.schedules.schedule or derive from "
+                f"keras.optimizers.schedules.LearningRateSchedule. Received: {thing!r}"
+            )
+    elif not callable(thing):
+        raise TypeError(f"register: must decorate a function or a class. Received: {thing!r}")
+    else:
+        arity(thing)
+    if not name or name == "<lambda>":
+        raise ValueError(f"register: {thing!r} has no name; pass one: register('name')(...)")
+    taken = _registered.get(name, _own().get(name) or _keras().get(name))
+    # A notebook's cell may run twice.
+    if (taken is not None and _origin(taken) != _origin(thing)) or name in (CALLBACKS, "InGraph"):
+        raise ValueError(f"register: the name {name!r} is taken. Choose another: register('name')")
+    _registered[name] = thing
+    return thing
+
+
+def _origin(thing: Any) -> tuple[Any, Any]:
+    return getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+
+
+def is_configured(cls: type) -> bool:
+    """Return whether a class is one whose fields are its whole config."""
+    return issubclass(cls, Configurable) and "_field_types" in vars(cls)
+
+
+def forms() -> dict[str, ClassSpec]:
+    """Return how each class is written, by name."""
+    users = {name: cls for name, cls in _classes() if is_configured(cls)}
+    return _own() | {name: _form(name, cls) for name, cls in users.items()}
+
+
+def keras_forms() -> dict[str, ClassSpec]:
+    """Return how each Keras schedule is written inside `Function`, by name."""
+    users = {name: cls for name, cls in _classes() if issubclass(cls, KerasSchedule)}
+    return _keras() | {name: _keras_form(name, cls, True) for name, cls in users.items()}
+
+
+def functions() -> dict[str, Callable]:
+    """Return the registered functions by name."""
+    return {name: fn for name, fn in _registered.items() if not isinstance(fn, type)}
+
+
+def _classes() -> Iterator[tuple[str, type]]:
+    return ((name, cls) for name, cls in _registered.items() if isinstance(cls, type))
+
+
+@functools.cache
+def _own() -> dict[str, ClassSpec]:
+    found = {
+        name: _form(name, cls)
+        for module in (decay, cyclic, compose, function, plateau, range_test)
+        for name, cls in vars(module).items()
+        if isinstance(cls, type) and cls.__module__ == module.__name__ and is_configured(cls)
+    }
+    path = Argument(Optional(Path("the path of a file or a folder")), None)
+    paths = dict.fromkeys(inspect.signature(LRHistory).parameters, path)
+    found["LRHistory"] = ClassSpec(
+        "LRHistory",
+        LRHistory,
+        paths,
+        build=lambda values: LRHistory(**values),
+        values=lambda history: {name: getattr(history, name) for name in paths},
+    )
+    found["ParamScheduler"] = ClassSpec(
+        "ParamScheduler",
+        ParamScheduler,
+        {"optimizer": Argument(Optional(Text()), None)},
+        build=lambda values: ParamScheduler(**values),
+        values=lambda one: {"optimizer": one.optimizer, **one.schedules},
+        others=ScheduleField(),
+    )
+    return found
+
+
+def _form(name: str, cls: type[Configurable]) -> ClassSpec:
+    fields = {cls.arguments.get(field, field): field for field in field_types(cls)}
+    defaults = {argument: p.default for argument, p in inspect.signature(cls).parameters.items()}
+    return ClassSpec(
+        name,
+        cls,
+        {
+            argument: Argument(field_types(cls)[field], defaults[argument])
+            for argument, field in fields.items()
+        },
+        build=lambda values: cls(**values),
+        values=lambda thing: {
+            argument: getattr(thing, field) for argument, field in fields.items()
+        },
+    )
+
+
+@functools.cache
+def _keras() -> dict[str, ClassSpec]:
+    return {
+        name: _keras_form(name, cls)
+        for name, cls in vars(keras.optimizers.schedules).items()
+        if isinstance(cls, type) and issubclass(cls, KerasSchedule) and cls is not KerasSchedule
+    }
+
+
+def _keras_form(name: str, cls: type, foreign: bool = False) -> ClassSpec:
+    """Return the form of a Keras schedule; of a ``foreign`` one nothing is known but the names."""
+    parameters = inspect.signature(cls).parameters
+
+    def build(values: dict[str, Any]) -> Any:
+        made = cls.from_config(values)  # type: ignore[attr-defined]
+        # Keras does not look at the arguments until the first step.
+        schedule_values(made, np.zeros(1, np.int64))
+        return made
+
+    return ClassSpec(
+        name,
+        cls,
+        {
+            argument: Argument(
+                Plain(foreign or argument == "name" or isinstance(p.default, str)), p.default
+            )
+            for argument, p in parameters.items()
+        },
+        build=build,
+        values=lambda thing: thing.get_config(),
+    )
+
+
+def name_of(thing: Any) -> tuple[str, ClassSpec]:
+    """Return the form of an object of this package or of a registered class.
+
+    Raises:
+        TypeError: If there is none; it says what to do.
+    """
+    known = keras_forms() if isinstance(thing, KerasSchedule) else forms()
+    for name, form in known.items():
+        if form.cls is type(thing):
+            return name, form
+    if isinstance(thing, InGraph):
+        raise TypeError(
+            "a config cannot hold an InGraph; give its schedule, and call in_graph on what "
+            "from_config returns"
+        )
+    if isinstance(thing, Schedule | Configurable | KerasSchedule):
+        raise TypeError(
+            f"the class {type(thing).__name__} is not known to configs; decorate it with "
+            "@keras_lr.register"
+        )
+    raise TypeError("a config can hold the callbacks of keras_lr and registered classes only")

@@ -1,0 +1,110 @@
+"""The JSON Schema of configs, made from the classes' fields and docstrings.
+
+Editors complete and check a config by it: ``keras-lr schema > lr.schema.json``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import keras
+
+from keras_lr.config.registry import CALLBACKS, REQUIRED, ClassSpec, forms, functions, keras_forms
+from keras_lr.schedules.base import Schedule, ScheduleField
+
+_ARGS = re.compile(r"^Args:\n(?P<text>(?:    .*\n|\n)*)", re.MULTILINE)
+_ARG = re.compile(
+    r"^    \*{0,2}(?P<name>\w+)(?: \([^)]*\))?:(?P<text>.*(?:\n     .*)*)", re.MULTILINE
+)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a config file.
+
+    >>> made = schema()
+    >>> made["$defs"]["Constant"]["properties"]["lr"]
+    {'type': 'number', 'minimum': 0.0, 'description': 'The rate; not negative.'}
+    """
+    own, foreign = forms(), keras_forms()
+    callback = keras.callbacks.Callback
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Learning-rate callbacks of keras_lr",
+        "type": "object",
+        "properties": {
+            CALLBACKS: {
+                "description": "The callbacks, in order.",
+                "type": "array",
+                "items": {"$ref": "#/$defs/callback"},
+            }
+        },
+        "required": [CALLBACKS],
+        "additionalProperties": False,
+        "$defs": {
+            "callback": _one_of({n: f for n, f in own.items() if issubclass(f.cls, callback)}),
+            "schedule": _one_of({n: f for n, f in own.items() if issubclass(f.cls, Schedule)}),
+            "function": {
+                "description": "The name of a registered function, or a Keras schedule.",
+                "anyOf": [
+                    {"enum": sorted(functions())} if functions() else {"type": "string"},
+                    _one_of(foreign, "keras."),
+                ],
+            },
+            **{name: _class(form) for name, form in own.items()},
+            **{f"keras.{name}": _class(form) for name, form in foreign.items()},
+        },
+    }
+
+
+def descriptions(cls: type) -> tuple[str, dict[str, str]]:
+    """Return the first line of a class's docstring, and what it says about each argument."""
+    text = inspect.getdoc(cls) or ""
+    section = _ARGS.search(text + "\n")
+    arguments = _ARG.finditer(section["text"]) if section else ()
+    found = {one["name"]: _words(one["text"]) for one in arguments}
+    return _words(text.partition("\n\n")[0]), found
+
+
+def _words(text: str) -> str:
+    return " ".join(text.replace("``", "`").split())
+
+
+def _one_of(known: dict[str, ClassSpec], prefix: str = "") -> dict[str, Any]:
+    """Return the schema of a mapping with one key, the name of one of the ``known``."""
+    return {
+        "type": "object",
+        "properties": {name: {"$ref": f"#/$defs/{prefix}{name}"} for name in sorted(known)},
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+
+
+def _class(form: ClassSpec) -> dict[str, Any]:
+    about, told = descriptions(form.cls)
+    properties = {}
+    for name, argument in form.arguments.items():
+        properties[name] = argument.kind.schema()
+        if name in told:
+            properties[name]["description"] = told[name]
+        if argument.default is not REQUIRED:
+            default = argument.default
+            properties[name]["default"] = list(default) if isinstance(default, tuple) else default
+    required = [name for name, one in form.arguments.items() if one.default is REQUIRED]
+    made: dict[str, Any] = {
+        "description": about,
+        "type": "object" if required or form.others else ["object", "null"],
+        "properties": properties,
+        "required": required,
+        "additionalProperties": form.others.schema() if form.others else False,
+    }
+    if isinstance(form.others, ScheduleField):
+        made["anyOf"] = [
+            {"minProperties": 2},
+            {"minProperties": 1, "not": {"required": list(properties)}},
+        ]
+    if form.alone is not None:
+        return {"description": about, "anyOf": [properties[form.alone], made]}
+    return made

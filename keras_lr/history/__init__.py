@@ -1,0 +1,5 @@
+"""The record of a training, one value per step."""
+
+from keras_lr.history.callback import LRHistory
+
+__all__ = ["LRHistory"]

@@ -1,0 +1,210 @@
+"""The picture of a training: what rate each step used, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from keras_lr.plotting.curves import (
+    DARK_BLUE,
+    FAINT,
+    INK,
+    ORANGE,
+    Array,
+    count_along,
+    new_axes,
+    new_figure,
+    scale_rates,
+    title_above,
+)
+from keras_lr.plotting.downsampling import as_stairs, downsample_extrema, jumps, moving_mean
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from keras_lr.history.record import Record
+
+MOST_MARKS = 24
+
+
+def plot_history(history: Record, ax: Axes | None = None, beside: str = "loss") -> Axes:
+    """Draw what a training used and reached: rate (left) and loss, or else (right) over steps.
+
+    The loss of each batch is thin and its moving mean thick; anything else is one line. Sudden
+    rises and falls of the rate carry a triangle unless there are very many. Long histories are
+    thinned to the lowest and the highest value of each of 1000 stretches, so that no spike is lost.
+
+    Args:
+        history: What was recorded of a training.
+        ax: Where to draw; a new figure when `None`.
+        beside: The name of what to draw on the right, if any of it is finite.
+
+    Returns:
+        The axes of the rate; those of what is beside it share its x axis.
+
+    Raises:
+        KeyError: If nothing of the name ``beside`` was recorded.
+        ValueError: If the history is empty.
+    """
+    if not len(history):
+        raise ValueError("The history is empty: train with it in `callbacks` first.")
+    values = np.asarray(history[beside], float)
+    ax = new_axes() if ax is None else ax
+    step: NDArray[Any] = np.asarray(history.step)
+    rate = np.asarray(history.learning_rate, float)
+    again = len(step) > 1 and bool(np.any(np.diff(step) <= 0))
+    if again:
+        step = np.arange(len(step))
+    ax.plot(*as_stairs(step, rate), color=DARK_BLUE, drawstyle="steps-post", label="learning rate")
+    for marker, label, where in zip("^v", ("sudden rise", "sudden fall"), jumps(rate), strict=True):
+        if 0 < len(where) <= MOST_MARKS:
+            ax.plot(
+                step[where],
+                rate[where],
+                marker,
+                color=DARK_BLUE,
+                markerfacecolor="white",
+                markersize=6,
+                label=label,
+            )
+    scale_rates(ax, [rate], "learning rate")
+    count_along(ax.xaxis, step[-1] + 1, whole=True)
+    ax.set_xlabel("steps, as recorded over several fits" if again else "steps")
+    ax.set_xlim(step[0], step[-1] + 1)
+    lines, labels = ax.get_legend_handles_labels()
+    seen, lowest = "Learning rate", ax
+    if np.isfinite(values).any():
+        lowest = _axes_below(ax)
+        if beside == "loss":
+            _draw_loss(lowest, step, values)
+        else:
+            _draw(lowest, step, values, beside)
+        more, names = lowest.get_legend_handles_labels()
+        lines, labels, seen = lines + more, labels + names, f"Learning rate and {beside}"
+    _draw_epochs(ax, lowest, step, np.asarray(history.epoch))
+    # Beside the curves no place is free in every picture; under the axes there is.
+    ax.legend(
+        lines,
+        labels,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.17),
+        ncols=3 if len(lines) > 4 else len(lines),
+        frameon=False,
+    )
+    ax.set_title(f"{seen} over {len(step):,} {'step' if len(step) == 1 else 'steps'}")
+    return ax
+
+
+def plot_run(
+    history: Record,
+    metrics: Mapping[str, ArrayLike],
+    title: str | None = None,
+    target: float | None = None,
+) -> Figure:
+    """Draw a history and, below it on the same steps, shares such as the accuracy of each epoch.
+
+    Args:
+        history: What was recorded of a training.
+        metrics: By name, one value between 0 and 1 for each epoch of the history.
+        title: What was trained.
+        target: A value of the metrics to mark by a line.
+
+    Returns:
+        The figure.
+    """
+    figure = new_figure(8, 6.5)
+    top, below = figure.subplots(2, sharex=True, height_ratios=(3, 2))
+    plot_history(history, top)
+    top.set_xlabel("")
+    title_above(top, title or "")
+    top.tick_params(labelbottom=False)
+    top.get_legend().set_bbox_to_anchor((0.5, -0.02))
+    ends = np.append(np.flatnonzero(np.diff(history.epoch)), len(history) - 1)
+    at = np.asarray(history.step)[ends]
+    looks = (("s-", DARK_BLUE), ("o--", ORANGE), ("^:", "#009e73"))
+    for (name, values), (style, color) in zip(metrics.items(), cycle(looks), strict=False):
+        below.plot(at, np.asarray(values, float), style, color=color, markersize=3.5, label=name)
+    if target is not None:
+        below.axhline(target, color=INK, linewidth=0.8, linestyle=":")
+        below.annotate(
+            f"{target:.0%}",
+            (0, target),
+            (4, 2),
+            color=INK,
+            textcoords="offset points",
+            xycoords=below.get_yaxis_transform(),
+        )
+    # The last percent are what tells runs apart; the climb to them may leave the picture.
+    known = np.concatenate([np.asarray(values, float) for values in metrics.values()])
+    low = max(np.nanmin(known), 1 - 6 * (1 - np.nanmedian(known)), 0) if known.size else 0
+    below.set_ylim(min(low, target or low) - 0.01, 1.005)
+    below.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
+    below.set(xlabel="steps", ylabel="accuracy")
+    below.grid(color=FAINT, linewidth=0.6)
+    below.legend(loc="best", frameon=False)
+    return figure
+
+
+def _draw_epochs(ax: Axes, lowest: Axes, step: NDArray[Any], epoch: NDArray[Any]) -> None:
+    """Mark where epochs begin, by lines behind what the ``lowest`` of the axes shows."""
+    starts = np.append(0, np.flatnonzero(np.diff(epoch)) + 1)
+    if len(starts) < 2:
+        return
+    every = next(n * 10**k for k in range(9) for n in (1, 2, 5) if len(starts) <= 16 * n * 10**k)
+    starts = starts[epoch[starts] % every == 0]
+    for at in step[starts]:
+        lowest.axvline(at, color=FAINT, linewidth=0.7, zorder=0)
+    above = ax.secondary_xaxis("top")
+    above.set_xticks(step[starts], [str(number) for number in epoch[starts]])
+    above.tick_params(length=2, labelsize="small", colors=INK)
+    above.set_xlabel("epoch begins", fontsize="small", color=INK)
+
+
+def _axes_below(ax: Axes) -> Axes:
+    """Return axes for something else over the same steps, below those of the rate."""
+    twin: Axes = ax.twinx()
+    # The rate, drawn first, belongs above the noise of the loss.
+    ax.set_zorder(twin.get_zorder() + 1)
+    ax.patch.set_visible(False)
+    twin.patch.set_visible(True)
+    return twin
+
+
+def _draw(twin: Axes, step: NDArray[Any], values: Array, name: str) -> None:
+    """Draw what was recorded under a name."""
+    at, shown = as_stairs(step, values)
+    width = 2.2 if len(shown) > len(values) else 0.9  # of extremes a thick line makes a block
+    twin.plot(at, shown, color=ORANGE, linewidth=width, drawstyle="steps-post", label=name)
+    twin.set_ylabel(name)
+
+
+def _draw_loss(twin: Axes, step: NDArray[Any], loss: Array) -> None:
+    """Draw the loss of each batch and its moving mean."""
+    shown = downsample_extrema(loss)
+    middle, smooth, width = moving_mean(loss)
+    thick: dict[str, Any] = {"color": ORANGE, "linewidth": 2.2}
+    if width > 1:
+        thin_line: dict[str, Any] = {"color": ORANGE, "linewidth": 0.7, "alpha": 0.45}
+        twin.plot(step[shown], loss[shown], label="loss of a batch", **thin_line)
+        twin.plot(step[middle], smooth, label=f"loss, mean of {width:,} steps", **thick)
+    else:
+        twin.plot(step[shown], loss[shown], label="loss of a batch", **thick)
+    # A line shows no value that has none beside it.
+    lines = np.pad(np.isfinite(loss[shown]), 1)
+    alone = shown[lines[1:-1] & ~lines[:-2] & ~lines[2:]]
+    if alone.size:
+        twin.plot(step[alone], loss[alone], "o", color=ORANGE, markersize=4, clip_on=False)
+    known = smooth[np.isfinite(smooth)]
+    seen = loss[shown][np.isfinite(loss[shown])]
+    if known.min() > 0 and known.max() > 10 * known.min():
+        floor = max(seen[seen > 0].min(), known.min() / 10)
+        twin.set_yscale("log", nonpositive="clip")
+        twin.set_ylim(floor / 1.3, seen.max() * 1.3)
+    elif seen.min() >= 0:
+        twin.set_ylim(0, seen.max() * 1.05)
+    twin.set_ylabel("loss")

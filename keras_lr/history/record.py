@@ -1,0 +1,187 @@
+"""What a training did, one value per step: kept by name, read, written and drawn."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lr._files import PathLike
+from keras_lr._keras.hyperparameters import LEARNING_RATE
+from keras_lr.history.columns import Column, read_csv, write_csv
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+
+ALWAYS = {"step": np.int32, "epoch": np.int32, LEARNING_RATE: np.float32, "loss": np.float32}
+"""What every record holds."""
+
+
+class Record:
+    """Arrays of one length by name, one value for each step."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        super().__init__()
+        self._columns = {name: Column(dtype) for name, dtype in ALWAYS.items()}
+
+    @contextlib.contextmanager
+    def _settled(self) -> Iterator[None]:
+        """Let nothing change while the record is read."""
+        yield
+
+    def _replace(self, columns: dict[str, Column]) -> None:
+        """Hold other columns from now on."""
+        self._columns = columns
+
+    def _shown(self, name: str) -> NDArray[Any]:
+        """Return what stands under a name that is known."""
+        return self._columns[name].show()
+
+    @property
+    def step(self) -> NDArray[np.int32]:
+        """Number of each update, counted from 0."""
+        return self["step"]
+
+    @property
+    def epoch(self) -> NDArray[np.int32]:
+        """Epoch of each update, counted from 0."""
+        return self["epoch"]
+
+    @property
+    def learning_rate(self) -> NDArray[np.float32]:
+        """Learning rate that each update was made with."""
+        return self[LEARNING_RATE]
+
+    @property
+    def loss(self) -> NDArray[np.float32]:
+        """Loss of each batch alone; NaN where the logs hold no loss."""
+        return self["loss"]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of everything recorded, in the order of the CSV file."""
+        return list(self._columns)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return the values recorded under ``name``, one per step, to be read only.
+
+        Raises:
+            KeyError: If nothing of that name was recorded; it lists the names.
+        """
+        with self._settled():
+            if name not in self._columns:
+                raise KeyError(f"{name!r} was not recorded. Recorded: {', '.join(self._columns)}")
+            return self._shown(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names recorded."""
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        """Return the number of steps recorded."""
+        with self._settled():
+            return len(self._columns["step"])
+
+    def __repr__(self) -> str:
+        count = len(self)
+        if not count:
+            return f"{type(self).__name__}(no steps)"
+        epochs, rates = self.epoch, self.learning_rate
+        return (
+            f"{type(self).__name__}({count} steps in epochs {epochs[0]} to {epochs[-1]}, "
+            f"learning rate {rates[0]:.3g} -> {rates[-1]:.3g} "
+            f"(from {rates.min():.3g} to {rates.max():.3g}), last loss {self.loss[-1]:.4g})"
+        )
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a pandas ``DataFrame``, one row per step.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                f"{type(self).__name__}.to_pandas needs pandas: pip install 'keras-lr[pandas]'"
+            ) from error
+        return pandas.DataFrame({name: self[name] for name in self._columns})
+
+    def to_csv(self, path: PathLike) -> None:
+        """Write one row per step; the file appears whole or not at all.
+
+        Args:
+            path: File to write.
+        """
+        write_csv(path, {name: self[name] for name in self._columns})
+
+    @classmethod
+    def from_csv(cls, path: PathLike) -> Self:
+        """Return the history that `to_csv` wrote.
+
+        Args:
+            path: File to read.
+
+        Raises:
+            ValueError: If the file is not such a history; it says where.
+        """
+        history = cls()
+        history.load_state_dict(read_csv(path, tuple(ALWAYS), integers=("step", "epoch")))
+        return history
+
+    def plot(self, ax: Axes | None = None, beside: str = "loss") -> Axes:
+        """Draw the rate over the steps, and the loss or something else beside it.
+
+        Args:
+            ax: Axes to draw into; by default those of a new figure.
+            beside: The name of what to draw on the right axis, if any of it is finite: ``"loss"``,
+                or anything else that was recorded, such as ``"momentum"``.
+
+        Returns:
+            The axes of the rate.
+
+        Raises:
+            KeyError: If nothing of the name ``beside`` was recorded.
+            ValueError: If nothing was recorded at all.
+        """
+        from keras_lr.history.plot import plot_history
+
+        return plot_history(self, ax=ax, beside=beside)
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return everything recorded, by name, for a checkpoint of one's own."""
+        return {name: self[name].copy() for name in self._columns}
+
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take up a record that `state_dict` returned, in place of what was recorded.
+
+        Raises:
+            ValueError: If ``state`` is no such record.
+        """
+        lengths = {name: len(values) for name, values in state.items()}
+        missing = ", ".join(name for name in ALWAYS if name not in state)
+        if missing or len(set(lengths.values())) > 1:
+            wrong = f"it lacks {missing}" if missing else "its arrays differ in length"
+            raise ValueError(
+                f"{type(self).__name__}: argument `state` must be what state_dict() returned: "
+                f"{wrong}. Received: state with the lengths {lengths}"
+            )
+        columns = {name: Column(ALWAYS.get(name, np.float32)) for name in state}
+        for name, values in state.items():
+            columns[name].add(values)
+        with self._settled():
+            self._replace(columns)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Record):
+            return NotImplemented
+        return self.names == other.names and all(
+            np.array_equal(self[name], other[name], equal_nan=True) for name in self.names
+        )
+
+    __hash__ = object.__hash__

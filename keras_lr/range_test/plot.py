@@ -1,0 +1,130 @@
+"""The picture of a range test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_lr.plotting.curves import BLUE, DARK_BLUE, INK, ORANGE, new_axes
+from keras_lr.range_test.curve import Curve, NoSuggestion, smooth
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from keras_lr.range_test.result import RangeTestResult
+
+
+def plot_range_test(result: RangeTestResult, ax: Axes | None = None) -> Axes:
+    """Draw what a range test measured over a log axis of rates, and what it suggests.
+
+    The thin line is the raw curve and the thick one the smoothed; the band spans the quartiles of
+    repeated ramps. The dotted line, on the right axis, is the slope per decade of rate. Where the
+    test also trained at some constant rates, the losses that this ended with stand below.
+
+    Returns:
+        The axes of the monitored value.
+    """
+    ax = new_axes(height=5.2 if result.found else 4.5) if ax is None else ax
+    finite = np.isfinite(result.values)
+    rates, values = result.rates[finite], result.values[finite]
+    ax.set_xscale("log")
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel(result.monitor)
+    if len(rates) < 2:
+        ax.set_title("Learning-rate range test: nothing to draw")
+        return ax
+    if not np.array_equal(result.lower, result.upper):
+        band = (result.lower[finite], result.upper[finite])
+        ax.fill_between(rates, *band, color=BLUE, alpha=0.18, label="quartiles of the repeats")
+    smoothed = _smoothed(result, rates, values)
+    each = "each validation" if result.monitor.startswith("val_") else "each batch"
+    ax.plot(rates, values, color=BLUE, alpha=0.45, linewidth=0.9, label=each)
+    ax.plot(rates, smoothed, color=DARK_BLUE, linewidth=2.2, label="smoothed")
+    _limit(ax, values, smoothed, result.up)
+    below = _draw_holds(ax, result)
+    _draw_slope(ax, rates, -smoothed if result.up else smoothed, result.up)
+    _draw_suggestion(ax, result, [ax, *below])
+    ax.legend(loc="upper left" if result.up else "lower left", fontsize=8, framealpha=0.9)
+    return ax
+
+
+def _smoothed(result: RangeTestResult, rates: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the curve as the rules see it, in which an explosion moves no mean."""
+    try:
+        curve = Curve.read(rates, -values if result.up else values)
+    except NoSuggestion:
+        return smooth(rates, values)
+    return -curve.smoothed if result.up else curve.smoothed
+
+
+def _draw_holds(ax: Axes, result: RangeTestResult) -> list[Axes]:
+    """Draw how the short runs at constant rates ended, in a strip below the ramp."""
+    if result.found is None:
+        return []
+    ends = {
+        rate: float(np.mean(losses[-max(2, len(losses) // 4) :]))
+        for rate, losses in sorted(result.found.holds.items())
+        if len(losses) and np.isfinite(losses[-1])
+    }
+    place = ax.get_subplotspec()
+    if not ends or place is None:
+        return []
+    grid = place.subgridspec(2, 1, height_ratios=(5, 2), hspace=0.04)
+    ax.set_subplotspec(grid[0])
+    below = ax.figure.add_subplot(grid[1], sharex=ax)
+    ax.tick_params(labelbottom=False)
+    ax.set_xlabel("")
+    look: dict[str, Any] = {"color": ORANGE, "markerfacecolor": ORANGE, "markeredgecolor": INK}
+    below.plot(list(ends), list(ends.values()), "o-", linewidth=1.0, **look)
+    below.margins(y=0.25)
+    below.ticklabel_format(axis="y", useOffset=False)
+    steps = max(map(len, result.found.holds.values()))
+    below.set_ylabel(f"loss after\n{steps} steps\nat one rate")
+    below.set_xlabel("learning rate")
+    return [below]
+
+
+def _limit(ax: Axes, values: np.ndarray, smoothed: np.ndarray, up: bool) -> None:
+    """Leave a divergence outside of the picture, but no more than a quarter of the curve.
+
+    The smoothed curve is inside down to its best, whatever it does before that.
+    """
+    raw, falling = (-values, -smoothed) if up else (values, smoothed)
+    low = min(float(raw.min()), float(falling.min()))
+    usual = float(np.quantile(falling, 0.75))
+    before = float(falling[: int(np.argmin(falling)) + 1].max())
+    high = min(float(falling.max()), max(before, usual + 0.25 * (usual - low)))
+    # Of the single batches those within the whiskers of a box plot.
+    lower, upper = np.quantile(raw[falling <= high], [0.25, 0.75])
+    high = max(high, float(raw[raw <= upper + 1.5 * (upper - lower)].max()))
+    room = 0.08 * (high - low) or 0.08 * abs(high) or 0.08
+    low, high = low - room, high + room
+    ax.set_ylim(*(-high, -low) if up else (low, high))
+
+
+def _draw_slope(ax: Axes, rates: np.ndarray, falling: np.ndarray, up: bool) -> None:
+    """Draw the slope, as high as it is where the curve improves; what follows may leave it."""
+    slope = np.gradient(falling, np.log10(rates))
+    before = slope[: max(2, int(np.argmin(falling)) + 1)]
+    reach = 1.6 * max(float(np.abs(before).max()), 1e-12)
+    twin: Any = ax.twinx()
+    twin.plot(rates, -slope if up else slope, color=INK, linestyle=":", linewidth=1.1)
+    twin.set_ylim(-reach, reach)
+    twin.set_ylabel("slope per decade (dotted)", color=INK)
+    twin.tick_params(axis="y", colors=INK)
+
+
+def _draw_suggestion(ax: Axes, result: RangeTestResult, every: list[Axes]) -> None:
+    ended = {"diverged": ", up to where it blew up", "complete": ""}.get(
+        result.ended, f", ended early: {result.ended}"
+    )
+    try:
+        suggestion, (base, top) = result.suggestion, result.bounds
+    except NoSuggestion:
+        ax.set_title(f"Learning-rate range test: no suggestion{ended}")
+        return
+    for part in every:
+        part.axvspan(base, top, color=ORANGE, alpha=0.14, label=f"bounds {base:.2g} to {top:.2g}")
+        part.axvline(suggestion, color=INK, linestyle="--", label=f"suggestion {suggestion:.2g}")
+    ax.set_title(f"Learning-rate range test{ended}")

@@ -1,0 +1,243 @@
+"""`RangeTestResult`: the curve of a range test and what it says."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import reprlib
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lr._files import PathLike, atomic_write
+from keras_lr.range_test import rules as range_rules
+from keras_lr.range_test.curve import NoSuggestion
+from keras_lr.range_test.search import SearchResult
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+
+    from keras_lr.range_test.ramp import Ramp
+
+Array = NDArray[np.float64]
+COLUMNS = ("learning_rate", "value", "lower", "upper")
+
+
+@dataclasses.dataclass(frozen=True)
+class RangeTestResult:
+    """What a range test measured.
+
+    Attributes:
+        rates: The rates of the ramp.
+        values: What was monitored at each, the median where the ramp was repeated.
+        lower: Lower quartile over the repeats.
+        upper: Upper quartile over the repeats.
+        monitor: Name of what was monitored.
+        ended: How the ramp ended: ``"complete"``, ``"diverged"``, ``"not finite"`` or
+            ``"no more data"``.
+        found: What the short runs at constant rates found; None where only the ramp was read.
+
+    >>> rates = np.geomspace(1e-6, 1e1, 141)
+    >>> result = RangeTestResult.from_curve(rates, (np.log10(rates) + 2.0) ** 2)
+    >>> f"{result.suggestion:.4f} {result.suggest('minimum'):.4f}"
+    '0.0025 0.0010'
+    """
+
+    rates: Array
+    values: Array
+    lower: Array
+    upper: Array
+    monitor: str = "loss"
+    ended: str = "complete"
+    rule: str = "edge"
+    up: bool = False
+    found: SearchResult | None = None
+    reason: str | None = None
+    """Why there is no suggestion; None where there is one."""
+
+    @classmethod
+    def from_curve(cls, rates: Any, values: Any, **more: Any) -> Self:
+        """Return the result of a curve that was measured elsewhere."""
+        rates, values = np.asarray(rates, np.float64), np.asarray(values, np.float64)
+        return cls(rates, values, values, values, **more)
+
+    @staticmethod
+    def median(ramps: list[Ramp]) -> tuple[Array, Array, Array, Array]:
+        """Return rates, median and quartiles of ramps, as far as all of them came."""
+        curves = [ramp.curve() for ramp in ramps]
+        count = min(len(rates) for rates, _ in curves)
+        values = np.array([values[:count] for _, values in curves])
+        if len(curves) == 1:
+            return curves[0][0], values[0], values[0], values[0]
+        lower, middle, upper = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+        return curves[0][0][:count], middle, lower, upper
+
+    @classmethod
+    def of(
+        cls,
+        ramps: list[Ramp],
+        found: SearchResult | None,
+        reason: str | None,
+        rule: str,
+        up: bool,
+        monitor: str,
+    ) -> Self:
+        """Return the result of some ramps and of the search that made them."""
+        rates, values, lower, upper = cls.median(ramps)
+        ended = next((r.reason for r in ramps if r.reason != "complete"), "complete")
+        return cls(rates, values, lower, upper, monitor, ended, rule, up, found, reason)
+
+    @property
+    def losses(self) -> Array:
+        """The values, turned round where more is better."""
+        return -self.values if self.up else self.values
+
+    @property
+    def suggestion(self) -> float:
+        """The rate to train at.
+
+        Raises:
+            NoSuggestion: If the test supports none; the message says why, and what to change.
+        """
+        if self.reason is not None:
+            raise NoSuggestion(self.reason)
+        return self.suggest() if self.found is None else self.found.suggestion
+
+    def suggest(self, rule: str | None = None) -> float:
+        """Return what a rule reads from the ramp alone.
+
+        Args:
+            rule: ``"edge"``, ``"minimum"``, ``"steepest"``, ``"valley"`` or ``"slide"``.
+
+        Raises:
+            NoSuggestion: If the ramp supports none.
+        """
+        return range_rules.suggest(self.rates, self.losses, rule or self.rule)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The rates between which to cycle: ``TriangularCLR(*result.bounds)``.
+
+        Raises:
+            NoSuggestion: If the test supports none.
+        """
+        if self.reason is not None:
+            raise NoSuggestion(self.reason)
+        if self.found is not None:
+            return self.found.bounds
+        return range_rules.bounds(self.rates, self.losses)
+
+    @property
+    def confidence(self) -> float:
+        """How far the suggestion can be trusted, from 0 to 1; 0 where there is none."""
+        if self.reason is not None:
+            return 0.0
+        if self.found is not None:
+            return self.found.confidence
+        try:
+            return range_rules.confidence(self.rates, self.losses, self.rule)
+        except NoSuggestion:
+            return 0.0
+
+    def report(self) -> str:
+        """Say in plain words what the test shows, and what to change where it shows too little."""
+        if self.reason is not None:
+            return self.reason
+        if self.found is not None:
+            return self.found.report
+        return range_rules.report(self.rates, self.losses, self.rule)
+
+    def __repr__(self) -> str:
+        shown = f"no suggestion: {self.reason}"
+        if self.reason is None:
+            try:
+                shown = f"suggestion={self.suggestion:.3g}"
+            except NoSuggestion as error:
+                shown = f"no suggestion: {error}"
+        return f"RangeTestResult({len(self.rates)} points, {self.ended}, {shown})"
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the raw and the smoothed curve, its slope, the suggestion and the bounds.
+
+        Args:
+            ax: Axes to draw into; by default those of a new figure.
+        """
+        from keras_lr.range_test.plot import plot_range_test
+
+        return plot_range_test(self, ax=ax)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a pandas ``DataFrame``, one row per point."""
+        import pandas
+
+        columns = (self.rates, self.values, self.lower, self.upper)
+        return pandas.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all that it holds as plain data."""
+        plain = {name: _plain(value) for name, value in vars(self).items()}
+        if self.found is not None:
+            found = {name: _plain(value) for name, value in vars(self.found).items()}
+            holds = [[float(rate), losses.tolist()] for rate, losses in self.found.holds.items()]
+            plain["found"] = found | {"holds": holds}
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Self:
+        """Return the result of which `to_dict` made plain data.
+
+        Raises:
+            ValueError: If they are no such data.
+        """
+        try:
+            found = plain["found"]
+            if found is not None:
+                holds = {rate: np.array(losses, np.float64) for rate, losses in found["holds"]}
+                more = {"bounds": tuple(found["bounds"]), "holds": holds}
+                found = SearchResult(**found | _arrays(found, "rates", "losses") | more)
+            curve = _arrays(plain, "rates", "values", "lower", "upper")
+            return cls(**plain | curve | {"found": found})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                "RangeTestResult.from_dict: argument `plain` must be what to_dict() returned: "
+                f"{error!r}. Received: plain={reprlib.repr(plain)}"
+            ) from error
+
+    def to_csv(self, path: PathLike) -> None:
+        """Write the curve; the file appears whole or not at all."""
+        with atomic_write(path) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            columns = (self.rates, self.values, self.lower, self.upper)
+            writer.writerows(zip(*(map(repr, c.tolist()) for c in columns), strict=True))
+
+    @classmethod
+    def from_csv(cls, path: PathLike, **more: Any) -> Self:
+        """Return the curve that `to_csv` wrote, to be read by the rules.
+
+        Raises:
+            ValueError: If the file is no such curve.
+        """
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        if not rows or tuple(rows[0]) != COLUMNS:
+            raise ValueError(f"{path} is no curve written by RangeTestResult.to_csv")
+        try:
+            columns = [np.array(column, np.float64) for column in zip(*rows[1:], strict=True)]
+            rates, values, lower, upper = columns
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        return cls(rates, values, lower, upper, **more)
+
+
+def _plain(value: Any) -> Any:
+    """Return an array or a number of numpy, or several, as Python has them."""
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _arrays(plain: dict[str, Any], *names: str) -> dict[str, Array]:
+    return {name: np.array(plain[name], np.float64) for name in names}

@@ -1,0 +1,403 @@
+"""`Schedule`: a formula that is a Keras callback, and the operators that combine schedules."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import re
+import textwrap
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, dataclass_transform
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from keras_lr._fields.configurable import Configurable, configured
+from keras_lr._fields.kinds import FieldType, Number, check
+from keras_lr._fields.timeline import Timeline
+from keras_lr._fit.evaluation import ScheduleEvaluator
+from keras_lr._fit.session import FitSession
+from keras_lr._keras.hyperparameters import (
+    LEARNING_RATE,
+    Hyperparameter,
+    find_hyperparameter,
+    optimizer_of,
+)
+from keras_lr.callback import LearningRateCallback
+from keras_lr.schedules.in_graph import InGraph
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from keras_lr.schedules import combinators as compose
+
+Steps = NDArray[np.float64]
+
+CACHED = 1 << 15
+"""Steps whose values are evaluated at once, where a whole curve is wanted."""
+
+_ADDRESS = re.compile(r"<(?:function )?(?:[\w.<>]*\.)?<?(\w+)>?(?: object)? at 0x[0-9a-fA-F]+>")
+"""What Python writes for a function or an object; the group is its name, without the address."""
+
+_DIGITS = re.compile(r"\d+\.\d{8,}(e[+-]?\d+)?")
+"""A number with more digits than a title needs."""
+
+Ending = Literal["own", "rest", "never"]
+S = TypeVar("S", bound=type)
+
+
+@dataclass_transform(eq_default=False)
+def schedule(cls: S) -> S:
+    """Make a class of fields and a formula a schedule; every shape of this package is made by it.
+
+    >>> from keras_lr.schedules import Length, Rate
+    >>> @schedule
+    ... class HalfCosine(Schedule):
+    ...     '''Fall from ``initial_lr`` to zero.'''
+    ...
+    ...     initial_lr: Rate
+    ...     over: Length = "rest"
+    ...
+    ...     def value(self, step, timeline):
+    ...         return self.initial_lr * np.cos(np.pi / 2 * timeline.progress(step, self.over))
+    >>> HalfCosine(1.0).values(epochs=1, steps_per_epoch=3).round(3)
+    array([1.   , 0.866, 0.5  ])
+    """
+    for name in cls.__annotations__:
+        if callable(getattr(Schedule, name, None)):
+            raise TypeError(
+                f"{cls.__name__}: a field cannot be called {name!r}, which is a method of "
+                "Schedule. Choose another name and map it to the argument: "
+                f"arguments = {{field: {name!r}}}"
+            )
+    return configured(cls, depth=2)
+
+
+class Schedule(Configurable, LearningRateCallback):
+    """A learning rate as a function of the training step, and the callback that applies it.
+
+    ``t`` is 0 at the first update, and the value at ``t`` is the one that update ``t`` is made
+    with. A fit starts at ``initial_epoch * steps_per_epoch``. Where the steps of an epoch are not
+    known (a generator without a length), lengths in epochs move at the epochs' boundaries.
+
+    A subclass is a class of fields under `keras_lr.schedules.schedule`, with `value`.
+
+    >>> from keras_lr import CosineDecay, LinearDecay
+    >>> rate = LinearDecay(0.0, 0.1, over=1) >> CosineDecay(0.1)
+    >>> rate.values(epochs=3, steps_per_epoch=2).round(4)
+    array([0.    , 0.05  , 0.1   , 0.0854, 0.05  , 0.0146])
+    """
+
+    timeline: Timeline | None = None
+    """The fit that lengths refer to, which is the last one, or one that you set; None before."""
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps | float:
+        """Return the rate at ``step``.
+
+        Args:
+            step: Steps since this schedule began, as a float array; elementwise.
+            timeline: Turns lengths into steps.
+        """
+        raise NotImplementedError
+
+    @property
+    def duration_kind(self) -> Ending:
+        """Whether the schedule has its ``own`` length, takes the ``rest``, or ``never`` ends."""
+        over = getattr(self, "over", None)
+        return "never" if over is None else "rest" if over == "rest" else "own"
+
+    def length(self, timeline: Timeline) -> float:
+        """Return how many steps the schedule takes; infinity where it never ends."""
+        over = getattr(self, "over", None)
+        return math.inf if over is None else timeline.steps(over)
+
+    def hyperparameter_schedules(self, optimizer: Any) -> dict[str, Schedule]:
+        """Return the schedule of each hyperparameter that this callback moves."""
+        return {LEARNING_RATE: self}
+
+    def before_restore(self, parameter: Hyperparameter) -> None:
+        """See what is to be moved before a callback may restore an earlier state of it."""
+
+    def on_fit_start(
+        self, parameter: Hyperparameter, epoch: int, timeline: Timeline, alone: bool
+    ) -> None:
+        """Learn from what is to be moved in a fit that begins at ``epoch``; most need not.
+
+        ``alone`` says whether nothing else has a part in the values.
+        """
+
+    def parts(self) -> Iterator[Schedule]:
+        """Iterate over this schedule and all that it is made of."""
+        yield self
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, Schedule):
+                    yield from part.parts()
+
+    def unreached_stages(self, timeline: Timeline) -> list[Schedule]:
+        """Return the stages that never begin, because those before them take the whole part."""
+        return []
+
+    def __call__(self, step: ArrayLike | None = None, timeline: Timeline | None = None) -> Any:
+        """Return the rate at one step or at an array of steps, for training loops of one's own.
+
+        Args:
+            step: Number of the update, from 0; a number or an array.
+            timeline: The fit; not needed after a fit, after setting `timeline`, or where every
+                length is given in steps.
+
+        Returns:
+            A float, or a float64 array of the shape of ``step``.
+
+        Raises:
+            TypeError: If there is no step: an optimizer calls what it was given as its rate so.
+            ValueError: If a step is negative or not a number.
+
+        >>> from keras_lr import LinearDecay
+        >>> LinearDecay(0.1, over="10 steps")(5)
+        0.05
+        """
+        if step is None:
+            raise TypeError(
+                f"{type(self).__name__} is a callback, and its rate needs a step. Build the "
+                "optimizer with a number and pass the schedule to fit(callbacks=[...]); or give "
+                "the optimizer the schedule's .in_graph(epochs=..., steps_per_epoch=...)."
+            )
+        steps = np.asarray(step, dtype=np.float64)
+        if not (steps.min(initial=0.0) >= 0.0 and steps.max(initial=0.0) < math.inf):
+            raise ValueError(
+                "Argument `step` must count from 0, the first update, and be finite. "
+                f"Received: step={step!r}"
+            )
+        rates = np.empty(steps.shape)
+        rates.reshape(-1)[:] = self.value(
+            steps.reshape(-1), timeline or self.timeline or Timeline()
+        )
+        return rates if steps.ndim else float(rates)
+
+    def values(
+        self, *, epochs: float | None = None, steps_per_epoch: float | None = None
+    ) -> NDArray[np.float64]:
+        """Return the whole curve: the rate of every update of a fit.
+
+        Args:
+            epochs: Epochs of the fit; by default those of the last one.
+            steps_per_epoch: Batches in an epoch, likewise.
+
+        Returns:
+            A float64 array of ``epochs * steps_per_epoch`` values.
+
+        Raises:
+            ValueError: If a number is missing and no fit has told it, or is not positive.
+
+        >>> from keras_lr import StepDecay
+        >>> StepDecay(1.0, factor=0.5, every=1).values(epochs=3, steps_per_epoch=2)
+        array([1.  , 1.  , 0.5 , 0.5 , 0.25, 0.25])
+        """
+        epochs, steps_per_epoch = self._size(epochs, steps_per_epoch)
+        timeline = Timeline(steps_per_epoch, epochs)
+        curve = np.empty(math.ceil(timeline.total or 0))
+        # Some epochs at a time, which stay in the processor's cache.
+        count = max(1, int(CACHED / steps_per_epoch))
+        ahead = np.arange(min(math.ceil(count * steps_per_epoch), len(curve)), dtype=np.float64)
+        for epoch in range(0, math.ceil(epochs), count):
+            first = math.ceil(epoch * steps_per_epoch)
+            last = min(math.ceil((epoch + count) * steps_per_epoch), len(curve))
+            curve[first:last] = self.value(ahead[: last - first] + first, timeline)
+        return curve
+
+    def _size(self, epochs: float | None, steps_per_epoch: float | None) -> tuple[float, float]:
+        """Return the size of a fit, the last one's where it is not given."""
+        known, found = self.timeline or Timeline(), {}
+        for name, value in {"epochs": epochs, "steps_per_epoch": steps_per_epoch}.items():
+            value = getattr(known, name) if value is None else value
+            if value is None:
+                raise ValueError(
+                    f"{type(self).__name__}: the curve needs `{name}`, and no fit has told it. "
+                    "Pass epochs=... and steps_per_epoch=..."
+                )
+            found[name] = check(type(self).__name__, name, Number(above=0.0), value)
+        return found["epochs"], found["steps_per_epoch"]
+
+    def plot(
+        self,
+        *,
+        epochs: float | None = None,
+        steps_per_epoch: float | None = None,
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Draw the whole curve and return the matplotlib axes.
+
+        Args:
+            epochs: Epochs of the fit; by default those of the last one.
+            steps_per_epoch: Batches in an epoch, likewise.
+            ax: Axes to draw into; by default those of a new figure.
+        """
+        from keras_lr import plotting
+
+        name = _ADDRESS.sub(r"\1", repr(self))
+        name = _DIGITS.sub(lambda number: f"{float(number[0]):.6g}", name)
+        simple = [type(part).__name__ for part in self.parts() if len([*part.parts()]) == 1]
+        if len(name) > 70 and len([*self.parts()]) > 1:
+            name = f"{type(self).__name__} of {', '.join(dict.fromkeys(simple))}"
+        name = textwrap.shorten(name, 150, placeholder=" ...)")
+        epochs, steps_per_epoch = self._size(epochs, steps_per_epoch)
+        curve = self.values(epochs=epochs, steps_per_epoch=steps_per_epoch)
+        return plotting.plot_curves({name: curve}, steps_per_epoch, ax=ax)
+
+    def in_graph(self, *, epochs: float, steps_per_epoch: float) -> InGraph:
+        """Return the same curve as a Keras ``LearningRateSchedule``, to compile into an optimizer.
+
+        Args:
+            epochs: Epochs of the fit.
+            steps_per_epoch: Batches in an epoch.
+
+        >>> import keras
+        >>> from keras_lr import LinearDecay
+        >>> rate = LinearDecay(0.1).in_graph(epochs=2, steps_per_epoch=5)
+        >>> optimizer = keras.optimizers.SGD(rate)
+        >>> round(float(rate(5)), 3)
+        0.05
+        """
+        return InGraph(self, epochs, steps_per_epoch)
+
+    def set_model(self, model: Any) -> None:
+        super().set_model(model)
+        before_restore({LEARNING_RATE: self}, model)
+
+    def join_fit(self, session: FitSession) -> None:
+        optimizer = optimizer_of(session.model)
+        control(session, self, self.params, optimizer, self.hyperparameter_schedules(optimizer))
+
+    # The operators. The classes they build derive from this one, hence the imports inside.
+
+    def __rshift__(self, other: Schedule) -> compose.Sequence:
+        """``a >> b``: first ``a``, for its length, then ``b``."""
+        from keras_lr.schedules.combinators import Sequence
+
+        return Sequence.joined(self, other) if isinstance(other, Schedule) else NotImplemented
+
+    def __mul__(self, other: Schedule | float) -> Schedule:
+        """``a * b`` or ``a * 0.5``."""
+        from keras_lr.schedules.combinators import Product
+
+        if isinstance(other, Schedule):
+            return Product((self, other))
+        return self.scale(other) if isinstance(other, int | float | np.number) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: float) -> Schedule:
+        """``a / 10``."""
+        return (
+            self.scale(1.0 / other)
+            if isinstance(other, int | float | np.number)
+            else NotImplemented
+        )
+
+    def scale(self, factor: float) -> compose.Scaled:
+        """Return ``factor`` times this schedule."""
+        from keras_lr.schedules.combinators import Scaled
+
+        return Scaled(self, factor)
+
+    def warmup(self, over: float | int | str, start: float = 0.0) -> compose.Warmup:
+        """Return a schedule that first rises linearly from ``start`` to this one's first value.
+
+        Args:
+            over: Length of the warmup. It counts inside the whole: what follows begins after it.
+            start: Rate of the first update.
+        """
+        from keras_lr.schedules.combinators import Warmup
+
+        return Warmup(self, over, start)
+
+    def lasting(self, over: float | int | str) -> compose.Lasting:
+        """Return this schedule with a length, which is the whole that its shares refer to."""
+        from keras_lr.schedules.combinators import Lasting
+
+        return Lasting(self, over)
+
+    def clip(self, min: float = 0.0, max: float | None = None) -> compose.Clip:
+        """Return this schedule held between ``min`` and ``max``."""
+        from keras_lr.schedules.combinators import Clip
+
+        return Clip(self, min, max)
+
+    def repeat(self, times: int, stretch: float = 1.0, scale: float = 1.0) -> compose.Repeat:
+        """Return this schedule repeated, each time ``stretch`` as long and ``scale`` as high."""
+        from keras_lr.schedules.combinators import Repeat
+
+        return Repeat(self, times, stretch, scale)
+
+    def per_epoch(self) -> compose.PerEpoch:
+        """Return this schedule held within each epoch at the epoch's first value."""
+        from keras_lr.schedules.combinators import PerEpoch
+
+        return PerEpoch(self)
+
+
+def before_restore(schedules: dict[str, Schedule], model: Any, optimizer: Any = None) -> None:
+    """Let those schedules that need it see the hyperparameters of a model's optimizer."""
+    for name, schedule in schedules.items():
+        for part in schedule.parts():
+            if type(part).before_restore is not Schedule.before_restore:
+                part.before_restore(find_hyperparameter(optimizer_of(model, optimizer), name))
+
+
+def control(
+    session: FitSession,
+    owner: LearningRateCallback,
+    params: dict[str, Any] | None,
+    optimizer: Any,
+    schedules: dict[str, Schedule],
+) -> None:
+    """Let schedules decide hyperparameters of an optimizer for a fit with the given ``params``."""
+    timeline = Timeline((params or {}).get("steps"), (params or {}).get("epochs"))
+    for name, schedule in schedules.items():
+        schedule.timeline = timeline
+        parameter = find_hyperparameter(optimizer, name)
+        if note := unreached_warning(schedule, timeline):
+            warnings.warn(note, stacklevel=2)
+        session.events.on_fit_start.append(
+            functools.partial(start_schedule, schedule, session, parameter)
+        )
+        course = ScheduleEvaluator(schedule, timeline, session)
+        session.control(owner, parameter, course.values, course.peak)
+
+
+def unreached_warning(schedule: Schedule, timeline: Timeline) -> str:
+    """Say which stages never begin in a fit of a known size; nothing where all do."""
+    missed = [] if timeline.total is None else schedule.unreached_stages(timeline)
+    if not missed:
+        return ""
+    return (
+        f"A fit of {timeline.total:g} steps ends before {', '.join(map(repr, missed))} begins. "
+        "Shorten what comes before, or train longer."
+    )
+
+
+def start_schedule(
+    schedule: Schedule, session: FitSession, parameter: Hyperparameter, epoch: int
+) -> None:
+    """Let a schedule learn what it needs from the hyperparameter that it is going to move."""
+    for part in schedule.parts():
+        alone = part is schedule and not session.adjustments[parameter.key]
+        part.on_fit_start(parameter, epoch, schedule.timeline or Timeline(), alone)
+
+
+class ScheduleField(FieldType):
+    """A schedule."""
+
+    expected = "a schedule, such as CosineDecay(0.1)"
+
+    def convert(self, value: Any) -> Schedule:
+        if not isinstance(value, Schedule):
+            raise TypeError(self.expected)
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"$ref": "#/$defs/schedule"}

@@ -1,0 +1,292 @@
+"""Cyclical shapes: the rate rises as well as it falls."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+
+from keras_lr._fields.kinds import Choice, DecayFactor, ListOf, Number, Optional, PositiveRate, Rate
+from keras_lr._fields.lengths import Length, LengthField, Timescale
+from keras_lr._fields.timeline import Timeline, snap
+from keras_lr._keras.hyperparameters import LEARNING_RATE, movable
+from keras_lr.schedules.base import Ending, Schedule, Steps, schedule
+from keras_lr.schedules.decay import Constant, CosineDecay, LinearDecay
+from keras_lr.schedules.formulas import (
+    half_cosine,
+    inside,
+    lerp,
+    periods,
+    pieces,
+    place,
+    power,
+    span,
+)
+
+
+@schedule
+class TriangularCLR(Schedule):
+    """Go up and down between two rates in straight lines, again and again.
+
+    ``value(t) = base_lr + (max_lr - base_lr) * up(t) * amplitude(t)`` where ``up`` rises from 0 to
+    1 in ``step_size``, falls to 0 in ``step_size_down``, and the amplitude by ``mode`` is
+
+    - ``"triangular"``: 1;
+    - ``"triangular2"``: ``0.5 ** k`` in cycle ``k = 0, 1, ...``;
+    - ``"exp_range"``: ``gamma ** t``, with ``t`` the training step.
+
+    Args:
+        base_lr: Rate at the ends of a cycle; not negative.
+        max_lr: Rate at its peak; at least ``base_lr``.
+        step_size: Length of the rise, half a cycle: epochs, ``"N steps"``, ``"N epochs"`` or
+            ``"P%"``. Smith recommends 2 to 10 epochs.
+        mode: ``"triangular"``, ``"triangular2"`` or ``"exp_range"``.
+        gamma: Base of ``"exp_range"``; above 0, at most 1.
+        step_size_down: Length of the fall; as the rise by default.
+
+    Raises:
+        ValueError: If a number is out of range, ``max_lr < base_lr`` or the mode is unknown.
+
+    Source: Smith 2017, Cyclical Learning Rates for Training Neural Networks (arXiv:1506.01186).
+
+    >>> rate = TriangularCLR(0.0, 1.0, step_size="2 steps", mode="triangular2")
+    >>> rate.values(epochs=1, steps_per_epoch=8)
+    array([0.  , 0.5 , 1.  , 0.5 , 0.  , 0.25, 0.5 , 0.25])
+    """
+
+    base_lr: Rate
+    max_lr: PositiveRate
+    step_size: Timescale = 4
+    mode: Annotated[str, Choice(("triangular", "triangular2", "exp_range"))] = "triangular"
+    gamma: DecayFactor = 1.0
+    step_size_down: Annotated[float | int | str | None, Optional(LengthField(timescale=True))] = (
+        None
+    )
+
+    def validate(self) -> None:
+        if self.max_lr < self.base_lr:
+            raise self.invalid("max_lr", f"at least base_lr={self.base_lr}")
+        self._span = span(self.base_lr, self.max_lr)
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        rise = timeline.steps(self.step_size)
+        fall = rise if self.step_size_down is None else timeline.steps(self.step_size_down)
+        cycle = periods(step, rise + fall)
+        up = inside(step, cycle, rise + fall)
+        down = (rise + fall) - up
+        if rise == fall:
+            weight = np.minimum(up, down, out=down)
+            weight /= rise
+        else:
+            weight = np.minimum(up / rise, down / fall)
+        if self.mode == "triangular2":
+            weight *= 0.5**cycle
+        elif self.mode == "exp_range":
+            weight *= power(self.gamma, step / timeline.steps("1 steps"))
+        rate = weight
+        rate *= self._span
+        rate += self.base_lr
+        beyond = self.base_lr + self._span > self.max_lr
+        return np.minimum(rate, self.max_lr, out=rate) if beyond else rate
+
+
+@schedule
+class CosineRestarts(Schedule):
+    """Fall along half a cosine, jump back up, and fall again more slowly.
+
+    ``value(t) = final_lr + (peak - final_lr) * (1 + cos(pi * (t - start_k) / length_k)) / 2`` in
+    cycle ``k``, with ``length_k = first_cycle * cycle_mult ** k`` and ``peak = initial_lr * lr_mult
+    ** k``
+
+    Args:
+        initial_lr: Rate at ``t = 0``; positive.
+        final_lr: Rate that each cycle nears; not negative.
+        first_cycle: Length of the first cycle: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"``.
+        cycle_mult: Length of a cycle over the length of the one before; at least 1.
+        lr_mult: Peak of a cycle over the peak of the one before; above 0, at most 1.
+
+    Raises:
+        ValueError: If a number is out of range, or ``first_cycle`` is no positive length.
+
+    Source: Loshchilov & Hutter 2017, SGDR, eq. 5 (arXiv:1608.03983).
+
+    >>> rate = CosineRestarts(1.0, first_cycle="2 steps")
+    >>> rate.values(epochs=1, steps_per_epoch=7).round(4)
+    array([1.    , 0.5   , 1.    , 0.8536, 0.5   , 0.1464, 1.    ])
+    """
+
+    initial_lr: PositiveRate
+    final_lr: Rate = 0.0
+    first_cycle: Timescale = 10
+    cycle_mult: Annotated[float, Number(minimum=1.0)] = 2.0
+    lr_mult: DecayFactor = 1.0
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        first = timeline.steps(self.first_cycle)
+        if self.cycle_mult == 1.0:
+            cycle: Any = periods(step, first)
+            done = inside(step, cycle, first) / first
+        else:
+            starts, lengths = self.cycles(first, float(step.max(initial=0.0)))
+            cycle = place(starts, step)
+            done = (step - starts[cycle]) / lengths[cycle]
+        weight = half_cosine(done)
+        return lerp(self.initial_lr * self.lr_mult**cycle, self.final_lr, weight)
+
+    def cycles(self, first: float, until: float) -> tuple[Steps, Steps]:
+        """Return starts and lengths of the cycles up to step ``until``.
+
+        Starts are sums of lengths: a logarithm would round across a boundary and miss a restart.
+        """
+        starts, lengths = [0.0], [first]
+        while (end := snap(starts[-1] + lengths[-1])) <= until:
+            starts.append(end)
+            lengths.append(lengths[-1] * self.cycle_mult)
+        return np.array(starts), np.array(lengths)
+
+
+@schedule
+class OneCycle(Schedule):
+    """Rise to the highest rate that trains, then fall far below the first: one cycle.
+
+    From ``max_lr / div`` to ``max_lr`` over ``warmup``, then to ``max_lr / (div * final_div)`` over
+    the rest of ``over``, each along ``shape``.
+
+    Momentum moves the other way, between the two values of ``momentum``: of an optimizer with
+    momentum (``SGD``, ``RMSprop``) or ``beta_1`` (``Adam`` and its kin). An optimizer that was
+    built with neither keeps what it has. Inside a composition only the rate moves; `ParamScheduler`
+    moves the rest there.
+
+    Args:
+        max_lr: The peak; positive.
+        over: Length of the cycle: epochs, ``"N steps"``, ``"N epochs"``, ``"P%"`` or ``"rest"``.
+        warmup: Length of the rise; ``"P%"`` is a share of ``over``.
+        div: The peak over the first rate; at least 1.
+        final_div: The first rate over the last; at least 1.
+        momentum: Momentum at the peak, where it is lower, and at both ends; None leaves it alone.
+        shape: ``"cosine"`` or ``"linear"``.
+
+    Raises:
+        ValueError: If a number is out of range, the momentum at the peak is the higher one, or at
+            the start of training the rise leaves nothing of the cycle.
+
+    Source: Smith & Topin 2018, Super-Convergence (arXiv:1708.07120); the cosine is fastai's.
+
+    >>> rate = OneCycle(1.0, warmup="2 steps", div=10, final_div=10, shape="linear")
+    >>> rate.values(epochs=1, steps_per_epoch=5).round(4)
+    array([0.1 , 0.55, 1.  , 0.67, 0.34])
+    """
+
+    arguments: ClassVar[dict[str, str]] = {"rise": "warmup"}
+
+    max_lr: PositiveRate
+    over: Length = "rest"
+    rise: Timescale = "30%"
+    div: Annotated[float, Number(minimum=1.0)] = 25.0
+    final_div: Annotated[float, Number(minimum=1.0)] = 1e4
+    momentum: Annotated[
+        tuple[float, ...] | None, Optional(ListOf(Number(minimum=0.0, below=1.0), exactly=2))
+    ] = (0.85, 0.95)
+    shape: Annotated[str, Choice(("cosine", "linear"))] = "cosine"
+
+    def validate(self) -> None:
+        if self.momentum is not None and self.momentum[0] > self.momentum[1]:
+            raise self.invalid(
+                "momentum", "(at the peak, at both ends), the first not the higher one"
+            )
+        first = self.max_lr / self.div
+        self._curve = self.curve(first, self.max_lr, first / self.final_div)
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps | float:
+        whole = timeline.steps(self.over)
+        if timeline.part(whole).steps(self.rise) >= whole > 0:
+            raise ValueError(
+                f"{self!r}: the warmup leaves nothing of the cycle's {whole:g} steps. Shorten it."
+            )
+        return self._curve.value(step, timeline)
+
+    def curve(self, first: float, peak: float, last: float) -> Schedule:
+        """Return the cycle through three values."""
+        ramp: Any = CosineDecay if self.shape == "cosine" else LinearDecay
+        return (ramp(first, peak, over=self.rise) >> ramp(peak, last)).lasting(self.over)
+
+    def hyperparameter_schedules(self, optimizer: Any) -> dict[str, Schedule]:
+        if self.momentum is None:
+            return {LEARNING_RATE: self}
+        low, high = self.momentum
+        known = [name for name in ("momentum", "beta_1") if getattr(optimizer, name, 0.0)]
+        moved = [name for name in known if name in movable(optimizer)]
+        course = self.curve(high, low, high) if high else Constant(0.0)
+        return {LEARNING_RATE: self} | dict.fromkeys(moved, course)
+
+
+@schedule
+class WarmupStableDecay(Schedule):
+    """Rise in a straight line, hold, and fall to zero at the end.
+
+    From 0 to ``max_lr`` over ``warmup``, constant, then from ``max_lr`` to 0 over the last
+    ``decay``, by
+
+    - ``"linear"``: ``1 - w``;
+    - ``"cosine"``: ``(1 + cos(pi * w)) / 2``;
+    - ``"sqrt"``: ``1 - sqrt(w)``,
+
+    where ``w`` goes from 0 to 1. It fills what earlier stages leave of its part.
+
+    Args:
+        max_lr: The rate that is held; positive.
+        warmup: Length of the rise: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"`` of the whole.
+        decay: Length of the fall, likewise.
+        shape: ``"linear"``, ``"cosine"`` or ``"sqrt"``.
+
+    Raises:
+        ValueError: If a number is out of range, or rise and fall together are longer than the
+            whole.
+
+    Source: Zhai et al. 2022, Scaling Vision Transformers (arXiv:2106.04560); Hu et al. 2024,
+        MiniCPM (arXiv:2404.06395); Haegele et al. 2024 (arXiv:2405.18392), who found ``"sqrt"`` and
+        20 % best.
+
+    >>> rate = WarmupStableDecay(1.0, warmup="2 steps", decay="4 steps")
+    >>> rate.values(epochs=1, steps_per_epoch=8)
+    array([0.  , 0.5 , 1.  , 1.  , 1.  , 0.75, 0.5 , 0.25])
+    """
+
+    arguments: ClassVar[dict[str, str]] = {"rise": "warmup"}
+
+    max_lr: PositiveRate
+    rise: Timescale = "5%"
+    decay: Timescale = "20%"
+    shape: Annotated[str, Choice(("linear", "cosine", "sqrt"))] = "linear"
+
+    @property
+    def duration_kind(self) -> Ending:
+        return "rest"
+
+    def length(self, timeline: Timeline) -> float:
+        return timeline.steps("rest")
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        whole = timeline.steps("rest")
+        rise, fall = timeline.steps(self.rise), timeline.steps(self.decay)
+        # Shares that add up to 100% may exceed the whole by a rounding.
+        if rise + fall > whole * (1 + 1e-9) > 0:
+            raise ValueError(
+                f"{self!r}: warmup ({rise:g} steps) and decay ({fall:g} steps) are longer than the "
+                f"whole ({whole:g} steps). Shorten one of them."
+            )
+
+        def piece(i: int, some: Steps) -> Steps | float:
+            if i == 0:
+                return self.max_lr * (some / rise)
+            if i == 1:
+                return self.max_lr
+            done = np.minimum((some - (whole - fall)) / fall, 1.0)
+            if self.shape == "cosine":
+                done = half_cosine(done)
+            elif self.shape == "sqrt":
+                done = np.sqrt(done)
+            return self.max_lr * (1.0 - done)
+
+        last = max(whole - fall, 0.0)
+        return pieces(step, [0.0, min(rise, last), last], piece)

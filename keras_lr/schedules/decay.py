@@ -1,0 +1,327 @@
+"""Decays: the rate falls by a formula of the time since the start."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from keras_lr._fields.kinds import Bool, DecayFactor, ListOf, Number, Positive, PositiveRate, Rate
+from keras_lr._fields.lengths import Length, LengthField, Timescale
+from keras_lr._fields.timeline import Timeline
+from keras_lr.schedules.base import Schedule, Steps, schedule
+from keras_lr.schedules.formulas import half_cosine, lerp, periods, place, power
+
+
+@schedule
+class Constant(Schedule):
+    """Hold one rate.
+
+    ``value(t) = lr``
+
+    Args:
+        lr: The rate; not negative.
+
+    Raises:
+        ValueError: If ``lr`` is negative or not finite.
+
+    >>> Constant(0.1).values(epochs=1, steps_per_epoch=3)
+    array([0.1, 0.1, 0.1])
+    """
+
+    lr: Rate
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        return np.full(step.shape, self.lr)
+
+
+@schedule
+class PiecewiseConstant(Schedule):
+    """Hold ``values[0]`` until the first boundary, ``values[1]`` until the second, and so on.
+
+    ``value(t) = values[number of boundaries <= t]``
+
+    The values stand in the attribute ``rates``, since `Schedule.values` is the curve.
+
+    Args:
+        boundaries: Lengths from the start at which the rate changes, ascending: epochs, ``"N
+            steps"``, ``"N epochs"`` or ``"P%"``. A boundary at ``b`` takes effect at update ``b``.
+        values: The rates, one more than boundaries; not negative.
+
+    Raises:
+        ValueError: If the numbers do not fit, a rate is negative or boundaries do not ascend.
+
+    >>> rate = PiecewiseConstant([1, 2], [0.1, 0.01, 0.001])
+    >>> rate.values(epochs=3, steps_per_epoch=2)
+    array([0.1  , 0.1  , 0.01 , 0.01 , 0.001, 0.001])
+    """
+
+    arguments: ClassVar[dict[str, str]] = {"rates": "values"}
+
+    boundaries: Annotated[tuple[float | int | str, ...], ListOf(LengthField(timescale=True))]
+    rates: Annotated[tuple[float, ...], ListOf(Number(minimum=0.0), at_least=1)]
+
+    def validate(self) -> None:
+        if len(self.rates) != len(self.boundaries) + 1:
+            wanted = len(self.boundaries) + 1
+            raise self.invalid("rates", f"{wanted} rates for {wanted - 1} boundaries")
+        if all(not isinstance(boundary, str) for boundary in self.boundaries):
+            self.ascending(list(self.boundaries))  # type: ignore[arg-type]
+
+    def ascending(self, boundaries: list[float]) -> list[float]:
+        """Return the boundaries, or raise if they do not ascend."""
+        if any(b <= a for a, b in itertools.pairwise(boundaries)):
+            raise self.invalid("boundaries", "lengths that ascend")
+        return boundaries
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        boundaries = self.ascending([timeline.steps(boundary) for boundary in self.boundaries])
+        return np.asarray(self.rates)[place([0.0, *boundaries], step)]
+
+
+@schedule
+class StepDecay(Schedule):
+    """Multiply the rate by ``factor`` after every period.
+
+    ``value(t) = initial_lr * factor ** floor(t / every)``
+
+    Args:
+        initial_lr: Rate of the first period; positive.
+        factor: What each period multiplies with; above 0, at most 1.
+        every: The period: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"``.
+
+    Raises:
+        ValueError: If a number is out of range, or ``every`` is no positive length.
+
+    Source: PyTorch's ``StepLR``; He et al. 2016, Deep Residual Learning, sec. 4.2
+        (arXiv:1512.03385).
+
+    >>> StepDecay(0.1, factor=0.1, every=2).values(epochs=5, steps_per_epoch=1).round(6)
+    array([0.1  , 0.1  , 0.01 , 0.01 , 0.001])
+    """
+
+    initial_lr: PositiveRate
+    factor: DecayFactor = 0.5
+    every: Timescale = 10
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        return self.initial_lr * self.factor ** periods(step, timeline.steps(self.every))
+
+
+class _Ramp(Schedule):
+    """What goes from one rate to another over a length has in common."""
+
+    initial_lr: Rate
+    final_lr: Rate
+    over: Length
+
+    def validate(self) -> None:
+        if self.initial_lr == self.final_lr == 0.0:
+            raise self.invalid("initial_lr", "positive where final_lr is 0: the rate is always 0")
+        whole = self.final_lr.is_integer()
+        if whole and self.final_lr >= max(5.0, 50.0 * self.initial_lr) and self.initial_lr:
+            warnings.warn(
+                f"{self!r} rises to a rate of {self.final_lr:g}. If that was to be a length, write "
+                f"over={self.final_lr:g} (epochs) or over='{self.final_lr:g} steps'.",
+                stacklevel=2,
+            )
+
+    def between(self, weight: Steps) -> Steps:
+        """Return the rate at a ``weight`` from 0 (initial) to 1 (final)."""
+        return lerp(self.initial_lr, self.final_lr, weight)
+
+
+@schedule
+class LinearDecay(_Ramp):
+    """Go from ``initial_lr`` to ``final_lr`` in a straight line, then hold.
+
+    ``value(t) = (1 - w) * initial_lr + w * final_lr`` with ``w = min(t / over, 1)``
+
+    Args:
+        initial_lr: Rate at ``t = 0``; not negative. Below ``final_lr`` the line rises.
+        final_lr: Rate from ``t = over`` on; not negative.
+        over: Length: epochs, ``"N steps"``, ``"N epochs"``, ``"P%"`` or ``"rest"``.
+
+    Raises:
+        ValueError: If a rate is negative or not finite, both are 0, or ``over`` is no positive
+            length.
+
+    Source: Li et al. 2020, Budgeted Training (arXiv:1905.04753).
+
+    >>> LinearDecay(0.1, over="4 steps").values(epochs=1, steps_per_epoch=6)
+    array([0.1  , 0.075, 0.05 , 0.025, 0.   , 0.   ])
+    """
+
+    initial_lr: Rate
+    final_lr: Rate = 0.0
+    over: Length = "rest"
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        return self.between(timeline.progress(step, self.over))
+
+
+@schedule
+class PolynomialDecay(_Ramp):
+    """Go from ``initial_lr`` to ``final_lr`` by a power of the time left, then hold.
+
+    ``value(t) = final_lr + (initial_lr - final_lr) * (1 - t / over) ** power``
+
+    Args:
+        initial_lr: Rate at ``t = 0``; not negative.
+        final_lr: Rate from ``t = over`` on; not negative.
+        power: The exponent; positive. 1 is `LinearDecay`.
+        over: Length: epochs, ``"N steps"``, ``"N epochs"``, ``"P%"`` or ``"rest"``.
+
+    Raises:
+        ValueError: If a number is out of range, or ``over`` is no positive length.
+
+    Source: Chen et al. 2018, DeepLab, sec. 4.1 (arXiv:1606.00915), with power 0.9.
+
+    >>> PolynomialDecay(1.0, over="4 steps").values(epochs=1, steps_per_epoch=5)
+    array([1.    , 0.5625, 0.25  , 0.0625, 0.    ])
+    """
+
+    initial_lr: Rate
+    final_lr: Rate = 0.0
+    power: Positive = 2.0
+    over: Length = "rest"
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        left = 1.0 - timeline.progress(step, self.over)
+        return lerp(self.final_lr, self.initial_lr, left**self.power)
+
+
+@schedule
+class CosineDecay(_Ramp):
+    """Fall from ``initial_lr`` to ``final_lr`` along half a cosine, then hold.
+
+    ``value(t) = final_lr + (initial_lr - final_lr) * (1 + cos(pi * t / over)) / 2``
+
+    Args:
+        initial_lr: Rate at ``t = 0``; not negative. Below ``final_lr`` the curve rises.
+        final_lr: Rate from ``t = over`` on; not negative.
+        over: Length: epochs, ``"N steps"``, ``"N epochs"``, ``"P%"`` or ``"rest"``.
+
+    Raises:
+        ValueError: If a rate is negative or not finite, both are 0, or ``over`` is no positive
+            length.
+
+    Source: Loshchilov & Hutter 2017, SGDR, eq. 5 (arXiv:1608.03983), without restarts.
+
+    >>> CosineDecay(0.1, over="100 steps").values(epochs=1, steps_per_epoch=101)[[0, 50, 100]]
+    array([0.1 , 0.05, 0.  ])
+    """
+
+    initial_lr: Rate
+    final_lr: Rate = 0.0
+    over: Length = "rest"
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        return self.between(half_cosine(timeline.progress(step, self.over)))
+
+
+@schedule
+class TimeDecay(Schedule):
+    """Divide the rate by a number that grows with time.
+
+    ``value(t) = initial_lr / (1 + rate * t / every)``, or with ``compounding``
+    ``initial_lr`` times the product of ``1 / (1 + rate * k)`` over ``k = 0 .. floor(t / every)``.
+
+    The compounding form is what a per-epoch callback computes that divides the present rate again
+    and again; it falls much faster.
+
+    Args:
+        initial_lr: Rate at ``t = 0``; positive.
+        rate: How fast the rate falls per period; positive.
+        every: The period: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"``.
+        compounding: Whether to multiply the factors of all periods so far.
+
+    Raises:
+        ValueError: If a number is out of range, or ``every`` is no positive length.
+
+    Source: Robbins & Monro 1951; the ``decay`` argument of Keras 1 and 2 optimizers.
+
+    >>> TimeDecay(1.0, rate=1.0).values(epochs=4, steps_per_epoch=1).round(4)
+    array([1.    , 0.5   , 0.3333, 0.25  ])
+    >>> TimeDecay(1.0, rate=1.0, compounding=True).values(epochs=4, steps_per_epoch=1).round(4)
+    array([1.    , 0.5   , 0.1667, 0.0417])
+    """
+
+    initial_lr: PositiveRate
+    rate: Positive
+    every: Timescale = 1
+    compounding: Annotated[bool, Bool()] = False
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        every = timeline.steps(self.every)
+        if not self.compounding:
+            return self.initial_lr / (1.0 + self.rate * (step / every))
+        number = periods(step, every)
+        # From some factor on the product is zero, however many follow.
+        count = 2.0
+        while (
+            count <= number.max(initial=0.0) and count / 2 * math.log1p(self.rate * count / 2) < 750
+        ):
+            count *= 2.0
+        products = np.cumprod(1.0 / (1.0 + self.rate * np.arange(count + 1.0)))
+        return self.initial_lr * products[np.minimum(number, count).astype(int)]
+
+
+@schedule
+class ExponentialDecay(Schedule):
+    """Multiply the rate by ``factor`` in every period, smoothly.
+
+    ``value(t) = initial_lr * factor ** (t / every)``
+
+    Args:
+        initial_lr: Rate at ``t = 0``; positive.
+        factor: What a period multiplies with; above 0, at most 1.
+        every: The period: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"``.
+
+    Raises:
+        ValueError: If a number is out of range, or ``every`` is no positive length.
+
+    Source: PyTorch's ``ExponentialLR`` and Keras's ``ExponentialDecay``.
+
+    >>> ExponentialDecay(0.1, factor=0.5).values(epochs=3, steps_per_epoch=1)
+    array([0.1  , 0.05 , 0.025])
+    """
+
+    initial_lr: PositiveRate
+    factor: DecayFactor = 0.96
+    every: Timescale = 1
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        return self.initial_lr * power(self.factor, step / timeline.steps(self.every))
+
+
+@schedule
+class InverseSqrtDecay(Schedule):
+    """Fall like one over the square root of time, without an end.
+
+    ``value(t) = initial_lr * sqrt(timescale / (timescale + t))``
+
+    Args:
+        initial_lr: Rate at ``t = 0``; positive.
+        timescale: Time after which the rate has fallen to ``1 / sqrt(2)``: epochs, ``"N steps"``,
+            ``"N epochs"`` or ``"P%"``.
+
+    Raises:
+        ValueError: If ``initial_lr`` is not positive, or ``timescale`` is no positive length.
+
+    Source: Vaswani et al. 2017, Attention Is All You Need, sec. 5.3 (arXiv:1706.03762); Zhai et al.
+        2022, Scaling Vision Transformers, sec. 3.5 (arXiv:2106.04560).
+
+    >>> InverseSqrtDecay(0.3, timescale="1 steps").values(epochs=1, steps_per_epoch=9)[[0, 3, 8]]
+    array([0.3 , 0.15, 0.1 ])
+    """
+
+    initial_lr: PositiveRate
+    timescale: Timescale
+
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
+        scale = timeline.steps(self.timescale)
+        return self.initial_lr * np.sqrt(scale / (scale + step))

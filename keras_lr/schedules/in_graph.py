@@ -1,0 +1,94 @@
+"""`InGraph`: a schedule compiled into the training step as a Keras ``LearningRateSchedule``."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from keras_lr._fields.kinds import Number, check
+from keras_lr._fields.timeline import Timeline
+
+
+@keras.saving.register_keras_serializable(package="keras_lr")
+class InGraph(keras.optimizers.schedules.LearningRateSchedule):
+    """The curve of a schedule as a table that the compiled step looks up.
+
+    ``rate(t) = values[min(t, epochs * steps_per_epoch)]``
+
+    The table holds the float64 formula rounded once to float32. A formula evaluated in float32
+    inside the step would lose digits where a decay nears zero. A table also takes schedules that
+    are made of Python functions. It costs 4 bytes a step; a saved model holds the schedule's
+    config, not the table.
+
+    Args:
+        schedule: The `Schedule`.
+        epochs: Epochs of the fit.
+        steps_per_epoch: Batches in an epoch.
+
+    >>> from keras_lr import CosineDecay
+    >>> rate = CosineDecay(0.1).in_graph(epochs=1, steps_per_epoch=10)
+    >>> [round(float(rate(t)), 4) for t in (0, 5, 10, 99)]
+    [0.1, 0.05, 0.0, 0.0]
+    """
+
+    def __init__(self, schedule: Any, epochs: float, steps_per_epoch: float) -> None:
+        """Evaluate the schedule once."""
+        super().__init__()
+        self.schedule = schedule
+        self.epochs = check("in_graph", "epochs", Number(above=0.0), epochs)
+        self.steps_per_epoch = check(
+            "in_graph", "steps_per_epoch", Number(above=0.0), steps_per_epoch
+        )
+        self.table = self._table()
+
+    def _table(self) -> NDArray[np.float32]:
+        timeline = Timeline(self.steps_per_epoch, self.epochs)
+        steps = np.arange(int(np.ceil(timeline.total or 0.0)) + 1)
+        table = np.asarray(self.schedule(steps, timeline), np.float32)
+        if not (np.isfinite(table).all() and (table >= 0).all()):
+            where = int(np.flatnonzero(~np.isfinite(table) | (table < 0))[0])
+            raise ValueError(f"{self.schedule!r} gives the rate {table[where]} at step {where}.")
+        return table
+
+    def __call__(self, step: Any) -> Any:
+        """Return the rate at ``step``, a number or a tensor, as a float32 tensor."""
+        step = keras.ops.cast(step, "int32")
+        step = keras.ops.clip(step, 0, len(self.table) - 1)
+        return keras.ops.take(keras.ops.convert_to_tensor(self.table), step, axis=0)
+
+    def rates(self, steps: ArrayLike) -> NDArray[np.float32]:
+        """Return the rates at ``steps`` as numpy, without the backend."""
+        return self.table[np.clip(steps, 0, len(self.table) - 1)]
+
+    def __repr__(self) -> str:
+        size = f"epochs={self.epochs:g}, steps_per_epoch={self.steps_per_epoch:g}"
+        return f"{self.schedule!r}.in_graph({size})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, InGraph):
+            return NotImplemented
+        return self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Any, float, float]:
+        return self.schedule, self.epochs, self.steps_per_epoch
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the schedule's config and the fit's size."""
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "epochs": self.epochs,
+            "steps_per_epoch": self.steps_per_epoch,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Build the schedule from what `get_config` returned."""
+        schedule = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(schedule, config["epochs"], config["steps_per_epoch"])
