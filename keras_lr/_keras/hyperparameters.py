@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import numbers
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_lr._hints import nearest_name_hint
 from keras_lr._keras.host_values import read_lazily, to_float, to_numpy
 
 LEARNING_RATE = "learning_rate"
@@ -66,8 +66,7 @@ def optimizer_of(model: Any, optimizer: Any = None) -> Any:
         found = getattr(model, optimizer, None)
         if found is None:
             names = [n for n, v in vars(model).items() if isinstance(v, keras.optimizers.Optimizer)]
-            near = difflib.get_close_matches(optimizer, names, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = nearest_name_hint(optimizer, names, quote="'")
             raise ValueError(
                 f"The model has no optimizer named {optimizer!r}.{hint} "
                 f"Its optimizers: {', '.join(names) or 'none'}."
@@ -85,10 +84,14 @@ def optimizer_of(model: Any, optimizer: Any = None) -> Any:
     return effective(found)
 
 
-def optimizers_of(model: Any) -> list[Any]:
-    """Return the model's optimizer, or the several that it holds."""
-    optimizer = optimizer_of(model)
-    return [effective(one) for one in getattr(optimizer, "optimizers", [optimizer])]
+def optimizers_of(model: Any, optimizer: Any = None) -> list[Any]:
+    """Return the optimizers to drive, as `optimizer_of` finds them; the parts of one that has many.
+
+    Raises:
+        ValueError: If the model is not compiled, or has no optimizer of that name.
+    """
+    found = optimizer_of(model, optimizer)
+    return [effective(one) for one in getattr(found, "optimizers", [found])]
 
 
 def updates(optimizer: Any) -> int:
@@ -123,8 +126,7 @@ def find_hyperparameter(optimizer: Any, name: str) -> Hyperparameter:
         return Hyperparameter(optimizer, name)
     known = movable(optimizer)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = nearest_name_hint(name, known, quote="'")
         unused = f" ({name}=None: it is not used)" if getattr(optimizer, name, 0) is None else ""
         raise ValueError(
             f"The optimizer {kind} has no hyperparameter {name!r} to move{unused}.{hint} "
