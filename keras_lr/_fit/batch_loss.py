@@ -1,4 +1,4 @@
-"""What a running fit tells: the learning rate that a step uses, and the samples behind its loss."""
+"""The batch's own loss, recovered from the running mean of the epoch that Keras shows."""
 
 from __future__ import annotations
 
@@ -10,124 +10,140 @@ from numpy.typing import NDArray
 
 from keras_lr._keras.host_values import to_float, to_floats
 
+CountedUnit = Literal["nothing", "samples", "batches", "unknown"]
+"""What the count of a metric goes by: see `SampleCounter.unit`."""
+
 
 class SampleCounter:
-    """The number of samples behind Keras's running mean of the loss.
+    """Counts the samples behind Keras's running mean of the loss, before each execution.
 
-    Keras shows the mean over the samples of the epoch so far. To get a batch's own loss back one
-    needs the number of samples after every batch. The metric counts them, but reading it can mean
-    waiting for the device. So where the batches pass by on the host their sizes are taken instead,
-    once it is known that they are what the metric counts; elsewhere the count is fetched, and
-    looked at later.
+    Keras shows the mean over the samples of the epoch so far. The batch's own loss follows from it
+    and from the number of those samples, which the loss metric counts. Reading that count can mean
+    waiting for the device. So the counter compares it once with what the host saw pass by, and
+    counts on the host from then on if the two agree.
     """
 
     def __init__(self, model: Any) -> None:
-        """Look at the metrics of ``model`` when first asked."""
+        """Count for ``model``, whose metrics are looked up at the first question."""
         self.model = model
-        self.kind: Literal["raw", "samples", "batches", "read"] | None = None
-        """What the metric counts, or how to know; ``"raw"``: the logs hold no mean."""
-        self.size: float | None = None
-        """Samples in a batch, as far as they are all alike."""
+        self.unit: CountedUnit | None = None
+        """What the metric counts; None until its first count is known.
+
+        ``"samples"`` and ``"batches"`` are counted on the host. ``"unknown"`` is a weighted count,
+        which is fetched from the metric. ``"nothing"`` means that the step does not update the
+        metric: its logs hold the loss of each batch, no running mean.
+        """
+        self.samples_per_batch: float | None = None
+        """Samples in a batch, if all batches are alike."""
         self.counts: list[Any] = []
         self.samples: int | None = 0
-        """Those of the epoch that the host has seen pass by; None where it cannot see them."""
+        """Samples of the epoch that passed by on the host; None if the data do not tell."""
         self._variable: Any = None
-        self._looked = False
+        self._searched = False
 
     @property
-    def averages(self) -> bool:
+    def is_running_mean(self) -> bool:
         """Whether the loss in the logs is a mean over the epoch so far."""
-        return self.variable is not None and self.kind != "raw"
+        return self.variable is not None and self.unit != "nothing"
 
     @property
     def variable(self) -> Any:
-        """The variable that counts the samples; None where the loss in the logs is no such mean."""
-        if not self._looked:
-            self._looked = True
+        """The variable that counts the samples; None if the loss in the logs is no such mean."""
+        if not self._searched:
+            self._searched = True
             metric = next((m for m in self.model.metrics if m.name == "loss"), None)
             self._variable = getattr(metric, "count", None)
         return self._variable
 
-    def passed(self, samples: int | None) -> None:
-        """Count a batch that passes by on the host; None where its samples do not show."""
+    def count_batch(self, samples: int | None) -> None:
+        """Count a batch that passes by on the host; None if its data do not tell its size."""
         before = self.samples
         self.samples = None if before is None or samples is None else before + samples
 
-    def note(self, batch: int, fetch: Callable[[], Any]) -> None:
+    def note_count(self, batch: int, fetch: Callable[[], Any]) -> None:
         """Note the count before an execution.
 
         Args:
             batch: Batches of the epoch so far.
-            fetch: Returns the metric's count as it is now.
+            fetch: Returns the metric's present count.
         """
         if batch == 0:
             self.counts.append(0.0)
             self.samples = 0
             return
-        if self.kind is None:
+        if self.unit is None:
             count = 0.0 if self.variable is None else to_float(fetch())
-            self._learn(batch, self.samples, count)
-        if self.kind == "samples":
+            self._learn_unit(batch, self.samples, count)
+        if self.unit == "samples":
             self.counts.append(self.samples)
-        elif self.kind == "read":
+        elif self.unit == "unknown":
             self.counts.append(fetch())
         else:
-            self.counts.append(batch if self.kind == "batches" else 0.0)
+            self.counts.append(batch if self.unit == "batches" else 0.0)
 
-    def noted(self, batches: NDArray[np.integer], counts: NDArray[np.floating]) -> None:
-        """Take the metric's counts before some executions, each after so many batches."""
-        begun = np.flatnonzero(batches)
-        if self.kind is None and len(begun):
-            self._learn(int(batches[begun[0]]), None, float(counts[begun[0]]))
+    def add_device_counts(self, batches: NDArray[np.integer], counts: NDArray[np.floating]) -> None:
+        """Add the counts that a compiled step noted before some executions.
+
+        Args:
+            batches: Batches of the epoch before each execution.
+            counts: The metric's count before each execution.
+        """
+        later = np.flatnonzero(batches)
+        if self.unit is None and len(later):
+            self._learn_unit(int(batches[later[0]]), None, float(counts[later[0]]))
         self.counts += counts.tolist()
 
-    def _learn(self, batch: int, samples: int | None, count: float) -> None:
-        self.size = count / batch
+    def _learn_unit(self, batch: int, samples: int | None, count: float) -> None:
+        self.samples_per_batch = count / batch
         if count == 0.0:
-            self.kind = "raw"
+            self.unit = "nothing"
         elif count == samples:
-            self.kind = "samples"
+            self.unit = "samples"
         else:
-            self.kind = "batches" if samples is not None and count == batch else "read"
+            self.unit = "batches" if samples is not None and count == batch else "unknown"
 
-    def read(self) -> float | None:
-        """Return the number of samples so far; None where nothing counts them."""
+    def read_total(self) -> float | None:
+        """Return the metric's present count; None if no metric counts."""
         variable = self.variable
         return None if variable is None else to_float(variable)
 
-    def take(self, executions: int) -> list[float] | None:
-        """Return the counts before so many executions; None where the logs hold no mean."""
-        taken, self.counts = self.counts[:executions], self.counts[executions:]
-        if not self.averages:
+    def pop_counts(self, executions: int) -> list[float] | None:
+        """Return the counts before the next executions; None if the logs hold no running mean."""
+        popped, self.counts = self.counts[:executions], self.counts[executions:]
+        if not self.is_running_mean:
             return None
-        if self.kind != "read":
-            return taken
-        # An epoch begins with a plain 0, and `scalars` takes values of one kind.
-        return [*map(to_float, taken[:1]), *to_floats(taken[1:]).tolist()]
+        if self.unit != "unknown":
+            return popped
+        # An epoch begins with a plain 0, and `to_floats` takes values of one kind.
+        return [*map(to_float, popped[:1]), *to_floats(popped[1:]).tolist()]
+
+    def clear_counts(self) -> None:
+        """Drop the counts of executions that found no data."""
+        self.counts.clear()
 
 
 class BatchLossTracker:
-    """Gives back the value of an execution alone from Keras's mean over the epoch so far."""
+    """Recovers the loss of each execution, one after the other, from Keras's running mean."""
 
-    def __init__(self, loss: SampleCounter) -> None:
-        """Take over whether the logs hold such means at all."""
-        self.loss = loss
+    def __init__(self, counter: SampleCounter) -> None:
+        """Let ``counter`` say whether the logs hold a running mean at all."""
+        self.counter = counter
         self.start_epoch()
 
     def start_epoch(self) -> None:
         """Start a new mean."""
         self.batches, self.mean = 0, 0.0
 
-    def last(self, batches: int, mean: float) -> float:
-        """Return the value of the batches since the last call, taking all as equally large.
+    def batch_loss(self, batches: int, mean: float) -> float:
+        """Return the loss of the batches since the last call, all batches taken as equally large.
 
         Args:
             batches: Batches of the epoch so far.
-            mean: What the logs say after them.
+            mean: The loss in the logs after them.
         """
         before, earlier = self.batches, self.mean
         self.batches, self.mean = batches, mean
-        if not self.loss.averages:
+        if not self.counter.is_running_mean:
             return mean
         return (batches * mean - before * earlier) / (batches - before)
 
@@ -135,12 +151,12 @@ class BatchLossTracker:
 def undo_running_mean(
     means: NDArray[np.floating], seen: NDArray[np.floating], begins: bool
 ) -> NDArray[np.float64]:
-    """Return the value of each execution alone, from running means at its ends.
+    """Return the mean of each execution alone from running means.
 
     Args:
         means: The mean of all samples so far, before the first execution and after each.
-        seen: How many samples these are.
-        begins: Whether the first mean is of nothing yet.
+        seen: The number of those samples.
+        begins: Whether the first of ``means`` is that of an epoch without samples yet.
     """
     sums = seen * means
     if begins:

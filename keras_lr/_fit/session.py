@@ -164,10 +164,10 @@ class FitSession(TrainFunctionPatch):
         self.metrics = None
         with self.lock:
             self.open = False
-            total = self.sample_counter.read() if total is None else float(to_numpy(total))
+            total = self.sample_counter.read_total() if total is None else float(to_numpy(total))
             self.flush()
             # In an epoch of unknown length, the execution that finds no more data was noted.
-            self.sample_counter.counts.clear()
+            self.sample_counter.clear_counts()
             if self.rate_reader is not None:
                 self.rate_reader.seen.clear()
             ran = self._ran(total)
@@ -179,9 +179,9 @@ class FitSession(TrainFunctionPatch):
         """Return how many batches of the epoch ran; its last execution may have run fewer."""
         if self.steps is not None:
             return min(self.batch, self.steps)
-        if self.steps_per_execution == 1 or not total or not self.sample_counter.size:
+        if self.steps_per_execution == 1 or not total or not self.sample_counter.samples_per_batch:
             return self.batch
-        return min(self.batch, math.ceil(total / self.sample_counter.size - 1e-6))
+        return min(self.batch, math.ceil(total / self.sample_counter.samples_per_batch - 1e-6))
 
     def row(self, count: int) -> int:
         """Return the index into `block` of the present batch, with ``count`` rows behind it."""
@@ -270,7 +270,7 @@ class FitSession(TrainFunctionPatch):
                 done.values = {c.name: rows[:, i] for i, c in enumerate(self.tracks)}
                 if self.rate_reader is not None:
                     done.values[LEARNING_RATE] = self.rate_reader.take(done.sizes)
-                done.counts = self.sample_counter.take(len(done.sizes))
+                done.counts = self.sample_counter.pop_counts(len(done.sizes))
                 for recorder in self.recorders:
                     recorder.extend(self.epoch, done)
 

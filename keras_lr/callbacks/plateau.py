@@ -247,7 +247,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 "(steps_per_execution) and holds the rate inside it.",
                 stacklevel=2,
             )
-        return self._mean.last(done, mean)
+        return self._mean.batch_loss(done, mean)
 
     # Decisions --------------------------------------------------------------------------------
 

@@ -128,7 +128,7 @@ class Ramp(LearningRateCallback):
             self._divergence = Divergence(self.stop_factor, self.goes_up())
         if not self.monitor.startswith("val_"):
             mean = to_float(logs[self.monitor])
-            self._see(self._mean.last(first + count, mean))
+            self._see(self._mean.batch_loss(first + count, mean))
         if self._done == len(self.rates):
             self._end(COMPLETE)
 

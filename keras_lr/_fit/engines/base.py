@@ -56,8 +56,8 @@ class Engine:
     def note(self, data: Any) -> None:
         """Note what an execution finds: the samples so far, and the rate that nobody here moves."""
         session = self.session
-        session.sample_counter.note(session.batch, self.fetch)
-        session.sample_counter.passed(samples_in(data))
+        session.sample_counter.note_count(session.batch, self.fetch)
+        session.sample_counter.count_batch(samples_in(data))
         if session.rate_reader is not None:
             session.rate_reader.look()
 

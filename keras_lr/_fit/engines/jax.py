@@ -139,7 +139,9 @@ class JaxEngine(Engine):
         if self.writes:
             state = self.written(state)
         with session.lock:
-            session.sample_counter.note(session.batch, lambda: to_float(state[3][counter or 0]))
+            session.sample_counter.note_count(
+                session.batch, lambda: to_float(state[3][counter or 0])
+            )
             if session.rate_reader is not None:
                 self.look(state)
             index = 0 if self.step is None else session.row(self.size)
@@ -229,7 +231,7 @@ class ScheduledBatches:
 
     def __next__(self) -> Any:
         data = next(self.iterator)
-        self.session.sample_counter.passed(samples_in(data))
+        self.session.sample_counter.count_batch(samples_in(data))
         index = self.index + self.used
         self.used += 1
         if not self.with_values:

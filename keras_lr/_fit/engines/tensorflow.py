@@ -140,4 +140,4 @@ class TensorFlowEngine(Engine):
         if self.rate is not None:
             session.rate_reader.seen += notes.pop().tolist()
         counts = notes.pop() if notes else np.zeros(len(sizes))
-        session.sample_counter.noted(session.block_start + start + before, counts)
+        session.sample_counter.add_device_counts(session.block_start + start + before, counts)
