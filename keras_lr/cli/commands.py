@@ -70,7 +70,7 @@ def preview(
         for label, values in some.items():
             print(f"{label}: {parameter.replace('_', ' ')}")
             print(terminal.draw(values, steps_per_epoch, scale))
-            starts = terminal.starts(drawn[parameter][label], timeline)
+            starts = drawn[parameter][label].stage_starts(timeline)
             print(terminal.describe(np.asarray(values), steps_per_epoch, starts))
             if note := unreached_warning(drawn[parameter][label], timeline):
                 print(note)

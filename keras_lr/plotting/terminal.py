@@ -11,11 +11,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from keras_lr._fields.timeline import Timeline
-from keras_lr.schedules.base import Schedule
-from keras_lr.schedules.combinators import Clip, PerEpoch, Scaled, Warmup
-from keras_lr.schedules.combinators import Sequence as Stages
-
 Array = NDArray[np.float64]
 
 HEIGHT = 11
@@ -202,25 +197,6 @@ def bends(values: Array) -> list[int]:
         if all(abs(turn - step) > near for step in (*kept, 0, len(values) - 1)):
             kept.append(turn)
     return sorted(kept)
-
-
-def starts(schedule: Schedule, timeline: Timeline) -> list[float]:
-    """Return the steps at which the stages of a schedule begin."""
-    if isinstance(schedule, Stages):
-        begins = schedule.starts(timeline)[:-1]
-        inner = [
-            begin + start
-            for begin, stage in zip(begins, schedule.stages, strict=True)
-            for start in starts(stage, timeline.after(begin))
-        ]
-        return begins + inner
-    if isinstance(schedule, Warmup):
-        over = timeline.steps(schedule.over)
-        inner = starts(schedule.schedule, timeline.after(over))
-        return [over, *(over + start for start in inner)]
-    if isinstance(schedule, Scaled | Clip | PerEpoch):
-        return starts(schedule.schedule, timeline)
-    return []
 
 
 def _number(value: float) -> str:

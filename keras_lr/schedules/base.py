@@ -141,6 +141,10 @@ class Schedule(Configurable, LearningRateCallback):
         """Return the stages that never begin, because those before them take the whole part."""
         return []
 
+    def stage_starts(self, timeline: Timeline) -> list[float]:
+        """Return the steps at which stages of the schedule begin, in no particular order."""
+        return []
+
     def __call__(self, step: ArrayLike | None = None, timeline: Timeline | None = None) -> Any:
         """Return the rate at one step or at an array of steps, for training loops of one's own.
 

@@ -90,6 +90,15 @@ class Sequence(Schedule):
         begun = zip(self.stages, self.starts(timeline), strict=False)
         return [one for stage, start in begun for one in _missed(stage, start, timeline)]
 
+    def stage_starts(self, timeline: Timeline) -> list[float]:
+        starts = self.starts(timeline)[:-1]
+        inner = [
+            start + further
+            for start, stage in zip(starts, self.stages, strict=True)
+            for further in stage.stage_starts(timeline.after(start))
+        ]
+        return starts + inner
+
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         starts = self.starts(timeline)[:-1] if len(self.stages) > 1 else [0.0]
         return pieces(
@@ -136,6 +145,11 @@ class Warmup(Schedule):
 
     def unreached_stages(self, timeline: Timeline) -> list[Schedule]:
         return _missed(self.schedule, timeline.steps(self.over), timeline)
+
+    def stage_starts(self, timeline: Timeline) -> list[float]:
+        over = timeline.steps(self.over)
+        inner = self.schedule.stage_starts(timeline.after(over))
+        return [over, *(over + start for start in inner)]
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         over = timeline.steps(self.over)
@@ -190,6 +204,9 @@ class _Around(Schedule):
 
     def unreached_stages(self, timeline: Timeline) -> list[Schedule]:
         return self.schedule.unreached_stages(timeline)
+
+    def stage_starts(self, timeline: Timeline) -> list[float]:
+        return self.schedule.stage_starts(timeline)
 
 
 @schedule
