@@ -11,7 +11,8 @@ from keras_lr._fields.kinds import check
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.hyperparameters import optimizer_of
 from keras_lr.callback import LearningRateCallback
-from keras_lr.schedules.base import Schedule, ScheduleField, before_restore, control
+from keras_lr.schedules.base import Schedule, ScheduleField
+from keras_lr.schedules.control import before_restore, control
 
 
 @keras.saving.register_keras_serializable(package="keras_lr")

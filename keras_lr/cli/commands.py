@@ -48,7 +48,7 @@ def preview(
 
     from keras_lr._fields.timeline import Timeline
     from keras_lr.plotting import terminal
-    from keras_lr.schedules.base import unreached_warning
+    from keras_lr.schedules.control import unreached_warning
 
     _import(modules)
     drawn: dict[str, dict[str, Any]] = {}

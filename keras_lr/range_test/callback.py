@@ -31,7 +31,8 @@ from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.result import RangeTestResult
 from keras_lr.range_test.rules import RULES
 from keras_lr.range_test.runner import SEARCH, RangeTestRunner, build, check
-from keras_lr.schedules.base import Schedule, ScheduleField, start_schedule
+from keras_lr.schedules.base import Schedule, ScheduleField
+from keras_lr.schedules.control import start_schedule
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@ import functools
 import math
 import re
 import textwrap
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, dataclass_transform
 
@@ -17,21 +16,16 @@ from numpy.typing import ArrayLike, NDArray
 from keras_lr._fields.configurable import Configurable, configured
 from keras_lr._fields.kinds import FieldType, Number, check
 from keras_lr._fields.timeline import Timeline
-from keras_lr._fit.evaluation import ScheduleEvaluator
 from keras_lr._fit.session import FitSession
-from keras_lr._keras.hyperparameters import (
-    LEARNING_RATE,
-    Hyperparameter,
-    find_hyperparameter,
-    optimizer_of,
-)
+from keras_lr._keras.hyperparameters import LEARNING_RATE, optimizer_of
 from keras_lr.callback import LearningRateCallback
+from keras_lr.schedules.control import before_restore, control
 from keras_lr.schedules.in_graph import InGraph
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from keras_lr.schedules import combinators as compose
+    from keras_lr.schedules import combinators
 
 Steps = NDArray[np.float64]
 
@@ -116,17 +110,6 @@ class Schedule(Configurable, LearningRateCallback):
     def hyperparameter_schedules(self, optimizer: Any) -> dict[str, Schedule]:
         """Return the schedule of each hyperparameter that this callback moves."""
         return {LEARNING_RATE: self}
-
-    def before_restore(self, parameter: Hyperparameter) -> None:
-        """See what is to be moved before a callback may restore an earlier state of it."""
-
-    def on_fit_start(
-        self, parameter: Hyperparameter, epoch: int, timeline: Timeline, alone: bool
-    ) -> None:
-        """Learn from what is to be moved in a fit that begins at ``epoch``; most need not.
-
-        ``alone`` says whether nothing else has a part in the values.
-        """
 
     def parts(self) -> Iterator[Schedule]:
         """Iterate over this schedule and all that it is made of."""
@@ -276,121 +259,62 @@ class Schedule(Configurable, LearningRateCallback):
         optimizer = optimizer_of(session.model)
         control(session, self, self.params, optimizer, self.hyperparameter_schedules(optimizer))
 
-    # The operators. The classes they build derive from this one, hence the imports inside.
-
-    def __rshift__(self, other: Schedule) -> compose.Sequence:
+    def __rshift__(self, other: Schedule) -> combinators.Sequence:
         """``a >> b``: first ``a``, for its length, then ``b``."""
-        from keras_lr.schedules.combinators import Sequence
-
-        return Sequence.joined(self, other) if isinstance(other, Schedule) else NotImplemented
+        if not isinstance(other, Schedule):
+            return NotImplemented
+        return _combinators().Sequence.joined(self, other)
 
     def __mul__(self, other: Schedule | float) -> Schedule:
         """``a * b`` or ``a * 0.5``."""
-        from keras_lr.schedules.combinators import Product
-
         if isinstance(other, Schedule):
-            return Product((self, other))
+            return _combinators().Product((self, other))
         return self.scale(other) if isinstance(other, int | float | np.number) else NotImplemented
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: float) -> Schedule:
         """``a / 10``."""
-        return (
-            self.scale(1.0 / other)
-            if isinstance(other, int | float | np.number)
-            else NotImplemented
-        )
+        if not isinstance(other, int | float | np.number):
+            return NotImplemented
+        return self.scale(1.0 / other)
 
-    def scale(self, factor: float) -> compose.Scaled:
+    def scale(self, factor: float) -> combinators.Scaled:
         """Return ``factor`` times this schedule."""
-        from keras_lr.schedules.combinators import Scaled
+        return _combinators().Scaled(self, factor)
 
-        return Scaled(self, factor)
-
-    def warmup(self, over: float | int | str, start: float = 0.0) -> compose.Warmup:
+    def warmup(self, over: float | int | str, start: float = 0.0) -> combinators.Warmup:
         """Return a schedule that first rises linearly from ``start`` to this one's first value.
 
         Args:
             over: Length of the warmup. It counts inside the whole: what follows begins after it.
             start: Rate of the first update.
         """
-        from keras_lr.schedules.combinators import Warmup
+        return _combinators().Warmup(self, over, start)
 
-        return Warmup(self, over, start)
-
-    def lasting(self, over: float | int | str) -> compose.Lasting:
+    def lasting(self, over: float | int | str) -> combinators.Lasting:
         """Return this schedule with a length, which is the whole that its shares refer to."""
-        from keras_lr.schedules.combinators import Lasting
+        return _combinators().Lasting(self, over)
 
-        return Lasting(self, over)
-
-    def clip(self, min: float = 0.0, max: float | None = None) -> compose.Clip:
+    def clip(self, min: float = 0.0, max: float | None = None) -> combinators.Clip:
         """Return this schedule held between ``min`` and ``max``."""
-        from keras_lr.schedules.combinators import Clip
+        return _combinators().Clip(self, min, max)
 
-        return Clip(self, min, max)
-
-    def repeat(self, times: int, stretch: float = 1.0, scale: float = 1.0) -> compose.Repeat:
+    def repeat(self, times: int, stretch: float = 1.0, scale: float = 1.0) -> combinators.Repeat:
         """Return this schedule repeated, each time ``stretch`` as long and ``scale`` as high."""
-        from keras_lr.schedules.combinators import Repeat
+        return _combinators().Repeat(self, times, stretch, scale)
 
-        return Repeat(self, times, stretch, scale)
-
-    def per_epoch(self) -> compose.PerEpoch:
+    def per_epoch(self) -> combinators.PerEpoch:
         """Return this schedule held within each epoch at the epoch's first value."""
-        from keras_lr.schedules.combinators import PerEpoch
-
-        return PerEpoch(self)
+        return _combinators().PerEpoch(self)
 
 
-def before_restore(schedules: dict[str, Schedule], model: Any, optimizer: Any = None) -> None:
-    """Let those schedules that need it see the hyperparameters of a model's optimizer."""
-    for name, schedule in schedules.items():
-        for part in schedule.parts():
-            if type(part).before_restore is not Schedule.before_restore:
-                part.before_restore(find_hyperparameter(optimizer_of(model, optimizer), name))
+@functools.cache
+def _combinators() -> Any:
+    """Return the module of what operators build: classes that derive from `Schedule`."""
+    from keras_lr.schedules import combinators
 
-
-def control(
-    session: FitSession,
-    owner: LearningRateCallback,
-    params: dict[str, Any] | None,
-    optimizer: Any,
-    schedules: dict[str, Schedule],
-) -> None:
-    """Let schedules decide hyperparameters of an optimizer for a fit with the given ``params``."""
-    timeline = Timeline((params or {}).get("steps"), (params or {}).get("epochs"))
-    for name, schedule in schedules.items():
-        schedule.timeline = timeline
-        parameter = find_hyperparameter(optimizer, name)
-        if note := unreached_warning(schedule, timeline):
-            warnings.warn(note, stacklevel=2)
-        session.events.on_fit_start.append(
-            functools.partial(start_schedule, schedule, session, parameter)
-        )
-        course = ScheduleEvaluator(schedule, timeline, session)
-        session.control(owner, parameter, course.values, course.peak)
-
-
-def unreached_warning(schedule: Schedule, timeline: Timeline) -> str:
-    """Say which stages never begin in a fit of a known size; nothing where all do."""
-    missed = [] if timeline.total is None else schedule.unreached_stages(timeline)
-    if not missed:
-        return ""
-    return (
-        f"A fit of {timeline.total:g} steps ends before {', '.join(map(repr, missed))} begins. "
-        "Shorten what comes before, or train longer."
-    )
-
-
-def start_schedule(
-    schedule: Schedule, session: FitSession, parameter: Hyperparameter, epoch: int
-) -> None:
-    """Let a schedule learn what it needs from the hyperparameter that it is going to move."""
-    for part in schedule.parts():
-        alone = part is schedule and not session.adjustments[parameter.key]
-        part.on_fit_start(parameter, epoch, schedule.timeline or Timeline(), alone)
+    return combinators
 
 
 class ScheduleField(FieldType):

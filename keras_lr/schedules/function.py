@@ -15,6 +15,7 @@ from keras_lr._fields.kinds import FieldType, Number, Optional
 from keras_lr._fields.timeline import Timeline
 from keras_lr._keras.hyperparameters import Hyperparameter, schedule_values, updates
 from keras_lr.schedules.base import Schedule, Steps, schedule
+from keras_lr.schedules.control import FollowsHyperparameter
 
 KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -65,7 +66,7 @@ def arity(fn: Callable) -> int:
 
 
 @schedule
-class Function(Schedule):
+class Function(Schedule, FollowsHyperparameter):
     """A function of the epoch, or a Keras ``LearningRateSchedule``, as a schedule.
 
     ``value(t) = fn(epoch)``, ``fn(epoch, value in the epoch before)``, or ``fn(t)`` for a Keras

@@ -1,0 +1,103 @@
+"""Letting schedules decide the hyperparameters of an optimizer during a fit."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from keras_lr._fields.timeline import Timeline
+from keras_lr._fit.evaluation import ScheduleEvaluator
+from keras_lr._fit.session import FitSession
+from keras_lr._keras.hyperparameters import Hyperparameter, find_hyperparameter, optimizer_of
+from keras_lr.callback import LearningRateCallback
+
+if TYPE_CHECKING:
+    from keras_lr.schedules.base import Schedule
+
+
+class FollowsHyperparameter(ABC):
+    """A schedule whose values depend on the hyperparameter that it moves."""
+
+    @abstractmethod
+    def before_restore(self, parameter: Hyperparameter) -> None:
+        """Look at the hyperparameter before another callback may restore an earlier value."""
+
+    @abstractmethod
+    def on_fit_start(
+        self, parameter: Hyperparameter, epoch: int, timeline: Timeline, alone: bool
+    ) -> None:
+        """Look at the hyperparameter in a fit that begins at ``epoch``.
+
+        Args:
+            parameter: The hyperparameter, after everything that restores a value has done so.
+            epoch: The first epoch of the fit.
+            timeline: The size of the fit.
+            alone: Whether this schedule alone decides the values: it is no part of a composition,
+                and no plateau scales it.
+        """
+
+
+def before_restore(schedules: dict[str, Schedule], model: Any, optimizer: Any = None) -> None:
+    """Show schedules the hyperparameters of a model's optimizer before a state is restored.
+
+    Args:
+        schedules: The schedule of each hyperparameter.
+        model: The model.
+        optimizer: The optimizer, or the name of the model's attribute that holds it.
+    """
+    for name, schedule in schedules.items():
+        for part in schedule.parts():
+            if isinstance(part, FollowsHyperparameter):
+                part.before_restore(find_hyperparameter(optimizer_of(model, optimizer), name))
+
+
+def control(
+    session: FitSession,
+    owner: LearningRateCallback,
+    params: dict[str, Any] | None,
+    optimizer: Any,
+    schedules: dict[str, Schedule],
+) -> None:
+    """Let schedules decide hyperparameters of an optimizer during a fit.
+
+    Args:
+        session: The session of the fit.
+        owner: The callback that holds the schedules, for errors.
+        params: What Keras tells callbacks of the fit: its epochs and steps.
+        optimizer: The optimizer.
+        schedules: The schedule of each hyperparameter.
+    """
+    timeline = Timeline((params or {}).get("steps"), (params or {}).get("epochs"))
+    for name, schedule in schedules.items():
+        schedule.timeline = timeline
+        parameter = find_hyperparameter(optimizer, name)
+        if note := unreached_warning(schedule, timeline):
+            warnings.warn(note, stacklevel=2)
+        session.events.on_fit_start.append(
+            functools.partial(start_schedule, schedule, session, parameter)
+        )
+        evaluator = ScheduleEvaluator(schedule, timeline, session)
+        session.control(owner, parameter, evaluator.values, evaluator.peak)
+
+
+def unreached_warning(schedule: Schedule, timeline: Timeline) -> str:
+    """Return a sentence that names the stages a fit ends before; empty where there are none."""
+    unreached = [] if timeline.total is None else schedule.unreached_stages(timeline)
+    if not unreached:
+        return ""
+    return (
+        f"A fit of {timeline.total:g} steps ends before {', '.join(map(repr, unreached))} begins. "
+        "Shorten what comes before, or train longer."
+    )
+
+
+def start_schedule(
+    schedule: Schedule, session: FitSession, parameter: Hyperparameter, epoch: int
+) -> None:
+    """Show a schedule the hyperparameter that it moves in a fit that begins at ``epoch``."""
+    for part in schedule.parts():
+        if isinstance(part, FollowsHyperparameter):
+            alone = part is schedule and not session.adjustments[parameter.key]
+            part.on_fit_start(parameter, epoch, schedule.timeline or Timeline(), alone)
