@@ -48,6 +48,7 @@ def preview(
 
     from keras_lr._fields.timeline import Timeline
     from keras_lr.plotting import terminal
+    from keras_lr.plotting.scales import Scale
     from keras_lr.schedules.control import unreached_warning
 
     _import(modules)
@@ -66,7 +67,7 @@ def preview(
         for parameter, schedules in drawn.items()
     }
     for parameter, some in curves.items():
-        scale = terminal.Scale.of(some.values())
+        scale = Scale.of(some.values())
         for label, values in some.items():
             print(f"{label}: {parameter.replace('_', ' ')}")
             print(terminal.draw(values, steps_per_epoch, scale))
@@ -165,6 +166,7 @@ def history(file: Path, out: Path | None) -> int:
 def compare(files: list[Path], out: Path | None) -> int:
     """Draw the rates and losses of several records."""
     from keras_lr.plotting import terminal
+    from keras_lr.plotting.scales import Scale
 
     histories = {name: _record(file) for file, name in _names(files).items()}
     rows: list[tuple[str, ...]] = []
@@ -184,7 +186,7 @@ def compare(files: list[Path], out: Path | None) -> int:
         print(f"(their epochs differ in length; those of {first}, {per_epoch:g} steps, count)")
     panels = {"learning rate": rates, "loss (moving mean)": losses}
     for what, curves in panels.items():
-        scale = terminal.Scale.of(curves.values())
+        scale = Scale.of(curves.values())
         for name, values in curves.items():
             print(f"\n{name}: {what}")
             print(terminal.draw(values, per_epoch, scale))

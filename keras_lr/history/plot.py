@@ -21,7 +21,7 @@ from keras_lr.plotting.curves import (
     scale_rates,
     title_above,
 )
-from keras_lr.plotting.downsampling import as_stairs, downsample_extrema, jumps, moving_mean
+from keras_lr.plotting.downsampling import as_stairs, downsample_extrema, find_jumps, moving_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,9 @@ def plot_history(history: Record, ax: Axes | None = None, beside: str = "loss") 
     if again:
         step = np.arange(len(step))
     ax.plot(*as_stairs(step, rate), color=DARK_BLUE, drawstyle="steps-post", label="learning rate")
-    for marker, label, where in zip("^v", ("sudden rise", "sudden fall"), jumps(rate), strict=True):
+    for marker, label, where in zip(
+        "^v", ("sudden rise", "sudden fall"), find_jumps(rate), strict=True
+    ):
         if 0 < len(where) <= MOST_MARKS:
             ax.plot(
                 step[where],

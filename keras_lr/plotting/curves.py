@@ -21,7 +21,8 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
 from keras_lr.plotting import legend
-from keras_lr.plotting.downsampling import as_stairs, downsample_extrema
+from keras_lr.plotting.downsampling import as_stairs
+from keras_lr.plotting.scales import ValueRange
 
 __all__ = ["close", "gallery", "plot_curves", "plot_panels", "sparkline"]
 
@@ -31,8 +32,6 @@ BLUE, DARK_BLUE, ORANGE = "#0072b2", "#00497a", "#f08a3c"
 INK, FAINT = "#555555", "#dddddd"
 COLORS = (BLUE, "#d55e00", "#009e73", "#000000", "#cc79a7", "#e69f00", "#56b4e9")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (7, 2, 1, 2, 1, 2)), (0, (9, 3)))
-
-DECADES = 2.0
 
 
 def plot_curves(
@@ -235,23 +234,16 @@ def _draw_rate(ax: Axes, curve: Array, steps_per_epoch: float, **look: Any) -> N
 
 def scale_rates(ax: Axes, curves: Sequence[Array], ylabel: str) -> None:
     """Choose a linear or a logarithmic y axis for these rates, and its limits."""
-    known = [
-        some[np.isfinite(some)] for some in (curve[downsample_extrema(curve)] for curve in curves)
-    ]
-    known = [some for some in known if some.size]
-    low = min((some.min() for some in known), default=0.0)
-    top = max((some.max() for some in known), default=1.0)
-    positive = [some[some > 0] for some in known if some.max() > 0]
-    if any(np.mean(some < top / 10**DECADES) >= 0.1 for some in positive):
-        # A decay to zero passes through every decade in its last steps; they are not the picture.
-        least = min(max(some.min(), np.quantile(some, 0.05) / 10) for some in positive)
+    span = ValueRange.of(curves)
+    low, high = span.low, span.high
+    if span.log_floor is not None:
         ax.set_yscale("log", nonpositive="clip")
-        ax.set_ylim(least / (4 if low <= 0 else 1.6), top * 1.6)
+        ax.set_ylim(span.log_floor / (4 if low <= 0 else 1.6), high * 1.6)
         ylabel += " (0 lies below)" if ylabel and low <= 0 else ""
     else:
-        ax.yaxis.set_major_formatter(_plain if top >= 1e-3 else _scientific)
-        if 0 <= low < top / 2 or 0 < low == top:
-            ax.set_ylim(0, top * 1.08)
+        ax.yaxis.set_major_formatter(_plain if high >= 1e-3 else _scientific)
+        if 0 <= low < high / 2 or 0 < low == high:
+            ax.set_ylim(0, high * 1.08)
     ax.set_ylabel(ylabel)
 
 

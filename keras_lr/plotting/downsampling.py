@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 BUCKETS = 1000
+ROUNDING = 1e-12
+"""The share of the largest value that a change must exceed to be more than rounding."""
 
 
 def downsample_extrema(values: ArrayLike, buckets: int = BUCKETS) -> NDArray[np.intp]:
@@ -36,15 +38,20 @@ def as_stairs(step: NDArray[Any], values: Array) -> tuple[NDArray[Any], Array]:
     return np.append(step[shown], step[-1] + 1), np.append(values[shown], values[-1])
 
 
-def jumps(rate: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Find where a rate rises or falls suddenly: by a tenth, and far more than before and after.
+def find_jumps(values: Array, least: float = 0.099) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find where a curve rises or falls suddenly: far more than just before and just after.
+
+    Args:
+        values: One value a step.
+        least: The smallest change that counts, as a share of the larger of the two values.
 
     Returns:
         The indices of the first value after a rise, and after a fall.
     """
-    change = np.diff(rate)
+    change = np.diff(values)
     size = np.abs(change)
-    at = np.flatnonzero(size > 0.099 * np.maximum(np.abs(rate[1:]), np.abs(rate[:-1])))
+    size[size <= ROUNDING * np.max(np.abs(values), initial=0.0)] = 0.0
+    at = np.flatnonzero(size > least * np.maximum(np.abs(values[1:]), np.abs(values[:-1])))
     around = np.pad(size, 1)
     at = at[size[at] > 5 * np.maximum(around[at], around[at + 2])]
     return at[change[at] > 0] + 1, at[change[at] < 0] + 1

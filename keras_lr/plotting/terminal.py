@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import shutil
 import sys
@@ -11,56 +10,16 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from keras_lr.plotting.downsampling import ROUNDING, find_jumps
+from keras_lr.plotting.scales import Scale
+
 Array = NDArray[np.float64]
 
 HEIGHT = 11
 MOST_BOUNDARIES = 10
+LEAST_JUMP = 0.01
 # The bit of each dot in a braille character, by row and column.
 _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
-
-
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """The vertical axis of one or several drawings."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    @classmethod
-    def of(cls, curves: Iterable[ArrayLike]) -> Scale:
-        """Return an axis that holds all curves; logarithmic where one spends time far below."""
-        known = [values[np.isfinite(values)] for values in (np.asarray(c, float) for c in curves)]
-        known = [values for values in known if values.size]
-        if not known:
-            return cls(0.0, 1.0)
-        high = max(float(values.max()) for values in known)
-        low = min(float(values.min()) for values in known)
-        positive = [values[values > 0] for values in known if values.max() > 0]
-        if any(np.mean(values < high / 100) >= 0.1 for values in positive):
-            # A decay to zero passes through every decade in its last steps.
-            least = min(max(v.min(), np.quantile(v, 0.05) / 10) for v in positive)
-            return cls(float(least), high, log=True)
-        if high - low <= 1e-9 * abs(high):
-            # One value, within rounding, lies between the edges.
-            return cls(0.0, 2.0 * high) if high > 0 else cls(high - 1.0, high + 1.0)
-        return cls(0.0 if 0 <= low < high / 2 else low, high)
-
-    def place(self, values: Array) -> Array:
-        """Return where values lie, from 0 at the bottom to 1 at the top."""
-        if self.log:
-            places = np.log(np.maximum(values, self.low) / self.low) / math.log(
-                self.high / self.low
-            )
-        else:
-            places = (values - self.low) / (self.high - self.low)
-        return np.clip(places, 0.0, 1.0)
-
-    def at(self, place: float) -> float:
-        """Return the value at a place."""
-        if self.log:
-            return float(self.low * (self.high / self.low) ** place)
-        return (1.0 - place) * self.low + place * self.high
 
 
 def draw(
@@ -164,7 +123,7 @@ def describe(values: Array, steps_per_epoch: float, starts: Iterable[float] = ()
     last = len(values) - 1
     marks: dict[int, list[str]] = {0: ["first"], last: ["last"]}
     marks.setdefault(int(np.nanargmax(values)), []).append("peak")
-    found = {*bends(values), *(math.ceil(start) for start in starts if 0 < start <= last)}
+    found = {*find_bends(values), *(math.ceil(start) for start in starts if 0 < start <= last)}
     boundaries = sorted(step for step in found if step not in marks)
     for step in boundaries[:MOST_BOUNDARIES]:
         marks[step] = ["boundary"]
@@ -182,21 +141,18 @@ def describe(values: Array, steps_per_epoch: float, starts: Iterable[float] = ()
     return table(rows) + (f"\n(and {more} more boundaries)" if more > 0 else "")
 
 
-def bends(values: Array) -> list[int]:
+def find_bends(values: Array) -> list[int]:
     """Return the steps at which a curve jumps, or turns between rising, flat and falling."""
+    jumps = np.concatenate(find_jumps(values, least=LEAST_JUMP)).tolist()
     change = np.diff(values)
-    top = float(np.max(np.abs(values), initial=0.0))
-    size = np.where(np.abs(change) <= 1e-12 * top, 0.0, np.abs(change))
-    around = np.pad(size, 1)
-    jumps = np.flatnonzero((size > 5 * np.maximum(around[:-2], around[2:])) & (size > 0.01 * top))
-    sign = np.sign(change) * (size > 0)
-    turns = np.flatnonzero(np.diff(sign)) + 1
-    kept = [int(step) + 1 for step in jumps]
+    change[np.abs(change) <= ROUNDING * np.max(np.abs(values), initial=0.0)] = 0.0
+    turns = np.flatnonzero(np.diff(np.sign(change))) + 1
     near = max(1, len(values) // 1000)
+    found = [*jumps]
     for turn in turns.tolist():
-        if all(abs(turn - step) > near for step in (*kept, 0, len(values) - 1)):
-            kept.append(turn)
-    return sorted(kept)
+        if all(abs(turn - step) > near for step in (*found, 0, len(values) - 1)):
+            found.append(turn)
+    return sorted(found)
 
 
 def _number(value: float) -> str:

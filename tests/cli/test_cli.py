@@ -24,7 +24,6 @@ from keras_lr import (
     save,
 )
 from keras_lr.cli.main import main
-from keras_lr.plotting.terminal import Scale, bends, draw
 
 FIT = ["--epochs", "10", "--steps-per-epoch", "20"]
 ROOT = Path(__file__).parents[2]
@@ -270,57 +269,6 @@ def test_preview_says_what_a_schedule_lacks(capsys):
     save(Function(needs_a_rate), "lr.json")
     assert main(["preview", "lr.json", *FIT]) == 1
     assert "initial_lr=" in capsys.readouterr().err
-
-
-# The drawing --------------------------------------------------------------------------------------
-
-
-def test_a_drawing_has_the_width_that_it_is_given():
-    text = draw(np.linspace(0, 1, 1000), 100, width=60, plain=False)
-    assert max(len(line) for line in text.splitlines()[:-1]) == 60
-    ascii_text = draw(np.linspace(0, 1, 1000), 100, width=60, plain=True)
-    assert ascii_text.isascii()
-    assert len(ascii_text.splitlines()) == len(text.splitlines())
-
-
-def test_a_rising_line_rises():
-    lines = draw(np.linspace(0, 1, 500), 50, width=61, plain=True).splitlines()[:11]
-    firsts = [line.index("*") for line in lines]
-    assert firsts == sorted(firsts, reverse=True)
-    assert lines[0].startswith("  1 |")
-    assert lines[5].startswith("0.5 |")
-    assert lines[10].startswith("  0 |*")
-
-
-def test_every_column_of_a_jumping_curve_is_drawn():
-    curve = np.where(np.arange(997) % 100 < 50, 1.0, 0.0)
-    lines = draw(curve, 100, width=61, plain=True).splitlines()[:11]
-    columns = zip(*(line.ljust(61)[5:] for line in lines), strict=True)
-    assert all("*" in column for column in columns)
-
-
-def test_a_scale_is_logarithmic_where_a_curve_is_long_at_small_values():
-    scale = Scale.of([np.geomspace(1e-6, 1, 100)])
-    assert scale.log
-    assert scale.place(np.array([1e-3]))[0] == pytest.approx(0.5, abs=0.05)
-    assert scale.at(1.0) == 1.0
-    assert draw([999.8, 999.8], 1, scale=Scale(0.0, 999.8)).startswith("1,000 ")
-    assert not Scale.of([np.linspace(1, 0, 100)]).log
-    assert "(logarithmic)" in draw(np.geomspace(1e-6, 1, 100), 10)
-
-
-@pytest.mark.parametrize(
-    "curve", [[0.0], [0.1] * 5, [np.nan] * 4, [1, np.nan, 3], [0.0] * 9, [-1.0, -1.0]]
-)
-def test_few_flat_and_missing_values_are_drawn(curve):
-    assert dots(draw(curve, 1, width=40, plain=False)) > 0 or np.isnan(curve).all()
-
-
-def test_bends_are_jumps_and_turns():
-    ramp = np.concatenate([np.linspace(0, 1, 101), np.linspace(1, 0.5, 100), [0.5] * 50, [2] * 50])
-    assert bends(ramp) == [100, 200, 251]
-    assert bends(np.ones(50)) == []
-    assert bends(np.array([1.0])) == []
 
 
 # list, schema -------------------------------------------------------------------------------------
