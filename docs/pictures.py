@@ -49,11 +49,11 @@ def values(expression: str):
 
 def draw_training(folder: pathlib.Path) -> None:
     """Draw a range test on handwritten digits, and the record of a training at its rate."""
-    data = demo.load("digits")
-    found = demo.find(data)
+    data = demo.load_data("digits")
+    found = demo.find_rate(data)
     plotting.close(found.plot().figure, folder / "range-test.png")
     rate = klr.CosineRestarts(found.suggestion, first_cycle=4).warmup(1)
-    demo.train({"restarts": [rate]}, data, epochs=13)
+    demo.train_each({"restarts": [rate]}, data, epochs=13)
     plotting.close(rate.history.plot().figure, folder / "history.png")
 
 

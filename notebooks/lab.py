@@ -80,7 +80,7 @@ def mnist(train: int = 3500) -> Images:
 def fashion_mnist(train: int, validation: int = 5000) -> Images:
     """Return part of the training images of Fashion-MNIST, and all 10,000 to test."""
     folder = DEBIAN if DEBIAN.is_dir() else None
-    data = demo.load("fashion-mnist", folder, train_size=train + validation)
+    data = demo.load_data("fashion-mnist", folder, train_size=train + validation)
     x, x_val = np.split(data.x, [train])
     y, y_val = np.split(data.y, [train])
     return Images(x, y, x_val, y_val, data.x_val, data.y_val, "Fashion-MNIST")

@@ -1,4 +1,4 @@
-"""What the subcommands of the command line do; each returns the exit code."""
+"""The subcommands of the command line. Each returns its exit code."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Each subcommand imports what it needs: only some draw. Keras comes with the package, whatever one
-# asks for, because importing keras_lr is what lets Keras load a model that holds our schedules.
-# It comes with its backend: Python imports the package before this module, which could choose
-# another, and the numpy backend, which would do, needs JAX.
+# Each subcommand imports what it needs, because only some of them draw. Keras and its backend come
+# with the package in any case: Python imports `keras_lr` before this module, and importing
+# `keras_lr` has to register its classes with Keras.
 
 
-def check(configs: list[Path], modules: list[str]) -> int:
-    """Say every error of some configs."""
+def check_configs(configs: list[Path], modules: list[str]) -> int:
+    """Print every error in some configs."""
     from keras_lr import ConfigError, load
 
-    _import(modules)
+    _import_modules(modules)
     failed = False
     for path in configs:
         try:
@@ -34,16 +33,17 @@ def check(configs: list[Path], modules: list[str]) -> int:
     return int(failed)
 
 
-def _import(modules: list[str]) -> None:
+def _import_modules(names: list[str]) -> None:
+    """Import modules, which register what configs name, also from the working directory."""
     sys.path.insert(0, "")
-    for name in modules:
+    for name in names:
         importlib.import_module(name)
 
 
-def preview(
+def preview_configs(
     configs: list[Path], modules: list[str], epochs: float, steps_per_epoch: float, out: Path | None
 ) -> int:
-    """Draw the rates of some configs, without training."""
+    """Draw the schedules of some configs, without training."""
     import numpy as np
 
     from keras_lr._fields.timeline import Timeline
@@ -51,10 +51,10 @@ def preview(
     from keras_lr.plotting.scales import Scale
     from keras_lr.schedules.control import unreached_warning
 
-    _import(modules)
+    _import_modules(modules)
     drawn: dict[str, dict[str, Any]] = {}
-    for path, name in _names(configs).items():
-        for label, parameter, schedule in _schedules(path, name):
+    for path, name in _display_names(configs).items():
+        for label, parameter, schedule in _load_schedules(path, name):
             drawn.setdefault(parameter, {})[label] = schedule
     if not drawn:
         raise ValueError(f"no schedule to draw in {', '.join(map(str, configs))}")
@@ -77,7 +77,7 @@ def preview(
                 print(note)
             print()
     if out is not None:
-        _picture(
+        _write_panels(
             {name.replace("_", " "): (some, None) for name, some in curves.items()},
             steps_per_epoch,
             out,
@@ -85,14 +85,14 @@ def preview(
     return 0
 
 
-def _schedules(path: Path, file: str) -> list[tuple[str, str, Any]]:
-    """Return label, hyperparameter and schedule of all that a config moves."""
+def _load_schedules(path: Path, file: str) -> list[tuple[str, str, Any]]:
+    """Return the label, hyperparameter and schedule of everything that a config moves."""
     import keras
 
     from keras_lr import ParamScheduler, Schedule, load
 
     callbacks = load(path)
-    # What else a schedule moves depends on the optimizer; take one that has a momentum.
+    # What a schedule moves besides the rate depends on the optimizer; this one has a momentum.
     optimizer = keras.optimizers.SGD(momentum=0.9)
     found: list[tuple[str, str, Any]] = []
     for callback in callbacks:
@@ -110,21 +110,21 @@ def _schedules(path: Path, file: str) -> list[tuple[str, str, Any]]:
             print(f"{path}: {kind} depends on the training and is not drawn", file=sys.stderr)
     parameters = [parameter for _, parameter, _ in found]
     return [
-        # Several schedules of one hyperparameter in a file are told apart by place and class.
+        # Place and class tell apart several schedules of one hyperparameter in a file.
         (file if parameters.count(name) == 1 else f"{file} [{i}] {label}", name, schedule)
         for i, (label, name, schedule) in enumerate(found)
     ]
 
 
-def _picture(
+def _write_panels(
     panels: Mapping[str, tuple[Mapping[str, Any], str | None]], per_epoch: float, out: Path
 ) -> None:
     from keras_lr import plotting
 
-    _write(plotting.plot_panels(panels, per_epoch), out)
+    _write_figure(plotting.plot_panels(panels, per_epoch), out)
 
 
-def _write(figure: Any, out: Path) -> None:
+def _write_figure(figure: Any, out: Path) -> None:
     from keras_lr import plotting
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -132,8 +132,8 @@ def _write(figure: Any, out: Path) -> None:
     print(f"wrote {out}")
 
 
-def _names(files: Sequence[Path]) -> dict[Path, str]:
-    """Return what to call each file: its name, and where several bear it, its path."""
+def _display_names(files: Sequence[Path]) -> dict[Path, str]:
+    """Return each file's name, or its path where several files have the same name."""
     names = [file.name for file in dict.fromkeys(files)]
     return {file: file.name if names.count(file.name) == 1 else str(file) for file in files}
 
@@ -142,44 +142,44 @@ def print_schema(modules: list[str]) -> int:
     """Print the JSON Schema of configs."""
     from keras_lr.config.schema import schema
 
-    _import(modules)
+    _import_modules(modules)
     print(json.dumps(schema(), indent=2))
     return 0
 
 
-def history(file: Path, out: Path | None) -> int:
-    """Draw a record."""
+def draw_history(file: Path, out: Path | None) -> int:
+    """Draw the record of a training."""
     from keras_lr.plotting import terminal
 
-    history = _record(file)
+    history = _load_history(file)
     print(f"{file}: {history!r}")
-    per_epoch = _per_epoch(history)
+    per_epoch = _steps_per_epoch(history)
     for name, values in (("learning rate", history.learning_rate), ("loss", history.loss)):
         print(f"\n{name}")
         print(terminal.draw(values, per_epoch))
     if out is not None:
         print()
-        _write(history.plot().figure, out)
+        _write_figure(history.plot().figure, out)
     return 0
 
 
-def compare(files: list[Path], out: Path | None) -> int:
-    """Draw the rates and losses of several records."""
+def compare_histories(files: list[Path], out: Path | None) -> int:
+    """Draw the rates and losses of several records, and print a table of them."""
     from keras_lr.plotting import terminal
     from keras_lr.plotting.scales import Scale
 
-    histories = {name: _record(file) for file, name in _names(files).items()}
+    histories = {name: _load_history(file) for file, name in _display_names(files).items()}
     rows: list[tuple[str, ...]] = []
     losses = {}
     for name, history in histories.items():
-        rate, losses[name] = history.learning_rate, _smooth(history.loss)
+        rate, losses[name] = history.learning_rate, _trailing_mean(history.loss)
         numbers = (rate[0], rate.max(), rate[-1], losses[name][-1])
         epochs = len(set(history.epoch.tolist()))
         rows.append((name, f"{len(history):,}", f"{epochs:,}", *(f"{n:.4g}" for n in numbers)))
     head = ("", "steps", "epochs", "first lr", "peak lr", "last lr", "last loss")
-    print(terminal.table([head, *rows]))
+    print(terminal.align_columns([head, *rows]))
     rates = {name: history.learning_rate for name, history in histories.items()}
-    sizes = {name: _per_epoch(history) for name, history in histories.items()}
+    sizes = {name: _steps_per_epoch(history) for name, history in histories.items()}
     first = next(iter(sizes))
     per_epoch = sizes[first]
     if len(set(sizes.values())) > 1:
@@ -196,11 +196,11 @@ def compare(files: list[Path], out: Path | None) -> int:
         titled = {
             what: (some, f"{what[0].upper()}{what[1:]} of {whose}") for what, some in panels.items()
         }
-        _picture(titled, per_epoch, out)
+        _write_panels(titled, per_epoch, out)
     return 0
 
 
-def _record(file: Path) -> Any:
+def _load_history(file: Path) -> Any:
     from keras_lr import LRHistory
 
     history = LRHistory.from_csv(file)
@@ -209,14 +209,14 @@ def _record(file: Path) -> Any:
     return history
 
 
-def _per_epoch(history: Any) -> float:
+def _steps_per_epoch(history: Any) -> float:
     import numpy as np
 
     return float(np.median(np.unique(history.epoch, return_counts=True)[1]))
 
 
-def _smooth(loss: Any) -> Any:
-    """Return the mean loss of the last fortieth of the steps at each step."""
+def _trailing_mean(loss: Any) -> Any:
+    """Return the mean loss over the last fortieth of the steps, at each step."""
     import numpy as np
 
     width = max(1, len(loss) // 40)
@@ -242,8 +242,8 @@ def run_demo(**arguments: Any) -> int:
     return 0
 
 
-def listing() -> int:
-    """Print every schedule with one line about it."""
+def list_schedules() -> int:
+    """Print every schedule with the first line of its docstring."""
     import keras_lr
     from keras_lr.schedules.base import Schedule
 

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 1 for an error that has been explained, 130 when interrupted.
         A mistake in the arguments exits with 2.
     """
-    arguments = vars(_parser().parse_args(argv))
+    arguments = vars(_build_parser().parse_args(argv))
     command = arguments.pop("command")
     try:
         return command(**arguments)
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("keras-lr: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader, such as `head`, has enough. What Python still holds goes nowhere.
+        # The reader, such as `head`, has enough; send what Python still buffers nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ImportError, MemoryError, OSError, ValueError) as error:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     from keras_lr import __version__
 
     parser = argparse.ArgumentParser(
@@ -50,62 +50,62 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     group = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    preview = _command(
+    preview = _add_command(
         group,
         "preview",
         "draw the learning rates of configs, without training",
         "keras-lr preview a.yaml b.toml --epochs 90 --steps-per-epoch 391 --out lr.png",
     )
-    preview.set_defaults(command=commands.preview)
-    _configs(preview)
+    preview.set_defaults(command=commands.preview_configs)
+    _add_configs(preview)
     for name, what in (("--epochs", "epochs of the fit"), ("--steps-per-epoch", "batches in each")):
-        preview.add_argument(name, type=_whole(1), required=True, metavar="N", help=what)
-    _out(preview)
+        preview.add_argument(name, type=_whole_number(1), required=True, metavar="N", help=what)
+    _add_out(preview)
 
-    check = _command(
+    check = _add_command(
         group,
         "check",
-        "say every error of configs, and exit with 1 if there is one",
+        "print every error in configs, and exit with 1 if there is one",
         "keras-lr check lr.yaml",
     )
-    check.set_defaults(command=commands.check)
-    _configs(check)
+    check.set_defaults(command=commands.check_configs)
+    _add_configs(check)
 
-    listing = _command(
+    listing = _add_command(
         group, "list", "print every schedule with one line about it", "keras-lr list"
     )
-    listing.set_defaults(command=commands.listing)
+    listing.set_defaults(command=commands.list_schedules)
 
-    schema = _command(
+    schema = _add_command(
         group,
         "schema",
-        "print the JSON Schema of configs, by which editors complete and check",
+        "print the JSON Schema of configs, with which editors complete and check",
         "keras-lr schema > lr.schema.json",
     )
     schema.set_defaults(command=commands.print_schema)
-    _modules(schema)
+    _add_modules(schema)
 
-    history = _command(
+    history = _add_command(
         group,
         "history",
         "draw a record that LRHistory.to_csv wrote",
         "keras-lr history run.csv --out run.png",
     )
-    history.set_defaults(command=commands.history)
+    history.set_defaults(command=commands.draw_history)
     history.add_argument("file", type=Path, metavar="FILE.csv", help="the record")
-    _out(history)
+    _add_out(history)
 
-    compare = _command(
+    compare = _add_command(
         group,
         "compare",
         "draw the rates and losses of several records",
         "keras-lr compare a.csv b.csv --out both.png",
     )
-    compare.set_defaults(command=commands.compare)
+    compare.set_defaults(command=commands.compare_histories)
     compare.add_argument("files", type=Path, nargs="+", metavar="FILE.csv", help="the records")
-    _out(compare)
+    _add_out(compare)
 
-    demo = _command(
+    demo = _add_command(
         group,
         "demo",
         "train a small network under every kind of schedule and compare",
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         help="read Fashion-MNIST from its four IDX files in this folder, .gz or not",
     )
     demo.add_argument(
-        "--epochs", type=_whole(1), default=14, metavar="N", help="of each training (14)"
+        "--epochs", type=_whole_number(1), default=14, metavar="N", help="of each training (14)"
     )
     demo.add_argument(
         "--out",
@@ -136,42 +136,42 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument(
         "--seed",
-        type=_whole(0),
+        type=_whole_number(0),
         default=0,
         metavar="N",
         help="decides split, initial weights and order of the batches (0)",
     )
     demo.add_argument(
-        "--train-size", type=_whole(1), metavar="N", help="use only N training images"
+        "--train-size", type=_whole_number(1), metavar="N", help="use only N training images"
     )
     return parser
 
 
-def _configs(command: argparse.ArgumentParser) -> None:
+def _add_configs(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "configs", type=Path, nargs="+", metavar="CONFIG", help="a .yaml, .toml or .json file"
     )
-    _modules(command)
+    _add_modules(command)
 
 
-def _modules(command: argparse.ArgumentParser) -> None:
+def _add_modules(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--import",
         dest="modules",
         action="append",
         default=[],
         metavar="MODULE",
-        help="a module of yours that registers functions or classes by @keras_lr.register",
+        help="a module of yours that registers functions or classes with @keras_lr.register",
     )
 
 
-def _out(command: argparse.ArgumentParser) -> None:
+def _add_out(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out", type=Path, metavar="FILE", help="write a picture too, .png or .svg"
     )
 
 
-def _command(group: Any, name: str, what: str, example: str) -> argparse.ArgumentParser:
+def _add_command(group: Any, name: str, what: str, example: str) -> argparse.ArgumentParser:
     return group.add_parser(
         name,
         help=what,
@@ -181,7 +181,7 @@ def _command(group: Any, name: str, what: str, example: str) -> argparse.Argumen
     )
 
 
-def _whole(at_least: int) -> Callable[[str], int]:
+def _whole_number(at_least: int) -> Callable[[str], int]:
     def convert(text: str) -> int:
         if not text.isdecimal() or not at_least <= int(text) < 2**32:
             raise argparse.ArgumentTypeError(

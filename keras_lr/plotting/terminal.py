@@ -99,7 +99,7 @@ def _axis(epochs: float, width: int) -> str:
     return "".join(line).rstrip() + " epochs"
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
+def align_columns(rows: Sequence[Sequence[str]]) -> str:
     """Return rows of text as aligned columns, the first to the left and the others to the right."""
     columns = range(len(rows[0]))
     widths = [max(len(row[column]) for row in rows) for column in columns]
@@ -138,7 +138,7 @@ def describe(values: Array, steps_per_epoch: float, starts: Iterable[float] = ()
         for step in sorted(marks)
     ]
     more = len(boundaries) - MOST_BOUNDARIES
-    return table(rows) + (f"\n(and {more} more boundaries)" if more > 0 else "")
+    return align_columns(rows) + (f"\n(and {more} more boundaries)" if more > 0 else "")
 
 
 def find_bends(values: Array) -> list[int]:

@@ -18,7 +18,7 @@ from keras_lr.cli.main import main
 
 CURVE = np.geomspace(1e-4, 1, 60)
 FOUND = RangeTestResult.from_curve(CURVE, (np.log10(CURVE) + 1) ** 2)
-NAMES = list(demo.schedules(2, FOUND))
+NAMES = list(demo.compared_callbacks(2, FOUND))
 
 
 def idx(values):
@@ -94,9 +94,9 @@ def test_demo_records_show_the_rates_of_the_schedules(finished):
 
 
 def test_demo_starts_every_run_alike(fashion):
-    data = demo.load("fashion-mnist", fashion)
+    data = demo.load_data("fashion-mnist", fashion)
     compared = {"one": [Constant(0.01)], "two": [Constant(0.01)]}
-    one, two = demo.train(compared, data, epochs=2, seed=3)
+    one, two = demo.train_each(compared, data, epochs=2, seed=3)
     np.testing.assert_allclose(one.history.loss, two.history.loss, rtol=1e-5)
     assert one.val_accuracy == two.val_accuracy
     assert one.history is not two.history
@@ -121,7 +121,7 @@ def test_table_says_when_the_target_was_reached_or_that_it_was_not():
         callback = SimpleNamespace(history=SimpleNamespace(learning_rate=np.array(rates)))
         return demo.Run(name, [callback], accuracy, accuracy, seconds=1.26)
 
-    text = demo.table(
+    text = demo.format_results(
         [run("good", [0.1, 0.1], [0.5, 0.9, 0.97]), run("bad", [0.1, 0.001], [0.1, 0.2, 0.3])],
         target=0.9,
     )
@@ -132,18 +132,18 @@ def test_table_says_when_the_target_was_reached_or_that_it_was_not():
 
 
 def test_digits_are_split_evenly_and_by_the_seed():
-    data = demo.load("digits", seed=5)
+    data = demo.load_data("digits", seed=5)
     assert data.x.shape == (1347, 8, 8, 1)
     assert data.x_val.shape == (450, 8, 8, 1)
     assert (data.x.min(), data.x.max()) == (0, 1)
     shares = np.bincount(data.y) / len(data.y) - np.bincount(data.y_val) / len(data.y_val)
     assert abs(shares).max() < 0.01
-    np.testing.assert_array_equal(demo.load("digits", seed=5).x_val, data.x_val)
-    assert not np.array_equal(demo.load("digits", seed=6).x_val, data.x_val)
+    np.testing.assert_array_equal(demo.load_data("digits", seed=5).x_val, data.x_val)
+    assert not np.array_equal(demo.load_data("digits", seed=6).x_val, data.x_val)
 
 
 def test_fashion_mnist_is_read_from_files_packed_or_not(fashion):
-    data = demo.load("fashion-mnist", fashion, train_size=5)
+    data = demo.load_data("fashion-mnist", fashion, train_size=5)
     assert data.x.shape == (5, 28, 28, 1)
     assert data.x_val.shape == (6, 28, 28, 1)
     assert data.x.dtype == np.float32
