@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import re
-import tomllib
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -156,6 +155,8 @@ def _write_json(config: dict[str, Any]) -> str:
 
 
 def _parse_toml(text: str) -> tuple[Any, Line | None]:
+    import tomllib  # here, because it would take a tenth of the time of `import keras_lr`
+
     for number, line in enumerate(text.splitlines(), 1):
         if line.count(".") > MOST_DOTS and max(p.count(".") for p in line.split("=")) > MOST_DOTS:
             _fail(f"must have at most {MOST_DOTS} dots in a line", number)
