@@ -1,4 +1,4 @@
-"""The schedules that the pictures show; ``python docs/pictures.py`` draws those of the README."""
+"""The schedules that the pictures show; ``python docs/pictures.py`` draws docs/images."""
 
 import pathlib
 
@@ -39,8 +39,6 @@ COMPOSITIONS = {
 EXAMPLES = SHAPES | COMPOSITIONS
 """What to type for an example of each schedule, by the name of its class."""
 
-README = [COMPOSITIONS[name] for name in ("Warmup", "Repeat", "PerEpoch", "Product")]
-
 
 def values(expression: str):
     """Return the curve of the schedule that an expression makes."""
@@ -58,14 +56,10 @@ def draw_training(folder: pathlib.Path) -> None:
 
 
 def main(folder: pathlib.Path) -> None:
-    """Draw the gallery, the compositions, one small picture of each shape, and a training."""
+    """Draw the gallery, a range test, and the record of a training."""
     folder.mkdir(exist_ok=True)
     shapes = {name: values(expression) for name, expression in SHAPES.items()}
-    composed = {expression: values(expression) for expression in README}
     plotting.close(plotting.gallery(shapes, STEPS, columns=5), folder / "gallery.png")
-    plotting.close(plotting.gallery(composed, STEPS, columns=2), folder / "composed.png")
-    for name, curve in shapes.items():
-        plotting.close(plotting.sparkline(curve), folder / f"{name}.png")
     draw_training(folder)
 
 

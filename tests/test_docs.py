@@ -73,6 +73,24 @@ def test_the_gallery_shows_every_public_schedule():
     assert sorted(pictures.EXAMPLES) == sorted(schedules)
 
 
+def test_the_gallery_lists_every_shape_with_its_arguments():
+    text = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)(\(.*?\))` \|", text, re.MULTILINE))
+    assert list(rows) == list(pictures.SHAPES)
+    for name, shown in rows.items():
+        written = inspect.signature(eval(f"lambda {shown[1:-1]}: None"))
+        known = inspect.signature(getattr(keras_lr, name)).parameters.values()
+        assert [(one.name, one.default) for one in written.parameters.values()] == [
+            (one.name, one.default) for one in known
+        ]
+
+
+def test_the_readme_is_short_and_begins_with_code():
+    text = PAGES[0].read_text(encoding="utf-8")
+    assert len(text.split()) <= 700
+    assert next(blocks(text)).language == "python"
+
+
 def test_a_picture_shows_the_schedule_that_it_names():
     for name, code in pictures.EXAMPLES.items():
         made = eval(code, dict(vars(keras_lr)))
