@@ -149,17 +149,14 @@ class BatchLossTracker:
 
 
 def undo_running_mean(
-    means: NDArray[np.floating], seen: NDArray[np.floating], begins: bool
+    means: NDArray[np.floating], seen: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Return the mean of each execution alone from running means.
+    """Return the mean of each execution alone.
 
     Args:
-        means: The mean of all samples so far, before the first execution and after each.
-        seen: The number of those samples.
-        begins: Whether the first of ``means`` is that of an epoch without samples yet.
+        means: Mean of all samples of the epoch before the first execution, and after each.
+        seen: Number of those samples. The mean of no samples does not count.
     """
-    sums = seen * means
-    if begins:
-        sums[0] = 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
+        sums = np.where(seen == 0.0, 0.0, seen * means)
         return np.diff(sums) / np.diff(seen)

@@ -1,4 +1,4 @@
-"""Columns of numbers: growing in memory, and as the lines of a CSV file."""
+"""Columns of numbers: growing in memory, and as lines of a CSV file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from keras_lr._files import PathLike, atomic_write
 
 
 class Column:
-    """A growing array that wastes at most an eighth of its room."""
+    """Growing array that wastes at most an eighth of its memory."""
 
     def __init__(self, dtype: DTypeLike) -> None:
-        """Begin with no values."""
+        """Start empty."""
         self._room = np.empty(0, dtype)
         self._used = self._shown = 0
 
@@ -26,35 +26,45 @@ class Column:
 
     @property
     def values(self) -> NDArray[Any]:
-        """What the column holds, not a copy: a `cut` lets it change."""
+        """The values, not a copy: `cut` and `put` may change them."""
         return self._room[: self._used]
 
-    def show(self) -> NDArray[Any]:
-        """Return what the column holds, to be read only; it never changes, and is no copy."""
+    def read_only(self) -> NDArray[Any]:
+        """Return the values as a read-only array that never changes, without a copy."""
         self._shown = self._used
-        shown = self.values
-        shown.flags.writeable = False
-        return shown
+        values = self.values
+        values.flags.writeable = False
+        return values
 
     def add(self, values: Any) -> None:
         """Append an array."""
-        end = self._used + len(values)
+        self.put(self._used, values)
+
+    def put(self, start: int, values: Any) -> None:
+        """Replace everything from ``start`` on by an array."""
+        end = start + len(values)
+        if start < self._shown:
+            self._copy_room(start)
         if end > len(self._room):
             room = np.empty(max(end, len(self._room) + len(self._room) // 8), self._room.dtype)
-            room[: self._used] = self.values
+            room[:start] = self._room[:start]
             self._room = room
-        self._room[self._used : end] = values
+        self._room[start:end] = values
         self._used = end
 
     def cut(self, length: int) -> None:
-        """Drop what stands behind ``length``."""
+        """Drop the values from ``length`` on."""
         if length < self._shown:
-            self._room, self._shown = self._room[:length].copy(), 0
+            self._copy_room(length)
         self._used = min(self._used, length)
+
+    def _copy_room(self, length: int) -> None:
+        """Leave the memory to the arrays that were read from it."""
+        self._room, self._shown = self._room[:length].copy(), 0
 
 
 def whole_lines(file: Iterable[str]) -> Iterator[str]:
-    """Iterate over lines; one that is cut off is an error, since its number may be cut off too."""
+    """Iterate over lines; a line without an end is an error, since its number may be cut off."""
     for line in file:
         if not line.endswith("\n"):
             raise ValueError("the last line is cut off")
@@ -76,7 +86,7 @@ def read_rows(file: Iterable[str], width: int) -> NDArray[np.float64]:
 
 
 def texts(values: NDArray[Any]) -> list[str]:
-    """Return each number in the fewest digits that read back as the same number."""
+    """Return the shortest text of each number that reads back as the same number."""
     if values.dtype.kind == "i":
         return values.astype(str).tolist()
     return [str(value) for value in values]
@@ -103,7 +113,7 @@ def read_csv(
         integers: Names of those that hold whole numbers.
 
     Raises:
-        ValueError: If the file is no such file; it says where.
+        ValueError: If the file is no such file; the message says where.
     """
     # Spreadsheets put a mark of the encoding first.
     with open(path, newline="", encoding="utf-8-sig") as file:

@@ -1,10 +1,10 @@
-"""The picture of a training: what rate each step used, and what came of it."""
+"""Picture of a training: the rate of each step, and the loss or another column beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,25 +27,39 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from keras_lr.history.record import Record
-
 MOST_MARKS = 24
+"""Sudden changes of the rate that are marked at most; more would hide the curve."""
 
 
-def plot_history(history: Record, ax: Axes | None = None, beside: str = "loss") -> Axes:
-    """Draw what a training used and reached: rate (left) and loss, or else (right) over steps.
+class StepRecord(Protocol):
+    """What is drawn here: arrays of equal length by name, one value per step."""
 
-    The loss of each batch is thin and its moving mean thick; anything else is one line. Sudden
-    rises and falls of the rate carry a triangle unless there are very many. Long histories are
-    thinned to the lowest and the highest value of each of 1000 stretches, so that no spike is lost.
+    @property
+    def step(self) -> NDArray[np.integer]: ...
+    @property
+    def epoch(self) -> NDArray[np.integer]: ...
+    @property
+    def learning_rate(self) -> NDArray[np.floating]: ...
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, name: str) -> NDArray[Any]: ...
+
+
+def plot_history(history: StepRecord, ax: Axes | None = None, beside: str = "loss") -> Axes:
+    """Draw the rate of a training (left) and its loss or another column (right) over the steps.
+
+    The loss of each batch is a thin line and its moving mean a thick one; any other column is one
+    line. Triangles mark sudden rises and falls of the rate, unless there are very many. A long
+    history is reduced to the lowest and the highest value of each of 1000 stretches, so that no
+    spike is lost.
 
     Args:
-        history: What was recorded of a training.
-        ax: Where to draw; a new figure when `None`.
-        beside: The name of what to draw on the right, if any of it is finite.
+        history: The record of a training.
+        ax: Axes to draw into; None makes a new figure.
+        beside: Name of the column to draw on the right, if any of its values is finite.
 
     Returns:
-        The axes of the rate; those of what is beside it share its x axis.
+        The axes of the rate. Those of the other column share its x axis.
 
     Raises:
         KeyError: If nothing of the name ``beside`` was recorded.
@@ -89,7 +103,7 @@ def plot_history(history: Record, ax: Axes | None = None, beside: str = "loss") 
         more, names = lowest.get_legend_handles_labels()
         lines, labels, seen = lines + more, labels + names, f"Learning rate and {beside}"
     _draw_epochs(ax, lowest, step, np.asarray(history.epoch))
-    # Beside the curves no place is free in every picture; under the axes there is.
+    # Only the space under the axes is free in every picture.
     ax.legend(
         lines,
         labels,
@@ -103,18 +117,18 @@ def plot_history(history: Record, ax: Axes | None = None, beside: str = "loss") 
 
 
 def plot_run(
-    history: Record,
+    history: StepRecord,
     metrics: Mapping[str, ArrayLike],
     title: str | None = None,
     target: float | None = None,
 ) -> Figure:
-    """Draw a history and, below it on the same steps, shares such as the accuracy of each epoch.
+    """Draw a history and, below it, metrics such as the accuracy of each epoch.
 
     Args:
-        history: What was recorded of a training.
+        history: The record of a training.
         metrics: By name, one value between 0 and 1 for each epoch of the history.
-        title: What was trained.
-        target: A value of the metrics to mark by a line.
+        title: Title of the picture.
+        target: Value of the metrics to mark by a line.
 
     Returns:
         The figure.
@@ -141,7 +155,7 @@ def plot_run(
             textcoords="offset points",
             xycoords=below.get_yaxis_transform(),
         )
-    # The last percent are what tells runs apart; the climb to them may leave the picture.
+    # The last few percent tell runs apart; the climb to them may leave the picture.
     known = np.concatenate([np.asarray(values, float) for values in metrics.values()])
     low = max(np.nanmin(known), 1 - 6 * (1 - np.nanmedian(known)), 0) if known.size else 0
     below.set_ylim(min(low, target or low) - 0.01, 1.005)
@@ -153,7 +167,7 @@ def plot_run(
 
 
 def _draw_epochs(ax: Axes, lowest: Axes, step: NDArray[Any], epoch: NDArray[Any]) -> None:
-    """Mark where epochs begin, by lines behind what the ``lowest`` of the axes shows."""
+    """Mark where epochs begin, by lines behind everything that is drawn."""
     starts = np.append(0, np.flatnonzero(np.diff(epoch)) + 1)
     if len(starts) < 2:
         return
@@ -168,9 +182,9 @@ def _draw_epochs(ax: Axes, lowest: Axes, step: NDArray[Any], epoch: NDArray[Any]
 
 
 def _axes_below(ax: Axes) -> Axes:
-    """Return axes for something else over the same steps, below those of the rate."""
+    """Return axes for another column over the same steps, behind those of the rate."""
     twin: Axes = ax.twinx()
-    # The rate, drawn first, belongs above the noise of the loss.
+    # The rate belongs in front of the noise of the loss.
     ax.set_zorder(twin.get_zorder() + 1)
     ax.patch.set_visible(False)
     twin.patch.set_visible(True)
@@ -178,9 +192,9 @@ def _axes_below(ax: Axes) -> Axes:
 
 
 def _draw(twin: Axes, step: NDArray[Any], values: Array, name: str) -> None:
-    """Draw what was recorded under a name."""
+    """Draw a column as one line."""
     at, shown = as_stairs(step, values)
-    width = 2.2 if len(shown) > len(values) else 0.9  # of extremes a thick line makes a block
+    width = 2.2 if len(shown) > len(values) else 0.9  # a thick line would turn extremes to a block
     twin.plot(at, shown, color=ORANGE, linewidth=width, drawstyle="steps-post", label=name)
     twin.set_ylabel(name)
 
@@ -196,7 +210,7 @@ def _draw_loss(twin: Axes, step: NDArray[Any], loss: Array) -> None:
         twin.plot(step[middle], smooth, label=f"loss, mean of {width:,} steps", **thick)
     else:
         twin.plot(step[shown], loss[shown], label="loss of a batch", **thick)
-    # A line shows no value that has none beside it.
+    # A line shows no value without a neighbour.
     lines = np.pad(np.isfinite(loss[shown]), 1)
     alone = shown[lines[1:-1] & ~lines[:-2] & ~lines[2:]]
     if alone.size:

@@ -1,4 +1,4 @@
-"""What a training did, one value per step: kept by name, read, written and drawn."""
+"""`Record`: one value per training step under each name, to read, write and draw."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ALWAYS = {"step": np.int32, "epoch": np.int32, LEARNING_RATE: np.float32, "loss": np.float32}
-"""What every record holds."""
+"""The columns of every record."""
 
 
 class Record:
-    """Arrays of one length by name, one value for each step."""
+    """Arrays of equal length by name, one value per step."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -30,17 +30,12 @@ class Record:
         self._columns = {name: Column(dtype) for name, dtype in ALWAYS.items()}
 
     @contextlib.contextmanager
-    def _settled(self) -> Iterator[None]:
-        """Let nothing change while the record is read."""
+    def _reading(self) -> Iterator[None]:
+        """Bring the record up to date and keep it from changing, also in other threads."""
         yield
 
-    def _replace(self, columns: dict[str, Column]) -> None:
-        """Hold other columns from now on."""
+    def _replace_columns(self, columns: dict[str, Column]) -> None:
         self._columns = columns
-
-    def _shown(self, name: str) -> NDArray[Any]:
-        """Return what stands under a name that is known."""
-        return self._columns[name].show()
 
     @property
     def step(self) -> NDArray[np.int32]:
@@ -68,15 +63,15 @@ class Record:
         return list(self._columns)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """Return the values recorded under ``name``, one per step, to be read only.
+        """Return the values recorded under ``name``, one per step, as a read-only array.
 
         Raises:
-            KeyError: If nothing of that name was recorded; it lists the names.
+            KeyError: If nothing of that name was recorded; the message lists the names.
         """
-        with self._settled():
+        with self._reading():
             if name not in self._columns:
                 raise KeyError(f"{name!r} was not recorded. Recorded: {', '.join(self._columns)}")
-            return self._shown(name)
+            return self._columns[name].read_only()
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names recorded."""
@@ -84,7 +79,7 @@ class Record:
 
     def __len__(self) -> int:
         """Return the number of steps recorded."""
-        with self._settled():
+        with self._reading():
             return len(self._columns["step"])
 
     def __repr__(self) -> str:
@@ -128,37 +123,37 @@ class Record:
             path: File to read.
 
         Raises:
-            ValueError: If the file is not such a history; it says where.
+            ValueError: If the file is not such a history; the message says where.
         """
         history = cls()
         history.load_state_dict(read_csv(path, tuple(ALWAYS), integers=("step", "epoch")))
         return history
 
     def plot(self, ax: Axes | None = None, beside: str = "loss") -> Axes:
-        """Draw the rate over the steps, and the loss or something else beside it.
+        """Draw the rate over the steps, and the loss or another column beside it.
 
         Args:
             ax: Axes to draw into; by default those of a new figure.
-            beside: The name of what to draw on the right axis, if any of it is finite: ``"loss"``,
-                or anything else that was recorded, such as ``"momentum"``.
+            beside: Name of the column to draw on the right axis, if any of its values is finite:
+                ``"loss"``, or anything else that was recorded, such as ``"momentum"``.
 
         Returns:
             The axes of the rate.
 
         Raises:
             KeyError: If nothing of the name ``beside`` was recorded.
-            ValueError: If nothing was recorded at all.
+            ValueError: If the record is empty.
         """
         from keras_lr.history.plot import plot_history
 
         return plot_history(self, ax=ax, beside=beside)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return everything recorded, by name, for a checkpoint of one's own."""
+        """Return copies of all columns by name, for a custom checkpoint."""
         return {name: self[name].copy() for name in self._columns}
 
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
-        """Take up a record that `state_dict` returned, in place of what was recorded.
+        """Replace the record by one that `state_dict` returned.
 
         Raises:
             ValueError: If ``state`` is no such record.
@@ -174,8 +169,8 @@ class Record:
         columns = {name: Column(ALWAYS.get(name, np.float32)) for name in state}
         for name, values in state.items():
             columns[name].add(values)
-        with self._settled():
-            self._replace(columns)
+        with self._reading():
+            self._replace_columns(columns)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):

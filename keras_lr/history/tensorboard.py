@@ -13,20 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr.history.columns import Column
+
 EVERY = 30.0
-"""Seconds after which what a running epoch has done so far is written."""
+"""Seconds after which the steps of a running epoch are written."""
 
 
 class EventLog:
-    """Writes the rows of one fit as scalars by step, into an event file of its own."""
+    """Writer of the rows of one fit, as scalars by step in a new event file."""
 
     def __init__(self, folder: str, end: Callable[[], None]) -> None:
-        """Name the folder.
+        """Choose the folder; the file is opened by the first epoch.
 
         Args:
-            folder: Where the file goes.
-            end: A method that writes what is still to write and closes this; it is called when
-                the process ends, unless that is done already.
+            folder: Folder of the file.
+            end: Method that writes the remaining rows and closes the log. It is called at the end
+                of the process if the log is still open.
 
         Raises:
             ImportError: If tensorboardX is not installed.
@@ -39,8 +41,9 @@ class EventLog:
             ) from error
         self.folder = pathlib.Path(folder)
         self.row = 0
-        """The row of the record that comes next."""
-        # The module's file, unlike SummaryWriter, starts no thread and takes a step in one event.
+        """The next row of the record to write."""
+        # Unlike SummaryWriter, the writer of this module starts no thread and puts all values of a
+        # step into one event.
         self._events: Any = events
         self._file: Any = None
         self._names: list[str] = []
@@ -48,9 +51,9 @@ class EventLog:
         self._end = weakref.WeakMethod(end)
 
     def start_epoch(self, row: int, step: int) -> None:
-        """Go on at a row of the record; the first such step opens the file.
+        """Continue at a row of the record; the first epoch opens the file.
 
-        Earlier files may hold that step and later ones, of a run that was killed or is repeated.
+        Earlier files may hold that step and later ones, from a run that was killed or is repeated.
         TensorBoard drops them.
         """
         self.row = row
@@ -68,18 +71,27 @@ class EventLog:
 
     @property
     def due(self) -> bool:
-        """Whether it is long ago that rows were written."""
+        """Whether the last rows were written more than `EVERY` seconds ago."""
         return time.time() - self._written >= EVERY
 
+    def write_rows(self, columns: Mapping[str, Column], end: int) -> None:
+        """Write the rows of a record before ``end`` that are not yet written."""
+        if end <= self.row:
+            return
+        rows = slice(self.row, end)
+        values = {name: column.values[rows] for name, column in columns.items() if name != "epoch"}
+        self.write(values.pop("step"), values)
+        self.row = end
+
     def write(self, steps: NDArray[Any], columns: Mapping[str, NDArray[Any]]) -> None:
-        """Write the next rows; a column joins with its first number."""
+        """Write the values of some steps; a column joins with its first number."""
         self._names += [
             name
             for name, values in columns.items()
             if name not in self._names and not np.isnan(values).all()
         ]
         shown = [(name, columns[name].tolist()) for name in self._names]
-        # The time of each step is not known, only that of the last.
+        # Only the time of the last step is known.
         now = time.time()
         times = np.linspace(self._written, now, len(steps) + 1)[1:].tolist()
         for i, (step, moment) in enumerate(zip(steps.tolist(), times, strict=True)):
@@ -89,7 +101,6 @@ class EventLog:
             self._file.write_event(event)
         self._file.flush()
         self._written = now
-        self.row += len(steps)
 
     def close(self) -> None:
         """Close the file."""
