@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import math
-import pathlib
 import warnings
 from typing import Annotated, Any
 
@@ -14,7 +12,7 @@ import numpy as np
 from keras_lr._fields.configurable import Configurable, configured
 from keras_lr._fields.kinds import Bool, Choice, Number, Optional, Path, Rate, Text
 from keras_lr._fields.lengths import Patience, parse_length
-from keras_lr._files import StateFile, load_arrays, save_arrays, unusable
+from keras_lr._files import StateFile
 from keras_lr._fit.batch_loss import BatchLossTracker
 from keras_lr._fit.events import HyperparameterTrack
 from keras_lr._fit.session import FitSession
@@ -27,16 +25,29 @@ from keras_lr._keras.hyperparameters import (
 )
 from keras_lr._keras.metrics import goes_up
 from keras_lr.callback import LearningRateCallback, say
+from keras_lr.callbacks.plateau_checkpoint import PlateauCheckpoint
 from keras_lr.callbacks.plateau_rule import Action, Rule, State
+
+
+def _field_of_state(name: str, doc: str) -> Any:
+    """Return a property that reads and sets one field of ``self.state``."""
+
+    def get(self: ReduceLROnPlateau) -> Any:
+        return getattr(self.state, name)
+
+    def set_to(self: ReduceLROnPlateau, value: Any) -> None:
+        self.state = self.state.replace(**{name: value})
+
+    return property(get, set_to, doc=doc)
 
 
 @configured
 class ReduceLROnPlateau(Configurable, LearningRateCallback):
     """Multiply the rate by ``factor`` when a metric has not improved for ``patience`` epochs.
 
-    With the arguments of ``keras.callbacks.ReduceLROnPlateau`` it does what that does. Together
-    with a schedule in the same fit it scales the schedule instead of fighting over the rate: each
-    reduction multiplies the whole rest of the curve::
+    With the arguments of ``keras.callbacks.ReduceLROnPlateau`` it does the same. Together with a
+    schedule in the same fit it scales the schedule: each reduction multiplies the whole rest of the
+    curve::
 
         rate(t) = max(schedule(t) * scale, min(schedule(t), min_lr))
 
@@ -44,22 +55,22 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     Args:
         monitor: Name of the metric in the logs.
-        factor: What a reduction multiplies with; above 0, below 1.
+        factor: Factor of a reduction; above 0, below 1.
         patience: Epochs without improvement before a reduction. ``"N steps"`` counts training steps
             instead and monitors the batch loss, smoothed over about ``1 / (1 - smoothing)`` steps.
-        verbose: 1 says each change.
+        verbose: 1 prints each change.
         mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
-        min_delta: The least change that counts as an improvement. Where steps are counted, give one
-            above ``2e-7 * loss`` times the batches in an epoch: to that much the batch loss is
-            exact, which Keras knows as a running mean in float32.
+        min_delta: The least change that counts as an improvement. If steps are counted, give more
+            than ``2e-7 * loss`` times the batches in an epoch. That is the error of the batch loss,
+            which is recovered from Keras's running mean in float32.
         cooldown: Epochs (or steps) after a reduction in which nothing is counted.
-        min_lr: The least rate that reductions lead to.
+        min_lr: The lowest rate that reductions lead to.
         threshold_mode: ``"absolute"``: an improvement passes ``best - min_delta``; ``"relative"``:
-            ``best - min_delta * abs(best)``; the other way round for ``"max"``.
-        on_nan: ``"count"``: a NaN is a bad epoch; ``"reduce"``: it reduces at once. NaN and
-            infinity never become the best value.
-        restore_best_weights: Whether a reduction also puts back the weights of the best epoch.
-        stop_at_min_lr: Whether to end training at a plateau where the rate cannot fall further.
+            ``best - min_delta * abs(best)``; with ``+`` for ``"max"``.
+        on_nan: ``"count"``: a NaN counts as an epoch without improvement; ``"reduce"``: it reduces
+            at once. NaN and infinity never become the best value.
+        restore_best_weights: Whether a reduction also restores the weights of the best epoch.
+        stop_at_min_lr: Whether to end training at a plateau if the rate cannot fall further.
         increase: Factor above 1 that raises the rate again; None never raises it.
         increase_when: ``"good"``: after ``increase_after`` improving epochs in a row;
             ``"stuck"``: after ``increase_after`` epochs without improvement, reductions included.
@@ -69,16 +80,15 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         smoothing: Weight of the past in the smoothed batch loss; at least 0, below 1. The average
             is ``m_t = smoothing * m_{t-1} + (1 - smoothing) * loss_t``, divided by ``1 -
             smoothing**t``.
-        state_path: File that holds the state after every epoch, written atomically. A fit that
-            begins at ``initial_epoch``, or that ``BackupAndRestore`` resumes, takes the state of
-            that epoch from it.
+        state_path: File for the state, written atomically after every epoch. A fit that begins at
+            ``initial_epoch``, or that ``BackupAndRestore`` resumes, reads the state of that epoch
+            from it.
 
     Raises:
         TypeError: If an argument is unknown or of the wrong type, or the optimizer was built with a
             schedule.
-        ValueError: If a number is out of range; in training, if the logs have no such metric (a
-            missing validation metric in an epoch without validation is none) or its direction is
-            unknown.
+        ValueError: If a number is out of range; in training, if the logs lack the metric (an epoch
+            without validation may lack a validation metric) or its direction is unknown.
         StateError: If the state file cannot be used.
 
     Source: Keras; ``threshold_mode`` is PyTorch's.
@@ -115,9 +125,8 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             raise self.invalid("restore_best_weights", "False where patience is in steps")
         if self.max_lr is not None and self.max_lr < self.min_lr:
             raise self.invalid("max_lr", f"at least min_lr={self.min_lr}")
-        self._states: dict[int, State] = {}
-        self._best_weights: dict[int | None, list[np.ndarray]] = {}
-        """Those of one epoch, by its number: the state says whether it is the best still."""
+        file = None if self.state_path is None else StateFile.of(self)
+        self._checkpoint = PlateauCheckpoint(file, self.restore_best_weights)
         self._session: FitSession | None = None
         self._reset()
 
@@ -128,23 +137,28 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         arguments: dict[str, Any] = {name: getattr(self, name) for name in same}
         self._rule = Rule(up=None, patience=int(amount), **arguments)
         self._rates: list[Hyperparameter] = []
-        self._saved: dict[int, State] | None = None
-        self._stored = (-1, b"")
-        self._said: set[str] = set()
+        self._saw_metric = self._warned_of_executions = False
+        self._checkpoint.start_fit()
 
     # The fit ----------------------------------------------------------------------------------
+
+    @property
+    def session(self) -> FitSession:
+        """The session of the running fit."""
+        assert self._session is not None
+        return self._session
 
     def join_fit(self, session: FitSession) -> None:
         self._reset()
         self._session = session
-        self._mean = BatchLossTracker(session.sample_counter)
+        self._batch_losses = BatchLossTracker(session.sample_counter)
         self._rates = [
             find_hyperparameter(optimizer, LEARNING_RATE)
             for optimizer in optimizers_of(session.model)
         ]
         for rate in self._rates:
-            session.adjust(rate, self._adjusted)
-        session.events.on_fit_start.append(self._start)
+            session.adjust(rate, self._scale_schedule)
+        session.events.on_fit_start.append(self._restore_state)
         if self.by_steps:
             # Keras asks right after a step whether to stop.
             listeners = (
@@ -152,47 +166,45 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 if self.stop_at_min_lr
                 else session.events.on_execution_end_deferred
             )
-            listeners.append(self._listen)
-        session.events.on_epoch_closing.append(self._close)
+            listeners.append(self._monitor_execution)
+        session.events.on_epoch_closing.append(self._save_early)
 
-    def _start(self, epoch: int) -> None:
-        """Take up the state that belongs to the first epoch of the fit."""
+    def _restore_state(self, epoch: int) -> None:
+        """Restore the state of the first epoch of the fit."""
         rates = tuple(rate.read() for rate in self._rates)
         tops = rates if self.max_lr is None else (self.max_lr,) * len(rates)
         self.state = State(rates=rates, tops=tops)
-        if epoch == 0:
-            self._states, self._best_weights = {}, {}
-        if self.state_path is not None and epoch not in self._states:
-            known = StateFile.of(self).load()
-            if epoch and epoch not in known:
-                raise unusable(
-                    self.state_path,
-                    f"the fit begins at epoch {epoch}, and the file has states for the epochs "
-                    f"{', '.join(map(str, known)) or 'none'}",
-                )
-            self._states = {e: State.from_dict(known[e]) for e in known if 0 < e <= epoch}
-        if epoch in self._states:
-            self._resume(self._states[epoch], epoch)
+        state = self._checkpoint.find_state(epoch)
+        if state is None:
+            return
+        self.state = state.replace(tops=state.tops or tops)
+        if not self._find_tracks() and state.rates:
+            self._write_rates(state)
+        weights = self._checkpoint.load_weights(state)
+        if weights is not None and state.reduced_epoch == epoch - 1:
+            # The checkpoint of the model may be from just before they were restored.
+            self.model.set_weights(weights)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_begin(epoch, logs)
-        self._mean.start_epoch()
+        self._batch_losses.start_epoch()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)
         logs = {} if logs is None else logs
         if len(self._rates) > 1:
-            for rate, value in zip(self._rates, self._read(), strict=True):
+            for rate, value in zip(self._rates, self._read_rates(), strict=True):
                 logs[f"{LEARNING_RATE}_{rate.optimizer.name}"] = value
         if not self.by_steps and self._has_metric(logs):
-            value = float(logs[self.monitor])
-            self._take(*self._next(self.state, value, 1, epoch), f"Epoch {epoch + 1}")
-        self._save({}, epoch)
+            decision = self._decide(self.state, float(logs[self.monitor]), 1, epoch)
+            self._apply(*decision, f"Epoch {epoch + 1}")
+        self.state = self._with_present_rates(self.state)
+        self._save(self.state, epoch, improved=False)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_end(logs)
         self._session = None
-        if not self.by_steps and "seen" not in self._said:
+        if not self.by_steps and not self._saw_metric:
             warnings.warn(
                 f"ReduceLROnPlateau never saw {self.monitor!r}: the fit ran no validation. The "
                 "rate was not reduced.",
@@ -200,9 +212,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             )
 
     def _has_metric(self, logs: dict[str, Any]) -> bool:
-        """Return whether the epoch has a value; without validation there may be none."""
+        """Return whether an epoch has a value of the metric; without validation it may lack one."""
         if self.monitor in logs:
-            self._said.add("seen")
+            self._saw_metric = True
             return True
         if self.monitor.startswith("val_") and self.monitor.removeprefix("val_") in logs:
             return False
@@ -212,25 +224,18 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             f"monitor={self.monitor!r}. Available: {', '.join(known) or 'none'}"
         )
 
-    def _listen(self, first: int, count: int, logs: dict[str, Any]) -> None:
-        """See the loss of an execution, and smooth it."""
+    def _monitor_execution(self, first: int, count: int, logs: dict[str, Any]) -> None:
+        """Decide by the smoothed loss after an execution."""
         loss, state, epoch = self._batch_loss(first + count, logs), self.state, self.session.epoch
         if math.isfinite(loss):
             smooth = self.smoothing * state.smooth + (1.0 - self.smoothing) * loss
-            state = state.but(smooth=smooth, smoothed=state.smoothed + 1)
+            state = state.replace(smooth=smooth, smoothed=state.smoothed + 1)
             loss = smooth / (1.0 - self.smoothing**state.smoothed)
-        state, action, improved = self._next(state, loss, count, epoch)
+        state, action, improved = self._decide(state, loss, count, epoch)
         if action == "none":
             self.state = state
         else:
-            self._take(state, action, improved, f"Epoch {epoch + 1}, step {first + count}")
-
-    def _close(self, logs: dict[str, Any]) -> None:
-        """Save what the epoch's end will decide: another callback's checkpoint may come first."""
-        if self.by_steps:
-            self._save({}, self.session.epoch)
-        else:
-            self._save({name: to_float(value) for name, value in plain_logs(logs)})
+            self._apply(state, action, improved, f"Epoch {epoch + 1}, step {first + count}")
 
     def _batch_loss(self, done: int, logs: dict[str, Any]) -> float:
         """Return the loss of the last execution alone, from the mean over ``done`` batches."""
@@ -239,83 +244,99 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 "ReduceLROnPlateau: with patience in steps the training step must return a loss. "
                 f"Available: {', '.join(logs) or 'none'}"
             )
-        mean, before = to_float(logs["loss"]), self._mean.batches
-        if done - before > 1 and "held" not in self._said:
-            self._said.add("held")
+        mean, before = to_float(logs["loss"]), self._batch_losses.batches
+        if done - before > 1 and not self._warned_of_executions:
+            self._warned_of_executions = True
             warnings.warn(
                 f"ReduceLROnPlateau sees the loss once per execution of {done - before} batches "
                 "(steps_per_execution) and holds the rate inside it.",
                 stacklevel=2,
             )
-        return self._mean.batch_loss(done, mean)
+        return self._batch_losses.batch_loss(done, mean)
 
-    # Decisions --------------------------------------------------------------------------------
+    def _save_early(self, logs: dict[str, Any]) -> None:
+        """Save the state that the epoch's end will lead to, before other callbacks' checkpoints."""
+        epoch = self.session.epoch
+        if self.by_steps:
+            self.state = self._with_present_rates(self.state)
+            self._save(self.state, epoch, improved=False)
+            return
+        value = {name: to_float(value) for name, value in plain_logs(logs)}.get(self.monitor)
+        if self.state_path is not None and value is not None:
+            state, _, improved = self._decide(self.state, value, 1, epoch)
+            self._save(state, epoch, improved)
 
-    @property
-    def session(self) -> FitSession:
-        """The drive of the fit that runs."""
-        assert self._session is not None
-        return self._session
+    def _save(self, state: State, epoch: int, improved: bool) -> None:
+        self._checkpoint.states[epoch + 1] = state
+        if self.session.chief:
+            self._checkpoint.write(epoch, self.session.read_weights if improved else None)
 
-    def _next(
+    # The decision -----------------------------------------------------------------------------
+
+    def _decide(
         self, state: State, value: float, count: int, epoch: int
     ) -> tuple[State, Action, bool]:
+        """Return the next state, the change to make, and whether the value is the best."""
         if self._rule.up is None:
             up = goes_up(type(self).__name__, self.session.model, self.monitor, self.mode)
             self._rule = dataclasses.replace(self._rule, up=up)
-        state, wish, improved = self._rule.count(state, value, count, epoch)
+        state, wish, improved = self._rule.count_value(state, value, count, epoch)
         if wish == "none" and self.by_steps:
             return state, wish, improved  # reading the rate in each step would take too long
-        channels = self._tracks()
-        scheduled = self.session.last_value(channels[0]) if channels else None
-        state, action = self._rule.fulfilled(self._present(state), wish, epoch, scheduled)
+        tracks = self._find_tracks()
+        scheduled = self.session.last_value(tracks[0]) if tracks else None
+        present = self._with_present_rates(state)
+        state, action = self._rule.change_rates(present, wish, epoch, scheduled)
         return state, action, improved
 
-    def _take(self, state: State, action: Action, improved: bool, when: str) -> None:
-        """Let what was decided take effect."""
+    def _apply(self, state: State, action: Action, improved: bool, when: str) -> None:
+        """Put a decision into effect."""
         before, self.state = self.state, state
+        best_weights = self._checkpoint.best_weights
         if improved and self.restore_best_weights:
-            self._best_weights = {state.best_epoch: self.model.get_weights()}
+            best_weights = self._checkpoint.best_weights = {
+                state.best_epoch: self.model.get_weights()
+            }
         if action == "stop":
             self.session.model.stop_training = True
-            self._say(f"{when}: ReduceLROnPlateau ends training: a plateau at the least rate.")
+            self._print(f"{when}: ReduceLROnPlateau ends training: a plateau at the lowest rate.")
         elif action != "none":
-            self._set(state)
+            self._write_rates(state)
             verb = "reducing" if action == "reduce" else "increasing"
             rates = ", ".join(map(str, state.rates))
             if state.scale != before.scale:
                 rates = f"{state.scale:g} times the schedule"
-            self._say(f"{when}: ReduceLROnPlateau {verb} learning rate to {rates}.")
-        if action == "reduce" and state.best_epoch in self._best_weights:
-            self.model.set_weights(self._best_weights[state.best_epoch])
+            self._print(f"{when}: ReduceLROnPlateau {verb} learning rate to {rates}.")
+        if action == "reduce" and state.best_epoch in best_weights:
+            self.model.set_weights(best_weights[state.best_epoch])
 
-    def _set(self, state: State) -> None:
-        if self._tracks():
+    def _print(self, message: str) -> None:
+        if self.verbose:
+            say(f"\n{message}")
+
+    def _find_tracks(self) -> list[HyperparameterTrack]:
+        """Return the tracks of this fit that drive the rates of this callback."""
+        keys = [rate.key for rate in self._rates]
+        return [track for track in self.session.tracks if track.parameter.key in keys]
+
+    def _write_rates(self, state: State) -> None:
+        if self._find_tracks():
             self.session.invalidate_values()
         else:
             for rate, value in zip(self._rates, state.rates, strict=True):
                 self.session.write_rate(rate, value)
 
-    def _say(self, message: str) -> None:
-        if self.verbose:
-            say(f"\n{message}")
-
-    def _tracks(self) -> list[HyperparameterTrack]:
-        """Return what schedules of this fit drive the rates that are cut here."""
-        keys = [rate.key for rate in self._rates]
-        return [track for track in self.session.tracks if track.parameter.key in keys]
-
-    def _present(self, state: State) -> State:
-        """Return a state with the rates as they are now: another callback may have set them."""
-        if self._session is None or self._tracks():
-            return state
-        return state.but(rates=self._read())
-
-    def _read(self) -> tuple[float, ...]:
+    def _read_rates(self) -> tuple[float, ...]:
         return tuple(self.session.read_rate(rate) for rate in self._rates)
 
-    def _adjusted(self, values: np.ndarray) -> np.ndarray:
-        return self._rule.scaled(values, self.state.scale)
+    def _with_present_rates(self, state: State) -> State:
+        """Return a state with the present rates, which another callback may have set."""
+        if self._session is None or self._find_tracks():
+            return state
+        return state.replace(rates=self._read_rates())
+
+    def _scale_schedule(self, values: np.ndarray) -> np.ndarray:
+        return self._rule.scale_values(values, self.state.scale)
 
     # The state --------------------------------------------------------------------------------
 
@@ -330,106 +351,44 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
     def state(self, state: State) -> None:
         self._state = state
 
-    @property
-    def best(self) -> float | None:
-        """The best value so far."""
-        return self.state.best
-
-    @best.setter
-    def best(self, value: float | None) -> None:
-        self.state = self.state.but(best=value)
-
-    @property
-    def wait(self) -> int:
-        """Epochs (or steps) since the last improvement or reduction."""
-        return self.state.wait
-
-    @wait.setter
-    def wait(self, value: int) -> None:
-        self.state = self.state.but(wait=value)
-
-    @property
-    def cooldown_counter(self) -> int:
-        """Epochs (or steps) of cooldown left."""
-        return self.state.cooldown_counter
-
-    @cooldown_counter.setter
-    def cooldown_counter(self, value: int) -> None:
-        self.state = self.state.but(cooldown_counter=value)
+    best = _field_of_state("best", "The best value so far.")
+    wait = _field_of_state("wait", "Epochs (or steps) since the last improvement or reduction.")
+    cooldown_counter = _field_of_state("cooldown_counter", "Epochs (or steps) of cooldown left.")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain data, for a checkpoint of one's own.
+        """Return the state as plain data, for a custom checkpoint.
 
         >>> state = ReduceLROnPlateau().state_dict()
         >>> state["best"], state["wait"], state["scale"]
         (None, 0, 1.0)
         """
-        return self._present(self.state).to_dict()
-
-    def __getstate__(self) -> dict[str, Any]:
-        own = {"state": self.state, "_states": self._states, "_best_weights": self._best_weights}
-        return super().__getstate__() | own
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.state, self._states = state["state"], dict(state["_states"])
-        self._best_weights = state["_best_weights"]
+        return self._with_present_rates(self.state).to_dict()
 
     def load_state_dict(self, state: dict[str, Any], epoch: int) -> None:
         """Let a fit that begins at ``initial_epoch=epoch`` go on from a state.
 
         Args:
             state: What `state_dict` returned.
-            epoch: The epoch that the state precedes.
+            epoch: The epoch that begins with the state.
 
         Raises:
             ValueError: If ``state`` is no such state.
         """
         try:
-            self._states[epoch] = State.from_dict(state)
+            self._checkpoint.states[epoch] = State.from_dict(state)
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"ReduceLROnPlateau: argument `state` must be what state_dict() returned: {error}. "
                 f"Received: state={state!r}"
             ) from error
 
-    def _save(self, logs: dict[str, Any], epoch: int | None = None) -> None:
-        """Save the state for the next epoch: as it is, or as the epoch's logs will make it."""
-        improved = False
-        if epoch is not None:
-            state = self.state = self._present(self.state)
-        else:
-            if self.state_path is None or self.monitor not in logs:
-                return
-            epoch = self.session.epoch
-            state, _, improved = self._next(self.state, float(logs[self.monitor]), 1, epoch)
-        self._states[epoch + 1] = state
-        if self.state_path is None or not self.session.chief:
-            return
-        if self.restore_best_weights and state.best_epoch == epoch:
-            weights = self.session.read_weights() if improved else self._best_weights.get(epoch, [])
-            arrays = {str(i): weight for i, weight in enumerate(weights)}
-            before = self._stored[1] if self._stored[0] == epoch else b""
-            self._stored = epoch, save_arrays(self._weights_path(epoch), arrays, before)
-        if self._states != self._saved:
-            StateFile.of(self).save({e: known.to_dict() for e, known in self._states.items()})
-            self._saved = dict(self._states)
-        needed = {self._states[e].best_epoch for e in (epoch, epoch + 1) if e in self._states}
-        path = pathlib.Path(self.state_path)
-        for old in path.parent.glob(f"{glob.escape(path.name)}.best-*.npz"):
-            if old not in {self._weights_path(e) for e in needed if e is not None}:
-                old.unlink()
+    def __getstate__(self) -> dict[str, Any]:
+        kept = self._checkpoint
+        own = {"state": self.state, "_states": kept.states, "_best_weights": kept.best_weights}
+        return super().__getstate__() | own
 
-    def _resume(self, state: State, epoch: int) -> None:
-        self.state = state.but(tops=state.tops or self.state.tops)
-        if not self._tracks() and state.rates:
-            self._set(state)
-        if self.restore_best_weights and state.best_epoch is not None and self.state_path:
-            stored = load_arrays(self._weights_path(state.best_epoch))
-            self._best_weights = {state.best_epoch: list(stored.values())}
-            if state.reduced_epoch == epoch - 1:
-                # The checkpoint may be from just before they were put back.
-                self.model.set_weights(self._best_weights[state.best_epoch])
-
-    def _weights_path(self, epoch: int) -> pathlib.Path:
-        return pathlib.Path(f"{self.state_path}.best-{epoch}.npz")
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        own = [state.pop(name) for name in ("state", "_states", "_best_weights")]
+        super().__setstate__(state)
+        self.state, self._checkpoint.states, self._checkpoint.best_weights = own

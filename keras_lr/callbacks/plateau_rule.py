@@ -1,4 +1,4 @@
-"""The rule of `ReduceLROnPlateau`: from a state and the value of a metric to the next state."""
+"""The rule of `ReduceLROnPlateau`: from a state and a value of the metric to the next state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class State:
     wait: int = 0
     cooldown_counter: int = 0
     scale: float = 1.0
-    """Product of the factors so far, for the schedules that are scaled."""
+    """Product of the changes so far, for the schedules that are scaled."""
     rates: tuple[float, ...] = ()
     """Rates of the optimizers that no schedule drives."""
     tops: tuple[float, ...] = ()
@@ -32,8 +32,8 @@ class State:
     reduced_epoch: int | None = None
     """The epoch of the last reduction."""
 
-    def but(self, **changes: Any) -> Self:
-        """Return the state with some changes, in a tenth of the time of `dataclasses.replace`."""
+    def replace(self, **changes: Any) -> Self:
+        """Return the state with some changes, ten times as fast as `dataclasses.replace`."""
         state = object.__new__(type(self))
         state.__dict__.update(self.__dict__, **changes)
         return state
@@ -44,10 +44,10 @@ class State:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
-        """Return the state that `to_dict` made plain.
+        """Return the state of which `to_dict` made plain data.
 
         Raises:
-            ValueError: If something is missing.
+            ValueError: If a field is missing.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         missing = [name for name in names if name not in state]
@@ -59,10 +59,10 @@ class State:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """The arguments of a `ReduceLROnPlateau` that decide, with ``patience`` as a number."""
+    """Arguments of a `ReduceLROnPlateau` that decide about the rate, with a numeric patience."""
 
     up: bool | None
-    """Whether more is better; None as long as nobody has asked the metric."""
+    """Whether more is better; None until the metric was asked."""
     factor: float
     patience: int
     min_delta: float
@@ -83,29 +83,29 @@ class Rule:
         if best is None:
             return True
         margin = abs(self.min_delta) * (abs(best) if self.threshold_mode == "relative" else 1.0)
-        # In float32, in which Keras compares.
+        # In float32, as Keras compares.
         nearer = np.float32(value - margin if self.up else value + margin)
         return bool(nearer > np.float32(best) if self.up else nearer < np.float32(best))
 
-    def count(
+    def count_value(
         self, state: State, value: float, count: int, epoch: int
     ) -> tuple[State, Action, bool]:
-        """Take a value. This needs no rate, which takes time to read.
+        """Count a value of the metric. The rates, which take time to read, are not needed here.
 
         Args:
-            state: What is remembered so far.
+            state: The state so far.
             value: The metric.
-            count: Epochs or steps that it stands for.
+            count: Epochs or steps that the value stands for.
             epoch: The present epoch.
 
         Returns:
-            The next state, what to try, and whether the value is the best.
+            The next state, the change to try, and whether the value is the best.
         """
         cooling = max(state.cooldown_counter - count, 0)
         wait = 0 if state.cooldown_counter else state.wait
         wait += 0 if cooling else count
         improved = self.improves(value, state.best)
-        state = state.but(
+        state = state.replace(
             best=value if improved else state.best,
             best_epoch=epoch if improved else state.best_epoch,
             cooldown_counter=cooling,
@@ -120,56 +120,58 @@ class Rule:
         wish: Action = "reduce" if late and not improved and not cooling else "none"
         return state, wish, improved
 
-    def fulfilled(
+    def change_rates(
         self, state: State, wish: Action, epoch: int, scheduled: float | None
     ) -> tuple[State, Action]:
-        """Do what is to be tried, as far as the bounds allow.
+        """Make a change, as far as the bounds allow.
 
         Args:
-            state: What `count` returned.
-            wish: What it wants tried.
+            state: The state that `count_value` returned.
+            wish: The change that it asked for.
             epoch: The present epoch.
-            scheduled: The rate in use where a schedule drives it; None where the state's rates do.
+            scheduled: The rate in use if a schedule drives it; None if the state's rates do.
 
         Returns:
-            The next state, and what is to be done.
+            The next state, and the change that is left to make.
         """
         if wish == "increase":
             assert self.increase is not None
-            raised = self.multiplied(state, self.increase, scheduled)
-            raised = raised.but(good=0, stuck=0, wait=0)
-            return raised, "increase" if _moved(state, raised) else "none"
+            raised = self.multiply_rates(state, self.increase, scheduled)
+            raised = raised.replace(good=0, stuck=0, wait=0)
+            return raised, "increase" if _differ(state, raised) else "none"
         if wish == "reduce":
-            reduced = self.multiplied(state, self.factor, scheduled)
-            if not _moved(state, reduced):
+            reduced = self.multiply_rates(state, self.factor, scheduled)
+            if not _differ(state, reduced):
                 return state, "stop" if self.stop_at_min_lr else "none"
-            return reduced.but(
+            return reduced.replace(
                 cooldown_counter=self.cooldown, wait=0, reduced_epoch=epoch
             ), "reduce"
         return state, "none"
 
-    def multiplied(self, state: State, factor: float, scheduled: float | None) -> State:
-        """Return the state after a change of the rate by ``factor``, as far as the bounds allow."""
+    def multiply_rates(self, state: State, factor: float, scheduled: float | None) -> State:
+        """Return the state with its rates multiplied by ``factor``, as far as the bounds allow."""
         if scheduled is None:
             pairs = zip(state.rates, state.tops, strict=True)
-            return state.but(rates=tuple(self.bounded(rate, factor, top) for rate, top in pairs))
+            return state.replace(
+                rates=tuple(self.multiply_rate(rate, factor, top) for rate, top in pairs)
+            )
         top = math.inf if self.max_lr is None else self.max_lr
-        if self.bounded(scheduled, factor, top) == scheduled:
+        if self.multiply_rate(scheduled, factor, top) == scheduled:
             return state
         limit = 1.0 if self.max_lr is None and factor > 1.0 else math.inf
-        return state.but(scale=min(state.scale * factor, limit))
+        return state.replace(scale=min(state.scale * factor, limit))
 
-    def bounded(self, rate: float, factor: float, top: float) -> float:
+    def multiply_rate(self, rate: float, factor: float, top: float) -> float:
         """Return a rate times ``factor``, no lower than ``min_lr`` and no higher than ``top``."""
         if factor < 1.0:
             return max(rate * factor, self.min_lr) if rate > np.float32(self.min_lr) else rate
         return min(rate * factor, top) if rate < np.float32(top) else rate
 
-    def scaled(self, values: np.ndarray, scale: float) -> np.ndarray:
-        """Return a schedule's values under the cuts so far, which respect both bounds."""
+    def scale_values(self, values: np.ndarray, scale: float) -> np.ndarray:
+        """Return a schedule's values multiplied by ``scale``, as far as the bounds allow."""
         highest = values if self.max_lr is None else np.maximum(values, self.max_lr)
         return np.clip(values * scale, np.minimum(values, self.min_lr), highest)
 
 
-def _moved(before: State, after: State) -> bool:
+def _differ(before: State, after: State) -> bool:
     return (before.rates, before.scale) != (after.rates, after.scale)

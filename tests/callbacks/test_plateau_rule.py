@@ -54,8 +54,8 @@ raising = st.builds(
 
 
 def step(rule, state, value, count, epoch, scheduled):
-    state, wish, _ = rule.count(state, value, count, epoch)
-    return rule.fulfilled(state, wish, epoch, scheduled)
+    state, wish, _ = rule.count_value(state, value, count, epoch)
+    return rule.change_rates(state, wish, epoch, scheduled)
 
 
 def follow(rule, values, rate=1.0, top=1.0, scheduled=None):
@@ -63,7 +63,7 @@ def follow(rule, values, rate=1.0, top=1.0, scheduled=None):
     state = State(rates=(rate,), tops=(top,)) if scheduled is None else State()
     trail = []
     for epoch, value in enumerate(values):
-        used = None if scheduled is None else float(rule.scaled(scheduled, state.scale))
+        used = None if scheduled is None else float(rule.scale_values(scheduled, state.scale))
         state, action = step(rule, state, value, 1, epoch, used)
         trail.append((state, action))
     return trail
@@ -189,7 +189,7 @@ def test_a_state_that_lacks_something_is_refused(name):
 def test_cuts_alone_never_bring_a_schedule_below_min_lr(rule, values, rate):
     curve = np.linspace(0.0, 1.0, 11)
     for state, _ in follow(rule, values, scheduled=np.float64(rate)):
-        found = rule.scaled(curve, state.scale)
+        found = rule.scale_values(curve, state.scale)
         assert (found <= curve).all()
         assert (found >= np.minimum(curve, rule.min_lr)).all()
 
@@ -206,7 +206,7 @@ def test_cuts_alone_never_bring_a_schedule_below_min_lr(rule, values, rate):
 def test_the_whole_curve_is_scaled_down_to_min_lr(scale, found):
     rule = dataclasses.replace(PLAIN, min_lr=0.05)
     curve = np.array([0.0, 0.04, 0.2, 1.0])  # what is lower by itself stays
-    np.testing.assert_allclose(rule.scaled(curve, scale), found, rtol=1e-12)
+    np.testing.assert_allclose(rule.scale_values(curve, scale), found, rtol=1e-12)
 
 
 @given(raising, broken)
@@ -219,7 +219,7 @@ def test_raising_a_schedule_never_exceeds_it_without_max_lr(rule, values):
 def test_raising_a_schedule_respects_max_lr(rule, values):
     rule = dataclasses.replace(rule, max_lr=0.8)
     for state, _ in follow(rule, values, scheduled=np.float64(0.5)):
-        assert rule.scaled(np.float64(0.5), state.scale) <= 0.8
+        assert rule.scale_values(np.float64(0.5), state.scale) <= 0.8
 
 
 @pytest.mark.parametrize(

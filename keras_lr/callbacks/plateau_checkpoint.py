@@ -1,0 +1,103 @@
+"""`PlateauCheckpoint`: the states of a plateau by epoch, and the weights of its best epoch."""
+
+from __future__ import annotations
+
+import glob
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_lr._files import StateFile, load_arrays, save_arrays, unusable
+from keras_lr.callbacks.plateau_rule import State
+
+Weights = list[np.ndarray]
+
+
+class PlateauCheckpoint:
+    """Store of the state that each epoch begins with, and of the weights of the best epoch.
+
+    Memory serves another fit of the same callback, the files a fit in a new process. All epochs are
+    kept, because the checkpoint of the model that a fit resumes from may be of any of them.
+    """
+
+    def __init__(self, file: StateFile | None, with_weights: bool) -> None:
+        """Start empty.
+
+        Args:
+            file: File of the states; the weights are stored beside it. None keeps both in memory
+                only.
+            with_weights: Whether to store the weights of the best epoch.
+        """
+        self.file = file
+        self.with_weights = with_weights
+        self.states: dict[int, State] = {}
+        """By the number of the epoch that begins with the state."""
+        self.best_weights: dict[int | None, Weights] = {}
+        """Of one epoch, by its number; the state tells whether that epoch is still the best."""
+        self.start_fit()
+
+    def start_fit(self) -> None:
+        """Forget which states and weights are on disk."""
+        self._written: dict[int, State] | None = None
+        self._written_weights = (-1, b"")
+
+    def find_state(self, epoch: int) -> State | None:
+        """Return the state that a fit begins with at an epoch; None if it begins afresh.
+
+        Raises:
+            StateError: If the file of a fit that goes on does not hold the epoch.
+        """
+        if epoch == 0:
+            self.states, self.best_weights = {}, {}
+        if self.file is not None and epoch not in self.states:
+            # Read even at epoch 0, where the file of another callback must not be replaced.
+            known = self.file.load()
+            if epoch and epoch not in known:
+                raise unusable(
+                    self.file.path,
+                    f"the fit begins at epoch {epoch}, and the file has states for the epochs "
+                    f"{', '.join(map(str, known)) or 'none'}",
+                )
+            self.states = {e: State.from_dict(known[e]) for e in known if 0 < e <= epoch}
+        return self.states.get(epoch)
+
+    def load_weights(self, state: State) -> Weights | None:
+        """Load the weights of a state's best epoch from disk; None if they are not stored there."""
+        if self.file is None or not self.with_weights or state.best_epoch is None:
+            return None
+        weights = list(load_arrays(self._weights_path(state.best_epoch)).values())
+        self.best_weights = {state.best_epoch: weights}
+        return weights
+
+    def write(self, epoch: int, read_weights: Callable[[], Weights] | None) -> None:
+        """Write the states, if there is a file, and the weights of an epoch that is the best.
+
+        Args:
+            epoch: The present epoch.
+            read_weights: Returns the present weights, if they have just become the best.
+        """
+        if self.file is None:
+            return
+        if self.with_weights and self.states[epoch + 1].best_epoch == epoch:
+            weights = read_weights() if read_weights else self.best_weights.get(epoch, [])
+            arrays = {str(i): weight for i, weight in enumerate(weights)}
+            known = self._written_weights[1] if self._written_weights[0] == epoch else b""
+            self._written_weights = epoch, save_arrays(self._weights_path(epoch), arrays, known)
+        if self.states != self._written:
+            self.file.save({e: state.to_dict() for e, state in self.states.items()})
+            self._written = dict(self.states)
+        self._remove_old_weights(epoch)
+
+    def _remove_old_weights(self, epoch: int) -> None:
+        """Remove the weights that neither a resumed epoch nor the next one may need."""
+        best = (self.states[e].best_epoch for e in (epoch, epoch + 1) if e in self.states)
+        needed = {self._weights_path(e) for e in best if e is not None}
+        path: Any = self.file.path  # type: ignore[union-attr]
+        for old in path.parent.glob(f"{glob.escape(path.name)}.best-*.npz"):
+            if old not in needed:
+                old.unlink()
+
+    def _weights_path(self, epoch: int) -> pathlib.Path:
+        return pathlib.Path(f"{self.file.path}.best-{epoch}.npz")  # type: ignore[union-attr]
