@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import inspect
 import sys
@@ -22,6 +21,7 @@ from typing import (
 import keras
 
 from keras_lr._fields.kinds import FieldType, check
+from keras_lr._hints import nearest_name_hint
 
 C = TypeVar("C", bound=type)
 
@@ -169,11 +169,10 @@ def explain_arguments(cls: type) -> None:
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         for name in kwargs:
             if name not in known and name not in signature.parameters:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f" Did you mean `{near[0]}`?" if near else ""
                 raise TypeError(
                     f"{cls.__name__}: unknown argument `{name}`. Received: "
-                    f"{name}={kwargs[name]!r}.{hint} Known: {', '.join(known)}"
+                    f"{name}={kwargs[name]!r}.{nearest_name_hint(name, known)} "
+                    f"Known: {', '.join(known)}"
                 )
         # `dataclasses.replace` passes all fields by their own names, and the changes among them.
         own = {name: value for name, value in kwargs.items() if name not in fields}

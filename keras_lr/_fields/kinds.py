@@ -7,13 +7,14 @@ checks, the errors and the config need to know about it.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import numbers
 import os
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any
+
+from keras_lr._hints import nearest_name_hint
 
 _NUMERAL = re.compile(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*")
 _AS_TEXT = ", not text (readers of YAML 1.1 take 1e-3 for text; write 1.0e-3)"
@@ -98,8 +99,8 @@ class Choice(FieldType):
 
     def convert(self, value: Any) -> str:
         if value not in self.words:
-            near = difflib.get_close_matches(str(value), self.words, n=1)
-            raise ValueError(self.expected + (f" (did you mean {near[0]!r}?)" if near else ""))
+            hint = nearest_name_hint(value, self.words, quote="'").replace(" Did", " (did")
+            raise ValueError(f"{self.expected}{hint})" if hint else self.expected)
         return value
 
     def schema(self) -> dict[str, Any]:

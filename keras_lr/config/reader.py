@@ -9,15 +9,15 @@ A config is data. Nothing in it is evaluated or imported.
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import keras
 
 from keras_lr._fields.kinds import FieldType, ListOf, Optional
+from keras_lr._hints import nearest_name_hint
 from keras_lr.callbacks.param_scheduler import ParamScheduler
 from keras_lr.config.registry import (
     CALLBACKS,
@@ -205,12 +205,6 @@ def path_text(where: Where) -> str:
     return text
 
 
-def nearest(name: Any, known: Collection[str]) -> str:
-    """Return the words that suggest a known name, if one is near."""
-    near = difflib.get_close_matches(str(name)[:100], known, n=1)
-    return f" Did you mean `{near[0]}`?" if near else ""
-
-
 class _Reader:
     """Builds the objects of a config and gathers its errors."""
 
@@ -286,7 +280,7 @@ class _Reader:
         ((name, arguments),) = data.items()
         where = (*where, name)
         if name not in known:
-            hint = nearest(name, known) or f" Known: {', '.join(sorted(known))}. {own}"
+            hint = nearest_name_hint(name, known) or f" Known: {', '.join(sorted(known))}. {own}"
             return self.fail(where, f"unknown name of {noun}.{hint}")
         return self.build(known[name], arguments, where)
 
@@ -321,7 +315,7 @@ class _Reader:
         if form.others is not None and isinstance(name, str):
             return self.value(form.others, data, where)
         known = ", ".join(form.arguments) or "none"
-        hint = nearest(name, form.arguments)
+        hint = nearest_name_hint(name, form.arguments)
         return self.fail(where, f"unknown argument.{hint} Known: {known}")
 
     def value(self, kind: FieldType, data: Any, where: Where, also: str = "") -> Any:
@@ -355,8 +349,9 @@ class _Reader:
         names = ", ".join(sorted(known)) or "none"
         return self.fail(
             where,
-            f"unknown function {_short.repr(data)}.{nearest(data, known)} Registered: {names}. "
-            "Decorate the function with @keras_lr.register before the config is read",
+            f"unknown function {_short.repr(data)}.{nearest_name_hint(data, known)} "
+            f"Registered: {names}. Decorate the function with @keras_lr.register before the config "
+            "is read",
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import numbers
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from keras_lr._fields.kinds import FieldType, Number, Optional
 from keras_lr._fields.timeline import Timeline
+from keras_lr._keras.host_values import to_float
 from keras_lr._keras.hyperparameters import Hyperparameter, schedule_values, updates
 from keras_lr.schedules.base import Schedule, Steps, schedule
 from keras_lr.schedules.control import FollowsHyperparameter
@@ -100,72 +100,84 @@ class Function(Schedule, FollowsHyperparameter):
     initial_lr: Annotated[float | None, Optional(Number(minimum=0.0))] = None
 
     def validate(self) -> None:
-        self._chain: dict[int, float] = {}
-        self._met: tuple[float, int] | None = None
-        self._seed: float | None = None
-        self._lag: int | None = None
-        """How many epochs the seed is behind the first one asked for; None: it is the very first.
-        """
+        self._takes_rate = not isinstance(self.fn, KerasSchedule) and arity(self.fn) == 2
+        self._rates = self._initial_rates()
+        """The rate of each epoch so far; -1 stands for what was there before the first one."""
+        self._before_restore: tuple[float, int] | None = None
+        """Rate and number of updates of the optimizer before a state was restored."""
+
+    def _initial_rates(self) -> dict[int, float]:
+        return {} if self.initial_lr is None else {-1: self.initial_lr}
 
     def before_restore(self, parameter: Hyperparameter) -> None:
-        self._met = None
-        if not isinstance(self.fn, KerasSchedule) and arity(self.fn) == 2:
-            self._met = parameter.read(), updates(parameter.optimizer)
+        seen = (parameter.read(), updates(parameter.optimizer)) if self._takes_rate else None
+        self._before_restore = seen
 
     def on_fit_start(
         self, parameter: Hyperparameter, epoch: int, timeline: Timeline, alone: bool
     ) -> None:
+        """Find the rate from which ``fn(epoch, lr)`` goes on, in one of three situations.
+
+        - A callback has restored an earlier state: the rates of all epochs are worked out again,
+          from the rate that the optimizer was compiled with.
+        - The fit begins at a later epoch and something else has a part in the optimizer's rate: the
+          rates that an earlier fit of this object found are kept, if there was one.
+        - Otherwise the optimizer's rate is that of the epoch before. Where the state is one from
+          inside an epoch, it is that epoch's own.
+        """
         done, steps = updates(parameter.optimizer), timeline.steps_per_epoch
-        if self._met is not None and self._met[1] != done:
-            self._chain, self._seed, self._lag = {}, self._met[0], None
+        if self._before_restore is not None and self._before_restore[1] != done:
+            known = {-1: self._before_restore[0]}
+        elif epoch and not alone:
             return
-        if epoch and not alone:
-            # The rate is not this function's own; an earlier fit of this object may know it.
-            self._seed = None
-            return
-        self._chain = {}
-        inside = bool(epoch and steps) and 0 < done - epoch * (steps or 0) <= (steps or 0)
-        # A checkpoint from inside the epoch has the rate of that epoch already.
-        self._seed, self._lag = parameter.read(), 0 if inside else 1
+        else:
+            inside = bool(epoch and steps) and 0 < done - epoch * (steps or 0) <= (steps or 0)
+            known = {epoch if inside else epoch - 1: parameter.read()}
+        self._rates = self._initial_rates() or known
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         if isinstance(self.fn, KerasSchedule):
             # Raises where a tick is no step.
             timeline.steps("1 steps")
-            return self.checked(schedule_values(self.fn, step.astype(np.int64)), step)
-        epochs = np.floor(step / timeline.steps(1)).astype(int)
+            rates = schedule_values(self.fn, step.astype(np.int64))
+            wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0.0)))
+            if wrong.size:
+                raise self._no_rate(float(rates[wrong[0]]), f"step {int(step[wrong[0]])}")
+            return rates
+        epochs = np.floor(step / timeline.steps(1)).astype(np.int64)
         wanted, places = np.unique(epochs, return_inverse=True)
-        call = self.follow if arity(self.fn) == 2 else self.fn
-        rates = [call(epoch) for epoch in wanted.tolist()]
-        return self.checked(rates, wanted)[places]
+        rate_of = self._rate_after_rate if self._takes_rate else self._call
+        return np.array([rate_of(epoch) for epoch in wanted.tolist()], np.float64)[places]
 
-    def follow(self, epoch: int) -> float:
-        """Return ``fn(epoch, rate of the epoch before)``."""
-        chain = self._chain
-        last = next((known for known in range(epoch, -2, -1) if known in chain), None)
-        if last is not None:
-            rate = chain[last]
-        else:
-            seed = self._seed if self.initial_lr is None else self.initial_lr
-            if seed is None:
-                raise ValueError(
-                    f"{self!r} cannot tell the rate that it goes on from: there is no fit, or the "
-                    "optimizer's rate is not its own, because other schedules or callbacks have a "
-                    "part in it. Pass initial_lr=..."
-                )
-            first = self.initial_lr is not None or self._lag is None
-            last, rate = (-1 if first else epoch - (self._lag or 0)), seed
-            chain[last] = rate
+    def _rate_after_rate(self, epoch: int) -> float:
+        """Return ``fn(epoch, rate of the epoch before)``, calling for each epoch once."""
+        rates = self._rates
+        last = next((known for known in range(epoch, -2, -1) if known in rates), None)
+        if last is None:
+            raise ValueError(
+                f"{self!r} cannot tell the rate that it goes on from: there is no fit, or the "
+                "optimizer's rate is not its own, because other schedules or callbacks have a "
+                "part in it. Pass initial_lr=..."
+            )
         for number in range(last + 1, epoch + 1):
-            rate = chain[number] = float(self.checked([self.fn(number, rate)], [number])[0])
-        return rate
+            rates[number] = self._call(number, rates[number - 1])
+        return rates[epoch]
 
-    def checked(self, rates: Any, at: Any) -> Steps:
-        """Return the rates as an array, or raise if one is none."""
-        for rate, place in zip(rates, at, strict=True):
-            if not isinstance(rate, numbers.Real) or not 0.0 <= float(rate) < math.inf:
-                raise ValueError(
-                    f"{self!r} must return a finite rate of at least 0. Received: {rate!r} at "
-                    f"{'step' if isinstance(self.fn, KerasSchedule) else 'epoch'} {int(place)}"
-                )
-        return np.asarray(rates, np.float64)
+    def _call(self, epoch: int, *rate: float) -> float:
+        """Call the function and return the rate as a float, whatever type of number it is."""
+        answer = self.fn(epoch, *rate)
+        try:
+            if isinstance(answer, str | bytes | list | tuple | None):
+                raise TypeError
+            number = to_float(answer)
+        except (TypeError, ValueError):
+            raise self._no_rate(answer, f"epoch {epoch}") from None
+        if not 0.0 <= number < math.inf:
+            raise self._no_rate(answer, f"epoch {epoch}")
+        return number
+
+    def _no_rate(self, answer: Any, place: str) -> ValueError:
+        """Return the error for an answer that cannot be a rate."""
+        return ValueError(
+            f"{self!r} must return a finite rate of at least 0. Received: {answer!r} at {place}"
+        )

@@ -1,5 +1,7 @@
 """Python functions and Keras schedules as schedules."""
 
+import decimal
+import fractions
 import functools
 import math
 
@@ -269,3 +271,33 @@ def test_history_records_the_schedule_of_the_optimizer(name):
 def test_an_adapter_of_a_schedule_that_is_in_the_graph():
     rate = LinearDecay(1.0).in_graph(epochs=1, steps_per_epoch=4)
     assert Function(rate).values(epochs=1, steps_per_epoch=4).tolist() == [1, 0.75, 0.5, 0.25]
+
+
+NUMBERS = {
+    "float32": np.float32,
+    "array": np.asarray,
+    "array-of-one": lambda value: np.array([value]),
+    "array-of-one-by-one": lambda value: np.array([[value]]),
+    "tensor": keras.ops.convert_to_tensor,
+    "tensor-of-one": lambda value: keras.ops.convert_to_tensor([value]),
+    "variable": keras.Variable,
+    "decimal": decimal.Decimal,
+    "fraction": fractions.Fraction,
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_function_may_return_whatever_is_one_number(name):
+    number = NUMBERS[name]
+    by_epoch = Function(lambda epoch: number(0.5 / 2**epoch))
+    assert fit(meter(), by_epoch, epochs=2).tolist() == [0.5] * 5 + [0.25] * 5
+    by_rate = Function(lambda epoch, rate: number(rate / 2), initial_lr=1.0)
+    assert fit(meter(), by_rate, epochs=2).tolist() == [0.5] * 5 + [0.25] * 5
+
+
+@pytest.mark.parametrize(
+    "value", ["0.1", b"0.1", [0.1], (0.1,), np.array([0.1, 0.2]), np.array([]), 1j, {}, "nan", math]
+)
+def test_what_is_not_one_number_is_refused(value):
+    with pytest.raises(ValueError, match=r"must return a finite rate.* at epoch 0"):
+        Function(lambda epoch: value).values(epochs=1, steps_per_epoch=1)
