@@ -1,18 +1,15 @@
 """Every way that Keras trains: the weights after a fit are those of the formula."""
 
 import functools
-import json
 import os
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
 from models import Counted
+from processes import run_program
 
 from keras_lr import Constant, CosineDecay, LinearDecay, LRHistory, ParamScheduler, Timeline
 
@@ -357,25 +354,10 @@ def test_a_rate_that_is_merely_set_is_held_for_a_whole_execution():
 # Several devices, each in a process of its own.
 
 
-def program(name, backend, **environment):
-    path = pathlib.Path(__file__).parents[1] / "programs" / name
-    result = subprocess.run(
-        [sys.executable, path],
-        env=os.environ
-        | {"KERAS_BACKEND": backend, "PYTHONPATH": str(path.parents[1])}
-        | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
-
-
 @tensorflow
 @pytest.mark.slow
 def test_mirrored_strategy():
-    found = program("mirrored.py", "tensorflow")
+    found = run_program("mirrored.py", KERAS_BACKEND="tensorflow")
     assert found["replicas"] == 2
     for weight in found["weights"]:  # the same on both
         np.testing.assert_allclose(weight, found["expected"], atol=2e-6)
@@ -391,7 +373,11 @@ def test_mirrored_strategy():
 @pytest.mark.skipif(BACKEND == "torch", reason="once is enough")
 def test_data_parallel_on_jax():
     pytest.importorskip("jax")
-    found = program("data_parallel.py", "jax", XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    found = run_program(
+        "data_parallel.py",
+        KERAS_BACKEND="jax",
+        XLA_FLAGS="--xla_force_host_platform_device_count=2",
+    )
     assert found["devices"] == 2
     np.testing.assert_allclose(found["weights"], found["expected"], atol=2e-6)
     np.testing.assert_allclose(found["recorded"], found["rates"], rtol=1e-6)
