@@ -55,6 +55,7 @@ nb_merge_streams = True
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autosummary_generate = True
+autosummary_ignore_module_all = False
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 

@@ -13,6 +13,7 @@ from blocks import Block, Page, blocks
 from shapes import Shape
 
 import keras_lr
+import keras_lr.schedules
 from keras_lr import Schedule
 from keras_lr.config.schema import schema
 from keras_lr.schedules import decay
@@ -68,8 +69,7 @@ def test_the_gallery_shows_every_public_schedule():
         if inspect.isclass(one) and issubclass(one, Schedule) and one is not Schedule
     }
     text = (DOCS / "gallery.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^### (\w+)\n\n```{schedule} \1\n", text, re.MULTILINE)
-    assert sorted(shown) == sorted(schedules)
+    assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == list(pictures.EXAMPLES)
     assert sorted(pictures.EXAMPLES) == sorted(schedules)
 
 
@@ -101,7 +101,11 @@ def test_a_picture_shows_the_schedule_that_it_names():
 def test_the_api_lists_every_public_name_once():
     text = (DOCS / "api.md").read_text(encoding="utf-8")
     listed = re.findall(r"^   (\w+)$", text, re.MULTILINE)
-    assert sorted(listed) == sorted(keras_lr.__all__)
+    # The page of a module lists what the module offers.
+    assert "   schedules\n" in text
+    listed.remove("schedules")
+    elsewhere = set(keras_lr.schedules.__all__) - set(listed)
+    assert sorted(listed) == sorted(set(keras_lr.__all__) - elsewhere)
 
 
 def test_the_schedule_of_contributing_is_one():

@@ -1,7 +1,7 @@
 """Directives that draw schedules while the documentation is built.
 
-``{curves}`` draws the schedules that its lines make in one picture, ``{schedule} Name`` presents
-one class of the package, and ``{shapes}`` shows all of them as small pictures.
+``{curves}`` draws the schedules that its lines make in one picture, ``{schedule} Constant(0.1)``
+presents the class of its example, and ``{shapes}`` shows all of them as small pictures.
 """
 
 from __future__ import annotations
@@ -95,18 +95,17 @@ class Schedule(Drawing):
     """What one class does, by its docstring, with a picture; the body says when to use it."""
 
     required_arguments = 1
+    final_argument_whitespace = True
     has_content = True
     option_spec: ClassVar[dict[str, Any]] = {"no-config": directives.flag}
 
     def run(self) -> list[nodes.Node]:
-        name = self.arguments[0]
-        if name not in pictures.EXAMPLES:
-            raise self.error(f"docs/pictures.py has no example of {name}")
-        code = pictures.EXAMPLES[name]
-        summary, formula, rest, source = described(getattr(keras_lr, name))
+        code = self.arguments[0]
+        (made,) = statements(code).values()
+        name = type(made).__name__
+        summary, formula, rest, source = described(type(made))
         fences = [f"```python\n{code}\n```"]
         if "no-config" not in self.options:
-            (made,) = statements(code).values()
             config = keras_lr.to_config(made)
             text = yaml.safe_dump(config, default_flow_style=None, sort_keys=False, width=40)
             fences.append(f"```yaml\n{text}```")
