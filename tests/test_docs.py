@@ -16,7 +16,6 @@ import keras_lr
 import keras_lr.schedules
 from keras_lr import Schedule
 from keras_lr.config.schema import schema
-from keras_lr.schedules import decay
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -111,7 +110,7 @@ def test_the_api_lists_every_public_name_once():
 def test_the_schedule_of_contributing_is_one():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     code, row = (block.code for block in blocks(text) if block.language == "python")
-    space = dict(vars(decay))
+    space = dict(vars(keras_lr.schedules))
     exec(code, space)
     cls = space["HalvingDecay"]
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
