@@ -1,4 +1,4 @@
-"""`Curve`: a recorded curve of losses over rates, cleaned and smoothed."""
+"""`Curve`: the recorded losses of a ramp over its rates, cleaned and smoothed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,39 @@ Array = NDArray[np.float64]
 WIDTH = 0.3
 """Width of the smoothing, in decades of rate."""
 
+MIN_POINTS = 5
+"""Finite losses that a curve needs: with fewer, noise cannot be told from a trend."""
+
+MIN_RANGE = math.sqrt(10.0)
+"""Factor that the rates of a curve must span: half a decade is less than two smoothing widths."""
+
+NARROW_WIDTH = 0.1
+"""Width of the smoothing that finds the depth of the fall, before explosions are cut off."""
+
+FALL_SPAN = 30.0
+"""Factor below the rate of the lowest loss at which the fall has not begun: 1.5 decades."""
+
+SIGNIFICANT = 4.0
+"""Standard errors by which a fall or a rise must stand out.
+
+With 60 points there are many chances for a large deviation, so that the usual two are too few."""
+
+ROUNDING = 1e-9
+"""Change relative to the loss that is rounding and not noise."""
+
+LARGEST = 1e100
+"""Losses are cut off here so that their sums and second differences stay finite."""
+
+CHECK_THE_TASK = "look for a mistake in the loss, the labels or the scale of the inputs"
+
+
+def num_first(points: int) -> int:
+    """Return how many points count as the beginning of a ramp: a tenth, but at least three."""
+    return max(3, points // 10)
+
 
 class NoSuggestion(Exception):
-    """A curve supports no suggestion; the message says why, and what to change.
+    """A range test supports no suggestion; the message says why, and what to change.
 
     >>> from keras_lr.range_test.rules import suggest
     >>> suggest([1e-4, 1e-3], [2.0, 1.0])
@@ -26,11 +56,11 @@ class NoSuggestion(Exception):
 
 
 class Smoother:
-    """A running mean of losses as they come, with bias correction, on the axis of the log rate.
+    """Running mean of losses over the log of the rate, with bias correction.
 
     After losses ``l_1 .. l_n`` at rates ``r_1 .. r_n`` the value is ``sum(w_i * l_i) / sum(w_i)``
-    with ``w_i = exp(-log10(r_n / r_i) / width)``: the first value is the first loss, and the result
-    does not depend on how many steps a decade takes.
+    with ``w_i = exp(-log10(r_n / r_i) / width)``. The first value is the first loss. The result
+    does not depend on the number of steps per decade.
 
     Args:
         width: Decades of rate after which a loss counts ``1 / e``.
@@ -41,12 +71,12 @@ class Smoother:
     """
 
     def __init__(self, width: float = WIDTH) -> None:
-        """Start with nothing seen."""
+        """Start with no losses."""
         self.width = width
         self._total = self._weight = self._log = 0.0
 
     def update(self, rate: float, loss: float) -> float:
-        """Take one loss in and return the mean so far."""
+        """Add one loss and return the mean so far."""
         log = math.log10(rate)
         keep = math.exp((self._log - log) / self.width) if self._weight else 0.0
         self._log = log
@@ -56,10 +86,10 @@ class Smoother:
 
 
 def smooth(rates: ArrayLike, losses: ArrayLike, width: float = WIDTH) -> Array:
-    """Average losses over neighbouring rates, earlier and later alike, with bias correction.
+    """Return losses averaged over neighbouring rates on both sides, with bias correction.
 
     ``s_i = sum_j(w_ij * l_j) / sum_j(w_ij)`` with ``w_ij = exp(-|log10(r_i / r_j)| / width)``.
-    Dividing by the weights that are there, not by those of an endless curve, corrects the bias.
+    Dividing by the sum of the weights that are present corrects the bias at both ends.
 
     Args:
         rates: Increasing positive rates.
@@ -72,25 +102,26 @@ def smooth(rates: ArrayLike, losses: ArrayLike, width: float = WIDTH) -> Array:
     keep = np.exp(-np.diff(np.log10(np.asarray(rates, float))) / width)
     values = np.asarray(losses, float)
 
-    def sums(values: Array, keep: Array) -> Array:
+    def sum_earlier(values: Array, keep: Array) -> Array:
         totals = values.copy()
         for i, factor in enumerate(keep, 1):
             totals[i] += factor * totals[i - 1]
         return totals
 
-    def both(values: Array) -> Array:
-        return sums(values, keep) + sums(values[::-1], keep[::-1])[::-1] - values
+    def sum_both_sides(values: Array) -> Array:
+        later = sum_earlier(values[::-1], keep[::-1])[::-1]
+        return sum_earlier(values, keep) + later - values
 
-    return both(values) / both(np.ones_like(values))
+    return sum_both_sides(values) / sum_both_sides(np.ones_like(values))
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A recorded curve, cleaned and smoothed.
+    """Losses of a ramp over its rates, cleaned and smoothed.
 
-    Losses that are not finite are left out. A loss that lies above the first ones by more than the
-    lowest lies below them counts as just that much above, so that the height of an explosion, which
-    means nothing, moves no mean. Everything is the same for ``a * losses + b``, ``a > 0``.
+    Losses that are not finite are left out. The height of an explosion means nothing and must not
+    move a mean: a loss counts as at most as far above the first losses as the lowest is below
+    them. Every result is the same for ``a * losses + b`` with ``a > 0``.
     """
 
     rates: Array
@@ -100,11 +131,13 @@ class Curve:
 
     @classmethod
     def read(cls, rates: ArrayLike, losses: ArrayLike, width: float = WIDTH) -> Curve:
-        """Clean and smooth a pair of arrays.
+        """Return the curve of a pair of arrays.
 
         Raises:
-            ValueError: If they are not of one length, or the rates not positive and increasing.
-            NoSuggestion: If fewer than five losses over half a decade of rates are finite.
+            ValueError: If the arrays differ in length, or the rates are not positive and
+                increasing.
+            NoSuggestion: If fewer than five losses are finite, or their rates span less than half
+                a decade.
         """
         x, y = np.asarray(rates, float), np.asarray(losses, float)
         if x.ndim != 1 or x.shape != y.shape:
@@ -120,65 +153,70 @@ class Curve:
         finite = np.isfinite(y)
         diverged = bool(len(finite)) and not finite[-1]
         x, y = x[finite], y[finite]
-        if len(x) < 5 or x[-1] < math.sqrt(10) * x[0]:
-            raise NoSuggestion(_too_short(len(x), diverged))
-        y = np.clip(y, -1e100, 1e100)  # so that differences and sums stay finite
-        start = float(np.median(y[: max(3, len(y) // 10)]))
-        lowest = float(smooth(x, np.minimum(y, start), 0.1).min())
+        if len(x) < MIN_POINTS or x[-1] < MIN_RANGE * x[0]:
+            raise NoSuggestion(_explain_too_short(len(x), diverged))
+        y = np.clip(y, -LARGEST, LARGEST)
+        start = float(np.median(y[: num_first(len(y))]))
+        lowest = float(smooth(x, np.minimum(y, start), NARROW_WIDTH).min())
         y = np.minimum(y, start + (start - lowest))
         return cls(x, y, diverged, smooth(x, y, width))
 
     @functools.cached_property
     def lowest(self) -> int:
-        """Where the smoothed loss is lowest."""
+        """Index of the lowest smoothed loss."""
         return int(self.smoothed.argmin())
 
     @functools.cached_property
-    def _before(self) -> int:
-        """How many losses come before the fall: 1.5 decades below the lowest, or the first."""
-        early = int(np.searchsorted(self.rates, self.rates[self.lowest] / 30.0))
-        return max(early, 3, len(self.rates) // 10)
+    def _num_before_fall(self) -> int:
+        """Number of losses before the fall, which takes 1.5 decades, or else of the first ones."""
+        early = int(np.searchsorted(self.rates, self.rates[self.lowest] / FALL_SPAN))
+        return max(early, num_first(len(self.rates)))
 
     @functools.cached_property
     def start(self) -> float:
-        """The loss before it falls."""
-        return float(np.median(self.losses[: self._before]))
+        """Median loss before the fall."""
+        return float(np.median(self.losses[: self._num_before_fall]))
 
     @functools.cached_property
     def drop(self) -> float:
-        """How far the smoothed loss falls."""
+        """Distance by which the smoothed loss falls."""
         return self.start - float(self.smoothed[self.lowest])
 
     @functools.cached_property
     def noise(self) -> float:
-        """Standard deviation of one loss, from second differences, which a trend leaves alone."""
+        """Standard deviation of one loss, from second differences, which ignore a trend.
+
+        Their median absolute value times 1.4826 is their standard deviation, which is the square
+        root of ``1 + 4 + 1`` times that of a loss.
+        """
         second = np.diff(self.losses, 2)[: max(self.lowest, 8)]
         return float(1.4826 * np.median(np.abs(second)) / math.sqrt(6.0))
 
     @functools.cached_property
     def slope(self) -> Array:
-        """Change of the smoothed loss for each decade of rate."""
+        """Change of the smoothed loss per decade of rate."""
         return np.gradient(self.smoothed, np.log10(self.rates))
 
     @property
     def climbs(self) -> bool:
-        """Whether the loss ends above where it began."""
+        """Whether the loss ends above its start."""
         return self.diverged or bool(self.smoothed[-1] > self.start)
 
     @functools.cached_property
     def verdict(self) -> str:
-        """``"good"``, or why there is no suggestion: it ``"rises"``, ``"falls"`` or is ``"flat"``.
+        """``"good"``, or why there is no suggestion: ``"rises"``, ``"falls"`` or ``"flat"``.
 
-        A fall counts if it exceeds four standard errors, the lowest smoothed loss being a mean of
-        ``4 * WIDTH`` decades' worth of losses in effect.
+        A fall counts if it exceeds four standard errors. The lowest smoothed loss is in effect a
+        mean over ``4 * WIDTH`` decades of losses.
         """
         decades = math.log10(self.rates[-1] / self.rates[0])
-        count = max(1.0, 4.0 * WIDTH * len(self.rates) / decades)
-        error = self.noise * math.sqrt(1.0 / self._before + 1.0 / count) + 1e-9 * abs(self.start)
-        climbs = self.diverged or self.smoothed[-1] - self.start > 4.0 * error
-        if climbs and self.lowest < max(3, len(self.rates) // 10):
+        num_averaged = max(1.0, 4.0 * WIDTH * len(self.rates) / decades)
+        error = self.noise * math.sqrt(1.0 / self._num_before_fall + 1.0 / num_averaged)
+        threshold = SIGNIFICANT * (error + ROUNDING * abs(self.start))
+        climbs = self.diverged or self.smoothed[-1] - self.start > threshold
+        if climbs and self.lowest < num_first(len(self.rates)):
             return "rises"
-        if self.drop <= 4.0 * error:
+        if self.drop <= threshold:
             return "flat"
         if self.lowest == len(self.rates) - 1 and not self.diverged:
             return "falls"
@@ -186,41 +224,50 @@ class Curve:
 
     def check(self) -> None:
         """Raise `NoSuggestion`, with the reason and what to change, unless the verdict is good."""
+        if self.verdict != "good":
+            explain = {
+                "rises": self._explain_rise,
+                "flat": self._explain_flatness,
+                "falls": self._explain_fall,
+            }[self.verdict]
+            raise NoSuggestion(explain())
+
+    def _explain_rise(self) -> str:
+        first = self.rates[0]
+        return (
+            f"Diverged at once: from {first:.1e} on the loss rises and never falls. Begin lower: "
+            f"min_lr={first / 1000:.0e}. If the loss still only rises, {CHECK_THE_TASK}."
+        )
+
+    def _explain_flatness(self) -> str:
         first, last = self.rates[[0, -1]]
-        if self.verdict == "rises":
-            raise NoSuggestion(
-                f"Diverged at once: from {first:.1e} on the loss rises and never falls. Begin "
-                f"lower: min_lr={first / 1000:.0e}; if it still only rises, look for a mistake in "
-                "the loss, the labels or the scale of the inputs."
-            )
-        if self.verdict == "flat":
-            higher = np.append(
-                self.rates[self.lowest :][self.smoothed[self.lowest :] > self.start], last
-            )
-            change = (
-                f"Look closer below the rates where it rises (max_lr={higher[0]:.0e})"
-                if self.climbs
-                else f"Go higher (max_lr={last * 100:.0e})"
-            )
-            raise NoSuggestion(
-                f"Too flat or too noisy: between {first:.1e} and {last:.1e} no fall of the loss "
-                f"stands out of its noise ({self.noise:.2g}). {change}, take more steps or a "
-                "larger batch, or average over repeats."
-            )
-        if self.verdict == "falls":
-            raise NoSuggestion(
-                f"No minimum inside the range: at {last:.1e}, the highest rate, the loss is still "
-                f"falling. Go higher: max_lr={last * 100:.0e}."
-            )
+        if self.climbs:
+            above = self.rates[self.lowest :][self.smoothed[self.lowest :] > self.start]
+            rise = np.append(above, last)[0]
+            advice = f"Look closer below the rates where the loss rises (max_lr={rise:.0e})"
+        else:
+            advice = f"Go higher (max_lr={last * 100:.0e})"
+        return (
+            f"Too flat or too noisy: between {first:.1e} and {last:.1e} no fall of the loss "
+            f"stands out from its noise ({self.noise:.2g}). {advice}, take more steps or a larger "
+            "batch, or average over repeats."
+        )
+
+    def _explain_fall(self) -> str:
+        last = self.rates[-1]
+        return (
+            f"No minimum inside the range: at {last:.1e}, the highest rate, the loss is still "
+            f"falling. Go higher: max_lr={last * 100:.0e}."
+        )
 
 
-def _too_short(count: int, diverged: bool) -> str:
+def _explain_too_short(count: int, diverged: bool) -> str:
     if diverged:
         return (
-            f"Diverged at once: only {count} losses were finite, too few to read. Begin lower, and "
-            "look for a mistake in the loss, the labels or the scale of the inputs."
+            f"Diverged at once: only {count} losses were finite, too few for a suggestion. Begin "
+            f"lower, and {CHECK_THE_TASK}."
         )
     return (
-        f"Too short: {count} finite losses; a suggestion needs at least five, over half a decade "
-        "of rates or more. Take more steps (100 are usual) over a wider range."
+        f"Too short: {count} finite losses. A suggestion needs at least {MIN_POINTS}, over half a "
+        "decade of rates or more. Take more steps (100 are usual) over a wider range."
     )

@@ -1,4 +1,4 @@
-"""Reading the curve of a learning-rate range test: what one pair of arrays can say."""
+"""Rules that read a learning rate from the curve of one ramp."""
 
 from __future__ import annotations
 
@@ -9,6 +9,24 @@ from numpy.typing import ArrayLike
 
 from keras_lr._fields.kinds import Choice
 from keras_lr.range_test.curve import WIDTH, Curve, NoSuggestion, smooth
+
+SLIDE_WIDTH = 1.2
+"""Decades of the interval that ``slide`` moves."""
+
+SLIDE_CHANGE = 0.03
+"""Change of the slope, per decade and as a share of the whole fall, up to which it is constant."""
+
+FALL_BEGINS, FALL_SLOWS = 0.1, 0.9
+"""Shares of the whole fall between which the bounds for a cycle lie."""
+
+RAGGED = 3.0
+"""Factor by which second differences exceed those at lower rates where losses become ragged."""
+
+MIN_BOUNDS_RATIO = 3.0
+"""Factor above the base rate from which raggedness counts: below it the fall itself is uneven."""
+
+TRUSTED = 0.8
+"""Confidence below which a report warns of noise."""
 
 
 def edge(curve: Curve) -> float:
@@ -24,7 +42,7 @@ def minimum(curve: Curve) -> float:
 
 
 def steepest(curve: Curve) -> float:
-    """Return the rate at which the smoothed loss falls fastest for each decade of rate."""
+    """Return the rate at which the smoothed loss falls fastest per decade of rate."""
     at = int(curve.slope[: curve.lowest + 1].argmin())
     if curve.verdict != "falls" or curve.rates[at] * 10.0**WIDTH >= curve.rates[-1]:
         curve.check()
@@ -32,9 +50,10 @@ def steepest(curve: Curve) -> float:
 
 
 def valley(curve: Curve) -> float:
-    """Return the middle member of the longest falling subsequence of smoothed losses.
+    """Return the rate in the middle of the longest falling subsequence of smoothed losses.
 
-    Each of its steps is at least a twentieth of the whole fall, so that no plateau counts.
+    Each step of the subsequence falls by at least a twentieth of the whole fall, so that a plateau
+    does not count.
     """
     curve.check()
     values, step = curve.smoothed, curve.drop / 20.0
@@ -51,22 +70,22 @@ def valley(curve: Curve) -> float:
 
 
 def slide(curve: Curve) -> float:
-    """Slide down from the lowest loss to where the slope no longer changes.
+    """Return the rate below the lowest loss at which the slope stops changing.
 
-    An interval of 1.2 decades, or a third of the range if that is less, moves left from the minimum
-    for as long as the slope at its right end exceeds that at its left by more than 3 % of the whole
-    fall for each decade; its left end is the suggestion.
+    An interval of 1.2 decades, or of a third of the range if that is less, moves left from the
+    minimum. It stops when the slope at its right end exceeds the slope at its left end by at most
+    3 % of the whole fall per decade. Its left end is the suggestion.
     """
     curve.check()
     logs, slope = np.log10(curve.rates), curve.slope / curve.drop
-    width = min(1.2, (logs[-1] - logs[0]) / 3)
+    width = min(SLIDE_WIDTH, (logs[-1] - logs[0]) / 3)
     for right in range(curve.lowest, -1, -1):
         if logs[right] - width < logs[0] - 1e-9:
             break
-        if slope[right] - np.interp(logs[right] - width, logs, slope) <= 0.03:
+        if slope[right] - np.interp(logs[right] - width, logs, slope) <= SLIDE_CHANGE:
             return float(10.0 ** (logs[right] - width))
     raise NoSuggestion(
-        "The slope changes down to the lowest rate: the range begins too high for this rule. "
+        "The slope still changes at the lowest rate: the range begins too high for this rule. "
         f"Begin lower: min_lr={curve.rates[0] / 1000:.0e}."
     )
 
@@ -77,40 +96,40 @@ RULES: dict[str, Callable[[Curve], float]] = {
 
 
 def suggest(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> float:
-    """Suggest one rate from a recorded curve.
+    """Return the rate that a rule reads from a recorded curve.
 
-    ``edge`` takes a quarter of the rate where the loss, smoothed over 0.3 of a decade, is lowest,
-    and ``minimum`` a tenth; ``steepest`` the fastest fall for each decade of rate; ``valley`` the
-    middle of the longest falling subsequence; ``slide`` goes down from the minimum to where the
-    slope settles.
+    ``edge`` takes a quarter of the rate at which the loss, smoothed over 0.3 of a decade, is
+    lowest, and ``minimum`` a tenth of it. ``steepest`` takes the rate of the fastest fall per
+    decade of rate. ``valley`` takes the middle of the longest falling subsequence. ``slide`` goes
+    down from the minimum until the slope is constant.
 
     Args:
         rates: Rates of the test, increasing.
-        losses: The loss at each; NaN and infinity are understood.
+        losses: Loss at each rate; NaN and infinity are allowed.
         rule: ``"edge"``, ``"minimum"``, ``"steepest"``, ``"valley"`` or ``"slide"``.
 
     Raises:
         NoSuggestion: If the curve supports none; the message says what to change.
-        ValueError: If there is no such rule, or the arrays are no curve.
+        ValueError: If there is no such rule, or the arrays are not a curve.
 
-    Source: ``valley`` and ``slide`` after fastai's rules of these names, without their dependence
-    on the number of points and on the scale of the loss.
+    Source: ``valley`` and ``slide`` follow fastai's rules of these names, but depend neither on the
+    number of points nor on the scale of the loss.
 
     >>> rates = np.geomspace(1e-6, 1e1, 141)
     >>> losses = (np.log10(rates) + 2.0) ** 2
     >>> f"{suggest(rates, losses, 'minimum'):.4f} {suggest(rates, losses):.4f}"
     '0.0010 0.0025'
     """
-    return _rule(rule)(Curve.read(rates, losses))
+    return _find_rule(rule)(Curve.read(rates, losses))
 
 
 def bounds(rates: ArrayLike, losses: ArrayLike) -> tuple[float, float]:
     """Return the rates between which to cycle.
 
-    The base rate is from where on the smoothed loss stays a tenth of its whole fall below its
-    start: it begins to improve. The highest is where nine tenths are reached and it slows, or where
-    the losses become ragged (their second differences, smoothed, exceed three times those at lower
-    rates) if that is earlier.
+    At the base rate the loss begins to improve: from there on, the smoothed loss stays below its
+    start by a tenth of its whole fall. At the highest rate the improvement slows: nine tenths of
+    the fall are reached. The highest rate is lower if the losses become ragged before that: their
+    second differences, smoothed, exceed three times those at lower rates.
 
     Raises:
         NoSuggestion: If the curve supports none.
@@ -120,26 +139,27 @@ def bounds(rates: ArrayLike, losses: ArrayLike) -> tuple[float, float]:
     curve = Curve.read(rates, losses)
     curve.check()
     fallen = (curve.start - curve.smoothed) / curve.drop
-    # Noise may pass the tenth early, but what lies between two points above it is no fall yet.
-    above = np.flatnonzero(fallen[: curve.lowest + 1] < 0.1)
+    # Noise may dip below the tenth early: only the last crossing counts.
+    above = np.flatnonzero(fallen[: curve.lowest + 1] < FALL_BEGINS)
     base = int(above[-1]) + 1 if above.size else 0
-    top = int(np.argmax(fallen >= 0.9))
+    top = int(np.argmax(fallen >= FALL_SLOWS))
     rough = smooth(curve.rates[1:-1], np.abs(np.diff(curve.losses, 2)))
     calm = np.maximum.accumulate(rough[: max(base, 3)])[-1]
-    ragged = np.flatnonzero(rough > 3.0 * calm) + 1
-    ragged = ragged[curve.rates[ragged] >= 3.0 * curve.rates[base]]
+    ragged = np.flatnonzero(rough > RAGGED * calm) + 1
+    ragged = ragged[curve.rates[ragged] >= MIN_BOUNDS_RATIO * curve.rates[base]]
     if ragged.size:
         top = min(top, int(ragged[0]))
     return float(curve.rates[base]), float(curve.rates[max(top, base + 1)])
 
 
 def confidence(rates: ArrayLike, losses: ArrayLike, rule: str = "edge", draws: int = 50) -> float:
-    """Return how far a suggestion can be trusted, from 0 to 1.
+    """Return the confidence in a suggestion, from 0 to 1.
 
-    It is the share of ``draws`` re-readings that suggest a rate within a factor of two. Each reads
-    the smoothed curve with its own residuals put back under random signs, always the same ones.
+    It is the share of ``draws`` re-readings that suggest a rate within a factor of two. Each
+    re-reading is of the smoothed curve with its residuals added under random signs, which come from
+    a fixed seed.
     """
-    curve, choose = Curve.read(rates, losses), _rule(rule)
+    curve, choose = Curve.read(rates, losses), _find_rule(rule)
     suggestion = choose(curve)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (draws, len(curve.rates)))
     agree = 0
@@ -154,10 +174,10 @@ def confidence(rates: ArrayLike, losses: ArrayLike, rule: str = "edge", draws: i
 
 
 def report(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> str:
-    """Say in plain words what a curve shows, and what to change where it shows too little."""
+    """Return in plain words what a curve shows, and what to change where it shows too little."""
     try:
         curve = Curve.read(rates, losses)
-        suggestion = _rule(rule)(curve)
+        suggestion = _find_rule(rule)(curve)
         base, top = bounds(rates, losses)
     except NoSuggestion as reason:
         return str(reason)
@@ -170,16 +190,26 @@ def report(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> str:
         lines.append("The minimum is near the end of the range: a higher max_lr would confirm it.")
     if base < 2.0 * curve.rates[0]:
         lines.append("The loss falls from the first rate on: a lower min_lr would show its start.")
-    sure = confidence(rates, losses, rule)
-    if sure < 0.8:
+    trust = confidence(rates, losses, rule)
+    if trust < TRUSTED:
         lines.append(
-            f"Only {sure:.0%} of re-readings agree within a factor of two: the curve is noisy for "
-            "its length. Take more steps, a larger batch, or repeats."
+            f"{describe_distrust(trust)}: the curve is noisy for its length. Take more steps, a "
+            "larger batch, or repeats."
         )
     return "\n".join(lines)
 
 
-def _rule(name: str) -> Callable[[Curve], float]:
+def describe_distrust(confidence: float) -> str:
+    """Return the sentence about a low confidence, to be continued with its cause."""
+    return f"Only {confidence:.0%} of re-readings agree within a factor of two"
+
+
+def _find_rule(name: str) -> Callable[[Curve], float]:
+    """Return the rule of a name.
+
+    Raises:
+        ValueError: If there is none.
+    """
     try:
         return RULES[Choice(tuple(RULES)).convert(name)]
     except ValueError as error:
