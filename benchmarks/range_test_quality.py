@@ -37,7 +37,7 @@ from range_problems import HELD_OUT, OPTIMIZERS, TUNED, Problem, Runner
 
 from keras_lr import LRRangeTest
 from keras_lr.range_test.curve import Curve, NoSuggestion
-from keras_lr.range_test.ramp import Divergence
+from keras_lr.range_test.ramp import Divergence, is_early
 from keras_lr.range_test.rules import RULES
 from keras_lr.range_test.search import SearchResult, search
 
@@ -94,8 +94,8 @@ class FromOneState:
         losses = self.runner.losses(self.state, rates, self.order)[1]
         divergence = Divergence(LRRangeTest.stop_factor)
         for i, loss in enumerate(losses):
-            early = i < max(5, steps // 10)
-            if not np.isfinite(loss) or divergence.see(rates[i], float(loss), early):
+            early = is_early(i + 1, i + 1, steps)
+            if not np.isfinite(loss) or divergence.update(rates[i], float(loss), early):
                 return losses[: i + 1]
         return losses
 

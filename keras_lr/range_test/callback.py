@@ -1,107 +1,84 @@
-"""`LRRangeTest`: find the learning rate by trying, and leave the model as it was."""
+"""`LRRangeTest`: find the learning rate by training, and leave the model as it was."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import reprlib
-import warnings
 from typing import Annotated, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from keras_lr._fields.configurable import Configurable, configured
 from keras_lr._fields.kinds import Bool, Choice, Number, Optional, Path, PositiveRate, Text
 from keras_lr._fields.lengths import Batches, WholeEpochs
 from keras_lr._fields.timeline import Timeline
 from keras_lr._files import StateFile, unusable
-from keras_lr._fit.evaluation import ScheduleEvaluator
-from keras_lr._fit.events import HyperparameterTrack
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.fit_frame import arguments_of_fit
-from keras_lr._keras.hyperparameters import (
-    LEARNING_RATE,
-    find_hyperparameter,
-    optimizer_of,
-    optimizers_of,
-)
+from keras_lr._keras.hyperparameters import optimizer_of, optimizers_of
 from keras_lr.callback import LearningRateCallback, say
-from keras_lr.range_test.curve import NoSuggestion
+from keras_lr.range_test.data import build_model, check_arguments
+from keras_lr.range_test.in_fit import FitRates, Outcome, from_plain, to_plain
 from keras_lr.range_test.result import RangeTestResult
 from keras_lr.range_test.rules import RULES
-from keras_lr.range_test.runner import SEARCH, RangeTestRunner, build, check
+from keras_lr.range_test.runner import SEARCH, RangeTestRunner, RangeTestSettings
 from keras_lr.schedules.base import Schedule, ScheduleField
-from keras_lr.schedules.control import start_schedule
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What a test inside a fit found, and what became of it."""
-
-    suggestion: float | None = None
-    bounds: tuple[float, float] | None = None
-    scale: float = 1.0
-    """By how much the schedules of the fit are multiplied from here on."""
 
 
 @configured
 class LRRangeTest(Configurable, LearningRateCallback):
-    """Try rates from low to high on the model and its data, and say which to train at.
+    """Try rates from low to high on the model and its data, and suggest one to train at.
 
-    ``run`` ramps the rate up batch by batch, watches each batch's own loss, and then, by the
-    default rule, tries a few constant rates for a short while, because what a ramp cannot show is
-    how a rate does when it stays. Every run starts from the same state, and afterwards the model is
-    bit for bit what it was: weights, statistics, optimizer, metrics, random states, compiled
-    functions.
+    ``run`` raises the rate batch by batch and watches each batch's own loss. By the default rule it
+    then tries a few constant rates for a short while, because a ramp cannot show how a rate does
+    when it stays. Every run starts from the same state. Afterwards the model is bit for bit what it
+    was: weights, statistics, optimizer, metrics, random states, compiled functions.
 
-    In a model that was trained before, batches differ by more than a rate can still do, and
-    momentum goes on by itself. One more run, at ``min_lr``, shows both alone, and they are taken
-    out of the losses of the others batch by batch.
+    In a model that was trained before, batches differ by more than a rate can still change, and
+    momentum carries on by itself. One more run, at ``min_lr``, shows both effects alone, and they
+    are subtracted from the losses of the other runs batch by batch.
 
-    As a callback of ``fit`` it does the same, with the data of the fit, before the fit's first
-    epoch and, with ``every``, before later ones. The training in between is none the wiser, unless
-    ``apply`` or ``auto`` says to train at what was found. The last result is ``test.result``.
+    As a callback of ``fit`` it does the same with the data of the fit, before the first epoch and,
+    with ``every``, before later ones. It does not affect the training around it, unless ``apply``
+    or ``auto`` says to train at what was found. The last result is ``test.result``.
 
     Args:
         min_lr: Lowest rate of the ramp.
         max_lr: Highest rate of the ramp. Where the loss still falls there, or rises from the first
             rate on, ``"search"`` ramps once more, higher or lower.
-        steps: Batches of the ramp, or a length such as ``"2 epochs"``; short data are cycled
-            through.
+        steps: Length of the ramp in batches, or a length such as ``"2 epochs"``. Data that are
+            shorter are repeated.
         shape: ``"exponential"``: a constant factor per batch; ``"linear"``: a constant difference,
-            where ``"search"`` reads the ramp alone, as ``"edge"``.
-        rule: ``"search"``: the ramp and short runs at constant rates; or read from the ramp alone:
+            for which ``"search"`` reads the ramp alone, as ``"edge"`` does.
+        rule: ``"search"``: the ramp and short runs at constant rates. These read the ramp alone:
             ``"edge"``, ``"minimum"``, ``"steepest"``, ``"valley"``, ``"slide"``.
-        budget: Training steps that ``"search"`` may take in all, the ramp included; after a long
-            ramp it takes 24 more in any case.
+        budget: Training steps that ``"search"`` may take, including the ramp; after a long ramp it
+            takes 24 more in any case.
         monitor: What to watch: ``"loss"``, a metric, or a validation metric such as ``"val_loss"``.
         mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
         validate_every: Batches between two validations, for a validation metric.
         stop_factor: How many times the best smoothed loss ends the ramp; above 1.
         repeats: Ramps with different orders of the batches; the curve is their median. Those after
-            the first are no part of ``budget``.
-        restore: Whether to put the model back; otherwise it keeps what the last run left.
-        verbose: 1 shows a progress bar with the rate and the smoothed loss, and what the test found
-            in words; 0 nothing.
+            the first do not count towards ``budget``.
+        restore: Whether to put the model back; otherwise it keeps the state that the last run left.
+        verbose: 1 shows a progress bar with the rate and the smoothed loss, and then a report in
+            words; 0 shows nothing.
         every: Epochs between two tests of a fit; by default there is one, before its first epoch.
         apply: Whether the suggestion becomes the rate. Where schedules drive the rate, they are
             multiplied so that their highest value from there on is the suggestion.
-        auto: A schedule to train by, for which no other callback is needed. The test replaces its
-            ``base_lr`` and ``max_lr`` by its bounds; ``OneCycle`` begins at the lower one. Any
-            other schedule is multiplied as under ``apply``.
-        state_path: File that holds what the tests of a fit found, from which a fit that begins at
-            ``initial_epoch``, or that ``BackupAndRestore`` resumes, goes on.
+        auto: A schedule to train by, for which no other callback is needed. The bounds of the test
+            replace its ``base_lr`` and ``max_lr``; ``OneCycle`` begins at the lower one. Any other
+            schedule is multiplied as with ``apply``.
+        state_path: File for what the tests of a fit found. A fit that begins at ``initial_epoch``,
+            or that ``BackupAndRestore`` resumes, continues from it.
 
     Raises:
         TypeError: If an argument has the wrong type or is unknown.
         ValueError: If a number is out of range.
         NoSuggestion: In a fit with ``auto``, if its first test supports no suggestion.
-        StateError: If a fit that goes on finds no state of the test before.
+        StateError: If a fit that continues finds no state of the test before it.
 
     Source: Smith 2017, Cyclical Learning Rates (arXiv:1506.01186), sec. 3.3.
 
     >>> import keras
+    >>> import numpy as np
     >>> keras.utils.set_random_seed(0)
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     >>> model.compile(keras.optimizers.SGD(), "mse")
@@ -142,10 +119,11 @@ class LRRangeTest(Configurable, LearningRateCallback):
         if self.monitor.startswith("val_") and self.validate_every is None:
             raise self.invalid("validate_every", f"a number of batches for {self.monitor!r}")
         self.results: dict[int, RangeTestResult] = {}
+        """The result of each test of the fit, by the epoch before which it ran."""
         self._outcomes: dict[int, Outcome] = {}
 
     def run(self, model: Any, x: Any = None, y: Any = None, **fit: Any) -> RangeTestResult:
-        """Run the test.
+        """Run the test and return its result.
 
         Args:
             model: A compiled model.
@@ -153,21 +131,21 @@ class LRRangeTest(Configurable, LearningRateCallback):
             y: Targets, likewise.
             **fit: Further arguments of ``fit``, such as ``batch_size``, ``sample_weight`` or
                 ``validation_data``; not ``epochs``, ``initial_epoch`` and ``verbose``, which the
-                test decides. Callbacks hear every short training of the test as a fit of its own,
-                from ``on_train_begin`` to ``on_train_end``; none may drive the rate.
+                test decides. To callbacks every short training of the test is a fit, from
+                ``on_train_begin`` to ``on_train_end``; none of them may drive the rate.
 
         Returns:
             The curve and what it suggests.
 
         Raises:
-            TypeError: If ``model`` is none, or an argument is one that the test decides.
+            TypeError: If ``model`` is not a model, or an argument is one that the test decides.
             ValueError: If the model is not compiled or cannot be built from the data, the data hold
                 no batch or end too early, a callback drives a hyperparameter, or the test has an
-                argument that acts inside ``fit`` alone.
+                argument that acts only inside ``fit``.
         """
         if not callable(getattr(model, "fit", None)):
             raise TypeError(
-                "LRRangeTest.run: argument `model` must be a compiled model, then come the data. "
+                "LRRangeTest.run: argument `model` must be a compiled model; the data follow it. "
                 f"Received: model={reprlib.repr(model)}, a {type(model).__name__}"
             )
         for name in ("every", "apply", "auto"):
@@ -179,24 +157,22 @@ class LRRangeTest(Configurable, LearningRateCallback):
         return result
 
     def _measure(self, model: Any, fit: dict[str, Any]) -> RangeTestResult:
-        check(fit)
+        check_arguments(fit)
         if len(optimizers_of(model)) > 1:
             raise ValueError(
                 f"LRRangeTest: the model {model.name!r} has several optimizers, of which each may "
                 "need a rate of its own. Compile it with one of them to test that one's."
             )
-        build(model, fit["x"])
-        trainings = RangeTestRunner(self, model, fit)
+        build_model(model, fit["x"])
+        runner = RangeTestRunner(RangeTestSettings.of(self), model, fit)
         try:
-            return trainings.result()
+            return runner.run_test()
         finally:
-            trainings.close()
-
-    # Inside a fit -----------------------------------------------------------------------------
+            runner.close()
 
     @property
     def result(self) -> RangeTestResult:
-        """What the last test inside a fit found, in a fit that this one goes on from too.
+        """The result of the last test inside a fit, or in an earlier fit that this one continues.
 
         Raises:
             AttributeError: If there was none.
@@ -211,123 +187,54 @@ class LRRangeTest(Configurable, LearningRateCallback):
 
     def join_fit(self, session: FitSession) -> None:
         if not self.restore:
-            raise self.invalid("restore", "True inside a fit, which goes on with its model")
+            raise self.invalid("restore", "True inside a fit, which needs its model back")
         self._session = session
-        self._parameter = find_hyperparameter(optimizer_of(session.model), LEARNING_RATE)
-        self._timeline = Timeline(
-            (self.params or {}).get("steps"), (self.params or {}).get("epochs")
-        )
-        self._evaluators: dict[str, ScheduleEvaluator] = {}
-        optimizer = self._parameter.optimizer
-        for name in {} if self.auto is None else self.auto.hyperparameter_schedules(optimizer):
-            session.control(
-                self,
-                find_hyperparameter(optimizer, name),
-                functools.partial(self._values, name),
-                functools.partial(self._peak_of, name),
-            )
-        if self.apply or self.auto is not None:
-            session.adjust(self._parameter, self._scaled)
-        session.events.on_fit_start.append(self._start)
-        session.events.on_epoch_start.append(self._open)
+        params = self.params or {}
+        timeline = Timeline(params.get("steps"), params.get("epochs"))
+        optimizer = optimizer_of(session.model)
+        self._rates = FitRates(self, session, optimizer, timeline, self.auto, self.apply)
+        session.events.on_fit_start.append(self._restore_outcomes)
+        session.events.on_epoch_start.append(self._test_before_epoch)
 
-    def _values(self, name: str, first: int, count: int) -> NDArray[np.float64]:
-        return self._evaluators[name].values(first, count)
-
-    def _peak_of(self, name: str) -> float:
-        return self._evaluators[name].peak()
-
-    def _start(self, epoch: int) -> None:
-        """Take up what earlier tests of the training found."""
+    def _restore_outcomes(self, epoch: int) -> None:
+        """Continue from what earlier tests of the training found."""
         if epoch and self.state_path is not None and not self._outcomes:
-            self._load(epoch)
-        kept = self._outcomes if epoch else {}
-        self._outcomes = {tested: one for tested, one in kept.items() if tested <= epoch}
+            self._load_outcomes(epoch)
+        known = self._outcomes if epoch else {}
+        self._outcomes = {tested: one for tested, one in known.items() if tested <= epoch}
         self.results = {
             tested: result for tested, result in self.results.items() if tested in self._outcomes
         }
-        self._follow(Outcome())
+        self._rates.follow(Outcome())
         if self._outcomes:
             last = max(self._outcomes)
-            self._follow(self._outcomes[last])
+            self._rates.follow(self._outcomes[last])
             if last == epoch:
                 # The checkpoint may be from just before that test.
-                self._set(self._outcomes[last])
+                self._apply_outcome(last)
 
-    def _open(self, epoch: int) -> None:
-        """Test before an epoch, where it is time to."""
-        again = self.every is not None and epoch % self.every == 0
-        if epoch in self._outcomes or (self._outcomes and not again):
+    def _test_before_epoch(self, epoch: int) -> None:
+        """Run the test before an epoch, where it is due."""
+        is_due = self.every is not None and epoch % self.every == 0
+        if epoch in self._outcomes or (self._outcomes and not is_due):
             return
         session = self._session
         arguments = arguments_of_fit(session.model)
         with session.suspended():
             result = self._measure(session.model, arguments)
         self.results[epoch] = result
-        self._outcomes[epoch] = self._outcome(result, epoch)
+        before = self._outcomes[max(self._outcomes)] if self._outcomes else None
+        self._outcomes[epoch] = self._rates.follow_result(result, before, epoch)
         if self.verbose:
             say(f"\nBefore epoch {epoch + 1}: {result.report()}")
         if self.state_path is not None and session.chief:
-            StateFile.of(self).save(self._states())
-        self._set(self._outcomes[epoch])
+            StateFile.of(self).save(to_plain(self._outcomes, self.results))
+        self._apply_outcome(epoch)
 
-    def _outcome(self, result: RangeTestResult, epoch: int) -> Outcome:
-        """Return what follows from a result, and let the schedules follow it."""
-        before = self._outcomes[max(self._outcomes)] if self._outcomes else Outcome()
-        try:
-            outcome = Outcome(result.suggestion, result.bounds)
-        except NoSuggestion:
-            if self.auto is not None and not self._outcomes:
-                raise
-            if self.apply or self.auto is not None:
-                self._warn("no suggestion", epoch)
-            return dataclasses.replace(before, suggestion=None)
-        self._follow(outcome)
-        channels = self._tracks()
-        if outcome.suggestion and channels and not hasattr(self.auto, "max_lr"):
-            peak = _peak(channels[0])
-            if peak == 0.0 and (self.apply or self.auto is not None):
-                self._warn("a schedule that ends at zero", epoch)
-            scale = outcome.suggestion / peak if peak else before.scale
-            outcome = dataclasses.replace(outcome, scale=scale)
-            self._follow(outcome)
-        return outcome
-
-    def _warn(self, has: str, epoch: int) -> None:
-        warnings.warn(
-            f"LRRangeTest has {has} before epoch {epoch + 1}; the learning rate stays as it is.",
-            stacklevel=2,
-        )
-
-    def _follow(self, outcome: Outcome) -> None:
-        """Let the schedules of the fit follow an outcome."""
-        self._scale = outcome.scale
-        if self.auto is None:
-            return
-        optimizer = self._parameter.optimizer
-        for name, schedule in (
-            _between(self.auto, outcome.bounds).hyperparameter_schedules(optimizer).items()
-        ):
-            schedule.timeline = self._timeline
-            start_schedule(
-                schedule, self._session, find_hyperparameter(optimizer, name), self._session.epoch
-            )
-            self._evaluators[name] = ScheduleEvaluator(schedule, self._timeline, self._session)
-
-    def _set(self, outcome: Outcome) -> None:
-        """Set the rate where no schedule drives it."""
-        if self.apply and outcome.suggestion is not None and not self._tracks():
-            self._session.write_rate(self._parameter, outcome.suggestion)
-
-    def _scaled(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self._scale * values
-
-    def _tracks(self) -> list[HyperparameterTrack]:
-        """Return what drives the rate in this fit."""
-        key = self._parameter.key
-        return [track for track in self._session.tracks if track.parameter.key == key]
-
-    # The state --------------------------------------------------------------------------------
+    def _apply_outcome(self, epoch: int) -> None:
+        """Set the rate to what the test before an epoch suggests, where no schedule drives it."""
+        if self.apply:
+            self._rates.write_rate(self._outcomes[epoch].suggestion)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"results": self.results, "_outcomes": self._outcomes}
@@ -337,51 +244,36 @@ class LRRangeTest(Configurable, LearningRateCallback):
         self.results, self._outcomes = dict(state["results"]), dict(state["_outcomes"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the tests of the fit found as plain data, for a checkpoint of one's own.
+        """Return what the tests of the fit found as plain data, to put into your own checkpoint.
 
         >>> LRRangeTest().state_dict()
         {'outcomes': {}}
         """
-        return {"outcomes": {str(tested): state for tested, state in self._states().items()}}
+        states = to_plain(self._outcomes, self.results)
+        return {"outcomes": {str(tested): state for tested, state in states.items()}}
 
     def load_state_dict(self, state: dict[str, Any], epoch: int) -> None:
-        """Let a fit that begins at ``initial_epoch=epoch`` go on from a state.
+        """Let a fit that begins at ``initial_epoch=epoch`` continue from a state.
 
         Args:
             state: What `state_dict` returned.
-            epoch: The epoch at which the fit goes on.
+            epoch: The epoch at which the fit begins.
 
         Raises:
             ValueError: If ``state`` is no such state.
         """
         try:
             states = {int(tested): one for tested, one in state["outcomes"].items()}
-            self._take({tested: one for tested, one in states.items() if tested <= epoch})
+            known = {tested: one for tested, one in states.items() if tested <= epoch}
+            self._outcomes, self.results = from_plain(known)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"LRRangeTest: argument `state` must be what state_dict() returned: {error}. "
                 f"Received: state={reprlib.repr(state)}"
             ) from error
 
-    def _states(self) -> dict[int, dict[str, Any]]:
-        """Return what each test found as plain data."""
-        states = {tested: dataclasses.asdict(one) for tested, one in self._outcomes.items()}
-        for tested in states.keys() & self.results.keys():
-            states[tested]["result"] = self.results[tested].to_dict()
-        return states
-
-    def _take(self, states: dict[int, dict[str, Any]]) -> None:
-        """Take what `_states` returned for what this test found; a result may be missing."""
-        outcomes, results = {}, {}
-        for tested, state in states.items():
-            rest = dict(state)
-            if "result" in rest:
-                results[tested] = RangeTestResult.from_dict(rest.pop("result"))
-            outcomes[tested] = Outcome(**rest)
-        self._outcomes, self.results = outcomes, results
-
-    def _load(self, epoch: int) -> None:
-        """Read the file, which must hold the last test before ``epoch``."""
+    def _load_outcomes(self, epoch: int) -> None:
+        """Read the state file, which must hold the last test before ``epoch``."""
         assert self.state_path is not None
         known = StateFile.of(self).load()
         last = (epoch - 1) // self.every * self.every if self.every else 0
@@ -392,27 +284,6 @@ class LRRangeTest(Configurable, LearningRateCallback):
                 f"{', '.join(map(str, known)) or 'none'}",
             )
         try:
-            self._take(known)
+            self._outcomes, self.results = from_plain(known)
         except (TypeError, ValueError) as error:
             raise unusable(self.state_path, f"another version wrote it ({error})") from error
-
-
-def _between(schedule: Schedule, bounds: tuple[float, float] | None) -> Schedule:
-    """Return a schedule with its rates moved to ``bounds``, as far as it has such rates."""
-    if bounds is None or not hasattr(schedule, "max_lr"):
-        return schedule
-    low, high = bounds
-    rates: dict[str, float] = {"max_lr": high}
-    if hasattr(schedule, "base_lr"):
-        rates["base_lr"] = low
-    elif hasattr(schedule, "div"):
-        rates["div"] = high / low
-    return dataclasses.replace(schedule, **rates)
-
-
-def _peak(track: HyperparameterTrack) -> float:
-    """Return the highest rate to come, as all but this test leave it."""
-    peak = 0.0 if track.peak is None else track.peak()
-    for adjustment in track.adjust:
-        peak = float(adjustment(np.array([peak]))[0])
-    return peak

@@ -1,10 +1,12 @@
-"""The picture of a range test."""
+"""Picture of a range test."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lr.plotting.curves import BLUE, DARK_BLUE, INK, ORANGE, new_axes
 from keras_lr.range_test.curve import Curve, NoSuggestion, smooth
@@ -12,15 +14,48 @@ from keras_lr.range_test.curve import Curve, NoSuggestion, smooth
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from keras_lr.range_test.result import RangeTestResult
+Array = NDArray[np.float64]
 
 
-def plot_range_test(result: RangeTestResult, ax: Axes | None = None) -> Axes:
+class ConstantRuns(Protocol):
+    """What short runs at constant rates found."""
+
+    @property
+    def holds(self) -> Mapping[float, Array]:
+        """Losses of each run, by rate."""
+
+
+class PlottedRangeTest(Protocol):
+    """What the picture shows of the result of a range test; see `RangeTestResult`."""
+
+    @property
+    def rates(self) -> Array: ...
+    @property
+    def values(self) -> Array: ...
+    @property
+    def lower(self) -> Array: ...
+    @property
+    def upper(self) -> Array: ...
+    @property
+    def monitor(self) -> str: ...
+    @property
+    def ended(self) -> str: ...
+    @property
+    def up(self) -> bool: ...
+    @property
+    def found(self) -> ConstantRuns | None: ...
+    @property
+    def suggestion(self) -> float: ...
+    @property
+    def bounds(self) -> tuple[float, float]: ...
+
+
+def plot_range_test(result: PlottedRangeTest, ax: Axes | None = None) -> Axes:
     """Draw what a range test measured over a log axis of rates, and what it suggests.
 
-    The thin line is the raw curve and the thick one the smoothed; the band spans the quartiles of
-    repeated ramps. The dotted line, on the right axis, is the slope per decade of rate. Where the
-    test also trained at some constant rates, the losses that this ended with stand below.
+    The thin line is the raw curve and the thick line the smoothed one. The band spans the quartiles
+    of repeated ramps. The dotted line, on the right axis, is the slope per decade of rate. Where
+    the test also trained at constant rates, a strip below shows the final losses.
 
     Returns:
         The axes of the monitored value.
@@ -37,11 +72,11 @@ def plot_range_test(result: RangeTestResult, ax: Axes | None = None) -> Axes:
     if not np.array_equal(result.lower, result.upper):
         band = (result.lower[finite], result.upper[finite])
         ax.fill_between(rates, *band, color=BLUE, alpha=0.18, label="quartiles of the repeats")
-    smoothed = _smoothed(result, rates, values)
+    smoothed = _smooth_as_rules_do(result, rates, values)
     each = "each validation" if result.monitor.startswith("val_") else "each batch"
     ax.plot(rates, values, color=BLUE, alpha=0.45, linewidth=0.9, label=each)
     ax.plot(rates, smoothed, color=DARK_BLUE, linewidth=2.2, label="smoothed")
-    _limit(ax, values, smoothed, result.up)
+    _set_limits(ax, values, smoothed, result.up)
     below = _draw_holds(ax, result)
     _draw_slope(ax, rates, -smoothed if result.up else smoothed, result.up)
     _draw_suggestion(ax, result, [ax, *below])
@@ -49,8 +84,8 @@ def plot_range_test(result: RangeTestResult, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _smoothed(result: RangeTestResult, rates: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the curve as the rules see it, in which an explosion moves no mean."""
+def _smooth_as_rules_do(result: PlottedRangeTest, rates: Array, values: Array) -> Array:
+    """Return the curve as the rules see it, with explosions cut off."""
     try:
         curve = Curve.read(rates, -values if result.up else values)
     except NoSuggestion:
@@ -58,8 +93,8 @@ def _smoothed(result: RangeTestResult, rates: np.ndarray, values: np.ndarray) ->
     return -curve.smoothed if result.up else curve.smoothed
 
 
-def _draw_holds(ax: Axes, result: RangeTestResult) -> list[Axes]:
-    """Draw how the short runs at constant rates ended, in a strip below the ramp."""
+def _draw_holds(ax: Axes, result: PlottedRangeTest) -> list[Axes]:
+    """Draw the final losses of the runs at constant rates in a strip below the ramp."""
     if result.found is None:
         return []
     ends = {
@@ -85,17 +120,17 @@ def _draw_holds(ax: Axes, result: RangeTestResult) -> list[Axes]:
     return [below]
 
 
-def _limit(ax: Axes, values: np.ndarray, smoothed: np.ndarray, up: bool) -> None:
-    """Leave a divergence outside of the picture, but no more than a quarter of the curve.
+def _set_limits(ax: Axes, values: Array, smoothed: Array, up: bool) -> None:
+    """Set the limits so that a divergence leaves the picture, but at most a quarter of the curve.
 
-    The smoothed curve is inside down to its best, whatever it does before that.
+    The smoothed curve is inside up to its best value, whatever it does before that.
     """
     raw, falling = (-values, -smoothed) if up else (values, smoothed)
     low = min(float(raw.min()), float(falling.min()))
     usual = float(np.quantile(falling, 0.75))
     before = float(falling[: int(np.argmin(falling)) + 1].max())
     high = min(float(falling.max()), max(before, usual + 0.25 * (usual - low)))
-    # Of the single batches those within the whiskers of a box plot.
+    # Single batches count as far as the whiskers of a box plot reach.
     lower, upper = np.quantile(raw[falling <= high], [0.25, 0.75])
     high = max(high, float(raw[raw <= upper + 1.5 * (upper - lower)].max()))
     room = 0.08 * (high - low) or 0.08 * abs(high) or 0.08
@@ -103,8 +138,8 @@ def _limit(ax: Axes, values: np.ndarray, smoothed: np.ndarray, up: bool) -> None
     ax.set_ylim(*(-high, -low) if up else (low, high))
 
 
-def _draw_slope(ax: Axes, rates: np.ndarray, falling: np.ndarray, up: bool) -> None:
-    """Draw the slope, as high as it is where the curve improves; what follows may leave it."""
+def _draw_slope(ax: Axes, rates: Array, falling: Array, up: bool) -> None:
+    """Draw the slope, scaled to where the curve improves; later values may leave the picture."""
     slope = np.gradient(falling, np.log10(rates))
     before = slope[: max(2, int(np.argmin(falling)) + 1)]
     reach = 1.6 * max(float(np.abs(before).max()), 1e-12)
@@ -115,8 +150,9 @@ def _draw_slope(ax: Axes, rates: np.ndarray, falling: np.ndarray, up: bool) -> N
     twin.tick_params(axis="y", colors=INK)
 
 
-def _draw_suggestion(ax: Axes, result: RangeTestResult, every: list[Axes]) -> None:
-    ended = {"diverged": ", up to where it blew up", "complete": ""}.get(
+def _draw_suggestion(ax: Axes, result: PlottedRangeTest, every: list[Axes]) -> None:
+    """Draw the suggestion and the bounds, and name in the title how the ramp ended."""
+    ended = {"diverged": ", up to where it diverged", "complete": ""}.get(
         result.ended, f", ended early: {result.ended}"
     )
     try:

@@ -18,21 +18,36 @@ from keras_lr.callback import LearningRateCallback
 from keras_lr.range_test.curve import Smoother
 
 COMPLETE, DIVERGED, NOT_FINITE, NO_DATA = "complete", "diverged", "not finite", "no more data"
+"""How a ramp ended."""
+
+MIN_EARLY = 5
+"""Values that never end a ramp: with fewer, their spread says little about the noise."""
+
+
+def is_early(points: int, steps_done: int, steps: int) -> bool:
+    """Return whether a ramp is still in its first tenth, or in its first five points.
+
+    Args:
+        points: Values so far.
+        steps_done: Steps so far: more than the values, for a value of validation.
+        steps: Steps of the whole ramp.
+    """
+    return points <= MIN_EARLY or steps_done <= steps // 10
 
 
 class Divergence:
-    """Smooths the values of a ramp as they come, and says when they have become much worse.
+    """Detector of the point at which the values of a ramp have become much worse.
 
-    That is when the smoothed value is worse than the best smoothed value by
-    ``(stop_factor - 1) * max(abs(best), fall, noise)``, with the fall from the first to the best
-    smoothed value, and as noise the spread of the early values, which never end a ramp.
+    That is when the smoothed value is worse than the best smoothed value by more than
+    ``(stop_factor - 1) * max(abs(best), fall, noise)``. The fall is from the first smoothed value
+    to the best. The noise is the spread of the early values, which never end a ramp.
     """
 
     def __init__(self, stop_factor: float, up: bool = False) -> None:
         """See the class.
 
         Args:
-            stop_factor: How much worse than the best is too much.
+            stop_factor: How many times the best is too much.
             up: Whether more is better.
         """
         self.stop_factor = stop_factor
@@ -40,29 +55,28 @@ class Divergence:
         self.smoothed = math.nan
         self._smoother = Smoother()
         self._first = self._best = math.nan
-        self._spread = (math.inf, -math.inf)
+        self._lowest, self._highest = math.inf, -math.inf
 
-    def see(self, rate: float, value: float, early: bool) -> bool:
-        """Take in a value; return whether it is time to stop."""
+    def update(self, rate: float, value: float, early: bool) -> bool:
+        """Add a value and return whether it is time to stop."""
         self.smoothed = self._smoother.update(rate, value)
         worse = -self.smoothed if self.up else self.smoothed
         if math.isnan(self._first):
             self._first = self._best = worse
         self._best = min(self._best, worse)
         if early:
-            self._spread = (min(self._spread[0], value), max(self._spread[1], value))
+            self._lowest, self._highest = min(self._lowest, value), max(self._highest, value)
             return False
-        noise = self._spread[1] - self._spread[0]
+        noise = self._highest - self._lowest
         scale = max(abs(self._best), self._first - self._best, noise)
         return worse - self._best > (self.stop_factor - 1.0) * scale
 
 
 class Ramp(LearningRateCallback):
-    """Train one batch at each of ``rates`` and end the fit; end it earlier where the loss says so.
+    """Callback that trains one batch at each of ``rates`` and then ends the fit.
 
-    The ramp ends early when a value is not finite, or when `Divergence` says so; the first tenth of
-    the ramp, and at least the first five points, count as early. A ramp may be spread over several
-    fits.
+    It ends the fit earlier when a value is not finite, or when `Divergence` says so. A ramp may be
+    spread over several fits.
     """
 
     def __init__(
@@ -79,9 +93,9 @@ class Ramp(LearningRateCallback):
 
         Args:
             rates: The rates, in order.
-            monitor: What to watch and record: a name in the logs.
+            monitor: Name in the logs of the value to record.
             goes_up: Returns whether more of it is better; called after the first step.
-            stop_factor: How much worse than the best ends the ramp.
+            stop_factor: How many times the best value ends the ramp.
             report: Called after each point with its rate and the smoothed value.
             offset: What to add to the value of each batch.
             read_again: Called where an epoch ends before the rates do; may raise.
@@ -95,42 +109,45 @@ class Ramp(LearningRateCallback):
         self.offset = np.zeros(len(rates)) if offset is None else offset[: len(rates)]
         self.read_again = read_again
         self.reason = NO_DATA
-        self.begun = False
-        """Whether the present fit came as far as its callbacks."""
+        """How the ramp ended, or would end now."""
+        self.in_fit = False
+        """Whether the present fit has called its callbacks."""
         self.points: list[tuple[float, float]] = []
-        self._done = 0
+        self._steps_done = 0
         self._divergence: Divergence | None = None
 
+    @property
+    def validates(self) -> bool:
+        """Whether the recorded value is one of validation, which comes with the end of an epoch."""
+        return self.monitor.startswith("val_")
+
     def join_fit(self, session: FitSession) -> None:
-        self.begun = True
+        self.in_fit = True
         self._session = session
         self._mean = BatchLossTracker(session.sample_counter)
-        self._before = self._done
+        self._steps_before = self._steps_done
         session.brief = True
-        session.control(
-            self, find_hyperparameter(optimizer_of(session.model), LEARNING_RATE), self._source
-        )
-        session.events.on_execution_end.append(self._listen)
+        parameter = find_hyperparameter(optimizer_of(session.model), LEARNING_RATE)
+        session.control(self, parameter, self._next_rates)
+        session.events.on_execution_end.append(self._on_execution_end)
 
-    def _source(self, first: int, count: int) -> NDArray[np.float64]:
-        before = self._before + self._session.ran - self._session.batch
-        places = before + first + np.arange(count)
-        return self.rates[np.minimum(places, len(self.rates) - 1)]
+    def _next_rates(self, first: int, count: int) -> NDArray[np.float64]:
+        """Return the rates of ``count`` batches of the epoch; after the last rate, that rate."""
+        epoch_start = self._steps_before + self._session.ran - self._session.batch
+        steps = epoch_start + first + np.arange(count)
+        return self.rates[np.minimum(steps, len(self.rates) - 1)]
 
-    def _listen(self, first: int, count: int, logs: dict[str, Any]) -> None:
-        self._done = min(self._before + self._session.ran, len(self.rates))
-        if not self.monitor.startswith("val_") and self.monitor not in logs:
-            raise ValueError(
-                f"LRRangeTest: argument `monitor` must name a value in the logs. Received: "
-                f"monitor={self.monitor!r}. Available: {', '.join(logs) or 'none'}"
-            )
+    def _on_execution_end(self, first: int, count: int, logs: dict[str, Any]) -> None:
+        self._steps_done = min(self._steps_before + self._session.ran, len(self.rates))
+        if not self.validates and self.monitor not in logs:
+            raise self._unknown_monitor(logs, "")
         if self._divergence is None:
             self._divergence = Divergence(self.stop_factor, self.goes_up())
-        if not self.monitor.startswith("val_"):
+        if not self.validates:
             mean = to_float(logs[self.monitor])
-            self._see(self._mean.batch_loss(first + count, mean))
-        if self._done == len(self.rates):
-            self._end(COMPLETE)
+            self._add_point(self._mean.batch_loss(first + count, mean))
+        if self._steps_done == len(self.rates):
+            self._end_fit(COMPLETE)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_begin(epoch, logs)
@@ -138,14 +155,11 @@ class Ramp(LearningRateCallback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)
-        if self.monitor.startswith("val_") and self.reason in (NO_DATA, COMPLETE):
+        if self.validates and self.reason in (NO_DATA, COMPLETE):
             if self.monitor not in (logs or {}):
-                raise ValueError(
-                    "LRRangeTest: argument `monitor` must name a value in the logs, which have "
-                    "none of validation without `validation_data`. Received: "
-                    f"monitor={self.monitor!r}. Available: {', '.join(logs or {}) or 'none'}"
-                )
-            self._see(float((logs or {})[self.monitor]))
+                missing = ", which have none of validation without `validation_data`"
+                raise self._unknown_monitor(logs or {}, missing)
+            self._add_point(float((logs or {})[self.monitor]))
         if self.reason == NO_DATA:
             self.read_again()
 
@@ -153,30 +167,52 @@ class Ramp(LearningRateCallback):
         super().on_train_end(logs)
         let_data_go(self.model)
 
-    def _see(self, value: float) -> None:
-        """Take a value of the monitored metric at the present rate."""
-        rate = float(self.rates[self._done - 1])
-        value += float(self.offset[self._done - 1])
+    def _add_point(self, value: float) -> None:
+        """Record the monitored value at the present rate, and end the fit where it is too bad."""
+        rate = float(self.rates[self._steps_done - 1])
+        value += float(self.offset[self._steps_done - 1])
         self.points.append((rate, value))
         if not math.isfinite(value):
-            self._end(NOT_FINITE)
+            self._end_fit(NOT_FINITE)
             return
         assert self._divergence is not None
-        early = len(self.points) <= 5 or self._done <= len(self.rates) // 10
-        diverged = self._divergence.see(rate, value, early)
+        early = is_early(len(self.points), self._steps_done, len(self.rates))
+        diverged = self._divergence.update(rate, value, early)
         if self.report is not None:
             self.report(rate, self._divergence.smoothed)
         if diverged:
-            self._end(DIVERGED)
+            self._end_fit(DIVERGED)
 
-    def _end(self, reason: str) -> None:
+    def _end_fit(self, reason: str) -> None:
         if self.reason == NO_DATA:
             self.reason = reason
         self._session.model.stop_training = True
 
+    def _unknown_monitor(self, logs: dict[str, Any], more: str) -> ValueError:
+        return ValueError(
+            f"LRRangeTest: argument `monitor` must name a value in the logs{more}. Received: "
+            f"monitor={self.monitor!r}. Available: {', '.join(logs) or 'none'}"
+        )
+
     def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return rates and values, the values of a loss exact for every batch."""
+        """Return rates and values; those of a loss are exact for every batch."""
         rates, values = (np.array(column, np.float64) for column in zip(*self.points, strict=True))
         if self.monitor == "loss" and len(self.history) == len(values):
             values = self.history.loss.astype(np.float64) + self.offset[: len(values)]
         return rates, values
+
+
+def median_curve(ramps: list[Ramp]) -> tuple[NDArray[np.float64], ...]:
+    """Return rates, median and quartiles of some ramps, as far as all of them came."""
+    curves = [ramp.curve() for ramp in ramps]
+    count = min(len(rates) for rates, _ in curves)
+    rates, values = curves[0][0][:count], np.array([values[:count] for _, values in curves])
+    if len(curves) == 1:
+        return rates, values[0], values[0], values[0]
+    lower, middle, upper = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+    return rates, middle, lower, upper
+
+
+def combine_endings(ramps: list[Ramp]) -> str:
+    """Return how some ramps ended: the first reason to end early, if there is one."""
+    return next((ramp.reason for ramp in ramps if ramp.reason != COMPLETE), COMPLETE)

@@ -1,4 +1,4 @@
-"""`RangeTestResult`: the curve of a range test and what it says."""
+"""`RangeTestResult`: the curve of a range test and what it suggests."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
-    from keras_lr.range_test.ramp import Ramp
-
 Array = NDArray[np.float64]
 COLUMNS = ("learning_rate", "value", "lower", "upper")
 
@@ -31,13 +29,16 @@ class RangeTestResult:
 
     Attributes:
         rates: The rates of the ramp.
-        values: What was monitored at each, the median where the ramp was repeated.
+        values: The monitored value at each rate; the median where the ramp was repeated.
         lower: Lower quartile over the repeats.
         upper: Upper quartile over the repeats.
-        monitor: Name of what was monitored.
+        monitor: Name of the monitored value.
         ended: How the ramp ended: ``"complete"``, ``"diverged"``, ``"not finite"`` or
             ``"no more data"``.
+        rule: The rule that reads the ramp.
+        up: Whether more of the monitored value is better.
         found: What the short runs at constant rates found; None where only the ramp was read.
+        reason: Why there is no suggestion; None where there is one.
 
     >>> rates = np.geomspace(1e-6, 1e1, 141)
     >>> result = RangeTestResult.from_curve(rates, (np.log10(rates) + 2.0) ** 2)
@@ -55,43 +56,22 @@ class RangeTestResult:
     up: bool = False
     found: SearchResult | None = None
     reason: str | None = None
-    """Why there is no suggestion; None where there is one."""
 
     @classmethod
     def from_curve(cls, rates: Any, values: Any, **more: Any) -> Self:
-        """Return the result of a curve that was measured elsewhere."""
+        """Return the result of a curve that was measured elsewhere.
+
+        Args:
+            rates: The rates, increasing.
+            values: The monitored value at each rate.
+            **more: Further attributes of the result.
+        """
         rates, values = np.asarray(rates, np.float64), np.asarray(values, np.float64)
         return cls(rates, values, values, values, **more)
 
-    @staticmethod
-    def median(ramps: list[Ramp]) -> tuple[Array, Array, Array, Array]:
-        """Return rates, median and quartiles of ramps, as far as all of them came."""
-        curves = [ramp.curve() for ramp in ramps]
-        count = min(len(rates) for rates, _ in curves)
-        values = np.array([values[:count] for _, values in curves])
-        if len(curves) == 1:
-            return curves[0][0], values[0], values[0], values[0]
-        lower, middle, upper = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
-        return curves[0][0][:count], middle, lower, upper
-
-    @classmethod
-    def of(
-        cls,
-        ramps: list[Ramp],
-        found: SearchResult | None,
-        reason: str | None,
-        rule: str,
-        up: bool,
-        monitor: str,
-    ) -> Self:
-        """Return the result of some ramps and of the search that made them."""
-        rates, values, lower, upper = cls.median(ramps)
-        ended = next((r.reason for r in ramps if r.reason != "complete"), "complete")
-        return cls(rates, values, lower, upper, monitor, ended, rule, up, found, reason)
-
     @property
     def losses(self) -> Array:
-        """The values, turned round where more is better."""
+        """The values, with the sign changed where more is better."""
         return -self.values if self.up else self.values
 
     @property
@@ -99,17 +79,18 @@ class RangeTestResult:
         """The rate to train at.
 
         Raises:
-            NoSuggestion: If the test supports none; the message says why, and what to change.
+            NoSuggestion: If the test supports none; the message says why and what to change.
         """
         if self.reason is not None:
             raise NoSuggestion(self.reason)
         return self.suggest() if self.found is None else self.found.suggestion
 
     def suggest(self, rule: str | None = None) -> float:
-        """Return what a rule reads from the ramp alone.
+        """Return the rate that a rule reads from the ramp alone.
 
         Args:
-            rule: ``"edge"``, ``"minimum"``, ``"steepest"``, ``"valley"`` or ``"slide"``.
+            rule: ``"edge"``, ``"minimum"``, ``"steepest"``, ``"valley"`` or ``"slide"``; by default
+                the rule of the test.
 
         Raises:
             NoSuggestion: If the ramp supports none.
@@ -131,7 +112,7 @@ class RangeTestResult:
 
     @property
     def confidence(self) -> float:
-        """How far the suggestion can be trusted, from 0 to 1; 0 where there is none."""
+        """The confidence in the suggestion, from 0 to 1; 0 where there is none."""
         if self.reason is not None:
             return 0.0
         if self.found is not None:
@@ -142,7 +123,7 @@ class RangeTestResult:
             return 0.0
 
     def report(self) -> str:
-        """Say in plain words what the test shows, and what to change where it shows too little."""
+        """Return in plain words what the test shows, or what to change so that it shows more."""
         if self.reason is not None:
             return self.reason
         if self.found is not None:
@@ -176,7 +157,7 @@ class RangeTestResult:
         return pandas.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all that it holds as plain data."""
+        """Return the whole result as plain data."""
         plain = {name: _plain(value) for name, value in vars(self).items()}
         if self.found is not None:
             found = {name: _plain(value) for name, value in vars(self.found).items()}
@@ -186,10 +167,10 @@ class RangeTestResult:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Self:
-        """Return the result of which `to_dict` made plain data.
+        """Return the result that `to_dict` made plain.
 
         Raises:
-            ValueError: If they are no such data.
+            ValueError: If ``plain`` is not such data.
         """
         try:
             found = plain["found"]
@@ -206,7 +187,7 @@ class RangeTestResult:
             ) from error
 
     def to_csv(self, path: PathLike) -> None:
-        """Write the curve; the file appears whole or not at all."""
+        """Write the curve to a CSV file, which appears whole or not at all."""
         with atomic_write(path) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
@@ -215,10 +196,14 @@ class RangeTestResult:
 
     @classmethod
     def from_csv(cls, path: PathLike, **more: Any) -> Self:
-        """Return the curve that `to_csv` wrote, to be read by the rules.
+        """Return the result with the curve that `to_csv` wrote, for the rules to read.
+
+        Args:
+            path: The file.
+            **more: Further attributes of the result.
 
         Raises:
-            ValueError: If the file is no such curve.
+            ValueError: If the file holds no such curve.
         """
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
@@ -233,7 +218,7 @@ class RangeTestResult:
 
 
 def _plain(value: Any) -> Any:
-    """Return an array or a number of numpy, or several, as Python has them."""
+    """Return an array, a number of numpy, or a tuple of them as plain Python data."""
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -157,13 +157,13 @@ def test_no_suggestion_keeps_the_rate_and_says_so():
 
 
 def test_a_later_test_without_a_suggestion_ends_no_training(monkeypatch):
-    results = RangeTestRunner.result
+    run_test = RangeTestRunner.run_test
 
-    def result(self):
-        found = results(self)
+    def run_second_in_vain(self):
+        found = run_test(self)
         return dataclasses.replace(found, reason="flat") if test.results else found
 
-    monkeypatch.setattr(RangeTestRunner, "result", result)
+    monkeypatch.setattr(RangeTestRunner, "run_test", run_second_in_vain)
     test = quick(auto=OneCycle(1.0, shape="linear"), every=1)
     with pytest.warns(UserWarning, match="no suggestion before epoch 3; the learning rate stays"):
         fit(sgd(), [test], epochs=3)
@@ -184,7 +184,7 @@ def test_an_interrupted_test_leaves_the_model_as_it_was(error, monkeypatch):
     def interrupted(*args):
         raise error
 
-    monkeypatch.setattr("keras_lr.range_test.ramp.Ramp._listen", interrupted)
+    monkeypatch.setattr("keras_lr.range_test.ramp.Ramp._on_execution_end", interrupted)
     with pytest.raises(error):
         fit(model, [CosineDecay(0.1), quick()])
     assert same(before, state(model))

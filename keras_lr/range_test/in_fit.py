@@ -1,0 +1,191 @@
+"""What a fit does with the results of a range test inside it, and how they are stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lr._fields.timeline import Timeline
+from keras_lr._fit.evaluation import ScheduleEvaluator
+from keras_lr._fit.events import HyperparameterTrack
+from keras_lr._fit.session import FitSession
+from keras_lr._keras.hyperparameters import LEARNING_RATE, find_hyperparameter
+from keras_lr.range_test.curve import NoSuggestion
+from keras_lr.range_test.result import RangeTestResult
+from keras_lr.schedules.base import Schedule
+from keras_lr.schedules.control import start_schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a test inside a fit found, and what became of it."""
+
+    suggestion: float | None = None
+    bounds: tuple[float, float] | None = None
+    scale: float = 1.0
+    """Factor by which the schedules of the fit are multiplied from this test on."""
+
+
+class FitRates:
+    """The learning rates of one fit, which follow the outcomes of its range tests."""
+
+    def __init__(
+        self,
+        owner: Any,
+        session: FitSession,
+        optimizer: Any,
+        timeline: Timeline,
+        auto: Schedule | None,
+        apply: bool,
+    ) -> None:
+        """Take part in a fit.
+
+        Args:
+            owner: The callback that drives the rates, for error messages.
+            session: The session of the fit.
+            optimizer: The optimizer whose rate is tested.
+            timeline: The length of the fit.
+            auto: The schedule to train by, if there is one.
+            apply: Whether suggestions become the rate.
+        """
+        self.session = session
+        self.parameter = find_hyperparameter(optimizer, LEARNING_RATE)
+        self.timeline = timeline
+        self.auto = auto
+        self.acts = apply or auto is not None
+        self.scale = 1.0
+        self.evaluators: dict[str, ScheduleEvaluator] = {}
+        for name in {} if auto is None else auto.hyperparameter_schedules(optimizer):
+            session.control(
+                owner,
+                find_hyperparameter(optimizer, name),
+                functools.partial(self._values_of, name),
+                functools.partial(self._peak_of, name),
+            )
+        if self.acts:
+            session.adjust(self.parameter, self._scaled)
+
+    def _values_of(self, name: str, first: int, count: int) -> NDArray[np.float64]:
+        return self.evaluators[name].values(first, count)
+
+    def _peak_of(self, name: str) -> float:
+        return self.evaluators[name].peak()
+
+    def _scaled(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.scale * values
+
+    def follow_result(self, result: RangeTestResult, before: Outcome | None, epoch: int) -> Outcome:
+        """Let the rates follow a new result.
+
+        Args:
+            result: What the test before the epoch found.
+            before: The outcome of the test before that one.
+            epoch: The epoch that begins.
+
+        Returns:
+            The outcome.
+
+        Raises:
+            NoSuggestion: If the schedule to train by needs one, and has none from earlier.
+        """
+        try:
+            outcome = Outcome(result.suggestion, result.bounds)
+        except NoSuggestion:
+            if self.auto is not None and before is None:
+                raise
+            if self.acts:
+                _warn_of_unchanged_rate("no suggestion", epoch)
+            return dataclasses.replace(before or Outcome(), suggestion=None)
+        self.follow(outcome)
+        tracks = self._tracks()
+        if outcome.suggestion and tracks and not hasattr(self.auto, "max_lr"):
+            peak = _peak_to_come(tracks[0])
+            if peak == 0.0 and self.acts:
+                _warn_of_unchanged_rate("a schedule that ends at zero", epoch)
+            scale = outcome.suggestion / peak if peak else (before or Outcome()).scale
+            outcome = dataclasses.replace(outcome, scale=scale)
+            self.follow(outcome)
+        return outcome
+
+    def follow(self, outcome: Outcome) -> None:
+        """Let the schedules of the fit follow an outcome."""
+        self.scale = outcome.scale
+        if self.auto is None:
+            return
+        optimizer = self.parameter.optimizer
+        moved = _move_to_bounds(self.auto, outcome.bounds).hyperparameter_schedules(optimizer)
+        for name, schedule in moved.items():
+            schedule.timeline = self.timeline
+            parameter = find_hyperparameter(optimizer, name)
+            start_schedule(schedule, self.session, parameter, self.session.epoch)
+            self.evaluators[name] = ScheduleEvaluator(schedule, self.timeline, self.session)
+
+    def write_rate(self, rate: float | None) -> None:
+        """Set the rate to a suggestion where no schedule drives it."""
+        if rate is not None and not self._tracks():
+            self.session.write_rate(self.parameter, rate)
+
+    def _tracks(self) -> list[HyperparameterTrack]:
+        """Return what drives the rate in this fit."""
+        key = self.parameter.key
+        return [track for track in self.session.tracks if track.parameter.key == key]
+
+
+def _warn_of_unchanged_rate(has: str, epoch: int) -> None:
+    warnings.warn(
+        f"LRRangeTest has {has} before epoch {epoch + 1}; the learning rate stays as it is.",
+        stacklevel=2,
+    )
+
+
+def _move_to_bounds(schedule: Schedule, bounds: tuple[float, float] | None) -> Schedule:
+    """Return a schedule with its rates moved to ``bounds``, as far as it has such rates."""
+    if bounds is None or not hasattr(schedule, "max_lr"):
+        return schedule
+    low, high = bounds
+    rates: dict[str, float] = {"max_lr": high}
+    if hasattr(schedule, "base_lr"):
+        rates["base_lr"] = low
+    elif hasattr(schedule, "div"):
+        rates["div"] = high / low
+    return dataclasses.replace(schedule, **rates)
+
+
+def _peak_to_come(track: HyperparameterTrack) -> float:
+    """Return the highest rate to come, as the schedule and all adjustments make it."""
+    peak = 0.0 if track.peak is None else track.peak()
+    for adjustment in track.adjust:
+        peak = float(adjustment(np.array([peak]))[0])
+    return peak
+
+
+def to_plain(
+    outcomes: dict[int, Outcome], results: dict[int, RangeTestResult]
+) -> dict[int, dict[str, Any]]:
+    """Return the outcome of each test, and its result where there is one, as plain data."""
+    states = {epoch: dataclasses.asdict(outcome) for epoch, outcome in outcomes.items()}
+    for epoch in states.keys() & results.keys():
+        states[epoch]["result"] = results[epoch].to_dict()
+    return states
+
+
+def from_plain(
+    states: dict[int, dict[str, Any]],
+) -> tuple[dict[int, Outcome], dict[int, RangeTestResult]]:
+    """Return the outcomes and results that `to_plain` made plain.
+
+    Raises:
+        TypeError, ValueError: If they are not such data.
+    """
+    outcomes, results = {}, {}
+    for epoch, state in states.items():
+        rest = dict(state)
+        if "result" in rest:
+            results[epoch] = RangeTestResult.from_dict(rest.pop("result"))
+        outcomes[epoch] = Outcome(**rest)
+    return outcomes, results
