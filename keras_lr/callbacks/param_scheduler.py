@@ -17,23 +17,24 @@ from keras_lr.schedules.control import before_restore, control
 
 @keras.saving.register_keras_serializable(package="keras_lr")
 class ParamScheduler(LearningRateCallback):
-    """Move several hyperparameters of an optimizer, the model's own or another.
+    """Move several hyperparameters of an optimizer, each by a schedule.
 
-    Keras bakes ``momentum``, ``beta_1``, ``weight_decay`` and the like into the compiled step, so
-    that setting them during a fit changes nothing. This moves them inside the step. Outside of the
-    step the optimizer has its own numbers all the time, and they stay what they were.
+    Keras compiles ``momentum``, ``beta_1``, ``weight_decay`` and the like into the training step as
+    constants, so that setting them during a fit has no effect. ``ParamScheduler`` moves them inside
+    the step. Outside the step the attributes of the optimizer keep the numbers that it was built
+    with.
 
     Args:
-        optimizer: The optimizer, or the name of the model's attribute that holds it (which a config
-            can say); the model's own by default.
+        optimizer: The optimizer, or the name of the attribute of the model that holds it, which
+            also works in a config; by default ``model.optimizer``.
         **schedules: A schedule for each hyperparameter: ``learning_rate``, ``momentum``,
-            ``beta_1``, ``beta_2``, ``weight_decay``, ``rho``, or another number that the optimizer
-            has. They share one clock; each has its own lengths.
+            ``beta_1``, ``beta_2``, ``weight_decay``, ``rho``, or another number of the optimizer.
+            They share one clock; each has its own lengths.
 
     Raises:
-        TypeError: If a value is no schedule, or a schedule stands where the optimizer does.
-        ValueError: If there is none, or at the start of training the optimizer has no such number;
-            it lists what the optimizer has.
+        TypeError: If a value is no schedule, or a schedule is passed as the optimizer.
+        ValueError: If there is no schedule, or at the start of training the optimizer has no such
+            number; the message lists those that it has.
 
     >>> from keras_lr import CosineDecay, LinearDecay
     >>> ParamScheduler(learning_rate=CosineDecay(0.1), momentum=LinearDecay(0.95, 0.85))
@@ -73,8 +74,8 @@ class ParamScheduler(LearningRateCallback):
         """Return the arguments as plain data.
 
         Raises:
-            ValueError: If ``optimizer`` is an object; name the attribute of the model that holds
-                it.
+            ValueError: If ``optimizer`` is an object; pass the name of the model's attribute
+                instead.
         """
         if not isinstance(self.optimizer, str | None):
             raise ValueError(
