@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import functools
 import inspect
 import sys
+from collections.abc import Iterator
 from typing import (
     Annotated,
     Any,
     ClassVar,
+    NamedTuple,
     Self,
+    SupportsIndex,
     TypeVar,
     dataclass_transform,
     get_args,
@@ -21,13 +25,15 @@ from typing import (
 import keras
 
 from keras_lr._fields.kinds import FieldType, check
+from keras_lr._fields.nesting import Nested, call, nested
+from keras_lr._fields.serialization import decode, encode
 from keras_lr._hints import nearest_name_hint
 
 C = TypeVar("C", bound=type)
 
 
 def field_types(cls: type, names: dict[str, Any] | None = None) -> dict[str, FieldType]:
-    """Return the kind of every field of a class, in order.
+    """Return the type of every field of a class, in order.
 
     Args:
         cls: The class.
@@ -36,18 +42,18 @@ def field_types(cls: type, names: dict[str, Any] | None = None) -> dict[str, Fie
     if "_field_types" in vars(cls):
         return cls._field_types  # type: ignore[attr-defined]
     hints = get_type_hints(cls, localns=names, include_extras=True)
-    found, types = {}, {}
+    found, plain = {}, {}
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
-        types[field.name], *more = get_args(hint) or (hint,)
-        kinds = [arg for arg in more if isinstance(arg, FieldType)]
-        if get_origin(hint) is not Annotated or not kinds:
+        plain[field.name], *more = get_args(hint) or (hint,)
+        types = [argument for argument in more if isinstance(argument, FieldType)]
+        if get_origin(hint) is not Annotated or not types:
             raise TypeError(
                 f"{cls.__name__}.{field.name} is declared as {hint}; "
-                "declare it with a kind, such as `PositiveRate` or `Length`"
+                "declare it with a kind of value, such as `PositiveRate` or `Length`"
             )
-        found[field.name] = kinds[0]
-    cls._field_types, cls._types = found, types  # type: ignore[attr-defined]
+        found[field.name] = types[0]
+    cls._field_types, cls._plain_types = found, plain  # type: ignore[attr-defined]
     return found
 
 
@@ -59,14 +65,17 @@ class Configurable:
     """
 
     _ready: ClassVar[bool] = False
+    _plain_config: ClassVar[bool] = False
+    """Whether the fields alone make the config: the class has no `get_config` of its own."""
     arguments: ClassVar[dict[str, str]] = {}
     """Argument names of the fields that cannot bear them, because a method of that name exists."""
 
     def __post_init__(self) -> None:
         """Check every field, then let no field change."""
-        for name, kind in field_types(type(self)).items():
+        owner = type(self).__name__
+        for name, field_type in field_types(type(self)).items():
             argument = self.arguments.get(name, name)
-            setattr(self, name, check(type(self).__name__, argument, kind, getattr(self, name)))
+            setattr(self, name, check(owner, argument, field_type, getattr(self, name)))
         self.validate()
         super().__init__()
         self.__dict__["_ready"] = True
@@ -90,39 +99,101 @@ class Configurable:
             )
         super().__setattr__(name, value)
 
-    def __eq__(self, other: object) -> bool:
+    def parts(self) -> Iterator[Self]:
+        """Iterate over this object and all that it is made of, each once, from the outside in."""
+        seen, waiting = set(), [self]
+        while waiting:
+            part = waiting.pop()
+            if id(part) not in seen:
+                seen.add(id(part))
+                yield part
+                waiting += reversed(part.direct_parts())
+
+    def direct_parts(self) -> list[Any]:
+        """Return the objects that stand in the fields."""
+        found: list[Any] = []
+        for name in field_types(type(self)):
+            value = getattr(self, name)
+            items = value if isinstance(value, tuple) else (value,)
+            found += [item for item in items if isinstance(item, Configurable)]
+        return found
+
+    @nested
+    def __eq__(self, other: object) -> Nested[bool]:
         if type(self) is not type(other):
             return NotImplemented
-        return all(
-            _comparable(getattr(self, name)) == _comparable(getattr(other, name))
-            for name in field_types(type(self))
-        )
+        for name in field_types(type(self)):
+            if not (yield call(_equal, getattr(self, name), getattr(other, name))):
+                return False
+        return True
 
-    def __hash__(self) -> int:
-        return hash((type(self), *(_hashable(getattr(self, n)) for n in field_types(type(self)))))
+    @nested
+    def __hash__(self) -> Nested[int]:
+        hashes = []
+        for name in field_types(type(self)):
+            hashes.append((yield call(_hash, getattr(self, name))))
+        return hash((type(self), *hashes))
 
-    def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{self.arguments.get(field.name, field.name)}={getattr(self, field.name)!r}"
-            for field in dataclasses.fields(self)  # type: ignore[arg-type]
-            if field.default is dataclasses.MISSING or field.default != getattr(self, field.name)
-        )
-        return f"{type(self).__name__}({shown})"
+    @nested
+    def __repr__(self) -> Nested[str]:
+        shown = []
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.default is dataclasses.MISSING or field.default != value:
+                text = yield call(_repr, value)
+                shown.append(f"{self.arguments.get(field.name, field.name)}={text}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __getstate__(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in field_types(type(self))}
         return {**super().__getstate__(), **fields, "_ready": True}  # type: ignore[dict-item]
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        """Return what pickles and copies this object: all its parts as one flat list.
+
+        The parts of a part stand before it, so that nothing nests in the list.
+        """
+        parts = self._parts_inside_out()
+        places = {id(part): place for place, part in enumerate(parts)}
+        state = _with_places(self.__getstate__(), places)
+        if parts:
+            state["_parts"] = [
+                (type(part), _with_places(part.__getstate__(), places)) for part in parts
+            ]
+        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
+
+    def _parts_inside_out(self) -> list[Configurable]:
+        """Return what the object is made of, each part after all that it is made of itself."""
+        found: list[Configurable] = []
+        seen: set[int] = set()
+        waiting: list[tuple[Any, bool]] = [(part, False) for part in self.direct_parts()]
+        while waiting:
+            part, follows = waiting.pop()
+            if follows:
+                found.append(part)
+            elif id(part) not in seen:
+                seen.add(id(part))
+                waiting.append((part, True))
+                waiting += [(inner, False) for inner in part.direct_parts()]
+        return found
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[misc]
+        parts: list[Any] = []
+        for cls, inner in state.get("_parts", ()):
+            part = cls.__new__(cls)
+            part.__setstate__(_with_parts(inner, parts))
+            parts.append(part)
+        super().__setstate__(_with_parts(state, parts))  # type: ignore[misc]
         self.validate()
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the fields as plain data, nested objects serialised by Keras."""
-        return {
-            self.arguments.get(name, name): encode(getattr(self, name))
-            for name in field_types(type(self))
-        }
+    @nested
+    def get_config(self) -> Nested[dict[str, Any]]:
+        """Return the fields as plain data, nested objects serialised as Keras does."""
+        config = {}
+        for name in field_types(type(self)):
+            argument = self.arguments.get(name, name)
+            config[argument] = yield call(encode, getattr(self, name))
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -130,9 +201,93 @@ class Configurable:
         return cls(**{name: decode(value) for name, value in config.items()})
 
 
+class _Place(NamedTuple):
+    """Stands for a part in a state that is pickled: its place in the list of all parts."""
+
+    place: int
+
+
+def _with_places(state: dict[str, Any], places: dict[int, int]) -> dict[str, Any]:
+    """Return a state with places for the parts in it."""
+
+    def replaced(value: Any) -> Any:
+        if type(value) is tuple:
+            return tuple(map(replaced, value))
+        known = isinstance(value, Configurable) and id(value) in places
+        return _Place(places[id(value)]) if known else value
+
+    return {name: replaced(value) for name, value in state.items()}
+
+
+def _with_parts(state: dict[str, Any], parts: list[Any]) -> dict[str, Any]:
+    """Return a state with the parts for their places."""
+
+    def replaced(value: Any) -> Any:
+        if type(value) is tuple:
+            return tuple(map(replaced, value))
+        return parts[value.place] if isinstance(value, _Place) else value
+
+    return {name: replaced(value) for name, value in state.items() if name != "_parts"}
+
+
+@nested
+def _equal(one: Any, other: Any) -> Nested[bool]:
+    if one is other:
+        return True
+    if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
+        for pair in zip(one, other, strict=True):
+            if not (yield call(_equal, *pair)):
+                return False
+        return True
+    if isinstance(one, Configurable) and type(one) is type(other):
+        return (yield call(one.__eq__, other)) is True
+    return bool(_comparable(one) == _comparable(other))
+
+
+@nested
+def _hash(value: Any) -> Nested[int]:
+    if isinstance(value, tuple):
+        hashes = []
+        for item in value:
+            hashes.append((yield call(_hash, item)))
+        return hash(tuple(hashes))
+    if isinstance(value, Configurable):
+        return (yield call(value.__hash__))
+    stand_in = _comparable(value)
+    return hash(value if stand_in is value else repr(stand_in))
+
+
+@nested
+def _repr(value: Any) -> Nested[str]:
+    if type(value) is tuple:
+        items = []
+        for item in value:
+            items.append((yield call(_repr, item)))
+        return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+    if isinstance(value, Configurable):
+        return (yield call(value.__repr__))
+    return repr(value)
+
+
+def _comparable(value: Any) -> Any:
+    """Return a stand-in that compares Keras's schedules, which compare by identity, by content."""
+    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+        return type(value), _lists_for_tuples(value.get_config())
+    return value
+
+
+def _lists_for_tuples(value: Any) -> Any:
+    """Return a value with lists for tuples, which a config file cannot tell apart."""
+    if isinstance(value, dict):
+        return {key: _lists_for_tuples(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_lists_for_tuples(item) for item in value]
+    return value
+
+
 @dataclass_transform(eq_default=False)
-def configured(cls: C, depth: int = 1) -> C:
-    """Make a class of annotated fields one whose fields are its whole config.
+def configurable(cls: C, depth: int = 1) -> C:
+    """Make the annotated fields of a class its constructor's arguments and its config.
 
     Args:
         cls: A subclass of `Configurable`.
@@ -142,17 +297,20 @@ def configured(cls: C, depth: int = 1) -> C:
     # The class may stand in a function or a notebook, whose names its annotations use.
     caller = sys._getframe(depth)
     field_types(cls, {**caller.f_globals, **caller.f_locals})
-    explain_arguments(cls)
+    refuse_unknown_arguments(cls)
+    methods = ("get_config", "from_config")
+    plain = all(inspect.getattr_static(cls, m) is vars(Configurable)[m] for m in methods)
+    cls._plain_config = plain  # type: ignore[attr-defined]
     package = cls.__module__.partition(".")[0]
     return keras.saving.register_keras_serializable(package=package)(cls)
 
 
-def explain_arguments(cls: type) -> None:
-    """Make the constructor of ``cls`` answer an unknown argument with the nearest known one.
+def refuse_unknown_arguments(cls: type) -> None:
+    """Make the constructor of ``cls`` refuse an unknown argument and name the nearest known one.
 
-    Its signature shows the type of each field without its kind.
+    The constructor's signature shows the Python type of each field.
     """
-    types = cls._types  # type: ignore[attr-defined]
+    types = cls._plain_types  # type: ignore[attr-defined]
     plain = cls.__init__  # type: ignore[misc]
     signature = inspect.signature(plain)
     fields = {argument: field for field, argument in cls.arguments.items()}  # type: ignore[attr-defined]
@@ -175,47 +333,9 @@ def explain_arguments(cls: type) -> None:
                     f"Known: {', '.join(known)}"
                 )
         # `dataclasses.replace` passes all fields by their own names, and the changes among them.
-        own = {name: value for name, value in kwargs.items() if name not in fields}
-        said = {fields[name]: value for name, value in kwargs.items() if name in fields}
-        plain(self, *args, **own | said)
+        by_field = {name: value for name, value in kwargs.items() if name not in fields}
+        changed = {fields[name]: value for name, value in kwargs.items() if name in fields}
+        plain(self, *args, **by_field | changed)
 
     init.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
     cls.__init__ = init  # type: ignore[misc]
-
-
-def encode(value: Any) -> Any:
-    """Return a field's value as plain data."""
-    if isinstance(value, tuple):
-        return [encode(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return keras.saving.serialize_keras_object(value)
-
-
-def decode(value: Any) -> Any:
-    """Return the value that `encode` made plain."""
-    if isinstance(value, list | tuple):
-        return [decode(item) for item in value]
-    if isinstance(value, dict) and "class_name" in value:
-        return keras.saving.deserialize_keras_object(value)
-    return value
-
-
-def _comparable(value: Any) -> Any:
-    """A stand-in that compares by content for Keras objects, which compare by identity."""
-    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
-        return type(value), _listed(value.get_config())
-    return value
-
-
-def _hashable(value: Any) -> Any:
-    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
-        return type(value), repr(_listed(value.get_config()))
-    return value
-
-
-def _listed(value: Any) -> Any:
-    """Return a value with lists for tuples, which a config file cannot tell apart."""
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, tuple | list) else value

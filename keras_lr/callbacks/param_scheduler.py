@@ -6,8 +6,8 @@ from typing import Any, Self
 
 import keras
 
-from keras_lr._fields.configurable import decode, encode
 from keras_lr._fields.kinds import check
+from keras_lr._fields.serialization import decode, encode
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.hyperparameters import optimizer_of
 from keras_lr.callback import LearningRateCallback

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from keras_lr._fields.configurable import Configurable, configured
+from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import Bool, Choice, Number, Optional, Path, Rate, Text
 from keras_lr._fields.lengths import Patience, parse_length
 from keras_lr._files import StateFile
@@ -41,7 +41,7 @@ def _field_of_state(name: str, doc: str) -> Any:
     return property(get, set_to, doc=doc)
 
 
-@configured
+@configurable
 class ReduceLROnPlateau(Configurable, LearningRateCallback):
     """Multiply the rate by ``factor`` when a metric has not improved for ``patience`` epochs.
 

@@ -21,8 +21,7 @@ from keras_lr.callbacks import plateau
 from keras_lr.callbacks.param_scheduler import ParamScheduler
 from keras_lr.history.callback import LRHistory
 from keras_lr.range_test import callback as range_test
-from keras_lr.schedules import combinators as compose
-from keras_lr.schedules import cyclic, decay, function
+from keras_lr.schedules import combinators, cyclic, decay, function, stages
 from keras_lr.schedules.base import Schedule, ScheduleField
 from keras_lr.schedules.function import KerasSchedule, arity
 from keras_lr.schedules.in_graph import InGraph
@@ -177,7 +176,7 @@ def _classes() -> Iterator[tuple[str, type]]:
 def _own() -> dict[str, ClassSpec]:
     found = {
         name: _form(name, cls)
-        for module in (decay, cyclic, compose, function, plateau, range_test)
+        for module in (decay, cyclic, stages, combinators, function, plateau, range_test)
         for name, cls in vars(module).items()
         if isinstance(cls, type) and cls.__module__ == module.__name__ and is_configured(cls)
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from typing import Annotated, Any
 
-from keras_lr._fields.configurable import Configurable, configured
+from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import Bool, Choice, Number, Optional, Path, PositiveRate, Text
 from keras_lr._fields.lengths import Batches, WholeEpochs
 from keras_lr._fields.timeline import Timeline
@@ -22,7 +22,7 @@ from keras_lr.range_test.runner import SEARCH, RangeTestRunner, RangeTestSetting
 from keras_lr.schedules.base import Schedule, ScheduleField
 
 
-@configured
+@configurable
 class LRRangeTest(Configurable, LearningRateCallback):
     """Try rates from low to high on the model and its data, and suggest one to train at.
 

@@ -8,16 +8,7 @@ from keras_lr._fields.kinds import DecayFactor, Positive, PositiveRate, Rate
 from keras_lr._fields.lengths import Length, Timescale
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
 from keras_lr.schedules.base import Schedule, Steps, schedule
-from keras_lr.schedules.combinators import (
-    Clip,
-    Lasting,
-    PerEpoch,
-    Product,
-    Repeat,
-    Scaled,
-    Sequence,
-    Warmup,
-)
+from keras_lr.schedules.combinators import Clip, PerEpoch, Product, Scaled
 from keras_lr.schedules.cyclic import CosineRestarts, OneCycle, TriangularCLR, WarmupStableDecay
 from keras_lr.schedules.decay import (
     Constant,
@@ -32,6 +23,7 @@ from keras_lr.schedules.decay import (
 )
 from keras_lr.schedules.function import Function
 from keras_lr.schedules.in_graph import InGraph
+from keras_lr.schedules.stages import Lasting, Repeat, Sequence, Warmup
 
 __all__ = [
     "Clip",

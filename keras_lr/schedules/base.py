@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import re
 import textwrap
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, dataclass_transform
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from keras_lr._fields.configurable import Configurable, configured
-from keras_lr._fields.kinds import FieldType, Number, check
+from keras_lr._fields.configurable import Configurable, configurable
+from keras_lr._fields.kinds import FieldType, ListOf, Number, check
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.hyperparameters import LEARNING_RATE, optimizer_of
@@ -25,7 +23,7 @@ from keras_lr.schedules.in_graph import InGraph
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from keras_lr.schedules import combinators
+    from keras_lr.schedules import combinators, stages
 
 Steps = NDArray[np.float64]
 
@@ -38,7 +36,7 @@ _ADDRESS = re.compile(r"<(?:function )?(?:[\w.<>]*\.)?<?(\w+)>?(?: object)? at 0
 _DIGITS = re.compile(r"\d+\.\d{8,}(e[+-]?\d+)?")
 """A number with more digits than a title needs."""
 
-Ending = Literal["own", "rest", "never"]
+DurationKind = Literal["own", "rest", "never"]
 S = TypeVar("S", bound=type)
 
 
@@ -66,7 +64,7 @@ def schedule(cls: S) -> S:
                 "Schedule. Choose another name and map it to the argument: "
                 f"arguments = {{field: {name!r}}}"
             )
-    return configured(cls, depth=2)
+    return configurable(cls, depth=2)
 
 
 class Schedule(Configurable, LearningRateCallback):
@@ -87,6 +85,14 @@ class Schedule(Configurable, LearningRateCallback):
     timeline: Timeline | None = None
     """The fit that lengths refer to, which is the last one, or one that you set; None before."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.duration_kind  # A schedule of schedules keeps it, as its parts have done.
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        _ = self.duration_kind
+
     def value(self, step: Steps, timeline: Timeline) -> Steps | float:
         """Return the rate at ``step``.
 
@@ -97,7 +103,7 @@ class Schedule(Configurable, LearningRateCallback):
         raise NotImplementedError
 
     @property
-    def duration_kind(self) -> Ending:
+    def duration_kind(self) -> DurationKind:
         """Whether the schedule has its ``own`` length, takes the ``rest``, or ``never`` ends."""
         over = getattr(self, "over", None)
         return "never" if over is None else "rest" if over == "rest" else "own"
@@ -110,15 +116,6 @@ class Schedule(Configurable, LearningRateCallback):
     def hyperparameter_schedules(self, optimizer: Any) -> dict[str, Schedule]:
         """Return the schedule of each hyperparameter that this callback moves."""
         return {LEARNING_RATE: self}
-
-    def parts(self) -> Iterator[Schedule]:
-        """Iterate over this schedule and all that it is made of."""
-        yield self
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            for part in value if isinstance(value, tuple) else (value,):
-                if isinstance(part, Schedule):
-                    yield from part.parts()
 
     def unreached_stages(self, timeline: Timeline) -> list[Schedule]:
         """Return the stages that never begin, because those before them take the whole part."""
@@ -227,9 +224,9 @@ class Schedule(Configurable, LearningRateCallback):
 
         name = _ADDRESS.sub(r"\1", repr(self))
         name = _DIGITS.sub(lambda number: f"{float(number[0]):.6g}", name)
-        simple = [type(part).__name__ for part in self.parts() if len([*part.parts()]) == 1]
-        if len(name) > 70 and len([*self.parts()]) > 1:
-            name = f"{type(self).__name__} of {', '.join(dict.fromkeys(simple))}"
+        simple = dict.fromkeys(type(p).__name__ for p in self.parts() if not p.direct_parts())
+        if len(name) > 70 and self.direct_parts():
+            name = f"{type(self).__name__} of {', '.join(simple)}"
         name = textwrap.shorten(name, 150, placeholder=" ...)")
         epochs, steps_per_epoch = self._size(epochs, steps_per_epoch)
         curve = self.values(epochs=epochs, steps_per_epoch=steps_per_epoch)
@@ -259,16 +256,16 @@ class Schedule(Configurable, LearningRateCallback):
         optimizer = optimizer_of(session.model)
         control(session, self, self.params, optimizer, self.hyperparameter_schedules(optimizer))
 
-    def __rshift__(self, other: Schedule) -> combinators.Sequence:
+    def __rshift__(self, other: Schedule) -> stages.Sequence:
         """``a >> b``: first ``a``, for its length, then ``b``."""
         if not isinstance(other, Schedule):
             return NotImplemented
-        return _combinators().Sequence.joined(self, other)
+        return _classes().Sequence.of(self, other)
 
     def __mul__(self, other: Schedule | float) -> Schedule:
         """``a * b`` or ``a * 0.5``."""
         if isinstance(other, Schedule):
-            return _combinators().Product((self, other))
+            return _classes().Product.of(self, other)
         return self.scale(other) if isinstance(other, int | float | np.number) else NotImplemented
 
     __rmul__ = __mul__
@@ -281,40 +278,40 @@ class Schedule(Configurable, LearningRateCallback):
 
     def scale(self, factor: float) -> combinators.Scaled:
         """Return ``factor`` times this schedule."""
-        return _combinators().Scaled(self, factor)
+        return _classes().Scaled(self, factor)
 
-    def warmup(self, over: float | int | str, start: float = 0.0) -> combinators.Warmup:
+    def warmup(self, over: float | int | str, start: float = 0.0) -> stages.Warmup:
         """Return a schedule that first rises linearly from ``start`` to this one's first value.
 
         Args:
             over: Length of the warmup. It counts inside the whole: what follows begins after it.
             start: Rate of the first update.
         """
-        return _combinators().Warmup(self, over, start)
+        return _classes().Warmup(self, over, start)
 
-    def lasting(self, over: float | int | str) -> combinators.Lasting:
+    def lasting(self, over: float | int | str) -> stages.Lasting:
         """Return this schedule with a length, which is the whole that its shares refer to."""
-        return _combinators().Lasting(self, over)
+        return _classes().Lasting(self, over)
 
     def clip(self, min: float = 0.0, max: float | None = None) -> combinators.Clip:
         """Return this schedule held between ``min`` and ``max``."""
-        return _combinators().Clip(self, min, max)
+        return _classes().Clip(self, min, max)
 
-    def repeat(self, times: int, stretch: float = 1.0, scale: float = 1.0) -> combinators.Repeat:
+    def repeat(self, times: int, stretch: float = 1.0, scale: float = 1.0) -> stages.Repeat:
         """Return this schedule repeated, each time ``stretch`` as long and ``scale`` as high."""
-        return _combinators().Repeat(self, times, stretch, scale)
+        return _classes().Repeat(self, times, stretch, scale)
 
     def per_epoch(self) -> combinators.PerEpoch:
         """Return this schedule held within each epoch at the epoch's first value."""
-        return _combinators().PerEpoch(self)
+        return _classes().PerEpoch(self)
 
 
 @functools.cache
-def _combinators() -> Any:
-    """Return the module of what operators build: classes that derive from `Schedule`."""
-    from keras_lr.schedules import combinators
+def _classes() -> Any:
+    """Return the module that has the classes of the operators, which derive from `Schedule`."""
+    from keras_lr import schedules
 
-    return combinators
+    return schedules
 
 
 class ScheduleField(FieldType):
@@ -329,3 +326,10 @@ class ScheduleField(FieldType):
 
     def schema(self) -> dict[str, Any]:
         return {"$ref": "#/$defs/schedule"}
+
+
+Inner = Annotated[Schedule, ScheduleField()]
+"""A schedule."""
+
+Inners = Annotated[tuple[Schedule, ...], ListOf(ScheduleField(), at_least=1)]
+"""One or more schedules."""

@@ -10,7 +10,7 @@ from keras_lr._fields.kinds import Choice, DecayFactor, ListOf, Number, Optional
 from keras_lr._fields.lengths import Length, LengthField, Timescale
 from keras_lr._fields.timeline import Timeline, snap
 from keras_lr._keras.hyperparameters import LEARNING_RATE, movable
-from keras_lr.schedules.base import Ending, Schedule, Steps, schedule
+from keras_lr.schedules.base import DurationKind, Schedule, Steps, schedule
 from keras_lr.schedules.decay import Constant, CosineDecay, LinearDecay
 from keras_lr.schedules.formulas import (
     half_cosine,
@@ -260,7 +260,7 @@ class WarmupStableDecay(Schedule):
     shape: Annotated[str, Choice(("linear", "cosine", "sqrt"))] = "linear"
 
     @property
-    def duration_kind(self) -> Ending:
+    def duration_kind(self) -> DurationKind:
         return "rest"
 
     def length(self, timeline: Timeline) -> float:
@@ -276,17 +276,16 @@ class WarmupStableDecay(Schedule):
                 f"whole ({whole:g} steps). Shorten one of them."
             )
 
-        def piece(i: int, some: Steps) -> Steps | float:
-            if i == 0:
-                return self.max_lr * (some / rise)
-            if i == 1:
-                return self.max_lr
-            done = np.minimum((some - (whole - fall)) / fall, 1.0)
-            if self.shape == "cosine":
-                done = half_cosine(done)
-            elif self.shape == "sqrt":
-                done = np.sqrt(done)
-            return self.max_lr * (1.0 - done)
-
         last = max(whole - fall, 0.0)
-        return pieces(step, [0.0, min(rise, last), last], piece)
+        values = np.full(step.shape, self.max_lr)
+        for part, where in pieces(step, [0.0, min(rise, last), last]):
+            if part == 0:
+                values[where] *= step[where] / rise
+            elif part == 2:
+                done = np.minimum((step[where] - (whole - fall)) / fall, 1.0)
+                if self.shape == "cosine":
+                    done = half_cosine(done)
+                elif self.shape == "sqrt":
+                    done = np.sqrt(done)
+                values[where] *= 1.0 - done
+        return values

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,16 +109,25 @@ def place(starts: Sequence[float] | Array, step: Array) -> NDArray[np.intp]:
     return np.searchsorted(starts, step, side="right") - 1
 
 
-def pieces(step: Array, starts: Sequence[float] | Array, piece: Callable[[int, Array], Any]) -> Any:
-    """Return ``piece(i, steps)`` for the steps in each piece; the last one has no end."""
+def pieces(
+    step: Array, starts: Sequence[float] | Array
+) -> Iterator[tuple[int, slice | NDArray[np.intp]]]:
+    """Iterate over the pieces that steps lie in: its number, and where its steps stand.
+
+    >>> [(number, where) for number, where in pieces(np.array([9.0, 10.0]), [0, 10])]
+    [(0, slice(0, 1, None)), (1, slice(1, 2, None))]
+    """
     index = place(starts, step)
     if index.size == 1:
-        return piece(int(index[0]), step)
-    order = np.argsort(index, kind="stable")
-    index, step = index[order], step[order]
-    bounds = [*np.flatnonzero(np.diff(index, prepend=-1)).tolist(), step.size]
-    values, result = np.empty(step.shape), np.empty(step.shape)
+        yield int(index[0]), slice(None)
+        return
+    change = np.diff(index)
+    order = None
+    if change.min(initial=0) < 0:
+        order = np.argsort(index, kind="stable")
+        index = index[order]
+        change = np.diff(index)
+    bounds = [0, *(np.flatnonzero(change) + 1).tolist(), index.size]
     for first, end in itertools.pairwise(bounds):
-        values[first:end] = piece(int(index[first]), step[first:end])
-    result[order] = values
-    return result
+        if end > first:
+            yield int(index[first]), slice(first, end) if order is None else order[first:end]

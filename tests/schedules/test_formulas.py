@@ -107,7 +107,9 @@ def test_each_step_lies_in_its_piece(step):
 
 @given(whole)
 def test_each_piece_is_asked_for_its_steps(step):
-    found = pieces(step, [0.0, 10.0, 25.0], lambda i, inside: 100 * i + inside)
+    found = np.full(step.shape, np.nan)
+    for i, where in pieces(step, [0.0, 10.0, 25.0]):
+        found[where] = 100 * i + step[where]
     expected = [t if t < 10 else 100 + t if t < 25 else 200 + t for t in step]
     assert np.broadcast_to(found, step.shape).tolist() == expected
 

@@ -1,0 +1,301 @@
+"""Schedules one after another, and schedules with a length."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+
+from keras_lr._fields.kinds import Number, Positive, Rate
+from keras_lr._fields.lengths import Length
+from keras_lr._fields.nesting import Nested, call, nested
+from keras_lr._fields.timeline import Timeline, UnresolvedLength, snap, snap_all
+from keras_lr.schedules.base import DurationKind, Inner, Inners, Schedule, Steps, schedule
+from keras_lr.schedules.formulas import lerp, pieces
+
+
+@nested
+def _unreached(stage: Schedule, start: float, timeline: Timeline) -> Nested[list[Schedule]]:
+    """Return what never begins of a stage that begins at ``start``."""
+    if timeline.rest is not None and start >= timeline.rest:
+        return [stage]
+    return (yield call(stage.unreached_stages, timeline.after(start)))
+
+
+@nested
+def _stage_starts(stage: Schedule, start: float, timeline: Timeline) -> Nested[list[float]]:
+    """Return where a stage that begins at ``start`` begins, and where its own stages do."""
+    inner = yield call(stage.stage_starts, timeline.after(start))
+    return [start, *(start + further for further in inner)]
+
+
+@schedule
+class Sequence(Schedule):
+    """One schedule after the other: ``a >> b``.
+
+    ``value(t) = stage_i(t - start_i)`` for ``start_i <= t < start_{i+1}``, each stage starting
+    where the lengths of the earlier ones end.
+
+    Every stage but the last needs a length of its own: ``over=`` or `Schedule.lasting`. ``"rest"``
+    in the last stage is what the earlier ones leave. A sequence longer than the fit is cut off
+    where the fit ends. There are no holes: a stage holds its end value until the next begins, and
+    the last one to the end.
+
+    Args:
+        stages: The schedules, in order.
+
+    Raises:
+        ValueError: If there is no stage, or one before the last has no length.
+
+    >>> from keras_lr import CosineDecay, LinearDecay
+    >>> rate = LinearDecay(0.0, 0.1, over=2) >> CosineDecay(0.1)
+    >>> rate.values(epochs=6, steps_per_epoch=1).round(4)
+    array([0.    , 0.05  , 0.1   , 0.0854, 0.05  , 0.0146])
+    """
+
+    stages: Inners
+
+    @classmethod
+    def of(cls, *schedules: Schedule) -> Self:
+        """Return the sequence of some schedules and of the stages of those that are sequences."""
+        stages: list[Schedule] = []
+        for one in schedules:
+            stages += one.stages if isinstance(one, Sequence) else [one]
+        return cls(tuple(stages))
+
+    def validate(self) -> None:
+        for i, stage in enumerate(self.stages[:-1]):
+            if stage.duration_kind != "own":
+                takes = (
+                    "takes the rest of its part" if stage.duration_kind == "rest" else "never ends"
+                )
+                raise ValueError(
+                    f"Sequence: stage {i}, {stage!r}, {takes}, so that stage {i + 1} never begins. "
+                    "Give it a length: over=..., or .lasting(...)."
+                )
+
+    @functools.cached_property
+    def duration_kind(self) -> DurationKind:
+        return self.stages[-1].duration_kind
+
+    @nested
+    def starts(self, timeline: Timeline) -> Nested[list[float]]:
+        """Return the step at which each stage begins."""
+        starts = [0.0]
+        for stage in self.stages[:-1]:
+            length = yield call(stage.length, timeline.after(starts[-1]))
+            starts.append(snap(starts[-1] + length))
+        return starts
+
+    @nested
+    def length(self, timeline: Timeline) -> Nested[float]:
+        start = (yield call(self.starts, timeline))[-1]
+        length = yield call(self.stages[-1].length, timeline.after(start))
+        return snap(start + length)
+
+    @nested
+    def unreached_stages(self, timeline: Timeline) -> Nested[list[Schedule]]:
+        starts = yield call(self.starts, timeline)
+        unreached = []
+        for stage, start in zip(self.stages, starts, strict=True):
+            unreached += yield call(_unreached, stage, start, timeline)
+        return unreached
+
+    @nested
+    def stage_starts(self, timeline: Timeline) -> Nested[list[float]]:
+        starts = yield call(self.starts, timeline)
+        found = []
+        for stage, start in zip(self.stages, starts, strict=True):
+            found += yield call(_stage_starts, stage, start, timeline)
+        return found
+
+    @nested
+    def value(self, step: Steps, timeline: Timeline) -> Nested[Steps]:
+        starts = yield call(self.starts, timeline)
+        values = np.empty(step.shape)
+        for number, where in pieces(step, starts):
+            start = starts[number]
+            after = timeline.after(start)
+            values[where] = yield call(self.stages[number].value, step[where] - start, after)
+        return values
+
+
+@schedule
+class Warmup(Schedule):
+    """Rise linearly to a schedule's first value, then follow the schedule: ``a.warmup(5)``.
+
+    ``value(t) = start + (a(0) - start) * t / over`` for ``t < over``, then ``a(t - over)``.
+
+    Args:
+        schedule: What follows.
+        over: Length of the warmup. It counts inside the whole: ``CosineDecay(0.1).warmup(5)`` over
+            90 epochs decays over 85.
+        start: Rate of the first update.
+
+    Source: Goyal et al. 2017, Accurate, Large Minibatch SGD, sec. 2.2 (arXiv:1706.02677).
+
+    >>> from keras_lr import Constant
+    >>> Constant(1.0).warmup("4 steps").values(epochs=1, steps_per_epoch=6)
+    array([0.  , 0.25, 0.5 , 0.75, 1.  , 1.  ])
+    """
+
+    schedule: Inner
+    over: Length
+    start: Rate = 0.0
+
+    def validate(self) -> None:
+        if self.over == "rest":
+            raise self.invalid("over", "a length of its own, since the schedule follows")
+
+    @functools.cached_property
+    def duration_kind(self) -> DurationKind:
+        return self.schedule.duration_kind
+
+    @nested
+    def length(self, timeline: Timeline) -> Nested[float]:
+        over = timeline.steps(self.over)
+        return over + (yield call(self.schedule.length, timeline.after(over)))
+
+    @nested
+    def unreached_stages(self, timeline: Timeline) -> Nested[list[Schedule]]:
+        return (yield call(_unreached, self.schedule, timeline.steps(self.over), timeline))
+
+    @nested
+    def stage_starts(self, timeline: Timeline) -> Nested[list[float]]:
+        return (yield call(_stage_starts, self.schedule, timeline.steps(self.over), timeline))
+
+    @nested
+    def value(self, step: Steps, timeline: Timeline) -> Nested[Steps]:
+        over = timeline.steps(self.over)
+        after = timeline.after(over)
+        values = np.full(step.shape, self.start)
+        for number, where in pieces(step, [0.0, over]):
+            inside = step[where]
+            if number:
+                values[where] = yield call(self.schedule.value, inside - over, after)
+            elif inside.any():
+                first = yield call(self.schedule.value, np.zeros(1), after)
+                values[where] = lerp(self.start, first, inside / over)
+        return values
+
+
+@schedule
+class Lasting(Schedule):
+    """A schedule with a length: ``a.lasting(20)``. Shares and ``"rest"`` inside refer to it.
+
+    ``value(t) = a(min(t, over))``
+
+    Args:
+        schedule: The schedule.
+        over: Its length.
+
+    >>> from keras_lr import Constant, LinearDecay
+    >>> rate = LinearDecay(1.0).lasting("4 steps") >> Constant(0.1)
+    >>> rate.values(epochs=1, steps_per_epoch=6)
+    array([1.  , 0.75, 0.5 , 0.25, 0.1 , 0.1 ])
+    """
+
+    schedule: Inner
+    over: Length
+
+    @nested
+    def unreached_stages(self, timeline: Timeline) -> Nested[list[Schedule]]:
+        part = timeline.part(timeline.steps(self.over))
+        return (yield call(self.schedule.unreached_stages, part))
+
+    @nested
+    def stage_starts(self, timeline: Timeline) -> Nested[list[float]]:
+        over = timeline.steps(self.over)
+        starts = yield call(self.schedule.stage_starts, timeline.part(over))
+        return [start for start in starts if start < over]
+
+    @nested
+    def value(self, step: Steps, timeline: Timeline) -> Nested[Steps]:
+        over = timeline.steps(self.over)
+        return (yield call(self.schedule.value, np.minimum(step, over), timeline.part(over)))
+
+
+@schedule
+class Repeat(Schedule):
+    """A schedule several times over: ``a.repeat(3, stretch=2)``.
+
+    ``value(t) = scale ** k * a((t - start_k) / stretch ** k)`` in cycle ``k``, in the sense that
+    lengths inside the cycle are stretched; after the last cycle its end value is held.
+
+    A cycle is as long as the schedule, where that has a length that does not depend on the whole.
+    Otherwise the cycles share what is left of the part, and shares and ``"rest"`` inside refer to
+    the cycle.
+
+    Args:
+        schedule: The schedule.
+        times: Number of cycles; at most a million.
+        stretch: Length of a cycle over the length of the one before.
+        scale: Height of a cycle over the height of the one before.
+
+    Raises:
+        ValueError: If a number is out of range, or the last cycle would be infinitely long or high.
+
+    >>> from keras_lr import LinearDecay
+    >>> LinearDecay(1.0).repeat(2, scale=0.5).values(epochs=1, steps_per_epoch=4)
+    array([1.  , 0.5 , 0.5 , 0.25])
+    """
+
+    arguments: ClassVar[dict[str, str]] = {"height": "scale"}
+
+    schedule: Inner
+    times: Annotated[int, Number(minimum=1, maximum=1e6, whole=True)]
+    stretch: Positive = 1.0
+    height: Positive = 1.0
+
+    def validate(self) -> None:
+        for name, size in (("stretch", "length"), ("height", "height")):
+            largest = math.log(max(getattr(self, name), 1.0)) * (self.times - 1)
+            # The sum over all cycles is finite too.
+            if largest + math.log(self.times) >= math.log(sys.float_info.max):
+                raise self.invalid(
+                    name, f"small enough that the last of {self.times} cycles has a finite {size}"
+                )
+        self._stretches = self.stretch ** np.arange(self.times, dtype=np.float64)
+        self._total = math.fsum(self._stretches.tolist())
+        self._starts = math.nan, np.zeros(0)
+        """The latest length of the first cycle, and the starts of all cycles that belong to it."""
+
+    @functools.cached_property
+    def duration_kind(self) -> DurationKind:
+        return "own" if self.schedule.duration_kind == "own" else "rest"
+
+    @nested
+    def starts(self, timeline: Timeline) -> Nested[Steps]:
+        """Return the step at which each cycle begins, and at last where the last one ends."""
+        try:
+            first = yield call(self.schedule.length, timeline.open())
+        except UnresolvedLength:
+            first = math.inf
+        if math.isinf(first):
+            first = timeline.steps("rest") / self._total
+        if self._starts[0] != first:
+            starts = snap_all(np.cumsum(np.append(0.0, first * self._stretches)))
+            self._starts = first, starts
+        return self._starts[1]
+
+    @nested
+    def length(self, timeline: Timeline) -> Nested[float]:
+        return float((yield call(self.starts, timeline))[-1])
+
+    @nested
+    def value(self, step: Steps, timeline: Timeline) -> Nested[Steps]:
+        starts = yield call(self.starts, timeline)
+        first = float(starts[1])
+        values = np.empty(step.shape)
+        for number, where in pieces(step, starts):
+            # After the last cycle its end value is held.
+            local, cycle = np.full(1, first), min(number, self.times - 1)
+            if number < self.times:
+                local = np.minimum((step[where] - starts[number]) / self.stretch**number, first)
+            part = timeline.part(first, float(starts[cycle]))
+            cycle_values = yield call(self.schedule.value, local, part)
+            values[where] = self.height**cycle * np.asarray(cycle_values)
+        return values
