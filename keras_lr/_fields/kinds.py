@@ -158,7 +158,7 @@ class Path(FieldType):
 
 @dataclasses.dataclass(frozen=True)
 class ListOf(FieldType):
-    """A list of values of one kind, kept as a tuple."""
+    """A list of values of one type, kept as a tuple."""
 
     item: FieldType
     at_least: int = 0
@@ -192,25 +192,25 @@ class ListOf(FieldType):
 
 @dataclasses.dataclass(frozen=True)
 class Optional(FieldType):
-    """A value of a kind, or None."""
+    """A value of a type, or None."""
 
-    kind: FieldType
+    item: FieldType
 
     @property
     def expected(self) -> str:  # type: ignore[override]
         """The words that an error uses."""
-        return f"{self.kind.expected}, or None"
+        return f"{self.item.expected}, or None"
 
     def convert(self, value: Any) -> Any:
         if value is None:
             return None
         try:
-            return self.kind.convert(value)
+            return self.item.convert(value)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{error}, or None") from None
 
     def schema(self) -> dict[str, Any]:
-        return {"anyOf": [self.kind.schema(), {"type": "null"}, {"enum": ["none", "None"]}]}
+        return {"anyOf": [self.item.schema(), {"type": "null"}, {"enum": ["none", "None"]}]}
 
 
 Rate = Annotated[float, Number(minimum=0.0)]
@@ -234,10 +234,10 @@ def real(value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def check(owner: str, name: str, kind: FieldType, value: Any, shown: Any = None) -> Any:
-    """Convert ``value`` by ``kind``, or raise an error that names owner, argument and value."""
+def check(owner: str, name: str, field_type: FieldType, value: Any, shown: Any = None) -> Any:
+    """Return ``value`` as a field keeps it, or raise an error that names the argument."""
     try:
-        return kind.convert(value)
+        return field_type.convert(value)
     except (TypeError, ValueError) as error:
         received = value if shown is None else shown
         raise type(error)(

@@ -10,16 +10,17 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from keras_lr._files import PathLike, atomic_write
-from keras_lr.config.reader import MOST_LEVELS, ConfigError, Problem, Where, read, to_config
+from keras_lr.config.plain import MOST_FILE_LEVELS, plain_data
+from keras_lr.config.problems import ConfigError, Place, Problem
+from keras_lr.config.reader import LineOf, read_config
 from keras_lr.config.registry import CALLBACKS
+from keras_lr.config.writer import to_config
 
 MOST_BYTES = 2**20
 MOST_DOTS = 1000
 """Parts of a dotted key in TOML, whose reader takes the square of their number."""
 
-Line = Callable[[Where], int]
-
-_TOO_DEEP = f"must be nested at most {MOST_LEVELS} levels deep"
+_TOO_DEEP = f"must be nested at most {MOST_FILE_LEVELS} levels deep"
 
 # YAML 1.2, where 1e-3 is a number and `no` and `12:30` are not; PyYAML reads YAML 1.1.
 _INT = re.compile(r"[-+]?[0-9]+")
@@ -55,15 +56,16 @@ def load(path: PathLike) -> list[Any]:
     try:
         if len(content) > MOST_BYTES:
             _fail(f"must be at most {MOST_BYTES} bytes long")
-        data, line = parse(_decoded(content))
+        data, line_of = parse(_decoded(content))
     except RecursionError:
         raise ConfigError([Problem("", _TOO_DEEP)], file) from None
     except ConfigError as error:
         raise ConfigError(error.problems, file) from None
-    if not isinstance(data, dict) or CALLBACKS not in data:
-        problem = Problem("", f"must be a mapping with the key `{CALLBACKS}` above a list", 1)
-        raise ConfigError([problem], file)
-    return read(data, file, line)
+    if not isinstance(data, dict):
+        message = f"must be a mapping with the key `{CALLBACKS}` above a list, or one callback"
+        raise ConfigError([Problem("", message, 1)], file)
+    made = read_config(data, file, line_of, MOST_FILE_LEVELS)
+    return made if CALLBACKS in data else [made]
 
 
 def save(callbacks: Any, path: PathLike) -> None:
@@ -91,8 +93,8 @@ def save(callbacks: Any, path: PathLike) -> None:
     """
     write = _WRITERS.get(_ending(path)) or _unknown(path)
     config = to_config(callbacks if isinstance(callbacks, list | tuple) else [callbacks])
-    text = write(config)
-    if to_config(read(_PARSERS[_ending(path)](text)[0])) != config:
+    text = write(plain_data(config, MOST_FILE_LEVELS))
+    if to_config(read_config(_PARSERS[_ending(path)](text)[0])) != config:
         raise ConfigError([Problem("", "this format cannot hold it; use another")], os.fspath(path))
     with atomic_write(path) as file:
         file.write(text)
@@ -120,10 +122,10 @@ def _decoded(content: bytes) -> str:
         _fail(f"must be UTF-8 text: {error.reason} at byte {error.start}", line)
 
 
-# JSON ---------------------------------------------------------------------------------------------
+# JSON
 
 
-def _parse_json(text: str) -> tuple[Any, Line | None]:
+def _parse_json(text: str) -> tuple[Any, LineOf | None]:
     try:
         return json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_number), None
     except json.JSONDecodeError as error:
@@ -151,10 +153,10 @@ def _write_json(config: dict[str, Any]) -> str:
     return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
 
 
-# TOML ---------------------------------------------------------------------------------------------
+# TOML
 
 
-def _parse_toml(text: str) -> tuple[Any, Line | None]:
+def _parse_toml(text: str) -> tuple[Any, LineOf | None]:
     import tomllib  # here, because it would take a tenth of the time of `import keras_lr`
 
     for number, line in enumerate(text.splitlines(), 1):
@@ -183,7 +185,7 @@ def _without_null(data: Any) -> Any:
     return "none" if data is None else data
 
 
-# YAML ---------------------------------------------------------------------------------------------
+# YAML
 
 
 def _yaml() -> Any:
@@ -194,18 +196,18 @@ def _yaml() -> Any:
     return yaml
 
 
-def _parse_yaml(text: str) -> tuple[Any, Line | None]:
+def _parse_yaml(text: str) -> tuple[Any, LineOf | None]:
     yaml = _yaml()
     builder = _Builder()
     try:
         # Events alone: no constructor runs, whatever tags the file has.
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            builder.take(type(event).__name__.removesuffix("Event"), event)
+            builder.add_event(type(event).__name__.removesuffix("Event"), event)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         words = getattr(error, "problem", None) or str(error).partition("\n")[0]
         _fail(f"is no YAML: {words}", mark.line + 1 if mark else None)
-    return builder.root, builder.line
+    return builder.root, builder.line_of
 
 
 class _Builder:
@@ -220,8 +222,8 @@ class _Builder:
         self.names: list[str | None] = []
         self.lines: dict[int, dict[Any, int]] = {}
 
-    def take(self, what: str, event: Any) -> None:
-        """Take the next event."""
+    def add_event(self, what: str, event: Any) -> None:
+        """Add what the next event of the parser says."""
         line = event.start_mark.line + 1
         if getattr(event, "tag", None) is not None:
             _fail(f"tags are refused: {event.tag[:100]}", line)
@@ -241,7 +243,7 @@ class _Builder:
             self.name(event.anchor, value)
             self.add(value, line)
         elif what in ("SequenceStart", "MappingStart"):
-            if len(self.open) >= MOST_LEVELS:
+            if len(self.open) >= MOST_FILE_LEVELS:
                 _fail(_TOO_DEEP, line)
             value = [] if what == "SequenceStart" else {}
             self.lines[id(value)] = {}
@@ -279,10 +281,10 @@ class _Builder:
             inner[self.keys[-1]] = value
             self.keys[-1] = _NO_KEY
 
-    def line(self, where: Where) -> int:
+    def line_of(self, place: Place) -> int:
         """Return the line of a place in the file."""
         data, line = self.root, 1
-        for key in where:
+        for key in place.path():
             line = self.lines.get(id(data), {}).get(key, line)
             try:
                 data = data[key]
@@ -325,7 +327,7 @@ def _write_yaml(config: dict[str, Any]) -> str:
     )
 
 
-_PARSERS: dict[str, Callable[[str], tuple[Any, Line | None]]] = {
+_PARSERS: dict[str, Callable[[str], tuple[Any, LineOf | None]]] = {
     ".yaml": _parse_yaml,
     ".yml": _parse_yaml,
     ".toml": _parse_toml,

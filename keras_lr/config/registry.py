@@ -38,7 +38,7 @@ _registered: dict[str, Any] = {}
 class Argument(NamedTuple):
     """What an argument may hold, and what it holds where it is not given."""
 
-    kind: FieldType
+    type: FieldType
     default: Any = REQUIRED
 
 
@@ -55,7 +55,7 @@ class ClassSpec:
     """The kind of arguments whose names are not fixed; None where all are."""
 
     @property
-    def alone(self) -> str | None:
+    def list_argument(self) -> str | None:
         """The argument of which the list may stand in place of all arguments."""
         match list(self.arguments.items()):
             case [(name, Argument(ListOf(item=ScheduleField())))]:
@@ -123,7 +123,7 @@ def register(thing: Any) -> Any:
 
 def _register(name: str, thing: T) -> T:
     if isinstance(thing, type):
-        if not (issubclass(thing, KerasSchedule) or is_configured(thing)):
+        if not (issubclass(thing, KerasSchedule) or is_configurable(thing)):
             raise TypeError(
                 "register: a class must be made by keras_lr.schedules.schedule or derive from "
                 f"keras.optimizers.schedules.LearningRateSchedule. Received: {thing!r}"
@@ -134,7 +134,7 @@ def _register(name: str, thing: T) -> T:
         arity(thing)
     if not name or name == "<lambda>":
         raise ValueError(f"register: {thing!r} has no name; pass one: register('name')(...)")
-    taken = _registered.get(name, _own().get(name) or _keras().get(name))
+    taken = _registered.get(name, _package_specs().get(name) or _keras_specs().get(name))
     # A notebook's cell may run twice.
     if (taken is not None and _origin(taken) != _origin(thing)) or name in (CALLBACKS, "InGraph"):
         raise ValueError(f"register: the name {name!r} is taken. Choose another: register('name')")
@@ -146,21 +146,21 @@ def _origin(thing: Any) -> tuple[Any, Any]:
     return getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
 
 
-def is_configured(cls: type) -> bool:
+def is_configurable(cls: type) -> bool:
     """Return whether a class is one whose fields are its whole config."""
     return issubclass(cls, Configurable) and "_field_types" in vars(cls)
 
 
-def forms() -> dict[str, ClassSpec]:
+def class_specs() -> dict[str, ClassSpec]:
     """Return how each class is written, by name."""
-    users = {name: cls for name, cls in _classes() if is_configured(cls)}
-    return _own() | {name: _form(name, cls) for name, cls in users.items()}
+    users = {name: cls for name, cls in _classes() if is_configurable(cls)}
+    return _package_specs() | {name: _spec(name, cls) for name, cls in users.items()}
 
 
-def keras_forms() -> dict[str, ClassSpec]:
+def keras_class_specs() -> dict[str, ClassSpec]:
     """Return how each Keras schedule is written inside `Function`, by name."""
     users = {name: cls for name, cls in _classes() if issubclass(cls, KerasSchedule)}
-    return _keras() | {name: _keras_form(name, cls, True) for name, cls in users.items()}
+    return _keras_specs() | {name: _keras_spec(name, cls, True) for name, cls in users.items()}
 
 
 def functions() -> dict[str, Callable]:
@@ -173,12 +173,12 @@ def _classes() -> Iterator[tuple[str, type]]:
 
 
 @functools.cache
-def _own() -> dict[str, ClassSpec]:
+def _package_specs() -> dict[str, ClassSpec]:
     found = {
-        name: _form(name, cls)
+        name: _spec(name, cls)
         for module in (decay, cyclic, stages, combinators, function, plateau, range_test)
         for name, cls in vars(module).items()
-        if isinstance(cls, type) and cls.__module__ == module.__name__ and is_configured(cls)
+        if isinstance(cls, type) and cls.__module__ == module.__name__ and is_configurable(cls)
     }
     path = Argument(Optional(Path("the path of a file or a folder")), None)
     paths = dict.fromkeys(inspect.signature(LRHistory).parameters, path)
@@ -200,7 +200,7 @@ def _own() -> dict[str, ClassSpec]:
     return found
 
 
-def _form(name: str, cls: type[Configurable]) -> ClassSpec:
+def _spec(name: str, cls: type[Configurable]) -> ClassSpec:
     fields = {cls.arguments.get(field, field): field for field in field_types(cls)}
     defaults = {argument: p.default for argument, p in inspect.signature(cls).parameters.items()}
     return ClassSpec(
@@ -218,15 +218,15 @@ def _form(name: str, cls: type[Configurable]) -> ClassSpec:
 
 
 @functools.cache
-def _keras() -> dict[str, ClassSpec]:
+def _keras_specs() -> dict[str, ClassSpec]:
     return {
-        name: _keras_form(name, cls)
+        name: _keras_spec(name, cls)
         for name, cls in vars(keras.optimizers.schedules).items()
         if isinstance(cls, type) and issubclass(cls, KerasSchedule) and cls is not KerasSchedule
     }
 
 
-def _keras_form(name: str, cls: type, foreign: bool = False) -> ClassSpec:
+def _keras_spec(name: str, cls: type, foreign: bool = False) -> ClassSpec:
     """Return the form of a Keras schedule; of a ``foreign`` one nothing is known but the names."""
     parameters = inspect.signature(cls).parameters
 
@@ -250,13 +250,13 @@ def _keras_form(name: str, cls: type, foreign: bool = False) -> ClassSpec:
     )
 
 
-def name_of(thing: Any) -> tuple[str, ClassSpec]:
+def spec_of(thing: Any) -> tuple[str, ClassSpec]:
     """Return the form of an object of this package or of a registered class.
 
     Raises:
         TypeError: If there is none; it says what to do.
     """
-    known = keras_forms() if isinstance(thing, KerasSchedule) else forms()
+    known = keras_class_specs() if isinstance(thing, KerasSchedule) else class_specs()
     for name, form in known.items():
         if form.cls is type(thing):
             return name, form

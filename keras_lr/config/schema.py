@@ -11,7 +11,14 @@ from typing import Any
 
 import keras
 
-from keras_lr.config.registry import CALLBACKS, REQUIRED, ClassSpec, forms, functions, keras_forms
+from keras_lr.config.registry import (
+    CALLBACKS,
+    REQUIRED,
+    ClassSpec,
+    class_specs,
+    functions,
+    keras_class_specs,
+)
 from keras_lr.schedules.base import Schedule, ScheduleField
 
 _ARGS = re.compile(r"^Args:\n(?P<text>(?:    .*\n|\n)*)", re.MULTILINE)
@@ -27,7 +34,7 @@ def schema() -> dict[str, Any]:
     >>> made["$defs"]["Constant"]["properties"]["lr"]
     {'type': 'number', 'minimum': 0.0, 'description': 'The rate; not negative.'}
     """
-    own, foreign = forms(), keras_forms()
+    own, foreign = class_specs(), keras_class_specs()
     callback = keras.callbacks.Callback
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -52,8 +59,8 @@ def schema() -> dict[str, Any]:
                     _one_of(foreign, "keras."),
                 ],
             },
-            **{name: _class(form) for name, form in own.items()},
-            **{f"keras.{name}": _class(form) for name, form in foreign.items()},
+            **{name: _class(spec) for name, spec in own.items()},
+            **{f"keras.{name}": _class(spec) for name, spec in foreign.items()},
         },
     }
 
@@ -82,29 +89,29 @@ def _one_of(known: dict[str, ClassSpec], prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _class(form: ClassSpec) -> dict[str, Any]:
-    about, told = descriptions(form.cls)
+def _class(spec: ClassSpec) -> dict[str, Any]:
+    about, told = descriptions(spec.cls)
     properties = {}
-    for name, argument in form.arguments.items():
-        properties[name] = argument.kind.schema()
+    for name, argument in spec.arguments.items():
+        properties[name] = argument.type.schema()
         if name in told:
             properties[name]["description"] = told[name]
         if argument.default is not REQUIRED:
             default = argument.default
             properties[name]["default"] = list(default) if isinstance(default, tuple) else default
-    required = [name for name, one in form.arguments.items() if one.default is REQUIRED]
+    required = [name for name, one in spec.arguments.items() if one.default is REQUIRED]
     made: dict[str, Any] = {
         "description": about,
-        "type": "object" if required or form.others else ["object", "null"],
+        "type": "object" if required or spec.others else ["object", "null"],
         "properties": properties,
         "required": required,
-        "additionalProperties": form.others.schema() if form.others else False,
+        "additionalProperties": spec.others.schema() if spec.others else False,
     }
-    if isinstance(form.others, ScheduleField):
+    if isinstance(spec.others, ScheduleField):
         made["anyOf"] = [
             {"minProperties": 2},
             {"minProperties": 1, "not": {"required": list(properties)}},
         ]
-    if form.alone is not None:
-        return {"description": about, "anyOf": [properties[form.alone], made]}
+    if spec.list_argument is not None:
+        return {"description": about, "anyOf": [properties[spec.list_argument], made]}
     return made

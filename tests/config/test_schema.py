@@ -15,7 +15,7 @@ from keras_lr import (
     save,
     to_config,
 )
-from keras_lr.config.registry import forms
+from keras_lr.config.registry import class_specs
 from keras_lr.config.schema import descriptions, schema
 
 
@@ -91,14 +91,14 @@ def test_schema_and_reader_refuse_the_same(callback):
 
 
 def test_every_argument_is_described_in_the_schema():
-    for name, form in forms().items():
-        about, told = descriptions(form.cls)
+    for name, spec in class_specs().items():
+        about, told = descriptions(spec.cls)
         assert about, name
-        assert set(form.arguments) <= set(told), name
+        assert set(spec.arguments) <= set(told), name
         made = schema()["$defs"][name]
         made = made if "properties" in made else made["anyOf"][1]
         assert {n: p["description"] for n, p in made["properties"].items()} == {
-            argument: told[argument] for argument in form.arguments
+            argument: told[argument] for argument in spec.arguments
         }, name
 
 
@@ -109,5 +109,5 @@ def test_every_public_schedule_has_a_form():
         for cls in public
         if isinstance(cls, type) and dataclasses.is_dataclass(cls) and issubclass(cls, Schedule)
     }
-    assert wanted <= set(forms())
-    assert {"LRHistory", "ParamScheduler", "ReduceLROnPlateau", "LRRangeTest"} <= set(forms())
+    assert wanted <= set(class_specs())
+    assert {"LRHistory", "ParamScheduler", "ReduceLROnPlateau", "LRRangeTest"} <= set(class_specs())

@@ -1,0 +1,56 @@
+"""Callbacks that no fit accepts together, because they drive the same number."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from keras_lr.callbacks.param_scheduler import ParamScheduler
+from keras_lr.config.problems import Key
+from keras_lr.range_test.callback import LRRangeTest
+from keras_lr.schedules.base import Schedule
+
+MODEL_OPTIMIZER = "optimizer"
+"""The attribute of a model that holds the optimizer it is compiled with."""
+
+
+class Conflict(NamedTuple):
+    """Two callbacks that drive the same number of an optimizer, each as its place in the list."""
+
+    first: tuple[Any, ...]
+    second: tuple[Any, ...]
+    number: str
+
+
+def find_conflicts(callbacks: list[Any]) -> Iterator[Conflict]:
+    """Iterate over the pairs of callbacks that conflict, whatever the model."""
+    # Where a ParamScheduler can move a momentum there is one, and OneCycle moves it too.
+    known = [(whose, name) for one in callbacks for whose, name, _ in _driven(one)]
+    optimizer = types.SimpleNamespace(momentum=0.9 * ((MODEL_OPTIMIZER, "momentum") in known))
+    first: dict[tuple[str, str], tuple[Any, ...]] = {}
+    for i, one in enumerate(callbacks):
+        for whose, name, inside in _driven(one, optimizer):
+            before = first.setdefault((whose, name), (i, *inside))
+            if before != (i, *inside):
+                yield Conflict(before, (i, *inside), name)
+
+
+def _driven(callback: Any, optimizer: Any = None) -> Iterator[tuple[str, str, tuple[Key, ...]]]:
+    """Iterate over what a callback drives: an optimizer's name, a number's, and the place inside.
+
+    ``optimizer`` holds what is known of the model's own.
+    """
+    if isinstance(callback, ParamScheduler):
+        for name in callback.schedules:
+            yield callback.optimizer or MODEL_OPTIMIZER, name, (name,)
+        return
+    auto = isinstance(callback, LRRangeTest)
+    schedule = callback.auto if auto else callback
+    if isinstance(schedule, Schedule):
+        try:
+            moved = list(schedule.hyperparameter_schedules(optimizer))
+        except Exception:  # a registered class may ask for more than is known here
+            moved = []
+        for name in moved:
+            yield MODEL_OPTIMIZER, name, ("auto",) if auto else ()
