@@ -1,4 +1,4 @@
-"""Run the benchmarks, each in a process of its own, on every Keras backend that is installed.
+"""Run the benchmarks, each in a new process, on every Keras backend that is installed.
 
 python -m benchmarks [--small] [--pairs N] [--markdown FILE] [NAME ...]
 """
@@ -18,18 +18,18 @@ from benchmarks.measure import Effort, Row, table
 
 BACKENDS = ("tensorflow", "jax", "torch")
 MANY = {
-    "fits": "What a callback costs per training step",
-    "range_test_cost": "What a range test costs, and a snapshot",
+    "fits": "The cost of a callback per training step",
+    "range_test_cost": "The cost of a range test and of a snapshot",
 }
 ONE = {
-    "curves": "A curve of a million steps, beside PyTorch's schedulers",
+    "curves": "A curve of a million steps, against PyTorch's schedulers",
     "imports": "The import",
     "records": "A record of ten million steps",
 }
 
 
 def measured(name: str, backend: str, effort: Effort) -> list[Row]:
-    """Run one benchmark in a process of its own."""
+    """Run one benchmark in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.json"
         command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(path)]
@@ -44,7 +44,7 @@ def measured(name: str, backend: str, effort: Effort) -> list[Row]:
 
 
 def main() -> None:
-    """Run what was asked for, print it, and write it down."""
+    """Run the benchmarks that were asked for, and print and write their tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join([*MANY, *ONE]))
     Effort.options(parser)

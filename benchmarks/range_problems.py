@@ -127,7 +127,7 @@ OPTIMIZERS: dict[str, Callable] = {
     "Nadam": lambda: keras.optimizers.Nadam(),
 }
 
-# What the constants were chosen on.
+# The constants were chosen on these.
 TUNED = [
     Problem(*row)
     for row in [
@@ -161,7 +161,7 @@ TUNED = [
         ("mnist", "resnet plain", "Lion", 500),
         ("raw diabetes", "mlp", "Adam", 400),
         ("autompg", "deep tanh", "Adagrad", 400),
-        # Held out until the search was changed for what they showed.
+        # Held out until the search was changed because of what they showed.
         ("randhie", "mlp", "momentum", 500, 128),
         ("modechoice", "mlp", "RMSprop", 300, 16),
         ("co2", "mlp", "AdamW", 400),
@@ -238,12 +238,12 @@ class Runner:
             y_pred, _ = self.model.stateless_call(weights, others, jnp.asarray(valid[0]))
             return loss_of(jnp.asarray(valid[1]), y_pred)
 
-        # One length is compiled; a longer training is several calls, a shorter one is cut.
+        # One length is compiled: a longer training takes several calls, a shorter one is cut.
         self._steps = jax.jit(lambda state, rows, rates: jax.lax.scan(step, state, (rows, rates)))
         self._validate = jax.jit(validate)
 
     def state(self, seed: int) -> tuple[list, list, list]:
-        """Fresh weights, statistics and optimizer slots for a seed."""
+        """Return fresh weights, statistics and optimizer slots for a seed."""
         keras.utils.set_random_seed(seed)
         fresh = keras.models.clone_model(self.model)
         return (
@@ -254,11 +254,11 @@ class Runner:
 
     @property
     def epoch(self) -> int:
-        """Batches in an epoch; what is left over is not trained on."""
+        """Whole batches in an epoch; the rest of the data is not used."""
         return len(self.data[0]) // self.problem.batch
 
     def rows(self, order: int, count: int) -> NDArray:
-        """The rows of the data in each of ``count`` batches."""
+        """Return the rows of the data in each of ``count`` batches."""
         rng, n = np.random.default_rng(order), len(self.data[0])
         kept = self.epoch * self.problem.batch
         epochs = [
@@ -268,7 +268,7 @@ class Runner:
         return np.concatenate(epochs)[:count]
 
     def losses(self, state, rates, order: int) -> tuple[tuple, NDArray]:
-        """Train along ``rates`` (an array) with a batch order; the state after and the losses."""
+        """Train along an array of rates; return the state after it, and the losses."""
         rates = np.asarray(rates, "float32")
         rows = self.rows(order, len(rates))
         losses = []
@@ -282,10 +282,10 @@ class Runner:
         return state, np.concatenate(losses)
 
     def validation(self, state) -> float:
-        """Validation loss in a state."""
+        """Return the validation loss in a state."""
         return float(self._validate(*state[:2]))
 
     def final(self, seed: int, rate: float) -> tuple[float, NDArray]:
-        """Validation loss after the whole budget at one rate, and the training losses."""
+        """Return the validation loss after the budget at one rate, and the training losses."""
         state, losses = self.losses(self.state(seed), np.full(self.problem.steps, rate), seed)
         return self.validation(state), losses

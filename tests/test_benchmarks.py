@@ -1,4 +1,4 @@
-"""What the benchmarks make of what they measure."""
+"""The statistics and the tables of the benchmarks."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The tables of docs/guides/coming-from.md: both columns of each row are evaluated and compared."""
+"""The tables of docs/guides/coming-from.md: both columns of each row give the same curve."""
 
 import functools
 import pathlib
@@ -17,7 +17,7 @@ NUMBERS = {"lr": 0.4, "n": 10, "k": 13, "g": 0.3, "p": 2.5, "low": 0.01, "high":
 NUMBERS["f"] = lambda epoch: 0.9**epoch
 SIZES = {"OneCycleLR": {"n": 40}, "linear_onecycle": {"n": 40}}
 SIZES |= {name: {"n": 20, "k": 6} for name in ("warmup_cosine", "sgdr")}
-"""Where the numbers above are no fit: shares must be whole, and warmups shorter than the whole."""
+"""Where the numbers above do not fit: shares must be whole, and warmups shorter than the whole."""
 
 
 def rows(column):

@@ -27,7 +27,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"] + [
 
 @pytest.fixture
 def page(tmp_path, monkeypatch):
-    """Return what makes a page of a text, or of a file."""
+    """Return a function that makes a page of a text, or of a file."""
 
     def make(text):
         path = text

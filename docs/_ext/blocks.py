@@ -1,6 +1,6 @@
-"""The fenced blocks of a Markdown page, and what runs them, one after the other.
+"""Find the fenced blocks of a Markdown page, and run them one after the other.
 
-``tests/test_docs.py`` runs every page by it; the directive `command` shows what a command prints.
+``tests/test_docs.py`` runs every page with it; the directive `command` shows what a command prints.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Block(NamedTuple):
 
 
 def blocks(text: str, line: int = 1) -> Iterator[Block]:
-    """Iterate over the blocks of a page, those inside a directive such as a note included."""
+    """Iterate over the blocks of a page, also those inside a directive such as a note."""
     for match in FENCE.finditer(text):
         code, indent = match["code"], len(match["indent"])
         code = "".join(one[indent:] or "\n" for one in code.splitlines(keepends=True))
@@ -62,7 +62,7 @@ def blocks(text: str, line: int = 1) -> Iterator[Block]:
 
 
 class Page:
-    """A page whose blocks share one namespace and one folder, in which ``examples/`` lies."""
+    """A page whose blocks share one namespace, and one folder that holds ``examples/``."""
 
     def __init__(self, path: pathlib.Path, folder: pathlib.Path) -> None:
         self.path, self.folder = path, folder
@@ -111,14 +111,14 @@ class Page:
 
     @contextlib.contextmanager
     def importing(self) -> Iterator[None]:
-        """Let modules be imported from the folder, and forget them: another page has its own."""
+        """Let modules be imported from the folder, and forget them afterwards."""
         before = set(sys.modules)
         with mock.patch.object(sys, "path", [str(self.folder), *sys.path]):
             try:
                 yield
             finally:
                 for name in set(sys.modules) - before:
-                    # Not by getattr, which would wake a module that loads when it is used.
+                    # Not by getattr, which would load a lazy module.
                     file = vars(sys.modules[name]).get("__file__")
                     if file and self.folder in pathlib.Path(file).parents:
                         del sys.modules[name]
@@ -160,14 +160,14 @@ class Page:
         return "".join(printed)
 
     def expect(self, true: bool, block: Block, otherwise: str) -> None:
-        """Raise unless something holds for a block."""
+        """Raise with the place of a block unless ``true``."""
         if not true:
             place = f"{self.path.relative_to(ROOT)}:{block.line}"
             raise AssertionError(f"{place} ({block.language or 'no language'}): {otherwise}")
 
 
 def command(words: list[str]) -> tuple[int, str]:
-    """Run ``keras-lr`` in this process and return its exit status and what it prints."""
+    """Run ``keras-lr`` in this process; return its exit status and what it prints."""
     from keras_lr.cli.main import main
 
     target = None
@@ -175,7 +175,7 @@ def command(words: list[str]) -> tuple[int, str]:
         at = words.index(">")
         words, (target,) = words[:at], words[at + 1 :]
     found = [sorted(glob.glob(word)) if "*" in word else [word] for word in words]
-    # Drawings in ASCII: few of a browser's fonts have Braille as wide as the letters.
+    # Drawings in ASCII: in few fonts of a browser is Braille as wide as the letters.
     said = io.TextIOWrapper(io.BytesIO(), "ascii", "backslashreplace", write_through=True)
     with (
         contextlib.redirect_stdout(said),

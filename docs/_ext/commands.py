@@ -1,6 +1,6 @@
-"""The directive ``{command}``: lines of the command line, and what they print.
+"""The directive ``{command}``: command lines and what they print.
 
-They run where the page's earlier Python blocks have run and its files lie.
+They run after the page's earlier blocks, in the folder of its files.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sphinx.util.typing import ExtensionMetadata
 
 FOLDER = "generated/commands"
 NEXT = re.compile(r"(?<=[^\\]\n)")
-"""The place before a command that is not the rest of the line before it."""
+"""The start of a command that does not continue the line before it."""
 
 
 class Session:
-    """A page that is run block by block while it is read."""
+    """Runs a page block by block while Sphinx reads it."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.folder = tempfile.TemporaryDirectory()
@@ -40,7 +40,7 @@ class Session:
 
 
 class Command(SphinxDirective):
-    """A session: each command after a prompt, what it prints, and the picture that it writes."""
+    """Shows a session: each command after a prompt, its output, and the picture that it writes."""
 
     has_content = True
     option_spec: ClassVar[dict[str, Any]] = {
@@ -58,7 +58,7 @@ class Command(SphinxDirective):
         try:
             printed = session.until(code)
         except Exception as error:
-            # Whatever a block of the page raises is told with its place in the page.
+            # Report whatever a block of the page raises with its place in the page.
             raise self.error(f"{type(error).__name__}: {error}") from error
         text = f"$ {NEXT.sub('$ ', code)}\n{printed}".rstrip()
         found: list[nodes.Node] = [nodes.literal_block(text, text, language="console")]

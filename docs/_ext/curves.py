@@ -31,7 +31,7 @@ ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 
 
 def statements(text: str) -> dict[str, Any]:
-    """Return what each expression of a text makes, by its label: its own source, or a name."""
+    """Return the value of each expression of a text, by its source or by the name it is given."""
     space = {**vars(keras_lr), "keras": keras}
     made = {}
     for one in ast.parse(text).body:
@@ -47,7 +47,7 @@ def statements(text: str) -> dict[str, Any]:
 
 
 class Drawing(SphinxDirective):
-    """What draws a picture."""
+    """Base of the directives that draw a picture."""
 
     def image(self, figure: Any, key: str, alt: str, *classes: str) -> nodes.image:
         """Write a picture and return the node that shows it."""
@@ -60,7 +60,7 @@ class Drawing(SphinxDirective):
 
 
 class Curves(Drawing):
-    """The curve of each schedule in the body, all in one picture or each in a panel."""
+    """Draws the schedules of the body, all in one picture or each in a panel."""
 
     has_content = True
     option_spec: ClassVar[dict[str, Any]] = {
@@ -81,7 +81,7 @@ class Curves(Drawing):
                 for label, one in statements(text).items()
             }
         except Exception as error:
-            # Whatever a schedule raises belongs to the lines of the page that ask for it.
+            # Report whatever a schedule raises with its place in the page.
             raise self.error(f"{type(error).__name__}: {error}") from error
         if columns := self.options.get("columns"):
             figure = plotting.gallery(made, steps, columns)
@@ -92,7 +92,7 @@ class Curves(Drawing):
 
 
 class Schedule(Drawing):
-    """What one class does, by its docstring, with a picture; the body says when to use it."""
+    """Presents a class by its docstring and a picture; the body says when to use it."""
 
     required_arguments = 1
     final_argument_whitespace = True
@@ -129,7 +129,7 @@ class Schedule(Drawing):
 
 
 class Shapes(Drawing):
-    """Every schedule as a small picture that leads to its section of the page."""
+    """Shows every schedule as a small picture that links to its section of the page."""
 
     def run(self) -> list[nodes.Node]:
         whole = nodes.container(classes=["shapes"])
@@ -151,7 +151,7 @@ def panel(code: str) -> Any:
 
 
 def described(cls: type) -> tuple[str, str, str, str]:
-    """Return a docstring's first paragraph, its formula, what explains that, and the source."""
+    """Return a docstring's first paragraph, formula, explanation and source."""
     text = inspect.getdoc(cls) or ""
     summary, _, rest = text.partition("\n\n")
     found = re.search(r"^Source: (.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What pages show of the repository: links to files and papers, names, plain signatures."""
+"""Links to files and papers, names of files, and short signatures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILE = re.compile(r"^( *)<!-- file: (\S+) -->\n *```(\w+)\n", re.MULTILINE)
 
 
 class Source(SphinxRole):
-    """``{source}`examples/imagenet.yaml```: the file, to download; a folder only by its name."""
+    """``{source}`examples/imagenet.yaml``` links to the file; a folder is shown by its name."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         path = ROOT / self.text
@@ -37,7 +37,7 @@ class Source(SphinxRole):
 
 
 def name_files(app: Sphinx, docname: str, content: list[str]) -> None:
-    """Show the name of the file that a block is written to: ``<!-- file: lr.yaml -->``."""
+    """Turn ``<!-- file: lr.yaml -->`` before a block into its caption."""
     content[0] = FILE.sub(r"\1```{code-block} \3\n\1:caption: \2\n", content[0])
 
 
@@ -51,7 +51,7 @@ def link_papers(
 def short_signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, arguments: str, result: str
 ) -> tuple[str, str] | None:
-    """Show types as the source writes them; in a class the list of arguments tells them better."""
+    """Show types as the source writes them, and no types for classes, whose arguments explain them."""
     if not arguments:
         return None
     signature = inspect.signature(obj)
@@ -67,7 +67,7 @@ def short_signature(
 
 
 def public_bases(app: Sphinx, name: str, obj: type, options: Any, bases: list[Any]) -> None:
-    """Name the public class behind a private base."""
+    """Show the public class behind a private base."""
     bases[:] = [base if base.__name__[0] != "_" else base.__base__ for base in bases]
 
 
