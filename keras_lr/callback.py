@@ -31,12 +31,12 @@ class LearningRateCallback(LegacyHooks, keras.callbacks.Callback):
         return self._history
 
     def join_fit(self, session: FitSession) -> None:
-        """Tell the drive of a fit that begins what to move."""
+        """Tell the session of a fit that begins what to move."""
         raise NotImplementedError
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Take part in the fit."""
-        session = attach(self.model, self.history)
+        session = attach(self.model, self.history, self.params)
         if all(one is not self for one in session.controllers):
             session.controllers.append(self)
             self.join_fit(session)

@@ -1,56 +1,51 @@
-"""What moves during a fit and what is reported of it: channels, executions, recorders."""
+"""What happens in a fit, what is called when it does, and what is reported of it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter
+EpochHandler = Callable[[int], None]
+"""Called with the number of an epoch."""
 
-Listener = Callable[[int, int, dict[str, Any]], None]
-"""Told of an execution: its first batch, its size and its logs."""
+ExecutionHandler = Callable[[int, int, dict[str, Any]], None]
+"""Called with the first batch of an execution, its number of batches and its logs."""
 
-Source = Callable[[int, int], NDArray[np.floating]]
-"""Values of one hyperparameter for ``count`` batches of the present epoch, from batch ``first``
-on."""
-
-Adjustment = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+LogsHandler = Callable[[dict[str, Any]], None]
+"""Called with the logs of an epoch."""
 
 
 @dataclasses.dataclass
-class HyperparameterTrack:
-    """A hyperparameter and where its values come from."""
+class Events:
+    """What happens in a fit, in this order, and the handlers that are called when it does."""
 
-    parameter: Hyperparameter
-    owner: Any
-    source: Source
-    name: str
-    """Name under which the values are recorded."""
-    peak: Callable[[], float] | None = None
-    """Returns the highest value that the source has from the present epoch on."""
-    adjust: Sequence[Adjustment] = ()
-    """What else has a say, such as a plateau reduction: each takes values and returns others."""
+    on_fit_start: list[EpochHandler] = dataclasses.field(default_factory=list)
+    """Once, with the first epoch, when everything that restores a state has done so."""
+    on_epoch_start: list[EpochHandler] = dataclasses.field(default_factory=list)
+    """With each epoch, before its first values are asked for; may train another model."""
+    on_execution_end: list[ExecutionHandler] = dataclasses.field(default_factory=list)
+    """Right after each execution."""
+    on_execution_end_deferred: list[ExecutionHandler] = dataclasses.field(default_factory=list)
+    """When the next execution begins or the epoch ends, so that the device may compute meanwhile:
+    for what reads the logs, which waits for the device."""
+    on_epoch_closing: list[LogsHandler] = dataclasses.field(default_factory=list)
+    """With the logs of an epoch's last step, where that is known to be the last, and with those of
+    its end, before other callbacks are called."""
 
-    def values(self, first: int, count: int) -> NDArray[np.float32]:
-        """Return the values to use, checked."""
-        values = np.asarray(self.source(first, count), dtype=np.float64)
-        for adjustment in self.adjust:
-            values = adjustment(values)
-        used = np.broadcast_to(values, count).astype(np.float32)
-        wrong, expected = ~np.isfinite(used), "finite"
-        if self.parameter.name == LEARNING_RATE:
-            wrong, expected = wrong | (used < 0), "finite and not negative"
-        if wrong.any():
-            where = int(np.flatnonzero(wrong)[0])
-            raise ValueError(
-                f"{self.owner!r} gives {self.parameter.name}={used[where]} for batch "
-                f"{first + where} of the epoch; it must be {expected}."
-            )
-        return used
+    def start_epoch(self, epoch: int) -> None:
+        """Call what waits for an epoch, or for the first one."""
+        once, self.on_fit_start = self.on_fit_start, []
+        for handler in (*once, *self.on_epoch_start):
+            handler(epoch)
+
+    def close_epoch(self, logs: dict[str, Any]) -> None:
+        """Call what waits for an epoch's logs."""
+        for handler in self.on_epoch_closing:
+            handler(logs)
 
 
 @dataclasses.dataclass
@@ -70,33 +65,13 @@ class Executions:
 
 
 class Recorder(Protocol):
-    """What a drive reports to."""
+    """What a session reports to."""
 
     def start_epoch(self, epoch: int, steps: int | None) -> None:
         """Begin an epoch of so many batches; None where that is not known."""
 
     def extend(self, epoch: int, done: Executions) -> None:
-        """Take some executions of an epoch."""
+        """Add some executions of an epoch."""
 
     def finish_epoch(self, batches: int, total: float | None) -> None:
-        """Take the number of batches and of samples that the epoch had."""
-
-
-@dataclasses.dataclass
-class Events:
-    """What happens in a fit, in order, and what is called when it does."""
-
-    on_fit_start: list[Callable[[int], None]] = dataclasses.field(default_factory=list)
-    """Once, with the first epoch, when everything that restores a state has done so."""
-    on_epoch_start: list[Callable[[int], None]] = dataclasses.field(default_factory=list)
-    """With each epoch, before its first values are asked for; may train another model."""
-    on_execution_end: list[Listener] = dataclasses.field(default_factory=list)
-    """Right after each execution."""
-    on_execution_end_deferred: list[Listener] = dataclasses.field(default_factory=list)
-    """When the next execution begins or the epoch ends, so that the device may compute meanwhile:
-    for what reads the logs, which waits for the device."""
-    on_epoch_closing: list[Callable[[dict[str, Any]], None]] = dataclasses.field(
-        default_factory=list
-    )
-    """With the logs of an epoch's last step, where that is known to be the last, and with those of
-    its end, before other callbacks are called."""
+        """Add the number of batches and of samples that the epoch had."""

@@ -1,4 +1,4 @@
-"""The learning rate that each step of a fit uses where no callback of this package moves it."""
+"""`LearningRateReader`: a learning rate that no callback of this package moves, step by step."""
 
 from __future__ import annotations
 
@@ -13,39 +13,44 @@ from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter, sched
 
 
 class LearningRateReader:
-    """Learns the learning rate that nobody here drives.
+    """Reads the rate that each step uses, of an optimizer whose rate nobody here moves.
 
     A rate in a variable is read when an execution begins. A `LearningRateSchedule` in the optimizer
     is evaluated afterwards, for all steps at once.
     """
 
-    def __init__(self, optimizer: Any) -> None:
-        """Watch ``optimizer``; one that is made of several has no rate of its own."""
-        self.optimizer = None if hasattr(optimizer, "optimizers") else optimizer
-        self.parameter = Hyperparameter(self.optimizer, LEARNING_RATE)
+    def __init__(self, optimizer: Any, name: str = LEARNING_RATE) -> None:
+        """Watch ``optimizer`` and record its rate as ``name``.
+
+        Where ``optimizer`` is None there is no rate to read: it is recorded as NaN.
+        """
+        self.optimizer = optimizer
+        self.name = name
+        self.parameter = Hyperparameter(optimizer, LEARNING_RATE)
         rate = getattr(optimizer, "_learning_rate", None)
         scheduled = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
         self.schedule = rate if scheduled else None
-        self.variable = self.parameter.variable
+        self.variable = None if scheduled else self.parameter.variable
         self.seen: list[Any] = []
+        """What was in force when each execution began."""
         self.start_epoch()
 
     def start_epoch(self) -> None:
-        """Learn where a schedule in the optimizer stands."""
+        """Learn where a schedule in the optimizer stands, and drop what was seen in vain."""
+        self.seen.clear()
         self.position = 0 if self.schedule is None else updates(self.optimizer)
 
-    def look(self, value: Any = None) -> None:
-        """Note the value in force now: the one given, or the optimizer's."""
+    def note(self) -> None:
+        """Note the rate that the optimizer has now."""
         if self.schedule is not None:
             return
-        if value is None and self.variable is not None:
-            value = read_lazily(self.variable)
-        elif value is None:
-            value = np.nan if self.optimizer is None else self.parameter.read()
-        self.seen.append(value)
+        if self.variable is not None:
+            self.seen.append(read_lazily(self.variable))
+        else:
+            self.seen.append(np.nan if self.optimizer is None else self.parameter.read())
 
-    def take(self, sizes: list[int]) -> NDArray[np.float32]:
-        """Return what was seen, one value per batch, and forget it."""
+    def values(self, sizes: list[int]) -> NDArray[np.float32]:
+        """Return a value for each batch of the oldest executions, of so many batches; once."""
         if self.schedule is not None:
             steps = self.position + np.arange(sum(sizes))
             self.position += sum(sizes)

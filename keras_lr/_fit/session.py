@@ -1,15 +1,15 @@
-"""Moving hyperparameters during one fit, inside the compiled step where Keras compiles one.
+"""`FitSession`: one fit of a model, whose hyperparameters move inside the compiled step.
 
-Keras reads ``model.train_function`` at every execution of a fit. A `FitSession` puts its own
-function there, so that what it sets is in force exactly when a step runs, whatever the order of
-callbacks, and it sees which values each execution used. How a value gets into the step is the
-engine's part.
+Keras reads ``model.train_function`` at every execution of a fit. A session puts its own function
+there, so that what it sets is in force exactly when a step runs, whatever the order of callbacks,
+and it sees which values each execution used. ``README.md`` beside this file tells the whole story.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import itertools
 import math
 import threading
@@ -17,77 +17,103 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.batch_loss import SampleCounter
 from keras_lr._fit.engines import engine_for
-from keras_lr._fit.engines.base import BLOCK
-from keras_lr._fit.events import (
-    Adjustment,
-    Events,
-    Executions,
-    HyperparameterTrack,
-    Recorder,
-    Source,
-)
+from keras_lr._fit.engines.base import Engine
+from keras_lr._fit.events import Events, Executions, Recorder
 from keras_lr._fit.rate_reader import LearningRateReader
+from keras_lr._fit.running import RUNNING, session_of
+from keras_lr._fit.tracks import BLOCK, Adjustment, HyperparameterTrack, Source, ValueTable
 from keras_lr._fit.train_function import TrainFunctionPatch
 from keras_lr._keras.callback_list import (
+    CallbackListPatch,
     callback_list,
     conflicting_callbacks,
-    is_on_call_stack,
-    skip_unused_batch_hooks,
 )
+from keras_lr._keras.fit_frame import frame_of_fit
 from keras_lr._keras.host_values import to_numpy
 from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter, effective
-from keras_lr._keras.snapshot import reset_metrics
+from keras_lr._keras.jax_state import sync_state
+
+FLUSH_EVERY = 256
+"""Executions that pile up before the recorders get them."""
 
 
-class FitSession(TrainFunctionPatch):
-    """Moves hyperparameters through one fit of a model and reports what each batch used."""
+class FitSession:
+    """Moves hyperparameters through one fit of a model and reports what each batch used.
 
-    def __init__(self, model: Any) -> None:
-        """Begin with nothing to move; `attach` is the way to get the drive of a fit."""
-        super().__init__(model)
+    Its parts are the patch of the train function, the patch of the list of callbacks, the table of
+    values and the events. The session knows the members, the epochs and the batches.
+    """
+
+    def __init__(self, model: Any, params: dict[str, Any] | None) -> None:
+        """Begin with nothing to move; `attach` is the way to get the session of a fit."""
+        self.model = model
+        self.optimizer = getattr(model, "optimizer", None)
+        self._params = params or {}
+        self.steps: int | None = self._params.get("steps")
+        """Batches in an epoch; None where that is not known."""
         self.tracks: list[HyperparameterTrack] = []
         self.adjustments: dict[Any, list[Adjustment]] = collections.defaultdict(list)
         self.recorders: list[Recorder] = []
-        self.events = Events()
-        self.unheard: tuple[int, int, dict[str, Any]] | None = None
-        """The execution that they have yet to hear of."""
-        self.lock = threading.RLock()
-        """Held while what has run is noted or read: Keras calls asynchronous hooks, which may ask,
-        in threads."""
-        self.warned = False
-        self.brief = False
-        """Whether the fit is too short to compile a step for it where the model has one already."""
         self.members: list[Any] = []
         self.controllers: list[Any] = []
         """The callbacks that have said what they move."""
+        self.events = Events()
+        self.table = ValueTable(self.tracks)
+        self.callbacks = CallbackListPatch()
+        self.patch = TrainFunctionPatch(self)
+        self.in_fit = frame_of_fit(model) is not None
+        """Whether Keras's own fit runs it, and not a loop of the user's over batches."""
+        self.sample_counter = SampleCounter(model)
+        self.rate_readers: list[LearningRateReader] = []
+        self.lock = threading.RLock()
+        """Held while what has run is noted or read: Keras calls asynchronous hooks, which may ask,
+        in threads."""
+        self.brief = False
+        """Whether the fit is too short to compile a step for it where the model has one already."""
+        self.open = False
+        """Whether an epoch has begun and not ended."""
         self.epoch = -1
         self.batch = 0
+        """Batches of the epoch so far."""
         self.ran = 0
-        self.steps: int | None = None
-        self.block = np.zeros((0, 0), np.float32)
-        self.block_start = 0
-        self.last_row = np.zeros(0, np.float32)
-        """The values of the last batch before the block."""
-        self.pending = Executions(0, [], {}, [], None)
-        self.rate_reader: LearningRateReader | None = None
-        self.sample_counter = SampleCounter(model)
-        self.logs: dict[str, Any] | None = None
+        """Batches of the fit so far."""
+        self._pending = Executions(0, [], {}, [], None)
+        """The executions that the recorders do not have yet."""
+        self._deferred: tuple[int, int, dict[str, Any]] | None = None
+        """The last execution, until the deferred handlers are called with it."""
+        self._logs: dict[str, Any] | None = None
+        self._warned = False
+        self.callbacks.move_to_front(self.on_epoch_end_first)
+        self._keep_list = self.callbacks.on_abandoned(self.end)
+
+    # The members of a fit -----------------------------------------------------------------------
+
+    @functools.cached_property
+    def timeline(self) -> Timeline:
+        """The size of the fit, as Keras tells its callbacks."""
+        return Timeline(self._params.get("steps"), self._params.get("epochs"))
 
     def join(self, member: Any, steps: int | None) -> None:
-        """Keep the drive attached until ``member`` leaves."""
+        """Keep the session until ``member`` leaves."""
         self.members.append(member)
         self.steps = steps
 
     def leave(self, member: Any) -> None:
-        """End a membership; the last one to leave takes the drive off the model."""
+        """End a membership; the last one to leave ends the session."""
         self.members = [other for other in self.members if other is not member]
         if not self.members:
             self.end()
+
+    def end(self) -> None:
+        """Leave the fit: the model and the list of callbacks as they were found."""
+        self._keep_list()
+        self.detach()
+        self.callbacks.restore()
 
     def control(
         self,
@@ -121,61 +147,68 @@ class FitSession(TrainFunctionPatch):
         return track
 
     def adjust(self, parameter: Hyperparameter, adjustment: Adjustment) -> None:
-        """Change the values of a hyperparameter that a channel moves, if one does."""
+        """Change the values of a hyperparameter that a track moves, if one does."""
         self.adjustments[parameter.key].append(adjustment)
+
+    # Epochs ---------------------------------------------------------------------------------------
 
     def start_epoch(self, epoch: int) -> None:
         """Start counting the batches of an epoch."""
         if epoch == self.epoch:
             return
         self.end_epoch()
-        self.take()
-        self.check()
-        self.epoch, self.batch, self.open, self.logs = epoch, 0, True, None
-        starters, self.events.on_fit_start = self.events.on_fit_start, []
-        for begin in (*starters, *self.events.on_epoch_start):
-            begin(epoch)
+        self.attach()
+        self.check_optimizer()
+        self.epoch, self.batch, self.open, self._logs = epoch, 0, True, None
+        self.events.start_epoch(epoch)
         self.invalidate_values()
         self.install()
-        if self.rate_reader is not None:
-            self.rate_reader.start_epoch()
+        for reader in self.rate_readers:
+            reader.start_epoch()
         for recorder in self.recorders:
             recorder.start_epoch(epoch, self.steps)
         if self.tracks:
             # Here an error of a schedule harms nothing; in the first step JAX would lose the model.
-            self.row(self.steps_per_execution)
-
-    def invalidate_values(self) -> None:
-        """Ask the sources anew for every batch still to come."""
-        with self.lock:
-            self.flush()
-            place = self._ended() - 1 - self.block_start
-            if place >= 0:
-                self.last_row = self.block[place]
-            self.block, self.block_start = np.zeros((0, len(self.tracks)), np.float32), self.batch
+            self.prepare_values(self.steps_per_execution)
 
     def end_epoch(self, total: Any = None) -> None:
-        """Report what is still to report of the epoch; call it before the metrics are reset."""
+        """Report what is still to report of the epoch; call it before the metrics are reset.
+
+        Args:
+            total: Samples in the epoch, where the backend cannot read them from the metric.
+        """
         if not self.open:
             return
         self.flush_deferred()
-        for variable, value in self.metrics or ():
-            variable.assign(value)
-        self.metrics = None
+        self.patch.restore_metrics_at_epoch_end()
         with self.lock:
             self.open = False
             total = self.sample_counter.read_total() if total is None else float(to_numpy(total))
             self.flush()
             # In an epoch of unknown length, the execution that finds no more data was noted.
             self.sample_counter.clear_counts()
-            if self.rate_reader is not None:
-                self.rate_reader.seen.clear()
-            ran = self._ran(total)
+            ran = self._batches_of_epoch(total)
             self.ran -= self.batch - ran
             for recorder in self.recorders:
                 recorder.finish_epoch(ran, total)
 
-    def _ran(self, total: float | None) -> int:
+    def close_epoch(self, total: Any = None) -> None:
+        """End an epoch whose last batch is known to have run."""
+        self.flush_deferred()
+        if self._logs is not None:
+            self.events.close_epoch(self._logs)
+        self.end_epoch(total)
+
+    def on_epoch_end_first(self, logs: dict[str, Any]) -> None:
+        """End an epoch, before the callbacks that write checkpoints at its end."""
+        engine = self.patch.engine
+        if engine is None:
+            return
+        self.end_epoch()
+        engine.write_to_variables()
+        self.events.close_epoch(logs)
+
+    def _batches_of_epoch(self, total: float | None) -> int:
         """Return how many batches of the epoch ran; its last execution may have run fewer."""
         if self.steps is not None:
             return min(self.batch, self.steps)
@@ -183,19 +216,12 @@ class FitSession(TrainFunctionPatch):
             return self.batch
         return min(self.batch, math.ceil(total / self.sample_counter.samples_per_batch - 1e-6))
 
-    def row(self, count: int) -> int:
-        """Return the index into `block` of the present batch, with ``count`` rows behind it."""
-        index = self.batch - self.block_start
-        if index + count > len(self.block):
-            self.invalidate_values()
-            wanted = max(
-                count, BLOCK if self.steps is None else min(BLOCK, self.steps - self.batch)
-            )
-            self.block = np.empty((wanted, len(self.tracks)), np.float32)
-            for i, track in enumerate(self.tracks):
-                self.block[:, i] = track.values(self.batch, wanted)
-            index = 0
-        return index
+    # Executions -----------------------------------------------------------------------------------
+
+    def before_execution(self) -> None:
+        """Prepare for the next execution, whatever has happened since the last."""
+        self.flush_deferred()
+        self.patch.restore_metrics()
 
     def after_execution(self, count: int, logs: dict[str, Any], total: Any = None) -> None:
         """Note that an execution of ``count`` batches has run.
@@ -206,88 +232,77 @@ class FitSession(TrainFunctionPatch):
             total: Samples so far in the epoch, where the backend cannot read them from the metric.
         """
         with self.lock:
-            pending, first = self.pending, self.batch
+            pending, first = self._pending, self.batch
             if not pending.sizes:
                 pending.first = first
             pending.sizes.append(count)
             pending.logs.append(logs)
             self.batch = first + count
             self.ran += count
-            self.logs = logs
-        for listen in self.events.on_execution_end:
-            listen(first, count, logs)
+            self._logs = logs
+        for handler in self.events.on_execution_end:
+            handler(first, count, logs)
         if self.events.on_execution_end_deferred:
-            self.unheard = first, count, logs
+            self._deferred = first, count, logs
         if self.steps is not None and self.batch >= self.steps:
-            self.close(total)
-        elif len(pending.sizes) >= 256:
+            self.close_epoch(total)
+        elif len(pending.sizes) >= FLUSH_EVERY:
             self.flush()
 
-    def before_execution(self) -> None:
-        """Prepare for the next execution, whatever has happened since the last."""
-        self.flush_deferred()
-        if self.metrics is not None and self.engine is not None:
-            kept, self.metrics = self.metrics, None
-            self.engine.put(kept)
-            # Keras makes those that a model is compiled with in its first step, of whatever kind.
-            reset_metrics(self.model, {id(variable) for variable, _ in kept})
-
     def flush_deferred(self) -> None:
-        """Tell the late listeners of the last execution, if they have not heard of it."""
+        """Call the deferred handlers with the last execution, if they were not yet."""
         with self.lock:
-            unheard, self.unheard = self.unheard, None
-            if unheard is not None:
-                for listen in self.events.on_execution_end_deferred:
-                    listen(*unheard)
-
-    def close(self, total: Any = None) -> None:
-        """Take it that the epoch's last batch has run."""
-        self.flush_deferred()
-        if self.logs is not None:
-            for close in self.events.on_epoch_closing:
-                close(self.logs)
-        self.end_epoch(total)
-
-    def on_epoch_end_first(self, logs: dict[str, Any]) -> None:
-        """Take an epoch's end, ahead of the callbacks that write checkpoints at it."""
-        if self.engine is None:
-            return
-        self.end_epoch()
-        self.engine.catch_up()
-        for close in self.events.on_epoch_closing:
-            close(logs)
+            execution, self._deferred = self._deferred, None
+            if execution is not None:
+                for handler in self.events.on_execution_end_deferred:
+                    handler(*execution)
 
     def flush(self) -> None:
         """Hand the executions that have piled up to the recorders."""
         with self.lock:
-            if self.pending.sizes:
-                self.collect_device_notes()
-            # What interrupts a recorder must not let the others hear of the same steps again.
-            done, self.pending = self.pending, Executions(self.batch, [], {}, [], None)
+            self.collect_device_notes()
+            # Clear first: if one recorder raises, the others must not get these steps twice.
+            done, self._pending = self._pending, Executions(self.batch, [], {}, [], None)
             if done.sizes:
-                start = done.first - self.block_start
-                rows = self.block[start : start + sum(done.sizes)]
-                done.values = {c.name: rows[:, i] for i, c in enumerate(self.tracks)}
-                if self.rate_reader is not None:
-                    done.values[LEARNING_RATE] = self.rate_reader.take(done.sizes)
+                done.values = self.table.columns(done.first, sum(done.sizes))
+                for reader in self.rate_readers:
+                    done.values[reader.name] = reader.values(done.sizes)
                 done.counts = self.sample_counter.pop_counts(len(done.sizes))
                 for recorder in self.recorders:
                     recorder.extend(self.epoch, done)
 
     def collect_device_notes(self) -> None:
-        done = self.pending
-        if done.sizes and self.engine is not None:
-            self.engine.collect_device_notes(done.first - self.block_start, done.sizes)
+        """Read what the device has noted of the executions that have piled up."""
+        pending, engine = self._pending, self.patch.engine
+        if pending.sizes and engine is not None:
+            engine.collect_device_notes(pending.first, pending.sizes)
+
+    # Values ---------------------------------------------------------------------------------------
+
+    def prepare_values(self, count: int) -> int:
+        """Return the row of the present batch in the table, with ``count`` rows from there on."""
+        table = self.table
+        if not table.covers(self.batch, count):
+            self.invalidate_values()
+            left = BLOCK if self.steps is None else min(BLOCK, self.steps - self.batch)
+            table.fill(self.batch, max(count, left))
+        return self.batch - table.start
+
+    def invalidate_values(self) -> None:
+        """Ask the sources anew for every batch still to come."""
+        with self.lock:
+            self.flush()
+            self.table.clear(self.batch, self._ended())
 
     def last_value(self, track: HyperparameterTrack) -> float:
         """Return the value that the last batch of the present epoch used."""
-        place = self._ended() - 1 - self.block_start
-        row = self.block[place] if place >= 0 else self.last_row
-        return float(row[self.tracks.index(track)])
+        return self.table.last(track, self._ended())
 
     def _ended(self) -> int:
         """Return the batches of the epoch so far, of which its last execution may lack some."""
         return self.batch if self.steps is None else min(self.batch, self.steps)
+
+    # The model ------------------------------------------------------------------------------------
 
     @property
     def chief(self) -> bool:
@@ -302,25 +317,27 @@ class FitSession(TrainFunctionPatch):
         return steps if isinstance(steps, int) else int(to_numpy(steps))
 
     def read_rate(self, parameter: Hyperparameter) -> float:
-        """Return a learning rate that no channel moves, as it stands now."""
-        return parameter.read() if self.engine is None else self.engine.read(parameter)
+        """Return a learning rate that no track moves, as it stands now."""
+        engine = self.patch.engine
+        return parameter.read() if engine is None else engine.read(parameter)
 
     def write_rate(self, parameter: Hyperparameter, value: float) -> None:
-        """Set a learning rate that no channel moves, between executions or between epochs."""
-        if self.engine is None or not self.open:
+        """Set a learning rate that no track moves, between executions or between epochs."""
+        engine = self.patch.engine
+        if engine is None or not self.open:
             parameter.variable.assign(value)
         else:
-            self.engine.write(parameter, value)
+            engine.write(parameter, value)
 
     def read_weights(self) -> list[NDArray]:
         """Return the model's weights, also right after an execution."""
-        if self.engine is None or not self.open:
-            if hasattr(self.model, "jax_state_sync"):
-                self.model.jax_state_sync()
+        engine = self.patch.engine
+        if engine is None or not self.open:
+            sync_state(self.model)
             return self.model.get_weights()
-        return self.engine.weights()
+        return engine.weights()
 
-    def check(self) -> None:
+    def check_optimizer(self) -> None:
         """Refuse to go on with a model that was compiled since the fit began.
 
         Raises:
@@ -337,35 +354,61 @@ class FitSession(TrainFunctionPatch):
             )
         self.optimizer, self.sample_counter = model.optimizer, SampleCounter(model)
         self.detach()
-        self.take()
+        self.attach()
+
+    # The patches ----------------------------------------------------------------------------------
+
+    def is_alive(self) -> bool:
+        """Return whether the fit still runs: one of its callbacks, or a loop of the user's."""
+        return self.callbacks.is_calling() or not self.in_fit
+
+    def attach(self) -> None:
+        """Be the session of the model's fit."""
+        RUNNING.add(self)
+        self.patch.take_over()
+
+    def detach(self) -> None:
+        """Leave the model as it was found."""
+        RUNNING.remove(self)
+        self.patch.detach()
 
     def install(self) -> None:
-        """Put the function that drives the steps into the model, once the members are known."""
-        if self.engine is not None:
-            return
-        model = self.model
-        if model.train_function is None:
-            self.make("make_train_function", force=True)
-        self.plain = model.train_function
-        if not any(c.parameter.name == LEARNING_RATE for c in self.tracks):
-            self.rate_reader = LearningRateReader(effective(model.optimizer))
-        skip_unused_batch_hooks(self.group)
-        self.engine = engine_for(self)
-        self.installed = self.engine.run
-        model.train_function = self.installed
-        self._warn()
+        """Put the function that runs the steps into the model, once the members are known."""
+        if self.patch.engine is None:
+            self.patch.install()
+            self._warn_of_conflicts()
 
-    def _warn(self) -> None:
+    @property
+    def plain(self) -> Any:
+        """The model's own train function."""
+        return self.patch.plain
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Make the model's train function as Keras does."""
+        return self.patch.make_train_function(force)
+
+    def make_engine(self) -> Engine:
+        """Return what runs the executions with the values of the tracks."""
+        self.rate_readers = []
+        if not any(track.parameter.name == LEARNING_RATE for track in self.tracks):
+            optimizer = effective(self.model.optimizer)
+            single = None if hasattr(optimizer, "optimizers") else optimizer
+            self.rate_readers.append(LearningRateReader(single))
+        self.callbacks.skip_unused_batch_hooks()
+        return engine_for(self)
+
+    def _warn_of_conflicts(self) -> None:
         """Warn of other callbacks that set a rate which is decided here."""
-        led = [c for c in self.tracks if c.parameter.name == LEARNING_RATE]
-        for other in conflicting_callbacks(self.group) if led and not self.warned else []:
-            self.warned = True
+        rates = [track for track in self.tracks if track.parameter.name == LEARNING_RATE]
+        others = conflicting_callbacks(self.callbacks.group)
+        for other in others if rates and not self._warned else []:
+            self._warned = True
             kind = type(other).__name__
             instead = {"ReduceLROnPlateau": "keras_lr.ReduceLROnPlateau, which scales it"}.get(
                 kind, "a composition of schedules, in which keras_lr.Function takes a function"
             )
             warnings.warn(
-                f"Keras's {kind} has no effect here: {led[0].owner!r} decides the learning rate "
+                f"Keras's {kind} has no effect here: {rates[0].owner!r} decides the learning rate "
                 f"of each step. Use {instead}.",
                 stacklevel=2,
             )
@@ -375,33 +418,42 @@ class FitSession(TrainFunctionPatch):
         """Leave the model to other fits while an epoch opens; an exception leaves it for good."""
         self.detach()
         yield
-        self.take()
+        self.attach()
 
 
-def attach(model: Any, member: Any) -> FitSession:
-    """Return the drive of the model's present fit, made by the first callback that asks.
+def attach(model: Any, member: Any, params: dict[str, Any] | None = None) -> FitSession:
+    """Return the session of the model's present fit, made by the first callback that asks.
+
+    Args:
+        model: The model that is fitted.
+        member: What takes part in the fit until it leaves.
+        params: What Keras tells the callbacks of a fit, its size among it.
 
     Raises:
         ValueError: If ``member`` takes part in a fit of another model that this one runs inside.
     """
+    group = callback_list()
     other = vars(member).get("_session")
     # A list that an exception has left may serve the next fit.
     nested = (
-        other is not None and other.group is not callback_list() and is_on_call_stack(other.group)
+        other is not None and other.callbacks.group is not group and other.callbacks.is_calling()
     )
     if nested and other.model is not model:
         raise ValueError(
             f"A callback of a fit of the model {other.model.name!r}, which still runs, is in a fit "
             f"of {model.name!r} too. Give each fit callbacks of its own: copy.deepcopy(callback)."
         )
-    session = vars(model).get("_keras_lr_session")
+    session = session_of(model)
+    if session is not None and session.callbacks.group is not group:
+        session.patch.suspend(session.is_alive())
+        session = None
     if session is not None and any(one is member for one in session.members):
-        begins = session.epoch < 0 and is_on_call_stack(session.group)
+        begins = session.epoch < 0 and session.callbacks.is_calling()
         if not begins:
             # The member is here from a fit that never came to its end.
             session.end()
             session = None
     if session is None:
-        session = FitSession(model)
-        session.take()
+        session = FitSession(model, getattr(group, "params", None) if params is None else params)
+        session.attach()
     return session

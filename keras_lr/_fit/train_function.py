@@ -1,173 +1,205 @@
-"""Standing in for a model's train function, and making way for whatever else trains the model."""
+"""`TrainFunctionPatch`: what stands in for a model's train function, and makes way for others."""
 
 from __future__ import annotations
 
-import functools
-import sys
-from typing import Any
+import enum
+from typing import Any, Protocol
 
 from keras_lr._fit.engines.base import Engine
-from keras_lr._keras.callback_list import (
-    call_at_next_batch,
-    callback_list,
-    is_on_call_stack,
-    move_to_front,
+from keras_lr._keras.callback_list import CallbackListPatch
+from keras_lr._keras.model_functions import (
+    MakerPatch,
+    check_functions,
+    name_of_caller,
+    set_train_function,
 )
-from keras_lr._keras.fit_frame import frame_of_fit
-from keras_lr._keras.snapshot import metrics_of
+from keras_lr._keras.snapshot import metrics_of, reset_metrics
+
+
+class PatchedFit(Protocol):
+    """What the patch asks of the fit that it belongs to."""
+
+    model: Any
+    callbacks: CallbackListPatch
+    open: bool
+    in_fit: bool
+
+    def is_alive(self) -> bool:
+        """Return whether the fit still runs, as far as can be seen from here."""
+
+    def check_optimizer(self) -> None:
+        """Refuse to go on with a model that was compiled since the fit began."""
+
+    def make_engine(self) -> Engine:
+        """Return what runs the executions."""
+
+    def flush(self) -> None:
+        """Hand over the executions that have piled up."""
+
+    def collect_device_notes(self) -> None:
+        """Read what the device has noted of these executions."""
+
+    def end(self) -> None:
+        """Leave the fit."""
+
+
+class Request(enum.Enum):
+    """What a call of ``make_train_function`` during a fit is for."""
+
+    NEW_FIT = enum.auto()
+    """Another fit begins: a callback's own, or the next one after an exception ended this one."""
+    TRAINING_AFTER_THE_FIT = enum.auto()
+    """An exception has ended this fit, and something else trains."""
+    CHANGED_MODEL = enum.auto()
+    """A callback has changed the model, for instance its layers, and has its function made anew."""
+    BATCH_OF_A_CALLBACK = enum.auto()
+    """A callback trains on one batch, which is none of the fit's."""
+    NEXT_BATCH = enum.auto()
+    """A loop of the user's over batches trains on the next one."""
 
 
 class TrainFunctionPatch:
-    """What has its own function in the place of a model's train function during a fit.
+    """Puts the function of an engine in the place of a model's train function during a fit.
 
     Keras asks for the train function before it trains, and for the test function before it tests.
-    So whatever begins to use the model is noticed: a new fit, after one that an exception ended, or
-    a callback's own training or evaluation. Keras's running metrics of the epoch are put back
-    before the next batch: else they would count what others did, and begin anew.
+    The patch answers both, so that whatever begins to use the model is noticed. Keras's running
+    metrics of the epoch are put back before the next batch: else they would count what others did,
+    and begin anew.
     """
 
-    def __init__(self, model: Any) -> None:
-        """Know the fit that this is called from; `take` takes the place."""
-        self.model = model
-        self.optimizer = getattr(model, "optimizer", None)
-        self.plain = self.installed = model.train_function
-        makers = "make_train_function", "make_test_function"
-        self.own_makers = {name: vars(model).get(name) for name in makers}
+    def __init__(self, fit: PatchedFit) -> None:
+        """Belong to a fit; `take_over` and `install` change the model."""
+        check_functions(fit.model)
+        self.fit = fit
+        self.model = fit.model
+        self.makers = MakerPatch(fit.model)
         self.engine: Engine | None = None
-        self.open = False
-        """Whether an epoch has begun and not ended."""
-        self.group = callback_list()
-        self.in_fit = frame_of_fit(model) is not None
-        """Whether Keras's own fit runs it, and not a loop of one's own over batches."""
+        self.plain = self.installed = fit.model.train_function
+        """The model's own train function, and the one that stands in for it."""
         self.metrics: list[tuple[Any, Any]] | None = None
         """Keras's running metrics, with their values from before something else used them."""
-        self.step_back = move_to_front(self.group, self.on_epoch_end_first)
 
-    def install(self) -> None:
-        """Put the function of an engine into the model, if there is none."""
-        raise NotImplementedError
-
-    def check(self) -> None:
-        """See whether the model is as it was when the fit began."""
-        raise NotImplementedError
-
-    def flush(self) -> None:
-        """Hand over what has piled up."""
-        raise NotImplementedError
-
-    def collect_device_notes(self) -> None:
-        """Take what the engine knows of it."""
-        raise NotImplementedError
-
-    def on_epoch_end_first(self, logs: dict[str, Any]) -> None:
-        """Take an epoch's end, ahead of the other callbacks."""
-        raise NotImplementedError
-
-    def make(self, name: str, *arguments: Any, **options: Any) -> Any:
-        """Let Keras make a function of the model as it would without a drive."""
-        own = self.own_makers[name] or functools.partial(
-            getattr(type(self.model), name), self.model
-        )
-        return own(*arguments, **options)
-
-    def take(self) -> None:
-        """Become the drive of the model, if it is not."""
-        model = self.model
-        if vars(model).get("_keras_lr_session") is self:
+    def take_over(self) -> None:
+        """Answer for the model's functions, if the patch does not yet."""
+        if self.makers.installed:
             return
-        object.__setattr__(model, "_keras_lr_session", self)
 
         def make_train_function(force: bool = False) -> Any:
-            return self.train_function_for(force, sys._getframe(1).f_code.co_name)
+            return self.train_function_for(self.request(name_of_caller(), force), force)
 
         def make_test_function(*arguments: Any, **options: Any) -> Any:
-            if is_on_call_stack(self.group):
-                self.keep_metrics()
-            return self.make("make_test_function", *arguments, **options)
+            if self.fit.callbacks.is_calling():
+                self.save_metrics()
+            return self.makers.make("make_test_function", *arguments, **options)
 
-        for function in (make_train_function, make_test_function):
-            object.__setattr__(model, function.__name__, function)
+        self.makers.install(
+            make_train_function=make_train_function, make_test_function=make_test_function
+        )
 
-    def train_function_for(self, force: bool, caller: str) -> Any:
-        """Give the train function to what asks for it while this drive has the model.
+    def request(self, caller: str, force: bool) -> Request:
+        """Return what a call of ``make_train_function`` is for.
 
-        That may be something new, where the fit was ended by an exception or a callback begins a
-        training of its own; one batch on its own; or a callback that changed the model's layers.
+        Args:
+            caller: Name of the function that calls it.
+            force: Whether it asks for a new function.
         """
-        model, within = self.model, is_on_call_stack(self.group)
-        alive = within or not self.in_fit
-        if caller == "fit" or not alive:
-            self.suspend(alive)
-            return model.make_train_function(force)
-        if force or model.train_function is None:
-            self.rebuild()
-        elif caller == "train_on_batch" and within and self.engine is not None:
-            self.keep_metrics()
-            model.train_function = self.run_single_batch
-        return model.train_function
+        if caller == "fit":
+            return Request.NEW_FIT
+        if not self.fit.is_alive():
+            return Request.TRAINING_AFTER_THE_FIT
+        if force or self.model.train_function is None:
+            return Request.CHANGED_MODEL
+        if caller == "train_on_batch" and self.engine and self.fit.callbacks.is_calling():
+            return Request.BATCH_OF_A_CALLBACK
+        return Request.NEXT_BATCH
+
+    def train_function_for(self, request: Request, force: bool = False) -> Any:
+        """Return the train function to whatever asks for it while the patch has the model."""
+        match request:
+            case Request.NEW_FIT | Request.TRAINING_AFTER_THE_FIT:
+                self.suspend(self.fit.is_alive())
+                return self.model.make_train_function(*((force,) if force else ()))
+            case Request.CHANGED_MODEL:
+                self.rebuild()
+            case Request.BATCH_OF_A_CALLBACK:
+                self.save_metrics()
+                set_train_function(self.model, self.run_single_batch)
+        return self.model.train_function
+
+    def install(self) -> None:
+        """Put the function of a new engine into the model, if there is none."""
+        if self.engine is not None:
+            return
+        if self.model.train_function is None:
+            self.make_train_function(force=True)
+        self.plain = self.model.train_function
+        self.engine = self.fit.make_engine()
+        self.installed = self.engine.run
+        set_train_function(self.model, self.installed)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Make the model's train function as Keras does."""
+        return self.makers.make("make_train_function", force=force)
+
+    def rebuild(self) -> None:
+        """Let Keras make the train function anew, and stand in for that."""
+        self.fit.check_optimizer()
+        running = self.engine is not None
+        self.fit.flush()
+        self.engine = None
+        self.make_train_function(force=True)
+        if running:
+            self.install()
+
+    def run_single_batch(self, *arguments: Any) -> Any:
+        """Run one batch that is none of the fit's."""
+        set_train_function(self.model, self.installed)
+        return self.plain(*arguments)
 
     def suspend(self, alive: bool) -> None:
         """Leave the model to another training: up to the next batch or epoch, or for good."""
         if not alive:
-            self.end()
+            self.fit.end()
             return
-        if self.open:
-            self.flush()
-            call_at_next_batch(self.group, self.resume)
-            self.keep_metrics()
+        if self.fit.open:
+            self.fit.flush()
+            self.fit.callbacks.call_at_next_batch(self.resume)
+            self.save_metrics()
         self.detach()
-
-    def keep_metrics(self) -> None:
-        """Keep Keras's running metrics for the next batch while others use them."""
-        if self.open and self.in_fit and self.metrics is None:
-            self.metrics = metrics_of(self.model)
 
     def resume(self) -> None:
         """Go on after another training."""
-        self.take()
+        self.take_over()
         self.install()
-
-    def run_single_batch(self, *arguments: Any) -> Any:
-        """Run one batch that is none of the fit's."""
-        self.model.train_function = self.installed
-        return self.plain(*arguments)
-
-    def rebuild(self) -> None:
-        """Let Keras make the train function anew, and drive that."""
-        self.check()
-        running = self.engine is not None
-        self.flush()
-        self.engine = None
-        self.make("make_train_function", force=True)
-        if running:
-            self.install()
-
-    def end(self) -> None:
-        """Leave the fit: the model and the list of callbacks as they were found."""
-        self.detach()
-        self.step_back()
 
     def detach(self) -> None:
         """Leave the model as it was found."""
-        model, engine = self.model, self.engine
-        if vars(model).get("_keras_lr_session") is self:
-            object.__delattr__(model, "_keras_lr_session")
-            for name, own in self.own_makers.items():
-                vars(model).pop(name)
-                if own is not None:
-                    object.__setattr__(model, name, own)
-        if engine is None:
+        self.makers.restore()
+        if self.engine is None:
             return
-        self.collect_device_notes()
-        if model.train_function in (self.installed, self.run_single_batch):
-            model.train_function = self.plain
-        # What it holds of the data goes with the engine.
+        self.fit.collect_device_notes()
+        if self.model.train_function in (self.installed, self.run_single_batch):
+            set_train_function(self.model, self.plain)
+        # What the engine holds of the data goes with it.
         self.installed = self.plain
         self.engine = None
 
+    def save_metrics(self) -> None:
+        """Keep Keras's running metrics for the next batch while others use them."""
+        if self.fit.open and self.fit.in_fit and self.metrics is None:
+            self.metrics = metrics_of(self.model)
 
-def make_way(model: Any) -> None:
-    """Have what stands in for the train function of a model leave it to another training."""
-    occupant = vars(model).get("_keras_lr_session")
-    if occupant is not None:
-        occupant.suspend(is_on_call_stack(occupant.group) or not occupant.in_fit)
+    def restore_metrics(self) -> None:
+        """Let Keras's metrics go on from where they were, in the next step."""
+        if self.metrics is None or self.engine is None:
+            return
+        saved, self.metrics = self.metrics, None
+        self.engine.write_metrics(saved)
+        # Keras makes those that a model is compiled with in its first step, of whatever kind.
+        reset_metrics(self.model, {id(variable) for variable, _ in saved})
+
+    def restore_metrics_at_epoch_end(self) -> None:
+        """Let Keras's metrics show what they did before others used them."""
+        saved, self.metrics = self.metrics, None
+        for variable, value in saved or ():
+            variable.assign(value)

@@ -1,56 +1,81 @@
-"""A training step that takes its hyperparameters from outside, compiled once for a model."""
+"""A training step that takes its hyperparameters from outside, compiled once for a model.
+
+Relies on (Keras 3.0 and later):
+
+- ``make_train_function(force=True)`` compiles what ``model.train_step`` is at that moment, an
+  attribute of the instance included. Where it raises, or makes the function that was there before,
+  there is no such step. Where it compiles another step, as under ``KERAS_NNX_ENABLED``, ours is
+  never traced. An engine notices both and sets the values from the host instead.
+- A function made twice by the same maker has the same code. A train function with other code was
+  put into the model by somebody else. It is called as it is, with values set from the host.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from keras_lr._keras.hyperparameters import Hyperparameter, optimizers_of, traced, updates
 
+_KEPT = "_keras_lr_compiled_steps"
+"""Attribute of a model's train function with the steps that stand in for it.
+
+They live as long as that function does: a model that is compiled again, or whose function is made
+anew, has another one. Nothing that copies or saves a model sees them.
+"""
+
 
 @dataclasses.dataclass
 class CompiledStep:
-    """A train function that takes its hyperparameters from the drive, kept on the model."""
+    """A train function that takes its hyperparameters from tables or beside the data."""
 
-    plain: Any
-    """The model's own train function; another one means that the model was recompiled."""
     function: Any = None
-    tables: list[Any] = dataclasses.field(default_factory=list)
-    """The values of each hyperparameter for some batches to come."""
-    notes: list[Any] = dataclasses.field(default_factory=list)
-    """What variables held when each of these batches began."""
-    position: Any = None
     traced: bool = False
     """Whether Keras has called the step that was compiled in."""
+    tables: list[Any] = dataclasses.field(default_factory=list)
+    """The values of each hyperparameter for some batches to come, where the step reads them."""
+    notes: list[Any] = dataclasses.field(default_factory=list)
+    """What some variables held when each of these batches began, where the step notes it."""
+    position: Any = None
+    """Variable with the row of the last batch."""
+    indices: list[Any] = dataclasses.field(default_factory=list)
+    """Numbers of rows on the device, which need not travel there in each step."""
 
 
-def compiled_step(session: Any, key: tuple[Any, ...], build: Any) -> CompiledStep | None:
-    """Return the model's train function with ``build`` compiled in, or None if that fails.
+Build = Callable[[CompiledStep, Callable], Callable]
+"""Takes a step and the model's own ``train_step``; returns the one to compile in."""
 
-    It is made anew where ``key`` is new, or the model was compiled or its steps per execution set;
-    but not for a brief fit of a model that was trained before.
+
+def compiled_step(
+    model: Any,
+    key: Hashable,
+    build: Build,
+    make_train_function: Callable[..., Any],
+    kept_only: bool = False,
+) -> CompiledStep | None:
+    """Return the model's train function with another step compiled in, or None if that fails.
+
+    Args:
+        model: A model that has a train function.
+        key: What the step depends on; one that was compiled for the same key is used again.
+        build: Builds the step.
+        make_train_function: Makes the train function of the model as Keras does.
+        kept_only: Whether to compile nothing, but use what was compiled for an earlier fit.
     """
-    model = session.model
-    key = session.steps_per_execution, *key
-    kept = vars(model).get("_keras_lr_steps")
-    if kept is None:
-        kept = {}
-        object.__setattr__(model, "_keras_lr_steps", kept)
     plain = model.train_function
-    if key in kept and kept[key].plain is plain:
+    kept = getattr(plain, _KEPT, None)
+    if kept is not None and key in kept:
         return kept[key]
-    if session.brief and key[0] == 1 and _was_trained(model):
+    if kept_only:
         return None
-    for other in [k for k, old in kept.items() if k[0] == key[0] and old.plain is not plain]:
-        del kept[other]  # of an optimizer that the model no longer has
-    step = CompiledStep(plain)
+    step = CompiledStep()
     own = vars(model).get("train_step")
     plain_step = model.train_step
     try:
         object.__setattr__(model, "train_step", build(step, plain_step))
-        session.make("make_train_function", force=True)
+        make_train_function(force=True)
         step.function = model.train_function
     except (AttributeError, TypeError, NotImplementedError):
         step.function = None
@@ -59,14 +84,41 @@ def compiled_step(session: Any, key: tuple[Any, ...], build: Any) -> CompiledSte
         if own is not None:
             object.__setattr__(model, "train_step", own)
         model.train_function = plain
-    if step.function is None or step.function is plain:
+    if step.function is None or step.function is plain or not _same_code(step.function, plain):
         return None
+    if kept is None:
+        kept = {}
+        try:
+            setattr(plain, _KEPT, kept)
+        except AttributeError:
+            return step
     kept[key] = step
     return step
 
 
-def _was_trained(model: Any) -> bool:
+def forget_step(plain: Any, step: CompiledStep) -> None:
+    """Let a model's own train function no longer keep a step that Keras has left ours out of."""
+    kept = getattr(plain, _KEPT, {})
+    for key in [key for key, one in kept.items() if one is step]:
+        del kept[key]
+
+
+def was_trained(model: Any) -> bool:
+    """Return whether all optimizers of a model have made updates."""
     return all(map(updates, optimizers_of(model)))
+
+
+def _same_code(function: Any, other: Any) -> bool:
+    return _code(function) == _code(other)
+
+
+def _code(function: Any) -> Any:
+    """Return the code of a function, compiled by TensorFlow or not; else the class of the object.
+
+    The class is what Keras and a user's maker have in common each time that they are called.
+    """
+    function = getattr(function, "python_function", function)
+    return getattr(function, "__code__", type(function))
 
 
 @contextlib.contextmanager
@@ -82,8 +134,8 @@ def hyperparameters_set(
     try:
         for number, parameter in zip(plain, some, strict=True):
             value = values[every.index(parameter)]
-            shown = value if isinstance(value, float) else traced(number, value)
-            setattr(parameter.optimizer, parameter.name, shown)
+            stand_in = value if isinstance(value, float) else traced(number, value)
+            setattr(parameter.optimizer, parameter.name, stand_in)
         yield
     finally:
         for number, parameter in zip(plain, some, strict=True):

@@ -14,8 +14,8 @@ from keras_lr._fields.kinds import Bool, Choice, Number, Optional, Path, Rate, T
 from keras_lr._fields.lengths import Patience, parse_length
 from keras_lr._files import StateFile
 from keras_lr._fit.batch_loss import BatchLossTracker
-from keras_lr._fit.events import HyperparameterTrack
 from keras_lr._fit.session import FitSession
+from keras_lr._fit.tracks import HyperparameterTrack
 from keras_lr._keras.host_values import plain_logs, to_float
 from keras_lr._keras.hyperparameters import (
     LEARNING_RATE,

@@ -103,7 +103,7 @@ class LRHistory(Record, LegacyHooks, keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begin to record the fit."""
-        self.record(attach(self.model, self), self.params)
+        self.record(attach(self.model, self, self.params), self.params)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begin to record an epoch."""

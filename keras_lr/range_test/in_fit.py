@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.evaluation import ScheduleEvaluator
-from keras_lr._fit.events import HyperparameterTrack
 from keras_lr._fit.session import FitSession
+from keras_lr._fit.tracks import HyperparameterTrack
 from keras_lr._keras.hyperparameters import LEARNING_RATE, find_hyperparameter
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.result import RangeTestResult

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from keras_lr._fields.lengths import parse_length
 from keras_lr._fields.timeline import Timeline
-from keras_lr._fit.train_function import make_way
+from keras_lr._fit.running import end_fit, suspend_fit
 from keras_lr._keras.fit_frame import check_data_last
 from keras_lr._keras.host_values import to_numpy
 from keras_lr._keras.hyperparameters import optimizers_of
@@ -90,7 +90,7 @@ class RangeTestRunner:
             for name in ("validation_data", "validation_split", "validation_steps")
             if name in self.fit
         }
-        make_way(model)
+        suspend_fit(model)
         self.snapshot = Snapshot(model)
         self.data = {"x": self.fit["x"], "validation_data": self.validation.get("validation_data")}
         called = callables_of(model, self.callbacks, *self.data.values())
@@ -295,10 +295,8 @@ class RangeTestRunner:
 
     def close(self) -> None:
         """Put the model back, whatever happened."""
-        session = vars(self.model).get("_keras_lr_session")
         try:
-            if session is not None:
-                session.end()
+            end_fit(self.model)
         finally:
             try:
                 if self.settings.restore:

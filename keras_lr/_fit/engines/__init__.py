@@ -1,7 +1,7 @@
 """Which way the values of a fit get into its training steps.
 
-TensorFlow and JAX compile them in. Elsewhere, on models of legacy Keras, and where Keras is not as
-expected, they are set before each execution.
+TensorFlow and JAX compile them in. On other backends, on models of legacy Keras, and where Keras is
+not as expected, they are set from the host before each execution.
 """
 
 from __future__ import annotations
@@ -10,16 +10,30 @@ from typing import Any
 
 import keras
 
-from keras_lr._fit.engines.base import Engine
+from keras_lr._fit.engines.base import EagerEngine, Engine, Session
 from keras_lr._fit.engines.jax import JaxEngine
+from keras_lr._fit.engines.stateless import StatelessEngine
 from keras_lr._fit.engines.tensorflow import TensorFlowEngine
+from keras_lr._keras.jax_state import steps_take_state
 
 
-def engine_for(session: Any) -> Engine:
-    """Choose how values get into the steps of this fit."""
-    if not isinstance(session.model, keras.Model):
-        engine = Engine(session)
-        engine.fall_back()
-        return engine
-    engines = {"tensorflow": TensorFlowEngine, "jax": JaxEngine}
-    return engines.get(keras.backend.backend(), Engine)(session)
+def engine_for(session: Session) -> Engine:
+    """Return what gets the values into the steps of this fit.
+
+    Raises:
+        RuntimeError: If a hyperparameter cannot move in this fit.
+    """
+    return _kind_of_engine(session.model)(session).start()
+
+
+def _kind_of_engine(model: Any) -> type[Engine]:
+    if not isinstance(model, keras.Model):
+        return Engine
+    match keras.backend.backend():
+        case "tensorflow":
+            return TensorFlowEngine
+        case "jax":
+            return JaxEngine
+        case "torch":
+            return EagerEngine
+    return StatelessEngine if steps_take_state() else Engine

@@ -1,80 +1,260 @@
-"""How a fit runs with its values: set from the host, before each execution."""
+"""`Engine`: runs the executions of a fit with its values, set from the host before each of them."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 
+from keras_lr._fit.batch_loss import SampleCounter
+from keras_lr._fit.rate_reader import LearningRateReader
+from keras_lr._fit.tracks import HyperparameterTrack, ValueTable
 from keras_lr._keras.host_values import read_lazily, samples_in
 from keras_lr._keras.hyperparameters import Hyperparameter, setter
-from keras_lr._keras.train_step import hyperparameters_set
+from keras_lr._keras.train_step import (
+    Build,
+    CompiledStep,
+    compiled_step,
+    forget_step,
+    hyperparameters_set,
+    was_trained,
+)
 
-BLOCK = 1024
-"""Rows of values handed to the step at once; a longer epoch refills the table."""
+Arguments = tuple[Any, ...]
+"""What Keras passes to a train function: the data, on some backends after the model's state."""
+
+Result = tuple[Any, int]
+"""What a train function returned, and the number of batches that it ran or may have run."""
+
+
+class Session(Protocol):
+    """What an engine asks of the fit that it serves."""
+
+    model: Any
+    tracks: list[HyperparameterTrack]
+    table: ValueTable
+    sample_counter: SampleCounter
+    rate_readers: list[LearningRateReader]
+    brief: bool
+    open: bool
+    batch: int
+
+    @property
+    def lock(self) -> contextlib.AbstractContextManager[Any]:
+        """Held while what has run is noted or read."""
+
+    @property
+    def plain(self) -> Any:
+        """The model's own train function."""
+
+    @property
+    def steps_per_execution(self) -> int:
+        """Batches in an execution."""
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Make the model's train function as Keras does."""
+
+    def prepare_values(self, count: int) -> int:
+        """Return the row of the present batch in the table, with ``count`` rows from there on."""
+
+    def before_execution(self) -> None:
+        """Prepare for the next execution."""
+
+    def after_execution(self, count: int, logs: dict[str, Any], total: Any = None) -> None:
+        """Note that an execution has run."""
 
 
 class Engine:
     """Runs the executions of a fit with its values; this one sets them from the host.
 
     A variable keeps what it is set to. A plain attribute is set for the time of the execution only.
+
+    A subclass may compile a step that gets the values by itself: `compile_step`. Whether Keras uses
+    that step shows in the first execution: `run_first`. Where it does not, the fit goes on from the
+    host.
     """
 
-    def __init__(self, session: Any) -> None:
-        """Serve a `keras_lr.drive.Drive`."""
+    numbers_are_baked = True
+    """Whether a compiled step keeps the numbers with which it was traced."""
+
+    def __init__(self, session: Session) -> None:
+        """Serve a session; `start` comes next."""
         self.session = session
         self.size = session.steps_per_execution
         self.parameters = [track.parameter for track in session.tracks]
-        self.numbers = [p for p in self.parameters if p.variable is None]
-        self.setters = [
-            (i, setter(parameter.variable))
-            for i, parameter in enumerate(self.parameters)
+        self.numbers = [one for one in self.parameters if one.variable is None]
+        """The hyperparameters that Keras keeps in plain attributes."""
+        self.step: CompiledStep | None = None
+        """The step that has the values compiled in; None where they are set from the host."""
+        self._setters = [
+            (column, setter(parameter.variable))
+            for column, parameter in enumerate(self.parameters)
             if parameter.variable is not None
         ]
-        self.last: list[float] = [math.nan] * len(self.parameters)
-        self.said = False
+        self._last: list[float] = [math.nan] * len(self.parameters)
+        self._said_held = False
 
-    def run(self, data: Any) -> Any:
+    # Which way the values go ----------------------------------------------------------------------
+
+    def start(self) -> Engine:
+        """Choose the way that the values go, and return the engine.
+
+        Raises:
+            RuntimeError: If a hyperparameter cannot move on the way that is left.
+        """
+        self.step = self.compile_step()
+        if self.step is None:
+            self.check_host_route()
+        return self
+
+    def compile_step(self) -> CompiledStep | None:
+        """Return a step that has the values compiled in; None if they are to come from the host."""
+        return None
+
+    def compile(self, key: tuple[Any, ...], build: Build) -> CompiledStep | None:
+        """Return the step that ``build`` builds, compiled or kept from an earlier fit.
+
+        A brief fit compiles nothing for a model that has a step of Keras's already.
+        """
+        session, model = self.session, self.session.model
+        kept_only = session.brief and self.size == 1 and was_trained(model)
+        key = self.size, *key
+        return compiled_step(model, key, build, session.make_train_function, kept_only)
+
+    def check_host_route(self) -> None:
+        """Make sure that setting values from the host has an effect.
+
+        Raises:
+            RuntimeError: If a number is baked into the compiled step and Keras let nothing else in.
+        """
+        baked = [parameter.name for parameter in self.numbers]
+        if baked and self.numbers_are_baked and not self.session.model.run_eagerly:
+            known = isinstance(self.session.model, keras.Model)
+            raise RuntimeError(
+                f"This Keras ({keras.__version__ if known else 'legacy'}) compiles "
+                f"{', '.join(baked)} into the training step in a way that keras_lr does not know, "
+                "so that it cannot move. "
+                "Compile the model with run_eagerly=True, or move the learning rate alone."
+            )
+
+    # One execution --------------------------------------------------------------------------------
+
+    def run(self, *arguments: Any) -> Any:
         """Stand in for ``model.train_function``: one execution."""
-        session = self.session
+        session, step = self.session, self.step
         session.before_execution()
+        arguments = self.with_writes(arguments)
         with session.lock:
-            self.note(data)
-            row = self.hold(self.size) if self.parameters else []
-        self.assign(row)
-        if self.numbers:
-            with hyperparameters_set(self.numbers, row, self.parameters):
-                logs = session.plain(data)
+            self.note(arguments)
+            row = session.prepare_values(self.size)
+        if step is None:
+            result = self.run_from_host(arguments, row)
+        elif step.traced:
+            result = self.run_step(step, arguments, row)
         else:
-            logs = session.plain(data)
-        session.after_execution(self.size, logs)
+            result = self.run_first(step, arguments, row)
+        return self.report(result)
+
+    def run_from_host(self, arguments: Arguments, row: int) -> Result:
+        """Run the model's own train function with the values of a row."""
+        values = self.hold(row)
+        arguments = self.with_values(arguments, values)
+        if not self.numbers:
+            return self.call(self.session.plain, arguments)
+        with hyperparameters_set(self.numbers, values, self.parameters):
+            return self.call(self.session.plain, arguments)
+
+    def run_first(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
+        """Run the execution that traces a step, with the values set from the host too.
+
+        If Keras has compiled another step than ours, the model is trained with the right values
+        nevertheless, or not at all: then this execution runs anew.
+        """
+        arguments = self.with_values(arguments, self.session.table.rows[row].tolist())
+        result: Result | None = None
+        try:
+            result = self.run_step(step, arguments, row)
+        except Exception:
+            if step.traced or not self.may_run_anew():
+                raise
+        if not step.traced:
+            forget_step(self.session.plain, step)
+            self.step = None
+            self.check_host_route()
+            if result is None:
+                result = self.run_from_host(self.anew(arguments), row)
+            else:
+                self.hold(row)
+        assert result is not None
+        return result
+
+    def run_step(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
+        """Run a compiled step with the values from a row on."""
+        raise NotImplementedError
+
+    def may_run_anew(self) -> bool:
+        """Return whether an execution that failed before it reached our step can be repeated."""
+        return False
+
+    def anew(self, arguments: Arguments) -> Arguments:
+        """Return the arguments of an execution that failed, with the data that it has taken."""
+        return arguments
+
+    def call(self, function: Any, arguments: Arguments) -> Result:
+        """Call a train function."""
+        return function(*arguments), self.size
+
+    def report(self, result: Result) -> Any:
+        """Tell the session of an execution, and return what Keras is to get."""
+        logs, count = result
+        self.session.after_execution(count, logs)
         return logs
 
-    def note(self, data: Any) -> None:
-        """Note what an execution finds: the samples so far, and the rate that nobody here moves."""
-        session = self.session
-        session.sample_counter.note_count(session.batch, self.fetch)
-        session.sample_counter.count_batch(samples_in(data))
-        if session.rate_reader is not None:
-            session.rate_reader.look()
+    # What goes in ---------------------------------------------------------------------------------
 
-    def fetch(self) -> Any:
+    def note(self, arguments: Arguments) -> None:
+        """Note what an execution finds: the samples so far, and the rates that nobody moves."""
+        counter = self.session.sample_counter
+        counter.note_count(self.session.batch, self.count_of_samples)
+        counter.count_batch(samples_in(arguments[-1]))
+        for reader in self.session.rate_readers:
+            reader.note()
+
+    def count_of_samples(self) -> Any:
         """Return the metric's count of samples, on a device where there is one."""
         return read_lazily(self.session.sample_counter.variable)
 
-    def collect_device_notes(self, start: int, sizes: list[int]) -> None:
-        """Give out what the compiled step has noted of executions from row ``start`` on."""
+    def collect_device_notes(self, first: int, sizes: list[int]) -> None:
+        """Give out what the compiled step has noted of the executions from batch ``first`` on."""
 
-    def assign(self, row: list[float]) -> None:
-        """Set the variables whose values have changed; all at an epoch's start, for others may."""
-        begins = self.session.batch == 0
-        for i, set_to in self.setters:
-            if begins or row[i] != self.last[i]:
-                set_to(row[i])
-        self.last = row
+    def hold(self, row: int) -> list[float]:
+        """Return the values of a row, and let the whole execution use them."""
+        rows, count = self.session.table.rows, self.size
+        if count > 1 and self.parameters:
+            rows[row : row + count] = rows[row]
+            if not self._said_held:
+                self._said_held = True
+                warnings.warn(
+                    "Hyperparameters are set from the host here: with "
+                    f"steps_per_execution={count} they are held for {count} batches at a time.",
+                    stacklevel=2,
+                )
+        return rows[row].tolist()
+
+    def with_values(self, arguments: Arguments, values: list[float]) -> Arguments:
+        """Set the variables whose values have changed; all when an epoch starts, as others may."""
+        starts = self.session.batch == 0
+        for column, assign in self._setters:
+            if starts or values[column] != self._last[column]:
+                assign(values[column])
+        self._last = values
+        return arguments
+
+    # Between two executions -----------------------------------------------------------------------
 
     def read(self, parameter: Hyperparameter) -> float:
         """Return a learning rate between two executions."""
@@ -84,45 +264,27 @@ class Engine:
         """Set a learning rate between two executions."""
         parameter.variable.assign(value)
 
-    def put(self, values: list[tuple[Any, np.ndarray]]) -> None:
+    def write_metrics(self, values: list[tuple[Any, np.ndarray]]) -> None:
         """Set variables of metrics when an execution begins."""
         for variable, value in values:
             variable.assign(value)
 
-    def catch_up(self) -> None:
+    def with_writes(self, arguments: Arguments) -> Arguments:
+        """Return the arguments with what was written since the last execution."""
+        return arguments
+
+    def write_to_variables(self) -> None:
         """Set at an epoch's end what was written after its last execution."""
 
     def weights(self) -> list[np.ndarray]:
         """Return the model's weights between two executions."""
         return self.session.model.get_weights()
 
-    def hold(self, count: int) -> list[float]:
-        """Return the values of the present batch, which the whole execution will use."""
-        session = self.session
-        index = session.row(count)
-        if count > 1:
-            session.block[index : index + count] = session.block[index]
-            if not self.said:
-                self.said = True
-                warnings.warn(
-                    "Hyperparameters are set from the host here: with "
-                    f"steps_per_execution={count} they are held for {count} batches at a time.",
-                    stacklevel=2,
-                )
-        return session.block[index].tolist()
 
-    def fall_back(self) -> None:
-        """Make sure that setting values from the host has an effect.
+class EagerEngine(Engine):
+    """Sets the values from the host on PyTorch, which looks at a plain attribute in each step.
 
-        Raises:
-            RuntimeError: If a number is baked into the compiled step and Keras let nothing else in.
-        """
-        baked = [parameter.name for parameter in self.numbers]
-        if baked and not self.session.model.run_eagerly:
-            known = isinstance(self.session.model, keras.Model)
-            raise RuntimeError(
-                f"This Keras ({keras.__version__ if known else 'legacy'}) compiles "
-                f"{', '.join(baked)} into the training step in a way that keras_lr does not know, "
-                "so that it cannot move. "
-                "Compile the model with run_eagerly=True, or move the learning rate alone."
-            )
+    So does ``torch.compile``, which compiles anew for another number.
+    """
+
+    numbers_are_baked = False

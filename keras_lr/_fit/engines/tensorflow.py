@@ -1,7 +1,7 @@
 """How values get into the training steps on TensorFlow.
 
 ``train_step`` is compiled with a gather from a table variable at its head. The compiled function is
-kept on the model, so that later fits with other schedules compile nothing.
+kept with the model's train function, so that later fits with other schedules compile nothing.
 """
 
 from __future__ import annotations
@@ -12,132 +12,141 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lr._fit.engines.base import BLOCK, Engine
-from keras_lr._keras.train_step import CompiledStep, compiled_step, hyperparameters_set
+from keras_lr._fit.engines.base import Arguments, Engine, Result, Session
+from keras_lr._fit.tracks import BLOCK
+from keras_lr._keras.hyperparameters import Hyperparameter
+from keras_lr._keras.train_step import (
+    CompiledStep,
+    hyperparameters_set,
+)
 
 
 class TensorFlowEngine(Engine):
     """Reads tables inside the compiled step: exact whatever the number of steps per execution.
 
     The step also notes what nobody could read in each step without waiting: the samples so far, and
-    the rate that nobody here moves.
+    the rates that nobody here moves.
     """
 
-    def __init__(self, session: Any) -> None:
-        """Compile the step, or use the one that is kept."""
+    def __init__(self, session: Session) -> None:
+        """Find the variables that the step notes."""
         super().__init__(session)
-        parameters, numbers, model, probe = (
-            self.parameters,
-            self.numbers,
-            session.model,
-            session.rate_reader,
-        )
         self.rows = max(BLOCK, self.size)
-        self.rate = None if probe is None or probe.schedule is not None else probe.variable
-        noted = [
-            variable
-            for variable in (session.sample_counter.variable, self.rate)
-            if variable is not None
-        ]
-        if model.distribute_strategy.num_replicas_in_sync > 1:
-            noted = []
-        self.noting = bool(noted)
-        self.asking = self.noting and probe is not None and self.rate is None
+        self.noted = self._variables_to_note()
+        self._in_tables: Any = None
+        """The rows of values that the tables hold."""
+
+    def _variables_to_note(self) -> list[Any]:
+        """Return the count of samples, where there is one, and the rates that nobody moves."""
+        session = self.session
+        if session.model.distribute_strategy.num_replicas_in_sync > 1:
+            return []
+        rates = [reader.variable for reader in session.rate_readers]
+        variables = [session.sample_counter.variable, *rates]
+        return [variable for variable in variables if variable is not None]
+
+    def compile_step(self) -> CompiledStep | None:
+        model = self.session.model
+        if not self.parameters and not self.noted:
+            return None
 
         def build(step: CompiledStep, plain_step: Callable) -> Callable:
-            import tensorflow as tf
-
-            def column(dtype: str) -> Any:
-                return keras.Variable(np.zeros(self.rows), dtype=dtype, trainable=False)
-
             with model.distribute_strategy.scope():
-                step.tables = [column("float32") for _ in parameters]
-                step.notes = [column(variable.dtype) for variable in noted]
-                step.position = keras.Variable(
-                    0, trainable=False, dtype="int", aggregation="only_first_replica", name="batch"
-                )
+                _make_tables(step, rows, len(parameters), noted)
+            return _step_with_values(step, plain_step, parameters, noted, numbers)
 
-            # Keras's own operations on variables would be several where one does.
-            tables = [table._value for table in step.tables]
-            notes = [(a.handle, b._value) for a, b in zip(step.notes, noted, strict=True)]
-            advance = step.position._value.assign_add
+        parameters, noted, numbers, rows = self.parameters, self.noted, self.numbers, self.rows
+        key = *(parameter.key for parameter in parameters), *map(id, noted)
+        return self.compile(key, build)
 
-            def driven_step(data: Any) -> Any:
-                step.traced = True
-                place = advance(1)
-                values = [tf.gather(table, place) for table in tables]
-                for note, variable in notes:
-                    tf.raw_ops.ResourceScatterUpdate(resource=note, indices=place, updates=variable)
-                for parameter, value in zip(parameters, values, strict=True):
-                    if parameter.variable is not None:
-                        parameter.variable.assign(value)
-                with hyperparameters_set(numbers, values, parameters):
-                    return plain_step(data)
+    def run_step(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
+        if self.session.table.rows is not self._in_tables:
+            self._fill_tables(step, row)
+        return self.call(step.function, arguments)
 
-            return driven_step
+    def run_first(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
+        samples = self.count_of_samples() if self.noted and self.session.batch else 0.0
+        result = super().run_first(step, arguments, row)
+        if self.step is None and self.noted:
+            # The step would have noted these.
+            self.session.sample_counter.note_count(self.session.batch, lambda: samples)
+            for reader in self.session.rate_readers:
+                if reader.variable is not None:
+                    reader.note()
+        return result
 
-        self.step = None
-        if parameters or noted:
-            key = *(parameter.key for parameter in parameters), *map(id, noted)
-            self.step = compiled_step(session, key, build)
-        self.loaded: Any = None
-        if self.step is None:
-            self.fall_back()
+    def note(self, arguments: Arguments) -> None:
+        if self.step is None or not self.noted:
+            super().note(arguments)
+            return
+        for reader in self.session.rate_readers:
+            if reader.variable is None:
+                reader.note()
 
-    def run(self, data: Any) -> Any:
-        step, session = self.step, self.session
-        if step is None:
-            return super().run(data)
-        session.before_execution()
-        with session.lock:
-            if not self.noting:
-                self.note(data)
-            index = session.row(self.size)
-        if session.block is not self.loaded:
-            self.load(index)
-        if not step.traced:
-            return self.first(step, data)
-        if self.asking:
-            session.rate_reader.look()
-        logs = step.function(data)
-        session.after_execution(self.size, logs)
-        return logs
+    def _fill_tables(self, step: CompiledStep, row: int) -> None:
+        """Hand the rows of the session's table to the compiled step."""
+        values = self.session.table.rows
+        for column, table in enumerate(step.tables):
+            padded = np.zeros(self.rows, np.float32)
+            padded[: len(values)] = values[:, column]
+            table.assign(padded)
+        step.position.assign(row - 1)
+        self._in_tables = values
 
-    def load(self, index: int) -> None:
-        """Hand the block to the compiled step."""
-        step, block = self.step, self.session.block
-        assert step is not None
-        for i, table in enumerate(step.tables):
-            rows = np.zeros(self.rows, np.float32)
-            rows[: len(block)] = block[:, i]
-            table.assign(rows)
-        step.position.assign(index - 1)
-        self.loaded = block
-
-    def first(self, step: CompiledStep, data: Any) -> Any:
-        """Run the execution that traces; go on from the host if Keras left our step out of it."""
-        session = self.session
-        if self.parameters:
-            self.assign(session.block[session.row(self.size)].tolist())
-        logs = step.function(data)
-        if not step.traced:
-            vars(session.model)["_keras_lr_steps"].clear()
-            self.step = None
-            self.fall_back()
-            if self.noting:
-                self.note(data)
-        elif self.asking:
-            session.rate_reader.look()
-        session.after_execution(self.size, logs)
-        return logs
-
-    def collect_device_notes(self, start: int, sizes: list[int]) -> None:
-        if self.step is None or not self.noting:
+    def collect_device_notes(self, first: int, sizes: list[int]) -> None:
+        if self.step is None or not self.noted:
             return
         session = self.session
-        before = np.cumsum(sizes) - sizes
-        notes = [np.asarray(note.value)[start + before] for note in self.step.notes]
-        if self.rate is not None:
-            session.rate_reader.seen += notes.pop().tolist()
-        counts = notes.pop() if notes else np.zeros(len(sizes))
-        session.sample_counter.add_device_counts(session.block_start + start + before, counts)
+        batches = first + np.cumsum(sizes, dtype=np.int64) - np.array(sizes)
+        notes = [np.asarray(note.value)[batches - session.table.start] for note in self.step.notes]
+        if session.sample_counter.variable is not None:
+            counts, *rates = notes
+        else:
+            counts, rates = np.zeros(len(sizes)), notes
+        session.sample_counter.add_device_counts(batches, counts)
+        on_device = [one for one in session.rate_readers if one.variable is not None]
+        for reader, rate in zip(on_device, rates, strict=True):
+            reader.seen += rate.tolist()
+
+
+def _make_tables(step: CompiledStep, rows: int, columns: int, noted: list[Any]) -> None:
+    """Give a step the variables that it reads its values from and notes others in."""
+
+    def table(dtype: str) -> Any:
+        return keras.Variable(np.zeros(rows), dtype=dtype, trainable=False)
+
+    step.tables = [table("float32") for _ in range(columns)]
+    step.notes = [table(variable.dtype) for variable in noted]
+    step.position = keras.Variable(
+        0, trainable=False, dtype="int", aggregation="only_first_replica", name="batch"
+    )
+
+
+def _step_with_values(
+    step: CompiledStep,
+    plain_step: Callable,
+    parameters: list[Hyperparameter],
+    noted: list[Any],
+    numbers: list[Hyperparameter],
+) -> Callable:
+    """Return a training step that takes its values from the tables of ``step``."""
+    import tensorflow as tf
+
+    # Keras's own operations on variables would be several where one does.
+    tables = [table.value for table in step.tables]
+    notes = [(a.value.handle, b.value) for a, b in zip(step.notes, noted, strict=True)]
+    advance = step.position.value.assign_add
+
+    def step_with_values(data: Any) -> Any:
+        step.traced = True
+        row = advance(1)
+        values = [tf.gather(table, row) for table in tables]
+        for note, variable in notes:
+            tf.raw_ops.ResourceScatterUpdate(resource=note, indices=row, updates=variable)
+        for parameter, value in zip(parameters, values, strict=True):
+            if parameter.variable is not None:
+                parameter.variable.assign(value)
+        with hyperparameters_set(numbers, values, parameters):
+            return plain_step(data)
+
+    return step_with_values

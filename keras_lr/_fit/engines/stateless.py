@@ -1,0 +1,223 @@
+"""How a fit runs where a train function takes the model's state and returns it, as on JAX."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_lr._fit.engines.base import Arguments, Engine, Result, Session
+from keras_lr._keras.host_values import samples_in, to_float
+from keras_lr._keras.hyperparameters import Hyperparameter
+from keras_lr._keras.jax_state import (
+    METRICS,
+    NON_TRAINABLE,
+    OPTIMIZER,
+    Place,
+    keep_state,
+    place_of,
+    state_with,
+    sync_state,
+    value_at,
+    variables_of_state,
+)
+
+
+class StatelessEngine(Engine):
+    """Sets the values in the state that goes into a step.
+
+    The model's variables are empty from the first execution of an epoch to its end. What they would
+    hold is in ``state``, as the last execution returned it. What is to change before the next one
+    waits in ``writes``.
+    """
+
+    def __init__(self, session: Session) -> None:
+        """Find the variables in the state.
+
+        Raises:
+            RuntimeError: If the state does not hold a hyperparameter's variable.
+        """
+        super().__init__(session)
+        self._found: dict[tuple[int, str], Place | None] = {}
+        self.places = [self.place(parameter) for parameter in self.parameters]
+        for place, parameter in zip(self.places, self.parameters, strict=True):
+            if place is None and parameter.variable is not None:
+                raise RuntimeError(
+                    f"Keras does not hand the {parameter.name} of the optimizer "
+                    f"{parameter.optimizer.name!r} to the training step, so that on JAX it cannot "
+                    "move. Let the model's non_trainable_variables include the optimizer's "
+                    "variables, and let train_step pass them through stateless_apply."
+                )
+        self.rates = [_SeenRate(self.place(reader.parameter)) for reader in session.rate_readers]
+        self.counter = place_of(self.variables, session.sample_counter.variable, (METRICS,))
+        self.state: Any = None
+        self.writes: dict[Place, np.ndarray] = {}
+        self.batches = CountedBatches(session)
+
+    @property
+    def variables(self) -> tuple[list[Any], ...]:
+        """What the parts of the state hold the values of."""
+        return variables_of_state(self.session.model)
+
+    def place(self, parameter: Hyperparameter) -> Place | None:
+        """Return where in the state a hyperparameter's variable stands."""
+        if parameter.key not in self._found:
+            # A model with a training step of its own may keep another optimizer beside its weights.
+            self._found[parameter.key] = place_of(
+                self.variables, parameter.variable, (OPTIMIZER, NON_TRAINABLE)
+            )
+        return self._found[parameter.key]
+
+    def note(self, arguments: Arguments) -> None:
+        state, session = arguments[0], self.session
+        session.sample_counter.note_count(
+            session.batch,
+            lambda: 0.0 if self.counter is None else to_float(value_at(state, self.counter)),
+        )
+        for reader, rate in zip(session.rate_readers, self.rates, strict=True):
+            if reader.variable is not None and rate.place is not None:
+                reader.seen.append(rate.read(state))
+            else:
+                reader.note()
+
+    def with_values(self, arguments: Arguments, values: list[float]) -> Arguments:
+        state, iterator = arguments
+        moved = zip(self.places, np.asarray(values, np.float32), strict=True)
+        return state_with(state, moved), iterator
+
+    def call(self, function: Any, arguments: Arguments, row: int | None = None) -> Result:
+        state, iterator = arguments
+        self.batches.start(iterator, row)
+        try:
+            return function(state, self.batches), self.batches.used
+        finally:
+            self.batches.release()
+
+    def may_run_anew(self) -> bool:
+        return self.batches.used > 0
+
+    def anew(self, arguments: Arguments) -> Arguments:
+        state, iterator = arguments
+        return state, itertools.chain(self.batches.take_back(), iterator)
+
+    def report(self, result: Result) -> Any:
+        (logs, state), count = result
+        self.state = state
+        for rate in self.rates:
+            rate.after(state)
+        total = None if self.counter is None else value_at(state, self.counter)
+        try:
+            self.session.after_execution(count, logs, total)
+        except BaseException:
+            # Keras has not yet taken what the step returned, and its own arrays are used up.
+            keep_state(self.session.model, state)
+            raise
+        return logs, state
+
+    def read(self, parameter: Hyperparameter) -> float:
+        place = self.place(parameter)
+        if place in self.writes:
+            return to_float(self.writes[place])
+        if self.session.open and self.state is not None and place is not None:
+            return to_float(value_at(self.state, place))
+        sync_state(self.session.model)
+        return parameter.read()
+
+    def write(self, parameter: Hyperparameter, value: float) -> None:
+        place = self.place(parameter)
+        if place is not None:
+            self.writes[place] = np.asarray(value)
+
+    def write_metrics(self, values: list[tuple[Any, np.ndarray]]) -> None:
+        variables = self.session.model.metrics_variables
+        places = {id(variable): (METRICS, index) for index, variable in enumerate(variables)}
+        self.writes |= {places[id(variable)]: value for variable, value in values}
+
+    def with_writes(self, arguments: Arguments) -> Arguments:
+        if not self.writes:
+            return arguments
+        writes, self.writes = self.writes, {}
+        state, iterator = arguments
+        return state_with(state, writes.items()), iterator
+
+    def write_to_variables(self) -> None:
+        # From here to the next execution the variables hold the values.
+        self.state = None
+        writes, self.writes = self.writes, {}
+        for place, value in writes.items():
+            value_at(self.variables, place).assign(value)
+
+    def weights(self) -> list[np.ndarray]:
+        places: dict[int, Place] = {
+            id(variable): (part, index)
+            for part, variables in enumerate(self.variables)
+            for index, variable in enumerate(variables)
+        }
+        weights = self.session.model.weights
+        return [np.array(value_at(self.state, places[id(weight)])) for weight in weights]
+
+
+class _SeenRate:
+    """A rate in the state, which is read only if the host has replaced its array.
+
+    To read it waits for the device.
+    """
+
+    def __init__(self, place: Place | None) -> None:
+        self.place = place
+        self.array: Any = None
+        self.value = np.nan
+
+    def read(self, state: Any) -> float:
+        """Return the rate in a state that goes into a step."""
+        array = value_at(state, self.place)  # type: ignore[arg-type]
+        if self.array is None or array is not self.array:
+            self.value = to_float(array)
+        return self.value
+
+    def after(self, state: Any) -> None:
+        """Remember the array of a state that a step has returned."""
+        if self.place is not None:
+            self.array = value_at(state, self.place)
+
+
+class CountedBatches:
+    """Iterator over the batches of an execution that counts them and their samples."""
+
+    def __init__(self, session: Session) -> None:
+        """Count for a session."""
+        self.session = session
+        self.used = 0
+        """Batches handed out in this execution."""
+        self.row: int | None = None
+        """Row of the first batch in the table of values, where the step takes them from there."""
+        self._iterator: Any = None
+        self._taken: list[Any] = []
+        self._samples: int | None = 0
+
+    def start(self, iterator: Iterator[Any], row: int | None) -> None:
+        """Begin an execution that takes its batches from ``iterator``."""
+        self._iterator, self.used, self.row = iterator, 0, row
+        self._samples = self.session.sample_counter.samples
+        self._taken.clear()
+
+    def release(self) -> None:
+        """Let go of the iterator: an exception may end the fit, and would keep its data."""
+        self._iterator = None
+
+    def take_back(self) -> list[Any]:
+        """Return the batches handed out, as if they had not been."""
+        self.session.sample_counter.samples = self._samples
+        return list(self._taken)
+
+    def __iter__(self) -> CountedBatches:
+        return self
+
+    def __next__(self) -> Any:
+        batch = next(self._iterator)
+        self.session.sample_counter.count_batch(samples_in(batch))
+        self.used += 1
+        self._taken.append(batch)
+        return batch

@@ -1,0 +1,103 @@
+"""Hyperparameter tracks, and the table of the values that they give for the batches to come."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter
+
+BLOCK = 1024
+"""Rows of the table that are filled at once; a longer epoch refills it."""
+
+Source = Callable[[int, int], NDArray[np.floating]]
+"""Returns the values of one hyperparameter for ``count`` batches of the present epoch, from batch
+``first`` on."""
+
+Adjustment = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Takes the values of a source and returns those to use, such as a plateau's reductions."""
+
+
+@dataclasses.dataclass
+class HyperparameterTrack:
+    """A hyperparameter that a fit moves, and where its values come from."""
+
+    parameter: Hyperparameter
+    owner: Any
+    source: Source
+    name: str
+    """Name under which the values are recorded."""
+    peak: Callable[[], float] | None = None
+    """Returns the highest value that the source has from the present epoch on."""
+    adjust: Sequence[Adjustment] = ()
+
+    def values(self, first: int, count: int) -> NDArray[np.float32]:
+        """Return the values to use for some batches.
+
+        Raises:
+            ValueError: If one is not finite, or a learning rate is negative.
+        """
+        values = np.asarray(self.source(first, count), dtype=np.float64)
+        for adjustment in self.adjust:
+            values = adjustment(values)
+        used = np.broadcast_to(values, count).astype(np.float32)
+        wrong, expected = ~np.isfinite(used), "finite"
+        if self.parameter.name == LEARNING_RATE:
+            wrong, expected = wrong | (used < 0), "finite and not negative"
+        if wrong.any():
+            where = int(np.flatnonzero(wrong)[0])
+            raise ValueError(
+                f"{self.owner!r} gives {self.parameter.name}={used[where]} for batch "
+                f"{first + where} of the epoch; it must be {expected}."
+            )
+        return used
+
+
+class ValueTable:
+    """Table of the values that the tracks give: a row for each batch, a column for each track.
+
+    The table covers some consecutive batches of one epoch. Each refill makes a new array, so that
+    an engine sees by identity whether the device has the present one.
+    """
+
+    def __init__(self, tracks: list[HyperparameterTrack]) -> None:
+        """Start without rows; ``tracks`` may still grow."""
+        self.tracks = tracks
+        self.rows = np.zeros((0, 0), np.float32)
+        self.start = 0
+        """Batch of the first row."""
+        self._before = np.zeros(0, np.float32)
+        """Values of the last batch before the first row."""
+
+    def covers(self, batch: int, count: int) -> bool:
+        """Return whether there are rows for ``count`` batches from ``batch`` on."""
+        return batch + count - self.start <= len(self.rows)
+
+    def fill(self, batch: int, count: int) -> None:
+        """Ask the tracks for the values of ``count`` batches from ``batch`` on."""
+        rows = np.empty((count, len(self.tracks)), np.float32)
+        for column, track in enumerate(self.tracks):
+            rows[:, column] = track.values(batch, count)
+        self.rows, self.start = rows, batch
+
+    def clear(self, batch: int, ran: int) -> None:
+        """Drop the rows from ``batch`` on, of an epoch in which ``ran`` batches have run."""
+        index = ran - 1 - self.start
+        if index >= 0:
+            self._before = self.rows[index]
+        self.rows, self.start = np.zeros((0, len(self.tracks)), np.float32), batch
+
+    def columns(self, first: int, count: int) -> dict[str, NDArray[np.float32]]:
+        """Return the values of some batches, by the name of their track."""
+        rows = self.rows[first - self.start :][:count]
+        return {track.name: rows[:, column] for column, track in enumerate(self.tracks)}
+
+    def last(self, track: HyperparameterTrack, ran: int) -> float:
+        """Return the value that the last of the ``ran`` batches of the epoch used."""
+        index = ran - 1 - self.start
+        row = self.rows[index] if index >= 0 else self._before
+        return float(row[self.tracks.index(track)])

@@ -1,0 +1,82 @@
+"""The state that a training step of JAX takes and returns, and where Keras keeps it meanwhile.
+
+Relies on (Keras 3.0 and later):
+
+- A backend without variables that a compiled step can set, such as JAX, has a ``train_step`` that
+  takes the state beside the data. Its train function takes and returns a tuple of four lists of
+  arrays: trainable, non-trainable, optimizer and metrics variables, in the order of the model's.
+- Between two steps the variables are empty and the state is in ``model._jax_state``;
+  ``model.jax_state_sync()``, which is public, brings it back.
+- Without ``_jax_state`` an exception in a callback loses the step before it, as far as Keras itself
+  has not kept its state; nothing else depends on it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+PARTS = (
+    *("trainable_variables", "non_trainable_variables"),
+    *("optimizer_variables", "metrics_variables"),
+)
+"""What Keras calls the parts of the state."""
+
+Place = tuple[int, int]
+"""Part and index of a variable in the state."""
+
+TRAINABLE, NON_TRAINABLE, OPTIMIZER, METRICS = range(4)
+
+
+def steps_take_state() -> bool:
+    """Return whether a training step of this backend takes the state of the model."""
+    return "state" in inspect.signature(keras.Model.train_step).parameters
+
+
+def sync_state(model: Any) -> None:
+    """Let a model's variables hold its state, also in the middle of an epoch."""
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
+
+
+def keep_state(model: Any, state: Any) -> None:
+    """Let a model keep the state that a step returned, which Keras has not taken yet."""
+    model._jax_state = dict(zip(PARTS, state, strict=True))
+
+
+def variables_of_state(model: Any) -> tuple[list[Any], ...]:
+    """Return the variables whose values the parts of the state hold."""
+    optimizer = getattr(model.optimizer, "variables", [])
+    return (
+        *(model.trainable_variables, model.non_trainable_variables),
+        *(optimizer, model.metrics_variables),
+    )
+
+
+def place_of(variables: tuple[list[Any], ...], wanted: Any, parts: Iterable[int]) -> Place | None:
+    """Return where in the state a variable stands; None if it is not among those of ``parts``."""
+    for part in parts:
+        for index, variable in enumerate(variables[part]):
+            if variable is wanted:
+                return part, index
+    return None
+
+
+def value_at(state: Any, place: Place) -> Any:
+    """Return what a state has at a place."""
+    part, index = place
+    return state[part][index]
+
+
+def state_with(state: Any, values: Iterable[tuple[Place | None, Any]]) -> Any:
+    """Return a state with other values at some places; what has no place is left out."""
+    parts = list(state)
+    for place, value in values:
+        if place is not None:
+            part, index = place
+            parts[part] = list(parts[part])
+            parts[part][index] = value.astype(parts[part][index].dtype)
+    return tuple(parts)
