@@ -51,7 +51,7 @@ def link_papers(
 def short_signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, arguments: str, result: str
 ) -> tuple[str, str] | None:
-    """Show types as the source writes them, and no types for classes, whose arguments explain them."""
+    """Show types as the source writes them; for a class, whose ``Args`` explain them, show none."""
     if not arguments:
         return None
     signature = inspect.signature(obj)
