@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 from typing import TYPE_CHECKING, Any
 
 from keras_lr.config.schema import schema
@@ -15,17 +16,16 @@ if TYPE_CHECKING:
 TITLE = """\
 # Config reference
 
-Every name that a [config](../config.md) may say, what its arguments accept, and what they hold
-where they are not given. This page is made from the JSON Schema, `keras-lr schema`.
+Every name that a [config](../config.md) may use, with what its arguments accept and their
+defaults. This page is generated from the JSON Schema, `keras-lr schema`.
 """
 
 GROUPS = {
-    "schedule": ("Schedules", "What may stand where a schedule is asked for, and in `callbacks`."),
-    "callback": ("Other callbacks", "What may stand in `callbacks` besides the schedules."),
+    "schedule": ("Schedules", "They go wherever a schedule is expected, and into `callbacks`."),
+    "callback": ("Other callbacks", "They go into `callbacks`, as schedules do."),
     "keras": (
         "Keras schedules",
-        "Schedules of Keras itself, which count steps; they may stand under `fn` of "
-        "[Function](#function).",
+        "Schedules of Keras itself, which count steps. They go into `fn` of [Function](#function).",
     ),
 }
 
@@ -44,6 +44,11 @@ BOUNDS = {
     "maximum": "of at most",
     "exclusiveMaximum": "below",
 }
+
+ASTRONOMIC = 1e30
+"""Bounds from here on only keep numbers within float32 and float64, and need no mention."""
+
+LENGTHS = ("2000 steps", "5 epochs", "30%", "rest")
 
 
 def page(made: dict[str, Any]) -> str:
@@ -105,11 +110,13 @@ def choices(made: dict[str, Any]) -> list[str]:
         case {"$ref": "#/$defs/function"}:
             return ["the name of a registered function", "a [Keras schedule](#keras-schedules)"]
         case {"anyOf": some}:
-            # Words that stand for null in TOML, which has none, are no news elsewhere.
+            # The words for null in TOML, which has none, need no mention.
             shown = (one for one in some if one != {"enum": ["none", "None"]})
             return [choice for one in shown for choice in choices(one)]
         case {"enum": words} | {"type": "string", "examples": words}:
             return [f"`{json.dumps(word)}`" for word in words]
+        case {"type": "string", "pattern": pattern}:
+            return [f"`{json.dumps(one)}`" for one in LENGTHS if re.search(pattern, one)]
         case {"type": list(types)}:
             return [NOUNS[one] for one in types]
         case {"type": "array", "items": item}:
@@ -118,7 +125,11 @@ def choices(made: dict[str, Any]) -> list[str]:
             return [f"a list{count or least} (each {accepts(item)})"]
         case {"type": "number" | "integer" as kind}:
             unit = f" of {made['title']}" if "title" in made else ""
-            bounds = [f"{words} {made[key]:g}" for key, words in BOUNDS.items() if key in made]
+            bounds = [
+                f"{words} {made[key]:g}"
+                for key, words in BOUNDS.items()
+                if key in made and made[key] < ASTRONOMIC
+            ]
             return [f"{NOUNS[kind]}{unit} {' and '.join(bounds)}".strip()]
         case {"type": str(kind)}:
             return [NOUNS[kind]]
