@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
 from keras_lr._fit.session import FitSession
 
-AHEAD = 1 << 20
-"""Values evaluated at once in an epoch longer than that."""
+EVALUATED_AT_ONCE = 1 << 20
+"""Values that are evaluated at once, in an epoch longer than that."""
 
 
 class ScheduleEvaluator:
@@ -23,23 +23,25 @@ class ScheduleEvaluator:
         self.schedule = schedule
         self.timeline = timeline
         self.session = session
-        self.epoch: int | None = None
-        self.first = 0
-        self.known: NDArray[np.float64] = np.zeros(0)
-        self.unplaced: UnresolvedLength | None = None
+        self._epoch: int | None = None
+        self._first = 0
+        self._known: NDArray[np.float64] = np.zeros(0)
+        self.unresolved: UnresolvedLength | None = None
         """Why epochs do not place the schedule, where steps are counted instead."""
 
     def values(self, first: int, count: int) -> NDArray[np.float64]:
         """Return the values of ``count`` batches of the present epoch, from batch ``first`` on."""
         epoch, steps = self.session.epoch, self.timeline.steps_per_epoch
         if steps is None:
-            return self.unknown(epoch, first, count)
-        start = first - self.first
-        if epoch != self.epoch or start < 0 or start + count > len(self.known):
-            ahead = max(count, min(int(steps) - first, AHEAD))
-            self.known = self.schedule(int(epoch * steps) + first + np.arange(ahead), self.timeline)
-            self.epoch, self.first, start = epoch, first, 0
-        return self.known[start : start + count]
+            return self.values_by_epoch(epoch, first, count)
+        start = first - self._first
+        if epoch != self._epoch or start < 0 or start + count > len(self._known):
+            ahead = max(count, min(int(steps) - first, EVALUATED_AT_ONCE))
+            self._known = self.schedule(
+                int(epoch * steps) + first + np.arange(ahead), self.timeline
+            )
+            self._epoch, self._first, start = epoch, first, 0
+        return self._known[start : start + count]
 
     def peak(self) -> float:
         """Return the highest value from the beginning of the present epoch to the end of the fit.
@@ -56,37 +58,37 @@ class ScheduleEvaluator:
         per_epoch = steps or 1
         last = int((epochs or epoch + 1) * per_epoch)
         highest = 0.0
-        for first in range(int(epoch * per_epoch), last, AHEAD):
-            values = self.schedule(np.arange(first, min(first + AHEAD, last)), timeline)
+        for first in range(int(epoch * per_epoch), last, EVALUATED_AT_ONCE):
+            values = self.schedule(np.arange(first, min(first + EVALUATED_AT_ONCE, last)), timeline)
             highest = max(highest, float(values.max()))
         return highest
 
-    def unknown(self, epoch: int, first: int, count: int) -> NDArray[np.float64]:
+    def values_by_epoch(self, epoch: int, first: int, count: int) -> NDArray[np.float64]:
         """Return the values where the steps of an epoch are not known.
 
         Lengths in epochs are placed by epochs. Lengths in steps alone are placed by counting the
         batches, which works for a fit that starts at the beginning.
         """
-        if epoch != self.epoch and self.unplaced is None:
+        if epoch != self._epoch and self.unresolved is None:
             ticks = Timeline.by_epoch(self.timeline.epochs)
             try:
-                self.known = self.schedule(np.array([epoch]), ticks)
+                self._known = self.schedule(np.array([epoch]), ticks)
             except UnresolvedLength as error:
                 if epoch > 0:
                     raise
-                self.unplaced = error
-            if self.epoch is None and self.unplaced is None and not self.known[0]:
+                self.unresolved = error
+            if self._epoch is None and self.unresolved is None and not self._known[0]:
                 warnings.warn(
                     f"{self.schedule!r} gives a rate of 0 for the whole of epoch {epoch + 1}: its "
                     "number of batches is not known, so lengths in epochs move at its end. Give "
                     "lengths in steps, or pass `steps_per_epoch` to fit.",
                     stacklevel=2,
                 )
-        self.epoch = epoch
-        if self.unplaced is None:
-            return np.repeat(self.known, count)
+        self._epoch = epoch
+        if self.unresolved is None:
+            return np.repeat(self._known, count)
         before = self.session.ran - self.session.batch
         try:
             return self.schedule(before + first + np.arange(count), self.timeline)
         except UnresolvedLength:
-            raise self.unplaced from None
+            raise self.unresolved from None

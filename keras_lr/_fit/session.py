@@ -13,7 +13,6 @@ import functools
 import itertools
 import math
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.batch_loss import SampleCounter
+from keras_lr._fit.checks import compiled_during_fit, warn_of_conflicts
 from keras_lr._fit.engines import engine_for
 from keras_lr._fit.engines.base import Engine
 from keras_lr._fit.events import Events, Executions, Recorder
@@ -28,11 +28,7 @@ from keras_lr._fit.rate_reader import LearningRateReader
 from keras_lr._fit.running import RUNNING, session_of
 from keras_lr._fit.tracks import BLOCK, Adjustment, HyperparameterTrack, Source, ValueTable
 from keras_lr._fit.train_function import TrainFunctionPatch
-from keras_lr._keras.callback_list import (
-    CallbackListPatch,
-    callback_list,
-    conflicting_callbacks,
-)
+from keras_lr._keras.callback_list import CallbackListPatch, callback_list
 from keras_lr._keras.fit_frame import frame_of_fit
 from keras_lr._keras.host_values import to_numpy
 from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter, effective
@@ -343,16 +339,11 @@ class FitSession:
         Raises:
             RuntimeError: If something moves hyperparameters of the optimizer that it had.
         """
-        model = self.model
-        if getattr(model, "optimizer", None) is self.optimizer:
+        if getattr(self.model, "optimizer", None) is self.optimizer:
             return
         if self.controllers:
-            raise RuntimeError(
-                f"The model {model.name!r} was compiled during the fit, so that it has another "
-                f"optimizer than the one that {self.controllers[0]!r} moves. Compile it between "
-                "two fits: the second one goes on with `initial_epoch`."
-            )
-        self.optimizer, self.sample_counter = model.optimizer, SampleCounter(model)
+            raise compiled_during_fit(self.model, self.controllers[0])
+        self.optimizer, self.sample_counter = self.model.optimizer, SampleCounter(self.model)
         self.detach()
         self.attach()
 
@@ -376,7 +367,8 @@ class FitSession:
         """Put the function that runs the steps into the model, once the members are known."""
         if self.patch.engine is None:
             self.patch.install()
-            self._warn_of_conflicts()
+            if not self._warned:
+                self._warned = warn_of_conflicts(self.tracks, self.callbacks)
 
     @property
     def plain(self) -> Any:
@@ -396,22 +388,6 @@ class FitSession:
             self.rate_readers.append(LearningRateReader(single))
         self.callbacks.skip_unused_batch_hooks()
         return engine_for(self)
-
-    def _warn_of_conflicts(self) -> None:
-        """Warn of other callbacks that set a rate which is decided here."""
-        rates = [track for track in self.tracks if track.parameter.name == LEARNING_RATE]
-        others = conflicting_callbacks(self.callbacks.group)
-        for other in others if rates and not self._warned else []:
-            self._warned = True
-            kind = type(other).__name__
-            instead = {"ReduceLROnPlateau": "keras_lr.ReduceLROnPlateau, which scales it"}.get(
-                kind, "a composition of schedules, in which keras_lr.Function takes a function"
-            )
-            warnings.warn(
-                f"Keras's {kind} has no effect here: {rates[0].owner!r} decides the learning rate "
-                f"of each step. Use {instead}.",
-                stacklevel=2,
-            )
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:

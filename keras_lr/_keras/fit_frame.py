@@ -1,4 +1,14 @@
-"""The `fit` that runs: what it was called with, and the data that it holds."""
+"""The `fit` that runs: what it was called with, and the data that it holds.
+
+Relies on (Keras 3.0 and later, and legacy Keras 2):
+
+- Keras's ``fit`` is a Python function of that name, whose frame is on the stack while it calls its
+  callbacks, with its arguments in local variables of their names. Where there is no such frame, a
+  range test inside a fit is refused, and a fit counts as a loop of the user's over batches: all
+  else is as ever.
+- Its local variable ``epoch_iterator`` holds the data in two attributes. Where it does not, the
+  data of a fit that is stopped inside an epoch are freed when Python looks for circles.
+"""
 
 from __future__ import annotations
 

@@ -43,8 +43,10 @@ def sync_state(model: Any) -> None:
 
 
 def keep_state(model: Any, state: Any) -> None:
-    """Let a model keep the state that a step returned, which Keras has not taken yet."""
-    model._jax_state = dict(zip(PARTS, state, strict=True))
+    """Let a model keep a state that Keras does not have, unless a step has used up its arrays."""
+    arrays = (array for part in state for array in part)
+    if not any(array.is_deleted() for array in arrays if hasattr(array, "is_deleted")):
+        model._jax_state = dict(zip(PARTS, state, strict=True))
 
 
 def variables_of_state(model: Any) -> tuple[list[Any], ...]:

@@ -66,9 +66,7 @@ class ParamScheduler(LearningRateCallback):
         before_restore(self.schedules, model, self.optimizer)
 
     def join_fit(self, session: FitSession) -> None:
-        control(
-            session, self, self.params, optimizer_of(session.model, self.optimizer), self.schedules
-        )
+        control(session, self, optimizer_of(session.model, self.optimizer), self.schedules)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments as plain data.

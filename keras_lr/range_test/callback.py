@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import Bool, Choice, Number, Optional, Path, PositiveRate, Text
 from keras_lr._fields.lengths import Batches, WholeEpochs
-from keras_lr._fields.timeline import Timeline
 from keras_lr._files import StateFile, unusable
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.fit_frame import arguments_of_fit
@@ -189,10 +188,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
         if not self.restore:
             raise self.invalid("restore", "True inside a fit, which needs its model back")
         self._session = session
-        params = self.params or {}
-        timeline = Timeline(params.get("steps"), params.get("epochs"))
         optimizer = optimizer_of(session.model)
-        self._rates = FitRates(self, session, optimizer, timeline, self.auto, self.apply)
+        self._rates = FitRates(self, session, optimizer, session.timeline, self.auto, self.apply)
         session.events.on_fit_start.append(self._restore_outcomes)
         session.events.on_epoch_start.append(self._test_before_epoch)
 

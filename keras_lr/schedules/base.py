@@ -254,7 +254,7 @@ class Schedule(Configurable, LearningRateCallback):
 
     def join_fit(self, session: FitSession) -> None:
         optimizer = optimizer_of(session.model)
-        control(session, self, self.params, optimizer, self.hyperparameter_schedules(optimizer))
+        control(session, self, optimizer, self.hyperparameter_schedules(optimizer))
 
     def __rshift__(self, other: Schedule) -> stages.Sequence:
         """``a >> b``: first ``a``, for its length, then ``b``."""

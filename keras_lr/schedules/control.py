@@ -56,7 +56,6 @@ def before_restore(schedules: dict[str, Schedule], model: Any, optimizer: Any = 
 def control(
     session: FitSession,
     owner: LearningRateCallback,
-    params: dict[str, Any] | None,
     optimizer: Any,
     schedules: dict[str, Schedule],
 ) -> None:
@@ -65,11 +64,10 @@ def control(
     Args:
         session: The session of the fit.
         owner: The callback that holds the schedules, for errors.
-        params: What Keras tells callbacks of the fit: its epochs and steps.
         optimizer: The optimizer.
         schedules: The schedule of each hyperparameter.
     """
-    timeline = Timeline((params or {}).get("steps"), (params or {}).get("epochs"))
+    timeline = session.timeline
     for name, schedule in schedules.items():
         schedule.timeline = timeline
         parameter = find_hyperparameter(optimizer, name)

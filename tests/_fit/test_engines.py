@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from models import Counted, meter, samples
+from models import Counted, meter, samples, settled
 
 import keras_lr
 from keras_lr import (
@@ -185,6 +185,83 @@ def test_a_train_function_that_cannot_be_made_anew():
     model.compile(keras.optimizers.SGD(1.0, momentum=0.5), "mse")
     with pytest.raises(RuntimeError, match="run_eagerly=True"):
         fit(model, ParamScheduler(momentum=LinearDecay(0.9)))
+
+
+class TypesStep(keras.Sequential):
+    """A model that compiles the training step of its class, as Keras does with NNX on JAX."""
+
+    def make_train_function(self, force=False):
+        if self.train_function is not None and not force:
+            return
+        # Not the step that an instance may have.
+        own, step = vars(self).pop("train_step", None), type(self).train_step
+        if BACKEND == "jax":
+            import jax
+
+            compiled = jax.jit(lambda state, data: step(self, state, data))
+            self.train_function = lambda state, iterator: compiled(state, next(iterator))
+        else:
+            super().make_train_function(force)
+        if own is not None:
+            object.__setattr__(self, "train_step", own)
+
+
+def types_step(optimizer):
+    zeros = layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+    model = TypesStep([keras.Input((STEPS,)), zeros])
+    model.compile(optimizer, lambda y, prediction: prediction)
+    return model
+
+
+@compiles
+def test_a_model_that_leaves_our_step_out_trains_with_values_from_the_host():
+    model, schedule = types_step(keras.optimizers.SGD(1.0)), CosineDecay(0.4)
+    for _ in range(2):
+        model.set_weights([np.zeros((STEPS, 1))])
+        fit(model, schedule)
+        np.testing.assert_allclose(rates_of(model), curve(schedule), rtol=1e-6)
+        np.testing.assert_allclose(schedule.history.learning_rate, curve(schedule), rtol=1e-6)
+        np.testing.assert_array_equal(schedule.history.loss, 0)
+
+
+@compiles
+def test_a_number_cannot_move_in_a_model_that_leaves_our_step_out():
+    model = types_step(keras.optimizers.SGD(1.0, momentum=0.5))
+    with pytest.raises(RuntimeError, match=r"compiles momentum into.*run_eagerly=True"):
+        fit(model, ParamScheduler(momentum=LinearDecay(0.9)))
+    if BACKEND == "jax":  # On TensorFlow the first update shows it.
+        np.testing.assert_array_equal(settled(model).get_weights()[0], 0)
+    fit(model, CosineDecay(0.4))
+
+
+@pytest.fixture
+def invented_backend(monkeypatch):
+    """Let Keras say that its backend is one that nobody has heard of."""
+    monkeypatch.setattr(keras.backend, "backend", lambda: "mlx")
+
+
+def test_an_unknown_backend_gets_the_values_from_the_host(invented_backend):
+    schedule = CosineDecay(0.4)
+    model = fit(meter(STEPS), schedule)
+    np.testing.assert_allclose(rates_of(model), curve(schedule), rtol=1e-6)
+    np.testing.assert_allclose(schedule.history.learning_rate, curve(schedule), rtol=1e-6)
+    np.testing.assert_array_equal(schedule.history.loss, 0)
+
+
+def test_an_unknown_backend_moves_a_number_in_eager_mode_alone(invented_backend):
+    def trained(**options):
+        model = meter(STEPS, keras.optimizers.SGD(1.0, momentum=0.5), **options)
+        return fit(model, ParamScheduler(momentum=LinearDecay(0.9, 0.1)))
+
+    with pytest.raises(RuntimeError, match=r"compiles momentum into.*run_eagerly=True"):
+        trained()
+    expected, velocity = np.zeros(STEPS), np.zeros(STEPS)
+    for step, momentum in enumerate(curve(LinearDecay(0.9, 0.1))):
+        velocity *= momentum
+        velocity[step] -= 1.0
+        expected += velocity
+    model = trained(run_eagerly=True)
+    np.testing.assert_allclose(model.get_weights()[0][:, 0], expected, rtol=1e-5)
 
 
 def test_what_others_set_between_epochs_does_not_last():

@@ -3,6 +3,7 @@
 import contextlib
 
 import keras
+import numpy as np
 import pytest
 from models import STEPS, fit, meter, samples, settled
 
@@ -134,3 +135,46 @@ def test_a_list_of_callbacks_has_its_hooks_again(error, again, rounds):
     assert sorted(seen) == [*range(STEPS)]
     assert set(vars(group)) == own
     assert group.callbacks == [*order, added]
+
+
+# Where Keras is not as expected.
+
+
+def loop(*callbacks):
+    """Train two epochs with hooks that a loop calls itself, and return the rates."""
+    model, (x, y) = meter(), samples()
+    for callback in callbacks:
+        callback.set_model(model)
+        callback.set_params({"epochs": 2, "steps": STEPS})
+        callback.on_train_begin()
+    weights = []
+    for epoch in range(2):
+        for callback in callbacks:
+            callback.on_epoch_begin(epoch)
+        for batch in range(STEPS):
+            rows = slice(2 * batch, 2 * batch + 2)
+            model.train_on_batch(x[rows], y[rows])
+        for callback in callbacks:
+            callback.on_epoch_end(epoch, {})
+        weights.append(-model.get_weights()[0][:, 0])
+        model.set_weights([np.zeros((STEPS, 1))])
+    for callback in callbacks:
+        callback.on_train_end()
+    return np.concatenate(weights)
+
+
+def test_hooks_that_no_list_calls():
+    schedule = CosineDecay(0.1)
+    rates = loop(schedule)
+    np.testing.assert_array_equal(rates, schedule.history.learning_rate)
+    expected = schedule.values(epochs=2, steps_per_epoch=STEPS)
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+def test_a_keras_that_marks_no_hook_as_unused_calls_them_all(rounds, monkeypatch):
+    for hook in HOOKS:
+        monkeypatch.delattr(getattr(keras.callbacks.Callback, hook), "_is_default")
+    schedule = CosineDecay(0.1)
+    rates = fit(meter(), schedule, epochs=2)
+    assert rounds == [batch for batch in EVERY_BATCH for _ in ("begin", "end")]
+    np.testing.assert_array_equal(rates, schedule.history.learning_rate)

@@ -145,6 +145,10 @@ class Engine:
 
     def run(self, *arguments: Any) -> Any:
         """Stand in for ``model.train_function``: one execution."""
+        return self.report(self.execute(arguments))
+
+    def execute(self, arguments: Arguments) -> Result:
+        """Run one execution with its values."""
         session, step = self.session, self.step
         session.before_execution()
         arguments = self.with_writes(arguments)
@@ -152,12 +156,10 @@ class Engine:
             self.note(arguments)
             row = session.prepare_values(self.size)
         if step is None:
-            result = self.run_from_host(arguments, row)
-        elif step.traced:
-            result = self.run_step(step, arguments, row)
-        else:
-            result = self.run_first(step, arguments, row)
-        return self.report(result)
+            return self.run_from_host(arguments, row)
+        if step.traced:
+            return self.run_step(step, arguments, row)
+        return self.run_first(step, arguments, row)
 
     def run_from_host(self, arguments: Arguments, row: int) -> Result:
         """Run the model's own train function with the values of a row."""

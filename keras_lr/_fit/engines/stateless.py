@@ -70,6 +70,14 @@ class StatelessEngine(Engine):
             )
         return self._found[parameter.key]
 
+    def execute(self, arguments: Arguments) -> Result:
+        try:
+            return super().execute(arguments)
+        except BaseException:
+            # Keras has emptied the variables, and may know of no state yet.
+            keep_state(self.session.model, arguments[0])
+            raise
+
     def note(self, arguments: Arguments) -> None:
         state, session = arguments[0], self.session
         session.sample_counter.note_count(
