@@ -1,6 +1,8 @@
 """What else trains a model during a fit, or changes it: the rates of the fit stay its own."""
 
+import copy
 import gc
+import pickle
 import threading
 import time
 import weakref
@@ -374,3 +376,30 @@ def test_three_optimizers_of_one_name_have_a_column_each():
     history = drivers[0].history
     names = [name for name in history.names if name.startswith("learning_rate")]
     assert [round(float(history[name][0]), 3) for name in names] == [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_epoch_end"])
+def test_what_copies_or_saves_a_model_during_a_fit_sees_a_plain_model(hook, tmp_path):
+    keras.saving.register_keras_serializable("tests")(mean_prediction)
+    found = []
+
+    def copy_and_save(model):
+        model.save(tmp_path / "model.keras")
+        found.extend(
+            [
+                copy.deepcopy(model),
+                pickle.loads(pickle.dumps(model)),
+                keras.models.clone_model(model),
+                keras.models.load_model(tmp_path / "model.keras"),
+            ]
+        )
+
+    schedule, model = LinearDecay(0.5), meter()
+    rates = fit(model, [schedule, At(hook, copy_and_save)], epochs=EPOCHS)
+    np.testing.assert_array_equal(rates, expected(schedule))
+    plain = {*vars(meter()), "history"}
+    for other in found:
+        assert not [name for name in set(vars(other)) - plain if "make" in name or "lr" in name]
+        other.compile(keras.optimizers.SGD(2.0), mean_prediction, **COMPILE)
+        other.set_weights([np.zeros((STEPS, 1))])
+        assert fit(other, []).tolist() == [2.0] * STEPS
