@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from keras_lr._fit.tracks import HyperparameterTrack
 from keras_lr._keras.callback_list import CallbackListPatch, conflicting_callbacks
+from keras_lr._keras.fit_frame import warn_user
 from keras_lr._keras.hyperparameters import LEARNING_RATE
 
 
@@ -28,9 +28,8 @@ def warn_of_conflicts(tracks: list[HyperparameterTrack], callbacks: CallbackList
         instead = {"ReduceLROnPlateau": "keras_lr.ReduceLROnPlateau, which scales it"}.get(
             kind, "a composition of schedules, in which keras_lr.Function takes a function"
         )
-        warnings.warn(
+        warn_user(
             f"Keras's {kind} has no effect here: {rates[0].owner!r} decides the learning rate "
-            f"of each step. Use {instead}.",
-            stacklevel=2,
+            f"of each step. Use {instead}."
         )
     return bool(others)

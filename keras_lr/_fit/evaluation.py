@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
 from keras_lr._fit.session import FitSession
+from keras_lr._keras.fit_frame import warn_user
 
 EVALUATED_AT_ONCE = 1 << 20
 """Values that are evaluated at once, in an epoch longer than that."""
@@ -78,11 +78,10 @@ class ScheduleEvaluator:
                     raise
                 self.unresolved = error
             if self._epoch is None and self.unresolved is None and not self._known[0]:
-                warnings.warn(
+                warn_user(
                     f"{self.schedule!r} gives a rate of 0 for the whole of epoch {epoch + 1}: its "
                     "number of batches is not known, so lengths in epochs move at its end. Give "
-                    "lengths in steps, or pass `steps_per_epoch` to fit.",
-                    stacklevel=2,
+                    "lengths in steps, or pass `steps_per_epoch` to fit."
                 )
         self._epoch = epoch
         if self.unresolved is None:

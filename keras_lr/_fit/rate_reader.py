@@ -8,8 +8,15 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr._fit.tracks import HyperparameterTrack, free_name
 from keras_lr._keras.host_values import read_lazily, to_floats
-from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter, schedule_values, updates
+from keras_lr._keras.hyperparameters import (
+    LEARNING_RATE,
+    Hyperparameter,
+    effective,
+    schedule_values,
+    updates,
+)
 
 
 class LearningRateReader:
@@ -40,7 +47,7 @@ class LearningRateReader:
         self.seen.clear()
         self.position = 0 if self.schedule is None else updates(self.optimizer)
 
-    def note(self) -> None:
+    def note_rate(self) -> None:
         """Note the rate that the optimizer has now."""
         if self.schedule is not None:
             return
@@ -57,3 +64,23 @@ class LearningRateReader:
             return schedule_values(self.schedule, steps).astype(np.float32)
         values, self.seen = self.seen[: len(sizes)], self.seen[len(sizes) :]
         return np.repeat(to_floats(values).astype(np.float32), sizes)
+
+
+def readers_of(model: Any, tracks: list[HyperparameterTrack]) -> list[LearningRateReader]:
+    """Return a reader for each rate of the model's optimizer that no track moves.
+
+    Of an optimizer that is made of several each has a rate, recorded under its name.
+    """
+    moved = {track.parameter.key for track in tracks}
+    names = {track.name for track in tracks}
+    optimizer = effective(model.optimizer)
+    if not hasattr(optimizer, "optimizers"):
+        return [] if LEARNING_RATE in names else [LearningRateReader(optimizer)]
+    readers: list[LearningRateReader] = []
+    for part in map(effective, optimizer.optimizers):
+        parameter = Hyperparameter(part, LEARNING_RATE)
+        if parameter.key not in moved:
+            name = free_name(parameter, names)
+            names.add(name)
+            readers.append(LearningRateReader(part, name))
+    return readers

@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -23,15 +22,23 @@ from keras_lr._fit.batch_loss import SampleCounter
 from keras_lr._fit.checks import compiled_during_fit, warn_of_conflicts
 from keras_lr._fit.engines import engine_for
 from keras_lr._fit.engines.base import Engine
-from keras_lr._fit.events import Events, Executions, Recorder
-from keras_lr._fit.rate_reader import LearningRateReader
+from keras_lr._fit.events import Events, Recorder
+from keras_lr._fit.rate_reader import LearningRateReader, readers_of
+from keras_lr._fit.reports import Reports
 from keras_lr._fit.running import RUNNING, session_of
-from keras_lr._fit.tracks import BLOCK, Adjustment, HyperparameterTrack, Source, ValueTable
+from keras_lr._fit.tracks import (
+    BLOCK,
+    Adjustment,
+    HyperparameterTrack,
+    Source,
+    ValueTable,
+    free_name,
+)
 from keras_lr._fit.train_function import TrainFunctionPatch
 from keras_lr._keras.callback_list import CallbackListPatch, callback_list
-from keras_lr._keras.fit_frame import frame_of_fit
+from keras_lr._keras.fit_frame import fit_validates, frame_of_fit
 from keras_lr._keras.host_values import to_numpy
-from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter, effective
+from keras_lr._keras.hyperparameters import Hyperparameter
 from keras_lr._keras.jax_state import sync_state
 
 FLUSH_EVERY = 256
@@ -54,18 +61,19 @@ class FitSession:
         """Batches in an epoch; None where that is not known."""
         self.tracks: list[HyperparameterTrack] = []
         self.adjustments: dict[Any, list[Adjustment]] = collections.defaultdict(list)
-        self.recorders: list[Recorder] = []
         self.members: list[Any] = []
         self.controllers: list[Any] = []
         """The callbacks that have said what they move."""
         self.events = Events()
         self.table = ValueTable(self.tracks)
+        self.reports = Reports()
+        self.recorders: list[Recorder] = self.reports.recorders
         self.callbacks = CallbackListPatch()
         self.patch = TrainFunctionPatch(self)
         self.in_fit = frame_of_fit(model) is not None
         """Whether Keras's own fit runs it, and not a loop of the user's over batches."""
+        self.validates = fit_validates(model)
         self.sample_counter = SampleCounter(model)
-        self.rate_readers: list[LearningRateReader] = []
         self.lock = threading.RLock()
         """Held while what has run is noted or read: Keras calls asynchronous hooks, which may ask,
         in threads."""
@@ -78,16 +86,15 @@ class FitSession:
         """Batches of the epoch so far."""
         self.ran = 0
         """Batches of the fit so far."""
-        self._pending = Executions(0, [], {}, [], None)
-        """The executions that the recorders do not have yet."""
         self._deferred: tuple[int, int, dict[str, Any]] | None = None
         """The last execution, until the deferred handlers are called with it."""
         self._logs: dict[str, Any] | None = None
+        self._last_values: dict[str, float] = {}
+        """What the last update of the epoch used."""
         self._warned = False
         self.callbacks.move_to_front(self.on_epoch_end_first)
+        self.callbacks.guard_hooks(self.leave_after_exception)
         self._keep_list = self.callbacks.on_abandoned(self.end)
-
-    # The members of a fit -----------------------------------------------------------------------
 
     @functools.cached_property
     def timeline(self) -> Timeline:
@@ -130,13 +137,8 @@ class FitSession:
                     f"{track.owner!r} and {owner!r}. Pass one: combine schedules with `*` or "
                     "`>>`, or give each its own optimizer with ParamScheduler(optimizer=...)."
                 )
-        name = parameter.name
         taken = {track.name for track in self.tracks}
-        if name in taken:
-            name = base = f"{name}_{parameter.optimizer.name}"
-            numbered = (f"{base}_{number}" for number in itertools.count(2))
-            while name in taken:
-                name = next(numbered)
+        name = parameter.name if parameter.name not in taken else free_name(parameter, taken)
         adjust = self.adjustments[parameter.key]
         track = HyperparameterTrack(parameter, owner, source, name, peak, adjust)
         self.tracks.append(track)
@@ -146,8 +148,6 @@ class FitSession:
         """Change the values of a hyperparameter that a track moves, if one does."""
         self.adjustments[parameter.key].append(adjustment)
 
-    # Epochs ---------------------------------------------------------------------------------------
-
     def start_epoch(self, epoch: int) -> None:
         """Start counting the batches of an epoch."""
         if epoch == self.epoch:
@@ -155,17 +155,14 @@ class FitSession:
         self.end_epoch()
         self.attach()
         self.check_optimizer()
-        self.epoch, self.batch, self.open, self._logs = epoch, 0, True, None
+        self.epoch, self.batch, self.open = epoch, 0, True
+        self._logs, self._last_values = None, {}
         self.events.start_epoch(epoch)
         self.invalidate_values()
         self.install()
-        for reader in self.rate_readers:
-            reader.start_epoch()
-        for recorder in self.recorders:
-            recorder.start_epoch(epoch, self.steps)
-        if self.tracks:
-            # Here an error of a schedule harms nothing; in the first step JAX would lose the model.
-            self.prepare_values(self.steps_per_execution)
+        self.reports.start_epoch(epoch, self.steps)
+        # Here an error of a schedule harms nothing; in the first step JAX would lose the model.
+        self.show_next_values()
 
     def end_epoch(self, total: Any = None) -> None:
         """Report what is still to report of the epoch; call it before the metrics are reset.
@@ -185,8 +182,7 @@ class FitSession:
             self.sample_counter.clear_counts()
             ran = self._batches_of_epoch(total)
             self.ran -= self.batch - ran
-            for recorder in self.recorders:
-                recorder.finish_epoch(ran, total)
+            self._last_values = self.reports.finish_epoch(ran, total)
 
     def close_epoch(self, total: Any = None) -> None:
         """End an epoch whose last batch is known to have run."""
@@ -197,12 +193,20 @@ class FitSession:
 
     def on_epoch_end_first(self, logs: dict[str, Any]) -> None:
         """End an epoch, before the callbacks that write checkpoints at its end."""
-        engine = self.patch.engine
-        if engine is None:
+        if self.epoch < 0:
             return
         self.end_epoch()
-        engine.write_to_variables()
+        if self.patch.engine is not None:
+            self.patch.engine.write_to_variables()
+        self.add_values_to(logs)
+        self.callbacks.move_backups_behind_metrics(logs, self.validates)
         self.events.close_epoch(logs)
+
+    def add_values_to(self, logs: dict[str, Any] | None) -> None:
+        """Add the values of an epoch's last update to its logs, under names that are free."""
+        for name, value in self._last_values.items():
+            if logs is not None and not math.isnan(value):
+                logs.setdefault(name, value)
 
     def _batches_of_epoch(self, total: float | None) -> int:
         """Return how many batches of the epoch ran; its last execution may have run fewer."""
@@ -212,12 +216,12 @@ class FitSession:
             return self.batch
         return min(self.batch, math.ceil(total / self.sample_counter.samples_per_batch - 1e-6))
 
-    # Executions -----------------------------------------------------------------------------------
-
     def before_execution(self) -> None:
         """Prepare for the next execution, whatever has happened since the last."""
-        self.flush_deferred()
-        self.patch.restore_metrics()
+        if self._deferred is not None:
+            self.flush_deferred()
+        if self.patch.metrics is not None:
+            self.patch.restore_metrics()
 
     def after_execution(self, count: int, logs: dict[str, Any], total: Any = None) -> None:
         """Note that an execution of ``count`` batches has run.
@@ -228,11 +232,8 @@ class FitSession:
             total: Samples so far in the epoch, where the backend cannot read them from the metric.
         """
         with self.lock:
-            pending, first = self._pending, self.batch
-            if not pending.sizes:
-                pending.first = first
-            pending.sizes.append(count)
-            pending.logs.append(logs)
+            first = self.batch
+            waiting = self.reports.add(first, count, logs)
             self.batch = first + count
             self.ran += count
             self._logs = logs
@@ -242,7 +243,7 @@ class FitSession:
             self._deferred = first, count, logs
         if self.steps is not None and self.batch >= self.steps:
             self.close_epoch(total)
-        elif len(pending.sizes) >= FLUSH_EVERY:
+        elif waiting >= FLUSH_EVERY:
             self.flush()
 
     def flush_deferred(self) -> None:
@@ -257,23 +258,13 @@ class FitSession:
         """Hand the executions that have piled up to the recorders."""
         with self.lock:
             self.collect_device_notes()
-            # Clear first: if one recorder raises, the others must not get these steps twice.
-            done, self._pending = self._pending, Executions(self.batch, [], {}, [], None)
-            if done.sizes:
-                done.values = self.table.columns(done.first, sum(done.sizes))
-                for reader in self.rate_readers:
-                    done.values[reader.name] = reader.values(done.sizes)
-                done.counts = self.sample_counter.pop_counts(len(done.sizes))
-                for recorder in self.recorders:
-                    recorder.extend(self.epoch, done)
+            self.reports.hand_over(self.epoch, self.batch, self.table, self.sample_counter)
 
     def collect_device_notes(self) -> None:
         """Read what the device has noted of the executions that have piled up."""
-        pending, engine = self._pending, self.patch.engine
+        pending, engine = self.reports.pending, self.patch.engine
         if pending.sizes and engine is not None:
             engine.collect_device_notes(pending.first, pending.sizes)
-
-    # Values ---------------------------------------------------------------------------------------
 
     def prepare_values(self, count: int) -> int:
         """Return the row of the present batch in the table, with ``count`` rows from there on."""
@@ -290,6 +281,12 @@ class FitSession:
             self.flush()
             self.table.clear(self.batch, self._ended())
 
+    def show_next_values(self) -> None:
+        """Let callbacks that look at the optimizer see the values of the batch to come."""
+        if self.tracks and self.patch.engine is not None:
+            row = self.prepare_values(self.steps_per_execution)
+            self.patch.engine.show_values(self.table.rows[row].tolist())
+
     def last_value(self, track: HyperparameterTrack) -> float:
         """Return the value that the last batch of the present epoch used."""
         return self.table.last(track, self._ended())
@@ -297,8 +294,6 @@ class FitSession:
     def _ended(self) -> int:
         """Return the batches of the epoch so far, of which its last execution may lack some."""
         return self.batch if self.steps is None else min(self.batch, self.steps)
-
-    # The model ------------------------------------------------------------------------------------
 
     @property
     def chief(self) -> bool:
@@ -315,7 +310,7 @@ class FitSession:
     def read_rate(self, parameter: Hyperparameter) -> float:
         """Return a learning rate that no track moves, as it stands now."""
         engine = self.patch.engine
-        return parameter.read() if engine is None else engine.read(parameter)
+        return parameter.read() if engine is None else engine.read_rate(parameter)
 
     def write_rate(self, parameter: Hyperparameter, value: float) -> None:
         """Set a learning rate that no track moves, between executions or between epochs."""
@@ -323,7 +318,7 @@ class FitSession:
         if engine is None or not self.open:
             parameter.variable.assign(value)
         else:
-            engine.write(parameter, value)
+            engine.write_rate(parameter, value)
 
     def read_weights(self) -> list[NDArray]:
         """Return the model's weights, also right after an execution."""
@@ -331,7 +326,7 @@ class FitSession:
         if engine is None or not self.open:
             sync_state(self.model)
             return self.model.get_weights()
-        return engine.weights()
+        return engine.read_weights()
 
     def check_optimizer(self) -> None:
         """Refuse to go on with a model that was compiled since the fit began.
@@ -347,7 +342,18 @@ class FitSession:
         self.detach()
         self.attach()
 
-    # The patches ----------------------------------------------------------------------------------
+    def leave_after_exception(self, error: BaseException) -> None:
+        """Leave the model as it was found when an exception leaves a hook or an execution.
+
+        It ends Keras's own fit. A loop of the user's may go on, with the next batch.
+        """
+        try:
+            if self.in_fit:
+                self.end()
+            else:
+                self.patch.pause()
+        except Exception as another:
+            error.add_note(f"keras_lr could not leave the model as it was: {another!r}")
 
     def is_alive(self) -> bool:
         """Return whether the fit still runs: one of its callbacks, or a loop of the user's."""
@@ -371,6 +377,11 @@ class FitSession:
                 self._warned = warn_of_conflicts(self.tracks, self.callbacks)
 
     @property
+    def rate_readers(self) -> list[LearningRateReader]:
+        """The readers of the rates that no track moves."""
+        return self.reports.rate_readers
+
+    @property
     def plain(self) -> Any:
         """The model's own train function."""
         return self.patch.plain
@@ -381,12 +392,10 @@ class FitSession:
 
     def make_engine(self) -> Engine:
         """Return what runs the executions with the values of the tracks."""
-        self.rate_readers = []
-        if not any(track.parameter.name == LEARNING_RATE for track in self.tracks):
-            optimizer = effective(self.model.optimizer)
-            single = None if hasattr(optimizer, "optimizers") else optimizer
-            self.rate_readers.append(LearningRateReader(single))
+        self.reports.rate_readers = readers_of(self.model, self.tracks)
         self.callbacks.skip_unused_batch_hooks()
+        looks = self.callbacks.has_hook("on_train_batch_begin")
+        self.callbacks.before_batch = self.show_next_values if looks else None
         return engine_for(self)
 
     @contextlib.contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,13 @@ class HyperparameterTrack:
                 f"{first + where} of the epoch; it must be {expected}."
             )
         return used
+
+
+def free_name(parameter: Hyperparameter, taken: Collection[str]) -> str:
+    """Return a name for the values of a hyperparameter that says the optimizer's name."""
+    base = f"{parameter.name}_{parameter.optimizer.name}"
+    names = itertools.chain([base], (f"{base}_{number}" for number in itertools.count(2)))
+    return next(name for name in names if name not in taken)
 
 
 class ValueTable:

@@ -167,6 +167,13 @@ class TrainFunctionPatch:
             self.save_metrics()
         self.detach()
 
+    def pause(self) -> None:
+        """Leave the model after an exception, up to the next batch or epoch if there is one."""
+        if self.fit.open:
+            self.fit.flush()
+            self.fit.callbacks.call_at_next_batch(self.resume)
+        self.detach()
+
     def resume(self) -> None:
         """Go on after another training."""
         self.take_over()

@@ -13,6 +13,7 @@ Relies on (Keras 3.0 and later, and legacy Keras 2 for all but the batch hooks):
 
 from __future__ import annotations
 
+import itertools
 import sys
 import traceback
 import weakref
@@ -28,10 +29,15 @@ _BATCH_HOOKS = {
     "on_train_batch_end": "on_batch_end",
 }
 """The hooks of batches, each with its older name."""
+_HOOKS = (
+    *("on_epoch_begin", "on_epoch_end", *_BATCH_HOOKS, "on_train_end"),
+    *("on_test_begin", "on_test_end", "on_test_batch_begin", "on_test_batch_end"),
+)
+"""The hooks that are called during a fit, once it has begun."""
 
 
 class FrontCallback(LegacyHooks, keras.callbacks.Callback):
-    """Callback that stands before all others, which may write a checkpoint at an epoch's end."""
+    """Callback that stands before all others, which may log or write a checkpoint."""
 
     async_safe = True
 
@@ -41,7 +47,7 @@ class FrontCallback(LegacyHooks, keras.callbacks.Callback):
         self._handler = on_epoch_end
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Hand over the logs."""
+        """Hand over the logs, which all callbacks share."""
         self._handler({} if logs is None else logs)
 
 
@@ -58,6 +64,10 @@ class CallbackListPatch:
         self._group = None if group is None else weakref.ref(group)
         self._found: list[Any] | None = None
         """The callbacks in the order in which the fit began."""
+        self.before_batch: Callable[[], None] | None = None
+        """Called before every batch for which callbacks have a hook."""
+        self._at_next_batch: Callable[[], None] | None = None
+        self._on_exception: Callable[[BaseException], None] = lambda error: None
 
     @property
     def group(self) -> Any:
@@ -80,20 +90,47 @@ class CallbackListPatch:
     def move_to_front(self, on_epoch_end: Callable[[dict[str, Any]], None]) -> None:
         """Let ``on_epoch_end`` be called with each epoch's logs first; for ``on_train_begin``.
 
-        A ``BackupAndRestore`` that stands before a callback of this package goes behind it: what
-        it writes is then never ahead of the state of ours, also where that depends on a metric
-        which another callback writes into the logs.
+        A ``BackupAndRestore`` right before callbacks of this package that have a state goes behind
+        them: what it writes is then never ahead of their state.
         """
         group = self.group
         if group is None:
             return
-        found = [one for one in group.callbacks if not isinstance(one, FrontCallback)]
-        last = max((i for i, one in enumerate(found) if isinstance(one, LegacyHooks)), default=-1)
-        backups = [one for one in found[: last + 1] if _is_backup(one)]
-        others = [one for one in found[: last + 1] if not _is_backup(one)]
+        self._found = [one for one in group.callbacks if not isinstance(one, FrontCallback)]
+        ordered = _with_backups_behind(self._found, _keeps_state, _is_ours)
         # A new list, since Keras is iterating over the old one.
-        group.callbacks = [FrontCallback(on_epoch_end), *others, *backups, *found[last + 1 :]]
-        self._found = found
+        group.callbacks = [FrontCallback(on_epoch_end), *ordered]
+
+    def move_backups_behind_metrics(self, logs: dict[str, Any], validates: bool) -> None:
+        """Let backups wait for metrics that are not in the logs; for the front, at an epoch's end.
+
+        The state of a callback of ours may depend on a metric that a user's callback has yet to
+        write. Only behind both is what a ``BackupAndRestore`` writes not ahead of that state.
+
+        Args:
+            logs: The logs of the epoch.
+            validates: Whether Keras writes the metrics of validation, in some epochs.
+        """
+        group = self.group
+        if group is None:
+            return
+
+        def waits(callback: Any) -> bool:
+            monitor = getattr(callback, "monitor", None)
+            known = monitor is None or monitor in logs or (validates and monitor.startswith("val_"))
+            return _keeps_state(callback) and not known
+
+        # In place, since Keras is iterating over the list.
+        group.callbacks[1:] = _with_backups_behind(group.callbacks[1:], waits, lambda one: True)
+
+    def guard_hooks(self, on_exception: Callable[[BaseException], None]) -> None:
+        """Call ``on_exception`` with an exception that leaves a hook of the list."""
+        self._on_exception = on_exception
+        group = self.group
+        if group is not None:
+            _restore_hooks(group)  # an exception may have ended another fit with this list
+            for name in _HOOKS:
+                self._replace(name)
 
     def skip_unused_batch_hooks(self) -> None:
         """Skip the hooks of batches that no callback has, once all callbacks have begun.
@@ -103,19 +140,34 @@ class CallbackListPatch:
         group = self.group
         if type(group) is not keras.callbacks.CallbackList:
             return
-        _restore_hooks(group)  # an exception may have ended a fit of another model with this list
-        for hook, alias in _BATCH_HOOKS.items():
-            if all(_is_default(one, name) for one in group.callbacks for name in (hook, alias)):
-                setattr(group, hook, _skip)
+        for name in _BATCH_HOOKS:
+            if self.has_hook(name):
+                self._replace(name)
+            else:
+                setattr(group, name, _skip)
+
+    def has_hook(self, name: str) -> bool:
+        """Return whether a callback of the list has a hook of batches."""
+        group = self.group
+        names = name, _BATCH_HOOKS[name]
+        callbacks = [] if group is None else group.callbacks
+        return not all(_is_default(one, either) for one in callbacks for either in names)
 
     def call_at_next_batch(self, action: Callable[[], None]) -> None:
-        """Call ``action`` when the next batch of the fit begins."""
-        group = self.group
-        if group is not None:
-            group.on_train_batch_begin = _BatchHook(self, action)
+        """Call ``action`` when the next batch of the fit begins, before any callback."""
+        self._at_next_batch = action
+        self._replace("on_train_batch_begin")
+
+    def run_batch_actions(self) -> None:
+        """Call what waits for a batch that begins."""
+        action, self._at_next_batch = self._at_next_batch, None
+        if action is not None:
+            action()
+        if self.before_batch is not None:
+            self.before_batch()
 
     def restore(self) -> None:
-        """Put the callbacks back into their order, and the hooks of batches back in."""
+        """Put the callbacks back into their order, and the hooks back in."""
         group = self.group
         if group is None or self._found is None:
             return
@@ -125,18 +177,35 @@ class CallbackListPatch:
         # Those added during the fit stay behind the others.
         group.callbacks = sorted(here, key=lambda one: places.get(id(one), len(places)))
 
+    def leave_after_exception(self, error: BaseException) -> None:
+        """Tell of an exception that leaves a hook."""
+        self._on_exception(error)
 
-class _BatchHook:
-    """Hook of one batch that begins, which first calls an action."""
+    def _replace(self, name: str) -> None:
+        """Put a hook of ours in the place of the list's, unless somebody else has."""
+        group = self.group
+        if group is None or not hasattr(group, name):
+            return
+        present = vars(group).get(name)
+        if present is None or present is _skip or isinstance(present, _Hook):
+            setattr(group, name, _Hook(self, name))
 
-    def __init__(self, patch: CallbackListPatch, action: Callable[[], None]) -> None:
-        self.patch, self.action = patch, action
 
-    def __call__(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+class _Hook:
+    """Hook of a list of callbacks that tells of exceptions, and of batches that begin."""
+
+    def __init__(self, patch: CallbackListPatch, name: str) -> None:
+        self.patch, self.name = patch, name
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
         group = self.patch.group
-        _restore_hooks(group)
-        self.action()
-        group.on_train_batch_begin(batch, logs)
+        try:
+            if self.name == "on_train_batch_begin":
+                self.patch.run_batch_actions()
+            return getattr(type(group), self.name)(group, *arguments, **options)
+        except BaseException as error:
+            self.patch.leave_after_exception(error)
+            raise
 
 
 def _skip(batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -144,11 +213,33 @@ def _skip(batch: int, logs: dict[str, Any] | None = None) -> None:
 
 
 def _restore_hooks(group: Any) -> None:
-    """Let a list call its hooks of batches again."""
-    for hook in _BATCH_HOOKS:
-        ours = vars(group).get(hook)
-        if ours is _skip or isinstance(ours, _BatchHook):
-            delattr(group, hook)
+    """Let a list call its own hooks again."""
+    for name in _HOOKS:
+        present = vars(group).get(name)
+        if present is _skip or isinstance(present, _Hook):
+            delattr(group, name)
+
+
+def _with_backups_behind(
+    callbacks: list[Any], waits: Callable[[Any], bool], passes: Callable[[Any], bool]
+) -> list[Any]:
+    """Return callbacks with each backup behind the last that it waits for, of those it may pass."""
+    ordered = list(callbacks)
+    for backup in filter(_is_backup, callbacks):
+        start = ordered.index(backup) + 1
+        behind = list(itertools.takewhile(passes, ordered[start:]))
+        last = max((index for index, one in enumerate(behind) if waits(one)), default=-1)
+        ordered.remove(backup)
+        ordered.insert(start + last, backup)
+    return ordered
+
+
+def _keeps_state(callback: Any) -> bool:
+    return _is_ours(callback) and hasattr(callback, "state_path")
+
+
+def _is_ours(callback: Any) -> bool:
+    return isinstance(callback, LegacyHooks)
 
 
 def _is_default(callback: Any, hook: str) -> bool:

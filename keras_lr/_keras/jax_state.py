@@ -7,6 +7,8 @@ Relies on (Keras 3.0 and later):
   arrays: trainable, non-trainable, optimizer and metrics variables, in the order of the model's.
 - Between two steps the variables are empty and the state is in ``model._jax_state``;
   ``model.jax_state_sync()``, which is public, brings it back.
+- While the variables are empty, ``model._jax_state_synced`` is False. Where it does not say so, a
+  hook that begins a batch sees the rate of the batch before.
 - Without ``_jax_state`` an exception in a callback loses the step before it, as far as Keras itself
   has not kept its state; nothing else depends on it.
 """
@@ -47,6 +49,24 @@ def keep_state(model: Any, state: Any) -> None:
     arrays = (array for part in state for array in part)
     if not any(array.is_deleted() for array in arrays if hasattr(array, "is_deleted")):
         model._jax_state = dict(zip(PARTS, state, strict=True))
+
+
+def show_values(model: Any, values: Iterable[tuple[Place, Any, float]]) -> None:
+    """Let callbacks that look at a model see values that are not in its state yet.
+
+    Args:
+        model: The model.
+        values: Place, variable and value of each.
+    """
+    state = getattr(model, "_jax_state", None)
+    if not state or model._jax_state_synced:
+        for _, variable, value in values:
+            variable.assign(value)
+        return
+    for (part, index), variable, value in values:
+        arrays = list(state[PARTS[part]])
+        arrays[index] = keras.ops.convert_to_tensor(value, variable.dtype)
+        state[PARTS[part]] = arrays
 
 
 def variables_of_state(model: Any) -> tuple[list[Any], ...]:

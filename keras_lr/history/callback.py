@@ -16,7 +16,6 @@ from keras_lr._files import PathLike, load_arrays, save_arrays, unusable
 from keras_lr._fit.events import Executions
 from keras_lr._fit.session import FitSession, attach
 from keras_lr._keras.host_values import columns_of
-from keras_lr._keras.hyperparameters import LEARNING_RATE
 from keras_lr._keras.legacy import LegacyHooks
 from keras_lr.history.columns import Column
 from keras_lr.history.open_epoch import OpenEpoch
@@ -116,10 +115,10 @@ class LRHistory(Record, LegacyHooks, keras.callbacks.Callback):
             self._session.end_epoch()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Add the rate of the last update to the logs."""
+        """Add the values of the last update to the logs."""
         if self._session is not None:
             self._session.end_epoch()
-            self.add_last_values(logs)
+            self._session.add_values_to(logs)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Leave the model."""
@@ -140,11 +139,6 @@ class LRHistory(Record, LegacyHooks, keras.callbacks.Callback):
         self._session = session
         session.join(self, (params or {}).get("steps"))
         session.recorders.append(self)
-
-    def add_last_values(self, logs: dict[str, Any] | None) -> None:
-        """Add the values of the last update to the logs of an epoch."""
-        if logs is not None and len(self) and not np.isnan(self.learning_rate[-1]):
-            logs[LEARNING_RATE] = float(self.learning_rate[-1])
 
     # Reports of the session -------------------------------------------------------------------
 

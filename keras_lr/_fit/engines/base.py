@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from typing import Any, Protocol
 
 import keras
@@ -13,6 +12,7 @@ import numpy as np
 from keras_lr._fit.batch_loss import SampleCounter
 from keras_lr._fit.rate_reader import LearningRateReader
 from keras_lr._fit.tracks import HyperparameterTrack, ValueTable
+from keras_lr._keras.fit_frame import is_end_of_data, warn_user
 from keras_lr._keras.host_values import read_lazily, samples_in
 from keras_lr._keras.hyperparameters import Hyperparameter, setter
 from keras_lr._keras.train_step import (
@@ -38,7 +38,7 @@ class Session(Protocol):
     tracks: list[HyperparameterTrack]
     table: ValueTable
     sample_counter: SampleCounter
-    rate_readers: list[LearningRateReader]
+
     brief: bool
     open: bool
     batch: int
@@ -46,6 +46,10 @@ class Session(Protocol):
     @property
     def lock(self) -> contextlib.AbstractContextManager[Any]:
         """Held while what has run is noted or read."""
+
+    @property
+    def rate_readers(self) -> list[LearningRateReader]:
+        """The readers of the rates that no track moves."""
 
     @property
     def plain(self) -> Any:
@@ -66,6 +70,9 @@ class Session(Protocol):
 
     def after_execution(self, count: int, logs: dict[str, Any], total: Any = None) -> None:
         """Note that an execution has run."""
+
+    def leave_after_exception(self, error: BaseException) -> None:
+        """Leave the model as it was found when an exception leaves an execution."""
 
 
 class Engine:
@@ -97,8 +104,6 @@ class Engine:
         ]
         self._last: list[float] = [math.nan] * len(self.parameters)
         self._said_held = False
-
-    # Which way the values go ----------------------------------------------------------------------
 
     def start(self) -> Engine:
         """Choose the way that the values go, and return the engine.
@@ -141,34 +146,40 @@ class Engine:
                 "Compile the model with run_eagerly=True, or move the learning rate alone."
             )
 
-    # One execution --------------------------------------------------------------------------------
-
     def run(self, *arguments: Any) -> Any:
         """Stand in for ``model.train_function``: one execution."""
-        return self.report(self.execute(arguments))
-
-    def execute(self, arguments: Arguments) -> Result:
-        """Run one execution with its values."""
         session, step = self.session, self.step
-        session.before_execution()
-        arguments = self.with_writes(arguments)
-        with session.lock:
-            self.note(arguments)
-            row = session.prepare_values(self.size)
-        if step is None:
-            return self.run_from_host(arguments, row)
-        if step.traced:
-            return self.run_step(step, arguments, row)
-        return self.run_first(step, arguments, row)
+        result: Result | None = None
+        try:
+            session.before_execution()
+            arguments = self.with_writes(arguments)
+            with session.lock:
+                self.note_inputs(arguments)
+                row = session.prepare_values(self.size) if step or self.parameters else 0
+            if step is None:
+                result = self.run_from_host(arguments, row)
+            elif step.traced:
+                result = self.run_step(step, arguments, row)
+            else:
+                result = self.run_first(step, arguments, row)
+            return self.report(result)
+        except BaseException as error:
+            if result is None:
+                self.keep_state_of(arguments)
+            if not is_end_of_data(error):
+                session.leave_after_exception(error)
+            raise
 
     def run_from_host(self, arguments: Arguments, row: int) -> Result:
         """Run the model's own train function with the values of a row."""
-        values = self.hold(row)
+        if not self.parameters:
+            return self.call_function(self.session.plain, arguments)
+        values = self.hold_values(row)
         arguments = self.with_values(arguments, values)
         if not self.numbers:
-            return self.call(self.session.plain, arguments)
+            return self.call_function(self.session.plain, arguments)
         with hyperparameters_set(self.numbers, values, self.parameters):
-            return self.call(self.session.plain, arguments)
+            return self.call_function(self.session.plain, arguments)
 
     def run_first(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
         """Run the execution that traces a step, with the values set from the host too.
@@ -181,16 +192,16 @@ class Engine:
         try:
             result = self.run_step(step, arguments, row)
         except Exception:
-            if step.traced or not self.may_run_anew():
+            if step.traced or not self.can_retry():
                 raise
         if not step.traced:
             forget_step(self.session.plain, step)
             self.step = None
             self.check_host_route()
             if result is None:
-                result = self.run_from_host(self.anew(arguments), row)
+                result = self.run_from_host(self.arguments_to_retry(arguments), row)
             else:
-                self.hold(row)
+                self.hold_values(row)
         assert result is not None
         return result
 
@@ -198,15 +209,18 @@ class Engine:
         """Run a compiled step with the values from a row on."""
         raise NotImplementedError
 
-    def may_run_anew(self) -> bool:
+    def keep_state_of(self, arguments: Arguments) -> None:
+        """Let the model keep the state that went into an execution which failed."""
+
+    def can_retry(self) -> bool:
         """Return whether an execution that failed before it reached our step can be repeated."""
         return False
 
-    def anew(self, arguments: Arguments) -> Arguments:
+    def arguments_to_retry(self, arguments: Arguments) -> Arguments:
         """Return the arguments of an execution that failed, with the data that it has taken."""
         return arguments
 
-    def call(self, function: Any, arguments: Arguments) -> Result:
+    def call_function(self, function: Any, arguments: Arguments) -> Result:
         """Call a train function."""
         return function(*arguments), self.size
 
@@ -216,15 +230,13 @@ class Engine:
         self.session.after_execution(count, logs)
         return logs
 
-    # What goes in ---------------------------------------------------------------------------------
-
-    def note(self, arguments: Arguments) -> None:
+    def note_inputs(self, arguments: Arguments) -> None:
         """Note what an execution finds: the samples so far, and the rates that nobody moves."""
         counter = self.session.sample_counter
         counter.note_count(self.session.batch, self.count_of_samples)
         counter.count_batch(samples_in(arguments[-1]))
         for reader in self.session.rate_readers:
-            reader.note()
+            reader.note_rate()
 
     def count_of_samples(self) -> Any:
         """Return the metric's count of samples, on a device where there is one."""
@@ -233,36 +245,39 @@ class Engine:
     def collect_device_notes(self, first: int, sizes: list[int]) -> None:
         """Give out what the compiled step has noted of the executions from batch ``first`` on."""
 
-    def hold(self, row: int) -> list[float]:
+    def hold_values(self, row: int) -> list[float]:
         """Return the values of a row, and let the whole execution use them."""
         rows, count = self.session.table.rows, self.size
-        if count > 1 and self.parameters:
+        if count > 1:
             rows[row : row + count] = rows[row]
             if not self._said_held:
                 self._said_held = True
-                warnings.warn(
+                warn_user(
                     "Hyperparameters are set from the host here: with "
-                    f"steps_per_execution={count} they are held for {count} batches at a time.",
-                    stacklevel=2,
+                    f"steps_per_execution={count} they are held for {count} batches at a time."
                 )
         return rows[row].tolist()
 
     def with_values(self, arguments: Arguments, values: list[float]) -> Arguments:
         """Set the variables whose values have changed; all when an epoch starts, as others may."""
-        starts = self.session.batch == 0
-        for column, assign in self._setters:
-            if starts or values[column] != self._last[column]:
-                assign(values[column])
-        self._last = values
+        self._set_variables(values, all_of_them=self.session.batch == 0)
         return arguments
 
-    # Between two executions -----------------------------------------------------------------------
+    def show_values(self, values: list[float]) -> None:
+        """Let the variables hold the values of the next batch already, for callbacks that look."""
+        self._set_variables(values, all_of_them=True)
 
-    def read(self, parameter: Hyperparameter) -> float:
+    def _set_variables(self, values: list[float], all_of_them: bool) -> None:
+        for column, assign in self._setters:
+            if all_of_them or values[column] != self._last[column]:
+                assign(values[column])
+        self._last = values
+
+    def read_rate(self, parameter: Hyperparameter) -> float:
         """Return a learning rate between two executions."""
         return parameter.read()
 
-    def write(self, parameter: Hyperparameter, value: float) -> None:
+    def write_rate(self, parameter: Hyperparameter, value: float) -> None:
         """Set a learning rate between two executions."""
         parameter.variable.assign(value)
 
@@ -278,7 +293,7 @@ class Engine:
     def write_to_variables(self) -> None:
         """Set at an epoch's end what was written after its last execution."""
 
-    def weights(self) -> list[np.ndarray]:
+    def read_weights(self) -> list[np.ndarray]:
         """Return the model's weights between two executions."""
         return self.session.model.get_weights()
 

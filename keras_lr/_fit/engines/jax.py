@@ -43,7 +43,7 @@ class JaxEngine(StatelessEngine):
 
     def run_step(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
         self.batches.use_table(self.session.table.rows, step.indices)
-        return self.call(step.function, arguments, row)
+        return self.call_function(step.function, arguments, row)
 
 
 def _step_with_values(

@@ -18,6 +18,7 @@ from keras_lr._keras.jax_state import (
     Place,
     keep_state,
     place_of,
+    show_values,
     state_with,
     sync_state,
     value_at,
@@ -41,7 +42,7 @@ class StatelessEngine(Engine):
         """
         super().__init__(session)
         self._found: dict[tuple[int, str], Place | None] = {}
-        self.places = [self.place(parameter) for parameter in self.parameters]
+        self.places = [self.find_place(parameter) for parameter in self.parameters]
         for place, parameter in zip(self.places, self.parameters, strict=True):
             if place is None and parameter.variable is not None:
                 raise RuntimeError(
@@ -50,7 +51,9 @@ class StatelessEngine(Engine):
                     "move. Let the model's non_trainable_variables include the optimizer's "
                     "variables, and let train_step pass them through stateless_apply."
                 )
-        self.rates = [_SeenRate(self.place(reader.parameter)) for reader in session.rate_readers]
+        self.rates = [
+            _SeenRate(self.find_place(reader.parameter)) for reader in session.rate_readers
+        ]
         self.counter = place_of(self.variables, session.sample_counter.variable, (METRICS,))
         self.state: Any = None
         self.writes: dict[Place, np.ndarray] = {}
@@ -61,7 +64,7 @@ class StatelessEngine(Engine):
         """What the parts of the state hold the values of."""
         return variables_of_state(self.session.model)
 
-    def place(self, parameter: Hyperparameter) -> Place | None:
+    def find_place(self, parameter: Hyperparameter) -> Place | None:
         """Return where in the state a hyperparameter's variable stands."""
         if parameter.key not in self._found:
             # A model with a training step of its own may keep another optimizer beside its weights.
@@ -70,15 +73,11 @@ class StatelessEngine(Engine):
             )
         return self._found[parameter.key]
 
-    def execute(self, arguments: Arguments) -> Result:
-        try:
-            return super().execute(arguments)
-        except BaseException:
-            # Keras has emptied the variables, and may know of no state yet.
-            keep_state(self.session.model, arguments[0])
-            raise
+    def keep_state_of(self, arguments: Arguments) -> None:
+        # Keras has emptied the variables, and may know of no state yet.
+        keep_state(self.session.model, arguments[0])
 
-    def note(self, arguments: Arguments) -> None:
+    def note_inputs(self, arguments: Arguments) -> None:
         state, session = arguments[0], self.session
         session.sample_counter.note_count(
             session.batch,
@@ -88,25 +87,32 @@ class StatelessEngine(Engine):
             if reader.variable is not None and rate.place is not None:
                 reader.seen.append(rate.read(state))
             else:
-                reader.note()
+                reader.note_rate()
 
     def with_values(self, arguments: Arguments, values: list[float]) -> Arguments:
         state, iterator = arguments
         moved = zip(self.places, np.asarray(values, np.float32), strict=True)
         return state_with(state, moved), iterator
 
-    def call(self, function: Any, arguments: Arguments, row: int | None = None) -> Result:
+    def show_values(self, values: list[float]) -> None:
+        moved = zip(self.places, self.parameters, values, strict=True)
+        show_values(
+            self.session.model,
+            [(place, one.variable, value) for place, one, value in moved if place is not None],
+        )
+
+    def call_function(self, function: Any, arguments: Arguments, row: int | None = None) -> Result:
         state, iterator = arguments
-        self.batches.start(iterator, row)
+        self.batches.start(iterator, row, keep=self.step is not None and not self.step.traced)
         try:
             return function(state, self.batches), self.batches.used
         finally:
             self.batches.release()
 
-    def may_run_anew(self) -> bool:
+    def can_retry(self) -> bool:
         return self.batches.used > 0
 
-    def anew(self, arguments: Arguments) -> Arguments:
+    def arguments_to_retry(self, arguments: Arguments) -> Arguments:
         state, iterator = arguments
         return state, itertools.chain(self.batches.take_back(), iterator)
 
@@ -114,7 +120,7 @@ class StatelessEngine(Engine):
         (logs, state), count = result
         self.state = state
         for rate in self.rates:
-            rate.after(state)
+            rate.remember(state)
         total = None if self.counter is None else value_at(state, self.counter)
         try:
             self.session.after_execution(count, logs, total)
@@ -124,8 +130,8 @@ class StatelessEngine(Engine):
             raise
         return logs, state
 
-    def read(self, parameter: Hyperparameter) -> float:
-        place = self.place(parameter)
+    def read_rate(self, parameter: Hyperparameter) -> float:
+        place = self.find_place(parameter)
         if place in self.writes:
             return to_float(self.writes[place])
         if self.session.open and self.state is not None and place is not None:
@@ -133,8 +139,8 @@ class StatelessEngine(Engine):
         sync_state(self.session.model)
         return parameter.read()
 
-    def write(self, parameter: Hyperparameter, value: float) -> None:
-        place = self.place(parameter)
+    def write_rate(self, parameter: Hyperparameter, value: float) -> None:
+        place = self.find_place(parameter)
         if place is not None:
             self.writes[place] = np.asarray(value)
 
@@ -157,7 +163,7 @@ class StatelessEngine(Engine):
         for place, value in writes.items():
             value_at(self.variables, place).assign(value)
 
-    def weights(self) -> list[np.ndarray]:
+    def read_weights(self) -> list[np.ndarray]:
         places: dict[int, Place] = {
             id(variable): (part, index)
             for part, variables in enumerate(self.variables)
@@ -185,7 +191,7 @@ class _SeenRate:
             self.value = to_float(array)
         return self.value
 
-    def after(self, state: Any) -> None:
+    def remember(self, state: Any) -> None:
         """Remember the array of a state that a step has returned."""
         if self.place is not None:
             self.array = value_at(state, self.place)
@@ -202,14 +208,19 @@ class CountedBatches:
         self.row: int | None = None
         """Row of the first batch in the table of values, where the step takes them from there."""
         self._iterator: Any = None
-        self._taken: list[Any] = []
         self._samples: int | None = 0
 
-    def start(self, iterator: Iterator[Any], row: int | None) -> None:
-        """Begin an execution that takes its batches from ``iterator``."""
+    def start(self, iterator: Iterator[Any], row: int | None, keep: bool) -> None:
+        """Begin an execution that takes its batches from ``iterator``.
+
+        Args:
+            iterator: Iterator over the batches.
+            row: Row of the first batch in the table of values, if it is to be handed out too.
+            keep: Whether to keep the batches, so that they can be taken back.
+        """
         self._iterator, self.used, self.row = iterator, 0, row
+        self._taken: list[Any] | None = [] if keep else None
         self._samples = self.session.sample_counter.samples
-        self._taken.clear()
 
     def release(self) -> None:
         """Let go of the iterator: an exception may end the fit, and would keep its data."""
@@ -218,7 +229,7 @@ class CountedBatches:
     def take_back(self) -> list[Any]:
         """Return the batches handed out, as if they had not been."""
         self.session.sample_counter.samples = self._samples
-        return list(self._taken)
+        return self._taken or []
 
     def __iter__(self) -> CountedBatches:
         return self
@@ -227,5 +238,6 @@ class CountedBatches:
         batch = next(self._iterator)
         self.session.sample_counter.count_batch(samples_in(batch))
         self.used += 1
-        self._taken.append(batch)
+        if self._taken is not None:
+            self._taken.append(batch)
         return batch

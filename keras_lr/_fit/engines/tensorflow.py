@@ -62,7 +62,7 @@ class TensorFlowEngine(Engine):
     def run_step(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
         if self.session.table.rows is not self._in_tables:
             self._fill_tables(step, row)
-        return self.call(step.function, arguments)
+        return self.call_function(step.function, arguments)
 
     def run_first(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
         samples = self.count_of_samples() if self.noted and self.session.batch else 0.0
@@ -72,16 +72,16 @@ class TensorFlowEngine(Engine):
             self.session.sample_counter.note_count(self.session.batch, lambda: samples)
             for reader in self.session.rate_readers:
                 if reader.variable is not None:
-                    reader.note()
+                    reader.note_rate()
         return result
 
-    def note(self, arguments: Arguments) -> None:
+    def note_inputs(self, arguments: Arguments) -> None:
         if self.step is None or not self.noted:
-            super().note(arguments)
+            super().note_inputs(arguments)
             return
         for reader in self.session.rate_readers:
             if reader.variable is None:
-                reader.note()
+                reader.note_rate()
 
     def _fill_tables(self, step: CompiledStep, row: int) -> None:
         """Hand the rows of the session's table to the compiled step."""
