@@ -10,13 +10,9 @@ from numpy.typing import NDArray
 
 from keras_lr._fit.tracks import HyperparameterTrack, free_name
 from keras_lr._keras.host_values import read_lazily, to_floats
-from keras_lr._keras.hyperparameters import (
-    LEARNING_RATE,
-    Hyperparameter,
-    effective,
-    schedule_values,
-    updates,
-)
+from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter, updates
+from keras_lr._keras.keras_schedules import schedule_values
+from keras_lr._keras.optimizers import effective, schedule_of
 
 
 class LearningRateReader:
@@ -34,7 +30,7 @@ class LearningRateReader:
         self.optimizer = optimizer
         self.name = name
         self.parameter = Hyperparameter(optimizer, LEARNING_RATE)
-        rate = getattr(optimizer, "_learning_rate", None)
+        rate = schedule_of(optimizer)
         scheduled = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
         self.schedule = rate if scheduled else None
         self.variable = None if scheduled else self.parameter.variable

@@ -1,4 +1,9 @@
-"""Numbers read from wherever they live, a device or the host."""
+"""Numbers read from wherever they live, a device or the host.
+
+Relies on public names only. What a value is shows by what it can do: a tensor of PyTorch has
+``detach``, an array of JAX ``is_fully_addressable``, a variable of TensorFlow ``read_value``. A
+value of any other library is read through numpy.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 STACKED = 64
-"""Scalars of JAX in a block, always as many: for each count it compiles anew."""
+"""Scalars of JAX in a block. The number is fixed because JAX compiles for each number anew."""
 
 
 def to_numpy(value: Any) -> np.ndarray:
@@ -36,12 +41,11 @@ def to_float(value: Any) -> float:
 
 
 def read_lazily(variable: Any) -> Any:
-    """Return what a scalar variable holds now, to be read by `number` later.
+    """Return what a scalar variable holds now, for `to_float` to read later.
 
     Nothing waits for a device here.
     """
-    known = isinstance(variable, keras.Variable)
-    value = getattr(variable, "_value", variable) if known else variable
+    value: Any = variable.value if isinstance(variable, keras.Variable) else variable
     if hasattr(value, "detach"):  # a tensor of PyTorch
         return value.item() if value.device.type == "cpu" else value.detach().clone()
     read = getattr(value, "value", None)
@@ -49,9 +53,9 @@ def read_lazily(variable: Any) -> Any:
 
 
 def to_floats(values: list[Any]) -> NDArray[np.float64]:
-    """Return many scalars of one kind, those of JAX and PyTorch on an accelerator read together.
+    """Return many scalars of one kind as float64, read together from an accelerator.
 
-    One alone takes PyTorch ten microseconds and JAX a hundred, and all of them little more.
+    To read one takes PyTorch ten microseconds and JAX a hundred; to read all takes little more.
 
     Raises:
         AttributeError, TypeError, ValueError, RuntimeError: If they are of several kinds or shapes.
@@ -71,7 +75,7 @@ def to_floats(values: list[Any]) -> NDArray[np.float64]:
 
 
 def from_jax(values: list[Any]) -> NDArray[np.float64]:
-    """Return scalars of JAX, stacked on their device and read in blocks."""
+    """Return scalars of JAX as float64, stacked on their device and read in blocks."""
     stacks = []
     for begin in range(0, len(values), STACKED):
         some = values[begin : begin + STACKED]
@@ -81,7 +85,7 @@ def from_jax(values: list[Any]) -> NDArray[np.float64]:
 
 @functools.cache
 def _stack() -> Callable[..., Any]:
-    """Return the compiled function that puts scalars of JAX into one array."""
+    """Return the compiled function that stacks scalars of JAX into one array."""
     import jax
 
     return jax.jit(lambda *values: jax.numpy.stack([value.reshape(()) for value in values]))
@@ -97,7 +101,7 @@ def plain_logs(logs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def columns_of(logs: list[dict[str, Any]]) -> dict[str, NDArray[np.float64]]:
-    """Return the scalars in some mappings of logs by name, NaN where one lacks the name."""
+    """Return the scalars in several mappings of logs by name, NaN where one lacks the name."""
     names = logs[0].keys()
     if all(log.keys() == names for log in logs):
         try:
@@ -110,7 +114,7 @@ def columns_of(logs: list[dict[str, Any]]) -> dict[str, NDArray[np.float64]]:
 
 
 def samples_in(data: Any) -> int | None:
-    """Return the number of samples in a batch of data; None where it does not show."""
+    """Return the number of samples in a batch of data; None if the batch does not show it."""
     while isinstance(data, _NESTS):
         for part in data.values() if isinstance(data, dict) else data:
             if part is not None:

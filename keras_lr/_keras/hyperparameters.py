@@ -1,4 +1,10 @@
-"""Finding, reading and setting the hyperparameters of an optimizer."""
+"""Hyperparameters of an optimizer: found by name, read and set.
+
+Relies on public names: ``optimizer.learning_rate`` is the variable where a number holds the rate,
+``optimizer.get_config()`` names the other numbers, ``Variable.value`` is the backend's own tensor
+or variable. An optimizer whose rate is neither a variable nor a schedule is probed before it is
+moved (see `keras_lr._keras.computed_rate`).
+"""
 
 from __future__ import annotations
 
@@ -6,15 +12,40 @@ import dataclasses
 import functools
 import numbers
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
-import numpy as np
 
 from keras_lr._hints import nearest_name_hint
-from keras_lr._keras.host_values import read_lazily, to_float, to_numpy
+from keras_lr._keras.computed_rate import RateProperty
+from keras_lr._keras.host_values import read_lazily, to_float
+from keras_lr._keras.optimizers import (
+    effective,
+    held_optimizers,
+    is_variable,
+    optimizer_of,
+    optimizers_of,
+    schedule_of,
+    updates,
+)
+
+__all__ = [
+    "LEARNING_RATE",
+    "Hyperparameter",
+    "effective",
+    "find_hyperparameter",
+    "movable",
+    "optimizer_of",
+    "optimizers_of",
+    "setter",
+    "updates",
+]
 
 LEARNING_RATE = "learning_rate"
+_FIXED = {
+    *("clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor", "ema_momentum"),
+    "initial_accumulator_value",  # matters only when the optimizer is built
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,18 +59,24 @@ class Hyperparameter:
     optimizer: Any
     name: str
 
-    @property
-    def variable(self) -> Any:
-        """The variable that holds the number; None for a plain attribute."""
-        if self.name != LEARNING_RATE:
-            return None
-        rate = getattr(self.optimizer, "_learning_rate", None)
-        return rate if hasattr(rate, "assign") else None
+    host_only: ClassVar[bool] = False
+    """Whether the number can be set between two steps only, and not inside a compiled one."""
 
-    @property
+    @functools.cached_property
+    def variable(self) -> Any:
+        """The variable that holds the number; None if it is a plain attribute or is computed.
+
+        The rate of an optimizer that wraps another one may be a variable of the inner one.
+        """
+        if self.name != LEARNING_RATE or schedule_of(self.optimizer) is not None:
+            return None
+        rate = getattr(self.optimizer, LEARNING_RATE, None)
+        return rate if is_variable(rate) else None
+
+    @functools.cached_property
     def key(self) -> tuple[int, str]:
-        """What identifies the hyperparameter."""
-        return id(self.optimizer), self.name
+        """What identifies the number, whichever of several optimizers it is reached through."""
+        return id(self.optimizer if self.variable is None else self.variable), self.name
 
     def read(self) -> float:
         """Return the present value."""
@@ -49,255 +86,148 @@ class Hyperparameter:
         )
 
 
-def effective(optimizer: Any) -> Any:
-    """Return the optimizer whose hyperparameters count, inside loss-scale wrappers."""
-    while hasattr(optimizer, "inner_optimizer"):
-        optimizer = optimizer.inner_optimizer
-    return optimizer
+class ComputedRate(Hyperparameter):
+    """A learning rate that the optimizer computes, set through its property from the host."""
 
+    host_only: ClassVar[bool] = True
 
-def optimizer_of(model: Any, optimizer: Any = None) -> Any:
-    """Return the optimizer to drive: the one given, by reference or attribute name, or the model's.
+    @functools.cached_property
+    def variable(self) -> Any:
+        """What stands in for the variable."""
+        return RateProperty(self.optimizer)
 
-    Raises:
-        ValueError: If the model is not compiled, or has no optimizer of that name.
-    """
-    if isinstance(optimizer, str):
-        found = getattr(model, optimizer, None)
-        if found is None:
-            names = [n for n, v in vars(model).items() if isinstance(v, keras.optimizers.Optimizer)]
-            hint = nearest_name_hint(optimizer, names, quote="'")
-            raise ValueError(
-                f"The model has no optimizer named {optimizer!r}.{hint} "
-                f"Its optimizers: {', '.join(names) or 'none'}."
-            )
-        return effective(found)
-    if optimizer is not None:
-        return effective(optimizer)
-    found = getattr(model, "optimizer", None)
-    if found is None:
-        raise ValueError(
-            f"The model {getattr(model, 'name', model)!r} has no optimizer: it is not compiled. "
-            "Call model.compile(optimizer=..., loss=...) before training, or name the optimizer: "
-            "ParamScheduler(optimizer=...)."
-        )
-    return effective(found)
+    @functools.cached_property
+    def key(self) -> tuple[int, str]:
+        """What identifies the number."""
+        return id(self.optimizer), self.name
 
-
-def optimizers_of(model: Any, optimizer: Any = None) -> list[Any]:
-    """Return the optimizers to drive, as `optimizer_of` finds them; the parts of one that has many.
-
-    Raises:
-        ValueError: If the model is not compiled, or has no optimizer of that name.
-    """
-    found = optimizer_of(model, optimizer)
-    return [effective(one) for one in getattr(found, "optimizers", [found])]
-
-
-def updates(optimizer: Any) -> int:
-    """Return how many batches an optimizer has taken, those that it accumulates among them."""
-    return int(to_numpy(getattr(optimizer, "_iterations", 0)))
+    def read(self) -> float:
+        """Return the present value."""
+        return self.variable.value
 
 
 def find_hyperparameter(optimizer: Any, name: str) -> Hyperparameter:
     """Return a hyperparameter that can be moved during training.
 
+    One that is not the optimizer's own may be that of an optimizer inside it.
+
     Raises:
         TypeError: If the optimizer was built with a learning rate schedule, which cannot be set.
         ValueError: If the optimizer has no such number or does not use it.
     """
-    kind = type(optimizer).__name__
     if name == LEARNING_RATE:
-        if hasattr(optimizer, "optimizers"):
-            raise ValueError(
-                f"The optimizer {kind} holds several optimizers. Drive each by its own "
-                "ParamScheduler(optimizer=..., learning_rate=...)."
-            )
-        rate = getattr(optimizer, "_learning_rate", None)
-        if callable(rate) and not isinstance(rate, keras.Variable):
-            raise TypeError(
-                f"This optimizer was created with a `LearningRateSchedule` or a function, "
-                f"{kind}(learning_rate={_short(rate)}), which decides the rate itself and cannot "
-                "be set from a callback. Build the optimizer with a number, such as "
-                f"{kind}(learning_rate=0.001), and pass the schedule as a callback: "
-                "keras_lr.Function(schedule) takes a Keras schedule or a function. To only record "
-                "its rate, pass keras_lr.LRHistory() alone."
-            )
-        return Hyperparameter(optimizer, name)
-    known = movable(optimizer)
-    if name not in known:
+        return _find_learning_rate(optimizer)
+    kind, holders = type(optimizer).__name__, _holders(optimizer)
+    if name not in holders:
+        known = movable(optimizer)
         hint = nearest_name_hint(name, known, quote="'")
         unused = f" ({name}=None: it is not used)" if getattr(optimizer, name, 0) is None else ""
         raise ValueError(
             f"The optimizer {kind} has no hyperparameter {name!r} to move{unused}.{hint} "
             f"It has: {', '.join(known)}."
         )
-    if name == "momentum" and not getattr(optimizer, name):
+    if len(holders[name]) > 1:
+        kinds = ", ".join(type(holder).__name__ for holder in holders[name])
+        raise ValueError(
+            f"The optimizer {kind} holds several with the hyperparameter {name!r}: {kinds}. Drive "
+            f"each by its own ParamScheduler(optimizer=..., {name}=...)."
+        )
+    (holder,) = holders[name]
+    if name == "momentum" and not holder.momentum:
+        kind = type(holder).__name__
         raise ValueError(
             f"The optimizer {kind} was built with momentum=0 and keeps no velocity, so its "
             "momentum cannot move. Build it with the momentum to begin with, such as "
             f"{kind}(momentum=0.9)."
         )
-    return Hyperparameter(optimizer, name)
+    return Hyperparameter(holder, name)
+
+
+def _find_learning_rate(optimizer: Any) -> Hyperparameter:
+    kind = type(optimizer).__name__
+    if hasattr(optimizer, "optimizers"):
+        raise ValueError(
+            f"The optimizer {kind} holds several optimizers. Drive each by its own "
+            "ParamScheduler(optimizer=..., learning_rate=...)."
+        )
+    schedule = schedule_of(optimizer)
+    if schedule is not None:
+        raise TypeError(
+            "This optimizer was created with a `LearningRateSchedule` or a function, "
+            f"{kind}(learning_rate={_short_name(schedule)}), which decides the rate itself and "
+            "cannot be set from a callback. Build the optimizer with a number, such as "
+            f"{kind}(learning_rate=0.001), and pass the schedule as a callback: "
+            "keras_lr.Function(schedule) takes a Keras schedule or a function. To only record its "
+            "rate, pass keras_lr.LRHistory() alone."
+        )
+    parameter = Hyperparameter(optimizer, LEARNING_RATE)
+    if parameter.variable is None:
+        parameter = ComputedRate(optimizer, LEARNING_RATE)
+    _check_step_gets_rate(parameter)
+    return parameter
+
+
+def _check_step_gets_rate(parameter: Hyperparameter) -> None:
+    """Refuse a rate that JAX's training step is not given.
+
+    Keras hands the step the values of ``optimizer.variables``. Whatever else the step reads is
+    compiled into it as a constant.
+    """
+    optimizer, variable = parameter.optimizer, parameter.variable
+    if keras.backend.backend() != "jax" or any(one is variable for one in optimizer.variables):
+        return
+    kind, inner = type(optimizer).__name__, [*held_optimizers(optimizer)]
+    raise ValueError(
+        f"On JAX a training step sees only the variables that the optimizer lists, and the "
+        f"learning rate of {kind} is not in {kind}.variables, so that it cannot move. Let the "
+        f"property `variables` return those of the optimizer inside too: "
+        f"[*super().variables, *self.{inner[0] if inner else 'inner'}.variables]."
+    )
 
 
 def movable(optimizer: Any) -> list[str]:
-    """Return the names of the numbers that an optimizer can be moved in."""
+    """Return the names of the numbers that an optimizer can be moved in.
+
+    Those of the optimizers that it holds are among them.
+    """
+    return [LEARNING_RATE, *_holders(optimizer)]
+
+
+def _holders(optimizer: Any) -> dict[str, list[Any]]:
+    """Return the optimizers that have each number besides the rate: the outermost, if several do.
+
+    An optimizer that delegates its updates need not use a number of its own.
+    """
+    found: dict[str, list[Any]] = {name: [optimizer] for name in _own_numbers(optimizer)}
+    for inner in held_optimizers(optimizer).values():
+        for name in _own_numbers(inner):
+            found.setdefault(name, []).append(inner)
+    return {
+        name: [optimizer] if optimizer in holders else holders for name, holders in found.items()
+    }
+
+
+def _own_numbers(optimizer: Any) -> list[str]:
     config = optimizer.get_config() if hasattr(optimizer, "get_config") else vars(optimizer)
-    fixed = {"clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor", "ema_momentum"}
-    fixed |= {"initial_accumulator_value"}  # matters only where the optimizer is built
-    names = [
+    return [
         name
         for name, value in config.items()
         if isinstance(value, numbers.Real)
         and not isinstance(value, bool | int)
-        and name not in fixed
+        and name not in _FIXED
+        and name != LEARNING_RATE
         and isinstance(getattr(optimizer, name, None), float)
     ]
-    return [LEARNING_RATE, *[name for name in names if name != LEARNING_RATE]]
-
-
-class Traced:
-    """A number that is a tensor wherever a training step is being traced.
-
-    Optimizers ask Python questions of their numbers (``momentum != 0``) and also compute with them.
-    This answers the questions as the number it replaces, and enters every computation as the
-    tensor.
-    """
-
-    number: float
-    tensor: Any
-
-    @property
-    def dtype(self) -> Any:
-        """What keras.ops asks for to find the type of a result."""
-        return self.tensor.dtype
-
-    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
-        return self.tensor if dtype is None else keras.ops.cast(self.tensor, dtype.name)
-
-    def __jax_array__(self) -> Any:
-        return self.tensor
-
-    def __add__(self, other: Any) -> Any:
-        return self.tensor + other
-
-    def __radd__(self, other: Any) -> Any:
-        return other + self.tensor
-
-    def __sub__(self, other: Any) -> Any:
-        return self.tensor - other
-
-    def __rsub__(self, other: Any) -> Any:
-        return other - self.tensor
-
-    def __mul__(self, other: Any) -> Any:
-        return self.tensor * other
-
-    def __rmul__(self, other: Any) -> Any:
-        return other * self.tensor
-
-    def __truediv__(self, other: Any) -> Any:
-        return self.tensor / other
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return other / self.tensor
-
-    def __pow__(self, other: Any, modulo: None = None) -> Any:
-        return keras.ops.power(self.tensor, other)
-
-    def __rpow__(self, other: Any, modulo: None = None) -> Any:
-        return keras.ops.power(other, self.tensor)
-
-    def __neg__(self) -> Any:
-        return -self.tensor
-
-
-class TracedFloat(Traced, float):
-    """A traced number that is a Python float, as TensorFlow's operations accept one."""
-
-
-@functools.total_ordering
-class TracedNumber(Traced):
-    """A traced number that is no Python float, which would be computed with as it is.
-
-    JAX does that always, TensorFlow where nothing is being traced.
-    """
-
-    def __eq__(self, other: object) -> bool:
-        return self.number == other
-
-    def __lt__(self, other: float) -> bool:
-        return self.number < other
-
-    def __bool__(self) -> bool:
-        return bool(self.number)
-
-    def __float__(self) -> float:
-        return self.number
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def traced(number: float, tensor: Any) -> Traced:
-    """Return what stands for ``tensor`` in the place of a plain number."""
-    jax = keras.backend.backend() == "jax"
-    if jax:
-        _register()
-    stand_in: Traced = TracedNumber() if jax or hasattr(tensor, "numpy") else TracedFloat(number)
-    stand_in.number, stand_in.tensor = number, tensor
-    return stand_in
-
-
-@functools.cache
-def _register() -> None:
-    """Let JAX's functions that are compiled in themselves, such as `clip`, take a traced number."""
-    import jax
-
-    def unflatten(number: float, children: Any) -> TracedNumber:
-        stand_in = TracedNumber()
-        stand_in.number, (stand_in.tensor,) = number, children
-        return stand_in
-
-    jax.tree_util.register_pytree_node(
-        TracedNumber, lambda traced: ((traced.tensor,), traced.number), unflatten
-    )
 
 
 def setter(variable: Any) -> Callable[[float], Any]:
     """Return the fastest way to set a scalar variable between two steps."""
-    value: Any = getattr(variable, "_value", None)
-    if type(variable) is keras.Variable and hasattr(value, "fill_") and not value.requires_grad:
-        return lambda number: variable._value.fill_(number)  # a tensor of PyTorch
+    if type(variable) is keras.Variable:
+        tensor: Any = variable.value
+        if hasattr(tensor, "fill_") and not tensor.requires_grad:
+            return lambda number: variable.value.fill_(number)  # a tensor of PyTorch
     return variable.assign
 
 
-def _short(value: Any) -> str:
+def _short_name(value: Any) -> str:
     return f"{type(value).__name__}(...)" if not hasattr(value, "__name__") else value.__name__
-
-
-def schedule_values(schedule: Any, steps: np.ndarray) -> np.ndarray:
-    """Return the rates of a Keras ``LearningRateSchedule`` at ``steps`` as float64.
-
-    All steps go through the schedule at once where it is made of operations that allow it, which
-    is checked at both ends; else one by one. An exception of the schedule comes out unchanged.
-    """
-    if hasattr(schedule, "rates"):
-        return np.asarray(schedule.rates(steps), np.float64)
-    if len(steps) > 2:
-        try:
-            at_once = to_numpy(
-                keras.ops.vectorized_map(schedule, keras.ops.convert_to_tensor(steps))
-            )
-            ends = [float(to_numpy(schedule(step))) for step in (steps[0], steps[-1])]
-            if at_once.shape == steps.shape and np.allclose(
-                at_once[[0, -1]], ends, rtol=1e-5, atol=0
-            ):
-                return at_once.astype(np.float64)
-        except Exception:
-            return _one_by_one(schedule, steps)
-    return _one_by_one(schedule, steps)
-
-
-def _one_by_one(schedule: Any, steps: np.ndarray) -> np.ndarray:
-    return np.array([float(to_numpy(schedule(step))) for step in steps], np.float64)

@@ -1,10 +1,14 @@
-"""What legacy Keras 2 asks of a callback."""
+"""Methods that legacy Keras 2 (``tf_keras``) calls on a callback besides its hooks.
+
+Relies on three names that ``tf_keras`` 2.15 and later call. Keras 3 never does, and a ``tf_keras``
+that did not would ignore them.
+"""
 
 from __future__ import annotations
 
 
 class LegacyHooks:
-    """What legacy Keras 2, ``tf_keras``, asks of a callback besides its hooks."""
+    """Methods by which legacy Keras asks which hooks of batches a callback has; here none."""
 
     def _implements_train_batch_hooks(self) -> bool:
         return False

@@ -1,4 +1,10 @@
-"""Whether more of a metric is better."""
+"""Whether more of a metric is better.
+
+Relies on names of Keras 3 (the same in 3.12 and 3.15) that are not promised: ``_direction`` of a
+metric, ``_compile_loss`` of a model, and the ``_flat_metrics``, ``_flat_weighted_metrics`` and
+``output_name`` of compiled metrics. Where one is missing, the direction of the metrics behind it is
+unknown, and the error asks for ``mode``. ``_fn`` is a name of legacy Keras.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +17,7 @@ import keras
 def goes_up(owner: str, model: Any, monitor: str, mode: str) -> bool:
     """Return whether more of a monitored value is better, by ``mode`` or by the metric itself.
 
-    Keras makes the metrics that a model is compiled with in its first step; ask after that.
+    Call it after the first step: only then has Keras made the metrics of ``compile``.
 
     Raises:
         ValueError: If the mode is ``"auto"`` and the metric does not say.
@@ -20,8 +26,8 @@ def goes_up(owner: str, model: Any, monitor: str, mode: str) -> bool:
     if mode != "auto" or name == "loss":
         return mode == "max"
     known = _directions(model)
-    said = {up for called, up in known.items() if _may_be(name, called)}
-    up = said.pop() if len(said) == 1 else None
+    directions = {up for called, up in known.items() if _may_be(name, called)}
+    up = directions.pop() if len(directions) == 1 else None
     if up is None and "acc" in name and not isinstance(model, keras.Model):
         up = True  # the rule of legacy Keras
     if up is None:
@@ -34,21 +40,18 @@ def goes_up(owner: str, model: Any, monitor: str, mode: str) -> bool:
 
 
 def _directions(model: Any) -> dict[str, bool | None]:
-    """Return whether more is better for each metric of the model; None where nobody knows."""
+    """Return whether more is better for each metric of the model; None if that is unknown."""
     losses = getattr(getattr(model, "_compile_loss", None), "metrics", [])
     found: dict[str, bool | None] = dict.fromkeys(("loss", *(one.name for one in losses)), False)
-    for name, metric in _named(model.metrics):
+    for name, metric in _metrics_by_log_name(model.metrics):
         known = metric if isinstance(metric, keras.metrics.Metric) else _counterpart(metric)
-        said = getattr(known, "_direction", None)
-        found.setdefault(name, None if said is None else said == "up")
+        direction = getattr(known, "_direction", None)
+        found.setdefault(name, None if direction is None else direction == "up")
     return found
 
 
 def _counterpart(metric: Any) -> Any:
-    """Return the metric of Keras that is called like one of legacy Keras, which has no direction.
-
-    None where there is none.
-    """
+    """Return Keras's metric of the same name for one of legacy Keras, which has no direction."""
     function = getattr(metric, "_fn", type(metric))
     try:
         return keras.metrics.get(function.__name__)
@@ -57,23 +60,24 @@ def _counterpart(metric: Any) -> Any:
 
 
 def _may_be(name: str, called: str) -> bool:
-    """Whether the logs may call a metric by a name: of several alike Keras changes the names."""
+    """Return whether the logs may call a metric by a name: Keras numbers metrics that are alike."""
     pattern = re.escape(called) + r"(_\d+)?"
     return any(re.fullmatch(pattern, n) for n in (name, name.replace("weighted_", "", 1)))
 
 
-def _named(metrics: Any, prefix: str = "") -> list[tuple[str, Any]]:
+def _metrics_by_log_name(metrics: Any, prefix: str = "") -> list[tuple[str, Any]]:
     """Return the single metrics, each with its name in the logs, which begins with its output's."""
     found = []
     for metric in metrics:
         # A metric of legacy Keras has such a list too, which is empty.
         inner = getattr(metric, "metrics", None)
         if getattr(metric, "_flat_metrics", None):
-            lists = metric._flat_metrics + metric._flat_weighted_metrics
+            lists = metric._flat_metrics + getattr(metric, "_flat_weighted_metrics", [])
             for one in filter(None, lists):
-                found += _named(one.metrics, f"{one.output_name}_" if one.output_name else "")
+                output = getattr(one, "output_name", None)
+                found += _metrics_by_log_name(one.metrics, f"{output}_" if output else "")
         elif inner:
-            found += _named(inner, prefix)
+            found += _metrics_by_log_name(inner, prefix)
         else:
             found.append((prefix + metric.name, metric))
     return found

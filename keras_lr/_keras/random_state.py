@@ -1,10 +1,23 @@
-"""The random states that shuffle data or seed an operation: kept, put back, and set."""
+"""The random states that shuffle data or seed an operation: captured, put back, and set.
+
+Relies on places that are not promised:
+
+- ``keras.src.backend.common.global_state`` (the same in Keras 3.12 and 3.15) keeps the seed and the
+  generator of what has none of its own. There is no public way to read them.
+- ``tensorflow.python.eager.context`` and ``tensorflow.python.ops.stateful_random_ops`` (TensorFlow
+  2.18 and later) keep TensorFlow's seed and its global generator.
+
+Where one is missing, `capture_random_states` warns that what draws from it is not put back, and
+`set_seed` seeds everything through the public `keras.utils.set_random_seed`.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import random
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,15 +29,39 @@ from keras_lr._keras.host_values import to_numpy
 SHARED_GENERATOR = "global_seed_generator"
 """Keras's name for the generator of what has none of its own; 3.12 has no constant for it."""
 
+_GLOBAL_STATE = "keras.src.backend.common.global_state"
+_EAGER_CONTEXT = "tensorflow.python.eager.context"
+_GLOBAL_GENERATOR = "tensorflow.python.ops.stateful_random_ops"
 
-def random_states() -> list[Callable[[], Any]]:
-    """Return what puts back the random states of Python, numpy, Keras, TensorFlow and PyTorch."""
+
+def capture_random_states() -> Callable[[], None]:
+    """Return a function that puts the random states back as they are now.
+
+    They are those of Python, numpy, Keras and, where they are loaded, TensorFlow and PyTorch: a
+    data loader may draw from a library that is not the backend.
+    """
     restorers: list[Callable[[], Any]] = [
         functools.partial(random.setstate, random.getstate()),
         functools.partial(np.random.set_state, np.random.get_state()),  # noqa: NPY002
+        *_capture_keras(),
     ]
-    from keras.src.backend.common import global_state
+    if "torch" in sys.modules:
+        restorers += _capture_torch()
+    if "tensorflow" in sys.modules:
+        restorers += _capture_tensorflow()
 
+    def restore() -> None:
+        for put_back in restorers:
+            put_back()
+
+    return restore
+
+
+def _capture_keras() -> list[Callable[[], Any]]:
+    global_state = _module(_GLOBAL_STATE, "get_global_attribute", "set_global_attribute")
+    if global_state is None:
+        return _warn_of_missing("Keras", keras.__version__, "keras.random without a seed")
+    restorers: list[Callable[[], Any]] = []
     for name in ("global_random_seed", SHARED_GENERATOR):
         value = global_state.get_global_attribute(name)
         restorers.append(functools.partial(global_state.set_global_attribute, name, value))
@@ -32,46 +69,73 @@ def random_states() -> list[Callable[[], Any]]:
     if generator is not None:
         state = np.array(to_numpy(generator.state))
         restorers.append(functools.partial(generator.state.assign, state))
-    # A data loader may use the random state of a library that is not the backend.
-    if "torch" in sys.modules:
-        import torch
-
-        restorers.append(functools.partial(torch.set_rng_state, torch.get_rng_state()))
-        if torch.cuda.is_available():
-            states = torch.cuda.get_rng_state_all()
-            restorers.append(functools.partial(torch.cuda.set_rng_state_all, states))
-    if "tensorflow" in sys.modules:
-        from tensorflow.python.eager import context
-        from tensorflow.python.ops import stateful_random_ops
-
-        eager: Any = context.context()
-        seeds = {name: vars(eager)[name] for name in ("_seed", "_rng") if name in vars(eager)}
-        if (drawn := seeds.get("_rng")) is not None:
-            restorers.append(functools.partial(drawn.setstate, drawn.getstate()))
-        restorers.append(functools.partial(vars(eager).update, seeds))
-        if (shared := stateful_random_ops.global_generator) is not None:
-            restorers.append(functools.partial(shared.state.assign, shared.state.numpy()))
     return restorers
+
+
+def _capture_torch() -> list[Callable[[], Any]]:
+    import torch
+
+    restorers: list[Callable[[], Any]] = [
+        functools.partial(torch.set_rng_state, torch.get_rng_state())
+    ]
+    if torch.cuda.is_available():
+        states = torch.cuda.get_rng_state_all()
+        restorers.append(functools.partial(torch.cuda.set_rng_state_all, states))
+    return restorers
+
+
+def _capture_tensorflow() -> list[Callable[[], Any]]:
+    context = _module(_EAGER_CONTEXT, "context")
+    generators = _module(_GLOBAL_GENERATOR, "global_generator")
+    if context is None or generators is None:
+        version = sys.modules["tensorflow"].__version__
+        return _warn_of_missing("TensorFlow", version, "tf.random without a seed")
+    restorers: list[Callable[[], Any]] = []
+    eager: Any = context.context()
+    seeds = {name: vars(eager)[name] for name in ("_seed", "_rng") if name in vars(eager)}
+    if (drawn := seeds.get("_rng")) is not None:
+        restorers.append(functools.partial(drawn.setstate, drawn.getstate()))
+    restorers.append(functools.partial(vars(eager).update, seeds))
+    if (shared := generators.global_generator) is not None:
+        restorers.append(functools.partial(shared.state.assign, shared.state.numpy()))
+    return restorers
+
+
+def _module(name: str, *needed: str) -> Any:
+    """Return a module that nobody promises; None if it or something in it is missing."""
+    try:
+        module = importlib.import_module(name)
+    except ImportError:
+        return None
+    return module if all(hasattr(module, one) for one in needed) else None
+
+
+def _warn_of_missing(library: str, version: str, draws: str) -> list[Callable[[], Any]]:
+    """Warn that random states stay where a training leaves them; nothing puts them back."""
+    warnings.warn(
+        f"This version of {library} ({version}) does not show its random state where keras_lr "
+        f"looks for it, so what draws with {draws} will go on from where a training leaves it.",
+        stacklevel=5,
+    )
+    return []
 
 
 def set_seed(seed: int, keep_kernels: bool) -> None:
     """Seed all that draws in a training, as ``keras.utils.set_random_seed`` does.
 
-    That function has TensorFlow drop its kernels too, since those of its random operations hold a
-    state. To make them anew takes as long as twenty small steps, and is not needed where everything
-    that the training calls `is_of_keras`: Keras holds such states in variables.
+    That function has TensorFlow drop its kernels too, because those of its random operations hold a
+    state. To make the kernels anew takes as long as twenty small steps. It is not needed if
+    everything that the training calls `is_of_keras`: Keras holds such states in variables.
 
     Args:
         seed: The seed.
         keep_kernels: Whether TensorFlow may keep its kernels.
     """
     if keras.backend.backend() == "tensorflow" and keep_kernels:
-        from tensorflow.python.eager import context
-
-        eager: Any = vars(context.context())
-        if {"_seed", "_rng"} <= eager.keys():
-            from keras.src.backend.common import global_state
-
+        context = _module(_EAGER_CONTEXT, "context")
+        global_state = _module(_GLOBAL_STATE, "set_global_attribute")
+        eager: dict[str, Any] = {} if context is None else vars(context.context())
+        if {"_seed", "_rng"} <= eager.keys() and global_state is not None:
             global_state.set_global_attribute("global_random_seed", seed)
             global_state.set_global_attribute(SHARED_GENERATOR, None)
             random.seed(seed)
@@ -82,7 +146,7 @@ def set_seed(seed: int, keep_kernels: bool) -> None:
 
 
 def is_of_keras(one: Any) -> bool:
-    """Whether the class of an object is Keras's, and so are the functions that it was given."""
+    """Return whether an object's class is Keras's, and so are the functions that it was given."""
     parts = [one, *(value for value in getattr(one, "__dict__", {}).values() if callable(value))]
     modules = (getattr(part, "__module__", None) or type(part).__module__ for part in parts)
     return all(module.partition(".")[0] in ("keras", "keras_lr") for module in modules)

@@ -1,4 +1,16 @@
-"""A model's whole state, taken and put back bit for bit, in memory."""
+"""The whole state of a model, copied and put back bit for bit, in memory.
+
+Relies on names of Keras 3 (the same in 3.12 and 3.15) that are not promised:
+
+- ``_jax_state`` and ``_jax_state_synced`` of a model on JAX: what an interrupted epoch left. Where
+  they are missing, the public `jax_state_sync` clears it, which fails if the arrays are used up.
+- ``_compile_loss``, ``_compile_metrics`` and the ``_metrics`` of the first: what the first fit
+  builds. Where they are missing they stay built, and the next fit may shuffle differently on JAX
+  and PyTorch, because it reads one batch less.
+- ``_initial_epoch`` and ``_eval_epoch_iterator`` of a model: put back only where they exist.
+- ``_trainable_variables`` of an optimizer: read only if the optimizer was built after the snapshot;
+  where it is missing, the error says to build the optimizer first.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr._keras.host_values import to_numpy
-from keras_lr._keras.random_state import random_states
+from keras_lr._keras.optimizers import held_optimizers, is_built
+from keras_lr._keras.random_state import capture_random_states
 
 _ABSENT = object()
 
-# What fit leaves on a model. The functions are kept, so that nothing is traced a second time.
-_ATTRIBUTES = (
+_FIT_ATTRIBUTES = (
     "history",
     "stop_training",
     "train_function",
@@ -26,10 +38,14 @@ _ATTRIBUTES = (
     "_initial_epoch",
     "_eval_epoch_iterator",
 )
+"""What fit leaves on a model. The functions are kept, so that nothing is traced a second time."""
+
+_COMPILED_PARTS = "_compile_metrics", "_compile_loss"
+"""What the first fit builds from the arguments of compile."""
 
 
 class Snapshot:
-    """The state of a model at one moment.
+    """State of a model at one moment.
 
     It holds every variable of the model (weights, statistics, seeds of dropout), of its metrics and
     of its optimizers (slots, iterations, learning rate, loss scale), the numbers of the optimizers,
@@ -65,49 +81,56 @@ class Snapshot:
             )
         self.model = model
         if getattr(model, "optimizer", None) is not None:
-            if not _is_built(model.optimizer):
+            if not is_built(model.optimizer):
                 model.optimizer.build(model.trainable_variables)
             model.make_train_function()
         if hasattr(model, "jax_state_sync"):
             model.jax_state_sync()
-        self._values = [(v, _to_host(v)) for v in _variables(model)]
-        self._optimizers = [(o, _is_built(o), _numbers(o)) for o in _optimizers(model)]
-        self._attributes = {name: getattr(model, name, _ABSENT) for name in _ATTRIBUTES}
-        compiled = (getattr(model, name, None) for name in ("_compile_metrics", "_compile_loss"))
+        self._values = [(variable, copy_to_host(variable)) for variable in _all_variables(model)]
+        self._optimizers = [
+            (optimizer, _plain_numbers(optimizer), _unbuilt_copy(optimizer))
+            for optimizer in held_optimizers(model).values()
+        ]
+        self._attributes = {name: getattr(model, name, _ABSENT) for name in _FIT_ATTRIBUTES}
+        compiled = (getattr(model, name, None) for name in _COMPILED_PARTS)
         self._unbuilt = [part for part in compiled if part is not None and not part.built]
-        self._random = random_states()
+        self._restore_random_states = capture_random_states()
 
     def restore(self) -> None:
         """Put everything back; may be called any number of times."""
-        if hasattr(self.model, "jax_state_sync"):
-            # An interrupted epoch leaves its state here, and the variables empty.
-            self.model._jax_state = None
-            self.model._jax_state_synced = True
+        _discard_interrupted_epoch(self.model)
         for variable, value in self._values:
             variable.assign(value)
         known = {id(variable) for variable, _ in self._values}
         reset_metrics(self.model, known)
-        for optimizer, was_built, numbers in self._optimizers:
-            for name, number in numbers.items():
-                if getattr(optimizer, name) != number:
-                    setattr(optimizer, name, number)
-            if _is_built(optimizer) and not was_built:
-                _forget_slots(optimizer, known)
+        for optimizer, numbers, fresh in self._optimizers:
+            _restore_numbers(optimizer, numbers)
+            if fresh is not None and is_built(optimizer):
+                _reset_slots(optimizer, fresh, known)
+        self._restore_attributes()
+        self._unbuild_compiled_parts()
+        self._restore_random_states()
+
+    def _restore_attributes(self) -> None:
         for name, attribute in self._attributes.items():
             if attribute is not _ABSENT:
                 if getattr(self.model, name, _ABSENT) is not attribute:
                     setattr(self.model, name, attribute)
             elif hasattr(self.model, name):
                 delattr(self.model, name)
-        if keras.backend.backend() != "tensorflow":
-            # To build them, the first fit reads a batch, and so moves the random states.
-            for part in self._unbuilt:
-                part.built = False
-                # A loss adds those of its outputs to the ones that it has.
-                if isinstance(getattr(part, "_metrics", None), list):
-                    part._metrics.clear()
-        for put_back in self._random:
-            put_back()
+
+    def _unbuild_compiled_parts(self) -> None:
+        """Have the next fit build the compiled loss and metrics again if the snapshot came before.
+
+        To build them, JAX and PyTorch read a batch, which moves the random states.
+        """
+        if keras.backend.backend() == "tensorflow":
+            return
+        for part in self._unbuilt:
+            part.built = False
+            # A loss adds the losses of its outputs to those that it has.
+            if isinstance(getattr(part, "_metrics", None), list):
+                part._metrics.clear()
 
     def put_back(self) -> None:
         """Restore the state for good: a Ctrl-C in the middle of it is raised when it is done."""
@@ -120,7 +143,7 @@ class Snapshot:
 
 @contextlib.contextmanager
 def kept(model: Any) -> Iterator[Snapshot]:
-    """Train inside, and find the model as it was outside, also after an exception or Ctrl-C.
+    """Keep the state of a model while code inside trains it, also after an exception or Ctrl-C.
 
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     >>> model.compile("sgd", "mse")
@@ -140,7 +163,7 @@ def metrics_of(model: Any) -> list[tuple[Any, NDArray]]:
     """Return every variable of a model's metrics, with the value that it has now."""
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
-    return [(v, _to_host(v)) for metric in model.metrics for v in metric.variables]
+    return [(v, copy_to_host(v)) for metric in model.metrics for v in metric.variables]
 
 
 def reset_metrics(model: Any, known: set[int]) -> None:
@@ -150,10 +173,11 @@ def reset_metrics(model: Any, known: set[int]) -> None:
             metric.reset_state()
 
 
-def _to_host(variable: Any) -> NDArray:
-    if not isinstance(variable, keras.Variable):  # of legacy Keras
+def copy_to_host(variable: Any) -> NDArray:
+    """Return a copy of what a variable holds, which later assignments leave alone."""
+    if not isinstance(variable, keras.Variable):  # of TensorFlow or of legacy Keras
         return to_numpy(variable).copy()
-    if keras.backend.backend() == "torch":
+    if hasattr(variable.value, "detach"):  # a tensor of PyTorch, which knows more types than numpy
         return keras.ops.convert_to_numpy(variable.value)
     try:
         value = np.asarray(variable.value)  # convert_to_numpy would copy twice
@@ -162,40 +186,24 @@ def _to_host(variable: Any) -> NDArray:
     return value if value.flags.owndata else value.copy()
 
 
-def _optimizers(model: Any) -> list[Any]:
-    """The optimizers of a model, the several of a GAN and those inside loss-scale wrappers too."""
-    found: dict[int, Any] = {}
-    waiting = list(vars(model).values())
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, list | tuple):
-            waiting += [one for one in value if _is_optimizer(one)]
-        elif isinstance(value, dict):
-            waiting += [one for one in value.values() if _is_optimizer(one)]
-        elif _is_optimizer(value) and id(value) not in found:
-            found[id(value)] = value
-            waiting.append(getattr(value, "inner_optimizer", None))
-    return list(found.values())
+def _all_variables(model: Any) -> list[Any]:
+    """Return every variable that training may change, each once."""
+    groups = [model.variables, *(metric.variables for metric in model.metrics)]
+    groups += [optimizer.variables for optimizer in held_optimizers(model).values()]
+    return list({id(variable): variable for group in groups for variable in group}.values())
 
 
-def _is_optimizer(value: Any) -> bool:
-    # Those of legacy Keras are of another class.
-    return hasattr(value, "apply_gradients") and hasattr(value, "variables")
+def _discard_interrupted_epoch(model: Any) -> None:
+    """Drop what an interrupted epoch left on a model of JAX: its variables are empty until then."""
+    if hasattr(model, "_jax_state"):
+        model._jax_state = None
+        model._jax_state_synced = True
+    elif hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
 
 
-def _is_built(optimizer: Any) -> bool:
-    return bool(getattr(optimizer, "built", getattr(optimizer, "_built", False)))
-
-
-def _variables(model: Any) -> list[Any]:
-    """Every variable that training may change, each once."""
-    groups = [model.variables, *(m.variables for m in model.metrics)]
-    groups += [o.variables for o in _optimizers(model)]
-    return list({id(v): v for group in groups for v in group}.values())
-
-
-def _numbers(optimizer: Any) -> dict[str, Any]:
-    """The plain numbers of an optimizer, such as ``momentum``."""
+def _plain_numbers(optimizer: Any) -> dict[str, Any]:
+    """Return the plain numbers of an optimizer, such as ``momentum``."""
     return {
         name: value
         for name, value in vars(optimizer).items()
@@ -203,10 +211,44 @@ def _numbers(optimizer: Any) -> dict[str, Any]:
     }
 
 
-def _forget_slots(optimizer: Any, known: set[int]) -> None:
-    """Give the slots that came after the snapshot the values of a newly built optimizer."""
-    fresh = type(optimizer).from_config(optimizer.get_config())
-    fresh.build(optimizer._trainable_variables)
+def _restore_numbers(optimizer: Any, numbers: dict[str, Any]) -> None:
+    for name, number in numbers.items():
+        if getattr(optimizer, name) != number:
+            setattr(optimizer, name, number)
+
+
+def _unbuilt_copy(optimizer: Any) -> Any:
+    """Return a new optimizer like one that has no slots yet; None for one that has them.
+
+    Raises:
+        ValueError: If the optimizer cannot be made from its config.
+    """
+    if is_built(optimizer):
+        return None
+    try:
+        return type(optimizer).from_config(optimizer.get_config())
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"The optimizer {type(optimizer).__name__} is not built and cannot be made anew from "
+            f"its config, so that its slots could not be put back: {error}. Build it first: "
+            "optimizer.build(variables)."
+        ) from error
+
+
+def _reset_slots(optimizer: Any, fresh: Any, known: set[int]) -> None:
+    """Give the slots that came after the snapshot the values of a newly built optimizer.
+
+    Raises:
+        RuntimeError: If the optimizer does not tell which variables it was built for.
+    """
+    if not is_built(fresh):
+        if not hasattr(optimizer, "_trainable_variables"):
+            raise RuntimeError(
+                f"The optimizer {type(optimizer).__name__} was built during the training, and this "
+                "Keras does not tell for which variables. Build it first: "
+                "optimizer.build(variables)."
+            )
+        fresh.build(optimizer._trainable_variables)
     for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
         if id(variable) not in known:
             variable.assign(new.value)

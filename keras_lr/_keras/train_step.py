@@ -17,7 +17,8 @@ import dataclasses
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
-from keras_lr._keras.hyperparameters import Hyperparameter, optimizers_of, traced, updates
+from keras_lr._keras.hyperparameters import Hyperparameter, optimizers_of, updates
+from keras_lr._keras.traced_number import trace_number
 
 _KEPT = "_keras_lr_compiled_steps"
 """Attribute of a model's train function with the steps that stand in for it.
@@ -134,7 +135,7 @@ def hyperparameters_set(
     try:
         for number, parameter in zip(plain, some, strict=True):
             value = values[every.index(parameter)]
-            stand_in = value if isinstance(value, float) else traced(number, value)
+            stand_in = value if isinstance(value, float) else trace_number(number, value)
             setattr(parameter.optimizer, parameter.name, stand_in)
         yield
     finally:

@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_lr._fields.configurable import Configurable, field_types
 from keras_lr._fields.kinds import FieldType, ListOf, Optional, Path, Text
-from keras_lr._keras.hyperparameters import schedule_values
+from keras_lr._keras.keras_schedules import schedule_values
 from keras_lr.callbacks import plateau
 from keras_lr.callbacks.param_scheduler import ParamScheduler
 from keras_lr.history.callback import LRHistory

@@ -111,7 +111,8 @@ class Engine:
         Raises:
             RuntimeError: If a hyperparameter cannot move on the way that is left.
         """
-        self.step = self.compile_step()
+        if not any(parameter.host_only for parameter in self.parameters):
+            self.step = self.compile_step()
         if self.step is None:
             self.check_host_route()
         return self

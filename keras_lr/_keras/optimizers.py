@@ -1,0 +1,149 @@
+"""Optimizers: which ones an object holds, which one a model trains with, and what each has done.
+
+Relies on two names of Keras 3 (the same in 3.12 and 3.15) that are not promised. ``_learning_rate``
+is what an optimizer was built with: `schedule_of` reads the optimizer's config where the name is
+missing. ``_iterations`` counts batches where ``iterations`` counts updates of several batches:
+without it `updates` multiplies, which loses the batches that are still being accumulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_lr._hints import nearest_name_hint
+from keras_lr._keras.host_values import to_numpy
+
+
+def is_variable(value: Any) -> bool:
+    """Return whether a value is a variable, of Keras or of TensorFlow."""
+    return hasattr(value, "assign") and hasattr(value, "dtype")
+
+
+def is_optimizer(value: Any) -> bool:
+    """Return whether a value is an optimizer, of Keras 3 or of legacy Keras."""
+    return (
+        hasattr(value, "apply_gradients")
+        and hasattr(value, "variables")
+        and not isinstance(value, type)
+    )
+
+
+def is_built(optimizer: Any) -> bool:
+    """Return whether an optimizer has its slots; legacy Keras keeps the answer in ``_built``."""
+    return bool(getattr(optimizer, "built", getattr(optimizer, "_built", False)))
+
+
+def held_optimizers(holder: Any) -> dict[str, Any]:
+    """Return the optimizers that an object holds, by how to write them, outer before inner.
+
+    They may be attributes or elements of a list or dict. Each may hold others in turn, as one that
+    averages weights or scales a loss does.
+    """
+    found: dict[int, tuple[str, Any]] = {}
+    waiting = [("", holder)]
+    while waiting:
+        prefix, outer = waiting.pop(0)
+        for name, value in _elements(prefix, outer):
+            if is_optimizer(value) and value is not holder and id(value) not in found:
+                found[id(value)] = name, value
+                waiting.append((f"{name}.", value))
+    return dict(found.values())
+
+
+def _elements(prefix: str, holder: Any) -> list[tuple[str, Any]]:
+    """Return the attributes of an object and the elements of those that are lists or dicts."""
+    elements = []
+    for name, value in vars(holder).items():
+        elements.append((f"{prefix}{name}", value))
+        if isinstance(value, list | tuple):
+            elements += [(f"{prefix}{name}[{i}]", one) for i, one in enumerate(value)]
+        elif isinstance(value, dict):
+            elements += [(f"{prefix}{name}[{key!r}]", one) for key, one in value.items()]
+    return elements
+
+
+def effective(optimizer: Any) -> Any:
+    """Return the optimizer whose hyperparameters count, inside loss-scale wrappers."""
+    while any(kind.__name__.startswith("LossScaleOptimizer") for kind in type(optimizer).__mro__):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def optimizer_of(model: Any, optimizer: Any = None) -> Any:
+    """Return the optimizer to drive: the one given, by reference or attribute name, or the model's.
+
+    Raises:
+        ValueError: If the model is not compiled, or has no optimizer of that name.
+    """
+    if isinstance(optimizer, str):
+        found = getattr(model, optimizer, None)
+        if found is None:
+            names = [n for n, v in vars(model).items() if isinstance(v, keras.optimizers.Optimizer)]
+            hint = nearest_name_hint(optimizer, names, quote="'")
+            raise ValueError(
+                f"The model has no optimizer named {optimizer!r}.{hint} "
+                f"Its optimizers: {', '.join(names) or 'none'}."
+            )
+        return effective(found)
+    if optimizer is not None:
+        return effective(optimizer)
+    found = getattr(model, "optimizer", None)
+    if found is None:
+        raise ValueError(
+            f"The model {getattr(model, 'name', model)!r} has no optimizer: it is not compiled. "
+            "Call model.compile(optimizer=..., loss=...) before training, or name the optimizer: "
+            "ParamScheduler(optimizer=...)."
+        )
+    return effective(found)
+
+
+def optimizers_of(model: Any, optimizer: Any = None) -> list[Any]:
+    """Return the optimizers to drive, as `optimizer_of` finds them; the parts of one that has many.
+
+    Raises:
+        ValueError: If the model is not compiled, or has no optimizer of that name.
+    """
+    found = optimizer_of(model, optimizer)
+    return [effective(one) for one in getattr(found, "optimizers", [found])]
+
+
+def updates(optimizer: Any) -> int:
+    """Return how many batches an optimizer has taken, those that it accumulates among them.
+
+    Raises:
+        TypeError: If the optimizer does not count.
+    """
+    if not hasattr(optimizer, "iterations"):
+        raise TypeError(
+            f"The optimizer {type(optimizer).__name__} does not count its updates: it has no "
+            "`iterations`. Derive it from keras.optimizers.Optimizer."
+        )
+    done = int(to_numpy(optimizer.iterations))
+    batches = getattr(optimizer, "gradient_accumulation_steps", None) or 1
+    if batches == 1:
+        return done
+    taken = int(to_numpy(getattr(optimizer, "_iterations", done * batches)))
+    # A wrapper has an `_iterations` too, which may have nothing to do with its `iterations`.
+    return taken if taken // batches == done else done * batches
+
+
+def schedule_of(optimizer: Any) -> Callable[..., Any] | None:
+    """Return the schedule or function that an optimizer takes its learning rate from, if any."""
+    known = isinstance(optimizer, keras.optimizers.Optimizer)
+    if optimizer is None or (known and _overrides_learning_rate(type(optimizer))):
+        return None
+    rate = getattr(optimizer, "_learning_rate", None)
+    if rate is None and known:
+        rate = optimizer.get_config().get("learning_rate")
+        rate = keras.optimizers.schedules.deserialize(rate) if isinstance(rate, dict) else rate
+    return rate if callable(rate) and not is_variable(rate) else None
+
+
+def _overrides_learning_rate(kind: type) -> bool:
+    """Return whether a class decides itself what its `learning_rate` is."""
+    base: type = keras.optimizers.Optimizer
+    names = "learning_rate", "_get_current_learning_rate"
+    return any(getattr(kind, name, None) is not getattr(base, name, None) for name in names)

@@ -1,0 +1,155 @@
+"""Stand-ins that let a plain number of an optimizer be a tensor while a step is traced.
+
+Relies on two protocols by which a library asks an object for its tensor: ``__tf_tensor__``
+(TensorFlow 2.12 and later) and ``__jax_array__`` (JAX 0.2.17 and later). JAX's functions that are
+compiled in themselves take a stand-in as a registered pytree node, which JAX documents. If
+a library no longer asks, `trace_number` raises a TypeError before the first update; otherwise the
+compiled step would silently keep the number.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import keras
+
+
+class TracedNumber:
+    """Number of an optimizer that is a tensor wherever a training step is being traced.
+
+    Optimizers ask Python questions of their numbers (``momentum != 0``) and also compute with them.
+    A stand-in answers the questions as the number that it replaces, and enters every computation as
+    the tensor.
+    """
+
+    number: float
+    tensor: Any
+
+    @property
+    def dtype(self) -> Any:
+        """The type of the tensor, by which keras.ops finds the type of a result."""
+        return self.tensor.dtype
+
+    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
+        return self.tensor if dtype is None else keras.ops.cast(self.tensor, dtype.name)
+
+    def __jax_array__(self) -> Any:
+        return self.tensor
+
+    def __add__(self, other: Any) -> Any:
+        return self.tensor + other
+
+    def __radd__(self, other: Any) -> Any:
+        return other + self.tensor
+
+    def __sub__(self, other: Any) -> Any:
+        return self.tensor - other
+
+    def __rsub__(self, other: Any) -> Any:
+        return other - self.tensor
+
+    def __mul__(self, other: Any) -> Any:
+        return self.tensor * other
+
+    def __rmul__(self, other: Any) -> Any:
+        return other * self.tensor
+
+    def __truediv__(self, other: Any) -> Any:
+        return self.tensor / other
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / self.tensor
+
+    def __pow__(self, other: Any, modulo: None = None) -> Any:
+        return keras.ops.power(self.tensor, other)
+
+    def __rpow__(self, other: Any, modulo: None = None) -> Any:
+        return keras.ops.power(other, self.tensor)
+
+    def __neg__(self) -> Any:
+        return -self.tensor
+
+
+class TracedFloat(TracedNumber, float):
+    """Traced number that is a Python float, because TensorFlow's operations accept floats."""
+
+
+@functools.total_ordering
+class TracedScalar(TracedNumber):
+    """Traced number that is not a Python float, which some operations would take at face value.
+
+    JAX always does, TensorFlow where nothing is being traced.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return self.number == other
+
+    def __lt__(self, other: float) -> bool:
+        return self.number < other
+
+    def __bool__(self) -> bool:
+        return bool(self.number)
+
+    def __float__(self) -> float:
+        return self.number
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def trace_number(number: float, tensor: Any) -> TracedNumber:
+    """Return the object that stands for ``tensor`` in the place of a plain number.
+
+    Raises:
+        TypeError: If the backend does not ask the object for its tensor, so that the compiled step
+            would keep the number.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        _register_pytree_node()
+    in_graph = backend == "tensorflow" and not hasattr(tensor, "numpy")
+    stand_in: TracedNumber = TracedFloat(number) if in_graph else TracedScalar()
+    stand_in.number, stand_in.tensor = number, tensor
+    if backend in _PROTOCOLS and not _ASKS_FOR_TENSOR[backend](stand_in):
+        raise TypeError(
+            f"This version of {backend} does not ask a number for its tensor "
+            f"({_PROTOCOLS[backend]}), so that in a compiled step no hyperparameter but the "
+            "learning rate can move. Compile the model with run_eagerly=True, or move the learning "
+            "rate alone."
+        )
+    return stand_in
+
+
+def _tensorflow_asks_for_tensor(stand_in: TracedNumber) -> bool:
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(stand_in) is stand_in.tensor
+
+
+def _jax_asks_for_tensor(stand_in: TracedNumber) -> bool:
+    """Return whether JAX sees the tensor; tried with another one, which need not be traced."""
+    import jax
+
+    with jax.ensure_compile_time_eval():
+        other = type(stand_in)()
+        other.number, other.tensor = 0.0, jax.numpy.ones(())
+        return float(jax.numpy.asarray(other)) == 1.0
+
+
+_PROTOCOLS = {"tensorflow": "__tf_tensor__", "jax": "__jax_array__"}
+_ASKS_FOR_TENSOR = {"tensorflow": _tensorflow_asks_for_tensor, "jax": _jax_asks_for_tensor}
+
+
+@functools.cache
+def _register_pytree_node() -> None:
+    """Let JAX's functions that are compiled in themselves, such as `clip`, take a traced number."""
+    import jax
+
+    def unflatten(number: float, children: Any) -> TracedScalar:
+        stand_in = TracedScalar()
+        stand_in.number, (stand_in.tensor,) = number, children
+        return stand_in
+
+    jax.tree_util.register_pytree_node(
+        TracedScalar, lambda traced: ((traced.tensor,), traced.number), unflatten
+    )
