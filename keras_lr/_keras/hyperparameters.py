@@ -28,6 +28,7 @@ from keras_lr._keras.optimizers import (
     schedule_of,
     updates,
 )
+from keras_lr._keras.traced_number import check_numbers_can_be_traced
 
 __all__ = [
     "LEARNING_RATE",
@@ -112,7 +113,8 @@ def find_hyperparameter(optimizer: Any, name: str) -> Hyperparameter:
     One that is not the optimizer's own may be that of an optimizer inside it.
 
     Raises:
-        TypeError: If the optimizer was built with a learning rate schedule, which cannot be set.
+        TypeError: If the optimizer was built with a learning rate schedule, which cannot be set, or
+            if the backend lets no number into its compiled step.
         ValueError: If the optimizer has no such number or does not use it.
     """
     if name == LEARNING_RATE:
@@ -140,6 +142,7 @@ def find_hyperparameter(optimizer: Any, name: str) -> Hyperparameter:
             "momentum cannot move. Build it with the momentum to begin with, such as "
             f"{kind}(momentum=0.9)."
         )
+    check_numbers_can_be_traced()
     return Hyperparameter(holder, name)
 
 

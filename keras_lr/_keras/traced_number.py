@@ -3,8 +3,8 @@
 Relies on two protocols by which a library asks an object for its tensor: ``__tf_tensor__``
 (TensorFlow 2.12 and later) and ``__jax_array__`` (JAX 0.2.17 and later). JAX's functions that are
 compiled in themselves take a stand-in as a registered pytree node, which JAX documents. If
-a library no longer asks, `trace_number` raises a TypeError before the first update; otherwise the
-compiled step would silently keep the number.
+a library no longer asks, a TypeError is raised before the first update; otherwise the compiled step
+would silently keep the number.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def trace_number(number: float, tensor: Any) -> TracedNumber:
     """Return the object that stands for ``tensor`` in the place of a plain number.
 
     Raises:
-        TypeError: If the backend does not ask the object for its tensor, so that the compiled step
+        TypeError: If TensorFlow does not ask the object for its tensor, so that the compiled step
             would keep the number.
     """
     backend = keras.backend.backend()
@@ -110,34 +110,38 @@ def trace_number(number: float, tensor: Any) -> TracedNumber:
     in_graph = backend == "tensorflow" and not hasattr(tensor, "numpy")
     stand_in: TracedNumber = TracedFloat(number) if in_graph else TracedScalar()
     stand_in.number, stand_in.tensor = number, tensor
-    if backend in _PROTOCOLS and not _ASKS_FOR_TENSOR[backend](stand_in):
-        raise TypeError(
-            f"This version of {backend} does not ask a number for its tensor "
-            f"({_PROTOCOLS[backend]}), so that in a compiled step no hyperparameter but the "
-            "learning rate can move. Compile the model with run_eagerly=True, or move the learning "
-            "rate alone."
-        )
+    if isinstance(stand_in, TracedFloat):
+        import tensorflow as tf
+
+        if tf.convert_to_tensor(stand_in) is not tensor:
+            raise _not_asked("tensorflow", "__tf_tensor__")
     return stand_in
 
 
-def _tensorflow_asks_for_tensor(stand_in: TracedNumber) -> bool:
-    import tensorflow as tf
+def check_numbers_can_be_traced() -> None:
+    """Refuse a JAX that takes a traced number for a plain one.
 
-    return tf.convert_to_tensor(stand_in) is stand_in.tensor
+    Call it before a fit: an exception inside JAX's first step leaves the model without weights.
 
-
-def _jax_asks_for_tensor(stand_in: TracedNumber) -> bool:
-    """Return whether JAX sees the tensor; tried with another one, which need not be traced."""
+    Raises:
+        TypeError: If it does.
+    """
+    if keras.backend.backend() != "jax":
+        return
     import jax
 
-    with jax.ensure_compile_time_eval():
-        other = type(stand_in)()
-        other.number, other.tensor = 0.0, jax.numpy.ones(())
-        return float(jax.numpy.asarray(other)) == 1.0
+    stand_in = TracedScalar()
+    stand_in.number, stand_in.tensor = 0.0, jax.numpy.ones(())
+    if float(jax.numpy.asarray(stand_in)) != 1.0:
+        raise _not_asked("jax", "__jax_array__")
 
 
-_PROTOCOLS = {"tensorflow": "__tf_tensor__", "jax": "__jax_array__"}
-_ASKS_FOR_TENSOR = {"tensorflow": _tensorflow_asks_for_tensor, "jax": _jax_asks_for_tensor}
+def _not_asked(backend: str, protocol: str) -> TypeError:
+    return TypeError(
+        f"This version of {backend} does not ask a number for its tensor ({protocol}), so that in "
+        "a compiled step no hyperparameter but the learning rate can move. Move the learning rate "
+        "alone, or on TensorFlow compile the model with run_eagerly=True."
+    )
 
 
 @functools.cache

@@ -257,9 +257,8 @@ def test_a_backend_that_asks_no_number_for_its_tensor_is_refused_before_the_firs
     monkeypatch.delattr(TracedNumber, protocol)
     model = dense(keras.optimizers.SGD(0.1, momentum=0.9))
     before = model.get_weights()
-    with pytest.raises(TypeError, match=rf"{protocol}.*run_eagerly=True"):
+    with pytest.raises(TypeError, match=rf"{protocol}.*[Mm]ove the learning rate"):
         fit(model, ParamScheduler(momentum=LinearDecay(0.9, 0.5)))
-    getattr(model, "jax_state_sync", lambda: None)()
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert model.optimizer.momentum == 0.9
