@@ -1,8 +1,9 @@
-"""The hint of an error message that names what the user probably meant."""
+"""What makes a message useful: the name that was probably meant, the line that caused a warning."""
 
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 _LONGEST_NAME = 100
@@ -27,3 +28,17 @@ def nearest_name_hint(name: object, known: Iterable[str], quote: str = "`") -> s
     """
     near = difflib.get_close_matches(str(name)[:_LONGEST_NAME], list(known), n=1)
     return f" Did you mean {quote}{near[0]}{quote}?" if near else ""
+
+
+def user_stacklevel() -> int:
+    """Return the ``stacklevel`` by which a warning of the caller points at the user's line.
+
+    That line is the first outside of this package and of Keras, through whose ``fit`` the user may
+    have called a callback.
+    """
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in ("keras", "keras_lr"):
+            return level
+        level, frame = level + 1, frame.f_back
+    return level

@@ -52,6 +52,19 @@ def read_lazily(variable: Any) -> Any:
     return read() if callable(read) else to_float(value)
 
 
+def copy_to_host(variable: Any) -> NDArray[Any]:
+    """Return a copy of what a variable holds, which later assignments leave alone."""
+    if not isinstance(variable, keras.Variable):  # of TensorFlow or of legacy Keras
+        return to_numpy(variable).copy()
+    if hasattr(variable.value, "detach"):  # a tensor of PyTorch, which knows more types than numpy
+        return keras.ops.convert_to_numpy(variable.value)
+    try:
+        value = np.asarray(variable.value)  # convert_to_numpy would copy twice
+    except ValueError:  # one of several replicas
+        value = to_numpy(variable)
+    return value if value.flags.owndata else value.copy()
+
+
 def to_floats(values: list[Any]) -> NDArray[np.float64]:
     """Return many scalars of one kind as float64, read together from an accelerator.
 

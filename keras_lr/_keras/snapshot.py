@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr._keras.host_values import to_numpy
+from keras_lr._keras.held_state import capture_held_state
+from keras_lr._keras.host_values import copy_to_host
 from keras_lr._keras.optimizers import held_optimizers, is_built
 from keras_lr._keras.random_state import capture_random_states
 
@@ -50,8 +50,11 @@ class Snapshot:
     It holds every variable of the model (weights, statistics, seeds of dropout), of its metrics and
     of its optimizers (slots, iterations, learning rate, loss scale), the numbers of the optimizers,
     what ``fit`` leaves on the model, and the random states that shuffle the data: those of Python,
-    numpy, Keras, TensorFlow and PyTorch. What the data count themselves is not in it: the position
-    of a generator, or how often a shuffled ``tf.data.Dataset`` was read.
+    numpy, Keras, TensorFlow and PyTorch. It also holds what the model's objects keep themselves:
+    untracked variables such as the states of a stateful RNN; variables, generators and lookup
+    tables of TensorFlow; buffers and tensors of PyTorch; numbers in layers of the user's. What the
+    data count themselves is not in it: the position of a generator, or how often a shuffled
+    ``tf.data.Dataset`` was read.
 
     The variables are copied to the host once. An optimizer that is not built yet is built first,
     and the training function made, which changes nothing that training would compute.
@@ -62,6 +65,7 @@ class Snapshot:
     Raises:
         ValueError: If the model has no variables yet.
 
+    >>> import numpy as np
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     >>> model.compile("adam", "mse")
     >>> before = model.get_weights()[0]
@@ -87,6 +91,8 @@ class Snapshot:
         if hasattr(model, "jax_state_sync"):
             model.jax_state_sync()
         self._values = [(variable, copy_to_host(variable)) for variable in _all_variables(model)]
+        known = {id(variable) for variable, _ in self._values}
+        self._restore_held_state = capture_held_state(model, known, set(_FIT_ATTRIBUTES))
         self._optimizers = [
             (optimizer, _plain_numbers(optimizer), _unbuilt_copy(optimizer))
             for optimizer in held_optimizers(model).values()
@@ -101,6 +107,7 @@ class Snapshot:
         _discard_interrupted_epoch(self.model)
         for variable, value in self._values:
             variable.assign(value)
+        self._restore_held_state()
         known = {id(variable) for variable, _ in self._values}
         reset_metrics(self.model, known)
         for optimizer, numbers, fresh in self._optimizers:
@@ -145,6 +152,7 @@ class Snapshot:
 def kept(model: Any) -> Iterator[Snapshot]:
     """Keep the state of a model while code inside trains it, also after an exception or Ctrl-C.
 
+    >>> import numpy as np
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     >>> model.compile("sgd", "mse")
     >>> with kept(model):
@@ -171,19 +179,6 @@ def reset_metrics(model: Any, known: set[int]) -> None:
     for metric in model.metrics:
         if any(id(v) not in known for v in metric.variables):
             metric.reset_state()
-
-
-def copy_to_host(variable: Any) -> NDArray:
-    """Return a copy of what a variable holds, which later assignments leave alone."""
-    if not isinstance(variable, keras.Variable):  # of TensorFlow or of legacy Keras
-        return to_numpy(variable).copy()
-    if hasattr(variable.value, "detach"):  # a tensor of PyTorch, which knows more types than numpy
-        return keras.ops.convert_to_numpy(variable.value)
-    try:
-        value = np.asarray(variable.value)  # convert_to_numpy would copy twice
-    except ValueError:  # one of several replicas
-        value = to_numpy(variable)
-    return value if value.flags.owndata else value.copy()
 
 
 def _all_variables(model: Any) -> list[Any]:

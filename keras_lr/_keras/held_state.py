@@ -1,0 +1,214 @@
+"""What training changes besides the variables that Keras lists, captured and put back.
+
+A layer may keep state in an untracked variable, in a variable, generator or lookup table of
+TensorFlow, in a buffer of PyTorch, or, where nothing is compiled, in a plain attribute.
+
+Relies on public names of these libraries, and on ``_empty_key`` and ``_deleted_key`` of a dense
+hash table (TensorFlow 2.18 and later), without which TensorFlow raises an error when the table is
+put back. The user is warned of what moves on when it is used and cannot be read, such as an iterator.
+"""
+
+from __future__ import annotations
+
+import collections
+import collections.abc
+import random
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lr._hints import user_stacklevel
+from keras_lr._keras.host_values import copy_to_host
+from keras_lr._keras.object_walk import Place, walk_objects
+from keras_lr._keras.optimizers import is_variable
+
+Restorer = Callable[[], Any]
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic)
+
+
+def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> Restorer:
+    """Return a function that puts back what a model's objects hold, as it is now.
+
+    Args:
+        model: The model.
+        known: Identities of the variables that are kept elsewhere.
+        skipped: Attributes that are kept elsewhere.
+    """
+    names = _names_of_keras() | skipped
+    taken = known | _tensors_of(model)
+    restorers: list[Restorer] = []
+    lost: dict[int, str] = {}
+    for place in walk_objects(model):
+        value = place.value
+        if place.own and place.holder is not None and place.key not in names:
+            restorers += _capture_slot(place)
+        if id(value) in taken:
+            continue
+        capture = _capture_of(value, place)
+        if capture is not None:
+            taken.add(id(value))
+            restorers.append(capture(value))
+        elif isinstance(value, _cannot_go_back()):
+            lost[id(value)] = f"{place.path} ({type(value).__name__})"
+    if lost:
+        warnings.warn(
+            "Part of what a training changes cannot be put back afterwards: "
+            f"{', '.join(lost.values())}. Keep such state in a keras.Variable.",
+            stacklevel=user_stacklevel(),
+        )
+
+    def restore() -> None:
+        for put_back in restorers:
+            put_back()
+
+    return restore
+
+
+def _names_of_keras() -> set[str]:
+    """Return the names of the attributes by which Keras notes what it has done with a layer."""
+    return {*vars(keras.Layer(name="names")), "_jax_state", "_jax_state_synced"}
+
+
+def _tensors_of(model: Any) -> set[int]:
+    """Return the identities of PyTorch's tensors that are the values of the model's variables."""
+    if keras.backend.backend() != "torch":
+        return set()
+    return {id(variable.value) for variable in model.variables}
+
+
+def _capture_slot(place: Place) -> list[Restorer]:
+    """Return what puts an attribute or element back that holds a plain value or a tensor.
+
+    Where nothing is compiled, a layer may count in Python, or hold its last output.
+    """
+    holder, key, value = place.holder, place.key, place.value
+    if not isinstance(value, _PLAIN) and not _is_tensor(value):
+        return []
+    if isinstance(holder, list | collections.deque):
+        return [lambda: _put_element_back(holder, key, value)]
+    slots = holder if isinstance(holder, dict) else vars(holder)
+    return [lambda: _put_value_back(slots, key, value)]
+
+
+def _put_value_back(slots: dict[Any, Any], key: Any, value: Any) -> None:
+    if slots.get(key, slots) is not value:
+        slots[key] = value
+
+
+def _put_element_back(holder: Any, index: int, value: Any) -> None:
+    if index < len(holder) and holder[index] is not value:
+        holder[index] = value
+
+
+def _is_tensor(value: Any) -> bool:
+    """Return whether a value is a tensor or array of a backend; not a symbolic one of Keras."""
+    return isinstance(value, np.ndarray) or (
+        keras.ops.is_tensor(value) and not isinstance(value, keras.KerasTensor)
+    )
+
+
+def _capture_of(value: Any, place: Place) -> Callable[[Any], Restorer] | None:
+    """Return the function that captures a value of a kind that holds state; None for any other."""
+    if is_variable(value):
+        return _capture_variable
+    if isinstance(value, np.random.Generator):
+        return _capture_numpy_generator
+    if isinstance(value, np.random.RandomState | random.Random):
+        return _capture_state_of("get_state" if hasattr(value, "get_state") else "getstate")
+    if isinstance(value, np.ndarray):
+        return _capture_array if place.own and place.holder is not None else None
+    if (torch := sys.modules.get("torch")) is not None:
+        if isinstance(value, torch.Tensor):
+            return _capture_tensor
+        if isinstance(value, torch.Generator):
+            return _capture_state_of("get_state")
+    if (tensorflow := sys.modules.get("tensorflow")) is not None:
+        if isinstance(value, tensorflow.random.Generator):
+            return lambda generator: _capture_variable(generator.state)
+        if all(hasattr(value, name) for name in ("export", "insert", "remove")):
+            return _capture_table
+    return None
+
+
+def _cannot_go_back() -> tuple[type, ...]:
+    """Return the kinds of objects that move on when they are used and cannot be read."""
+    kinds: list[type] = [collections.abc.Iterator]
+    if (tensorflow := sys.modules.get("tensorflow")) is not None:
+        kinds += [tensorflow.queue.QueueBase, tensorflow.data.Iterator]
+    return tuple(kinds)
+
+
+def _capture_variable(variable: Any) -> Restorer:
+    value = copy_to_host(variable)
+    return lambda: variable.assign(value)
+
+
+def _capture_array(array: np.ndarray) -> Restorer:
+    value = array.copy()
+
+    def put_back() -> None:
+        if array.flags.writeable:
+            array[...] = value
+
+    return put_back
+
+
+def _capture_tensor(tensor: Any) -> Restorer:
+    """Return what puts a tensor of PyTorch back in place: others may hold the same one."""
+    import torch
+
+    if tensor.layout is torch.strided:
+        sizes = zip(tensor.shape, tensor.stride(), strict=True)
+        if any(size > 1 and not stride for size, stride in sizes):
+            return lambda: None  # expanded from a smaller one: nothing can be written into it
+    value = tensor.detach().clone()
+
+    def put_back() -> None:
+        with torch.no_grad():
+            tensor.detach().copy_(value)
+
+    return put_back
+
+
+def _capture_numpy_generator(generator: np.random.Generator) -> Restorer:
+    bits: Any = generator.bit_generator
+    state = bits.state
+    return lambda: setattr(bits, "state", state)
+
+
+def _capture_state_of(getter: str) -> Callable[[Any], Restorer]:
+    """Return the function that captures an object with methods to read and set its state."""
+
+    def capture(generator: Any) -> Restorer:
+        state = getattr(generator, getter)()
+        return lambda: getattr(generator, f"s{getter[1:]}")(state)
+
+    return capture
+
+
+def _capture_table(table: Any) -> Restorer:
+    """Return what puts the entries of a lookup table of TensorFlow back."""
+    keys, values = _entries(table)
+
+    def put_back() -> None:
+        present, _ = _entries(table)
+        table.remove(present)
+        table.insert(keys, values)
+
+    return put_back
+
+
+def _entries(table: Any) -> tuple[Any, Any]:
+    """Return the keys and values of a table, without the keys that stand for an empty place."""
+    keys, values = table.export()
+    for name in ("_empty_key", "_deleted_key"):
+        if hasattr(table, name):
+            differs = keys.numpy() != np.asarray(getattr(table, name))
+            used = differs.reshape(len(differs), -1).any(1)
+            keys, values = keys[used], values[used]
+    return keys, values

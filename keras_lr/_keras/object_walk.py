@@ -1,0 +1,156 @@
+"""Iterator over the objects that a model is made of, whatever holds them.
+
+Relies on what Python promises: ``vars(object)``, closures and containers. A layer of Keras lists
+only the variables and layers that it tracks. What it keeps in a list, a closure or a plain
+attribute is found by looking there, in any version of Keras in which an attribute leads to it.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_lr._keras.optimizers import is_variable
+
+_LIBRARIES = sys.stdlib_module_names | {
+    *("jax", "jaxlib", "keras", "numpy", "pandas", "scipy", "sklearn", "tensorflow", "tf_keras"),
+    *("torch", "matplotlib", "keras_lr"),
+}
+"""Packages whose objects are no part of a model, unless they are of the kinds below."""
+
+_KINDS_OF_KERAS = (
+    *(keras.Layer, keras.Metric, keras.Loss, keras.optimizers.Optimizer),
+    *(keras.Initializer, keras.regularizers.Regularizer, keras.constraints.Constraint),
+    *(keras.random.SeedGenerator, keras.callbacks.Callback),
+    keras.optimizers.schedules.LearningRateSchedule,
+)
+_MODULES = {"torch": ("nn", "Module"), "tensorflow": ("Module",)}
+"""Classes of other libraries from which users derive parts of a model."""
+
+
+class Place(NamedTuple):
+    """Where a value was found."""
+
+    path: str
+    """How to write it, from the layer that holds it."""
+    holder: Any
+    """The object, list or dict that it is an attribute or element of; None for a closure."""
+    key: Any
+    """The name, index or key of the value in the holder."""
+    value: Any
+    own: bool
+    """Whether the object around it is of a class that no library wrote."""
+
+
+def walk_objects(root: Any) -> Iterator[Place]:
+    """Iterate over every attribute and element that can be reached from ``root``.
+
+    Each holder is entered once, so that cycles end. A value that several holders share comes up in
+    each of them.
+    """
+    entered = {id(root)}
+    waiting = collections.deque([(getattr(root, "name", "model"), root, True)])
+    while waiting:
+        path, holder, own = waiting.popleft()
+        own = own if isinstance(holder, _CONTAINERS) else is_own(holder)
+        for place in _contents(path, holder, own):
+            yield place
+            value = place.value
+            if id(value) not in entered and _is_entered(value):
+                entered.add(id(value))
+                named = isinstance(value, keras.Layer)
+                waiting.append((value.name if named else place.path, value, own))
+
+
+def is_own(value: Any) -> bool:
+    """Return whether the class of an object is the user's: no library wrote it."""
+    return _package(type(value)) not in _LIBRARIES
+
+
+def layers_in(root: Any) -> list[Any]:
+    """Return the layers that an object is made of, each once, the object itself first."""
+    found = {id(root): root} if isinstance(root, keras.Layer) else {}
+    for place in walk_objects(root):
+        if isinstance(place.value, keras.Layer):
+            found.setdefault(id(place.value), place.value)
+    return list(found.values())
+
+
+_CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque)
+
+
+def _is_entered(value: Any) -> bool:
+    if isinstance(value, (*_CONTAINERS, functools.partial, types.MethodType)):
+        return True
+    if isinstance(value, types.FunctionType):
+        return value.__module__ is None or value.__module__.partition(".")[0] not in _LIBRARIES
+    if not hasattr(value, "__dict__") or isinstance(value, type | types.ModuleType):
+        return False
+    if is_variable(value):
+        return False
+    return isinstance(value, (*_KINDS_OF_KERAS, *_module_classes())) or is_own(value)
+
+
+def _module_classes() -> tuple[type, ...]:
+    """Return the classes of modules of the libraries that are loaded."""
+    found = []
+    for library, names in _MODULES.items():
+        value: Any = sys.modules.get(library)
+        for name in names:
+            value = getattr(value, name, None)
+        if isinstance(value, type):
+            found.append(value)
+    return tuple(found)
+
+
+def _package(kind: Any) -> str:
+    return (getattr(kind, "__module__", None) or "").partition(".")[0]
+
+
+def _contents(path: str, holder: Any, own: bool) -> Iterator[Place]:
+    """Iterate over what an object, a container or a function holds."""
+    if isinstance(holder, dict):
+        for key, value in list(holder.items()):
+            yield Place(f"{path}[{key!r}]", holder, key, value, own)
+    elif isinstance(holder, _CONTAINERS):
+        fixed = isinstance(holder, tuple | set | frozenset)
+        for i, value in enumerate(list(holder)):
+            yield Place(f"{path}[{i}]", None if fixed else holder, i, value, own)
+    elif isinstance(holder, functools.partial):
+        for i, value in enumerate((holder.func, holder.args, holder.keywords)):
+            yield Place(path, None, i, value, own)
+    elif isinstance(holder, types.MethodType):
+        yield Place(path, None, 0, holder.__self__, own)
+    elif isinstance(holder, types.FunctionType):
+        yield from _captured(path, holder)
+    else:
+        for name, value in list(vars(holder).items()):
+            if not name.startswith("_keras_lr"):
+                yield Place(f"{path}.{name}", holder, name, value, own)
+        for kind in type(holder).__mro__:
+            if own and _package(kind) not in _LIBRARIES:
+                for function in vars(kind).values():
+                    if isinstance(function, types.FunctionType):
+                        yield from _captured(path, function)
+
+
+def _captured(path: str, function: types.FunctionType) -> Iterator[Place]:
+    """Iterate over what a function refers to besides its arguments."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield Place(f"{path}: {name}", None, name, cell.cell_contents, True)
+        except ValueError:
+            continue  # not assigned yet
+    for value in function.__defaults__ or ():
+        yield Place(f"{path}: a default", None, 0, value, True)
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        # An object that a module holds is not entered: it need not be part of the model.
+        if isinstance(value, types.FunctionType) or not _is_entered(value):
+            yield Place(f"{path}: {name}", None, name, value, True)

@@ -1,0 +1,436 @@
+"""What training changes besides the variables that Keras lists is found and put back."""
+
+import collections
+import random
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from models import COMPILE
+
+from keras_lr import LRRangeTest
+from keras_lr._keras.object_walk import layers_in, walk_objects
+from keras_lr._keras.snapshot import Snapshot, kept
+
+BACKEND = keras.backend.backend()
+on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="objects of TensorFlow")
+on_torch = pytest.mark.skipif(BACKEND != "torch", reason="objects of PyTorch")
+not_on_jax = pytest.mark.skipif(BACKEND == "jax", reason="JAX needs a stateless call")
+
+X = np.random.default_rng(0).normal(size=(32, 6, 3)).astype("float32")
+Y = X.sum((1, 2))[:, None]
+
+
+def compiled(model, **options):
+    model.compile("adam", "mse", **{**COMPILE, **options})
+    return model
+
+
+def model_of(*parts, **options):
+    inputs = keras.Input(batch_shape=(16, 6, 3))
+    return compiled(
+        keras.Sequential([inputs, *parts, layers.Flatten(), layers.Dense(1)]), **options
+    )
+
+
+def fit(model, x=X, **options):
+    model.fit(x, Y, batch_size=16, shuffle=False, verbose=0, **options)
+
+
+def numbers(value):
+    return np.array(keras.ops.convert_to_numpy(value))
+
+
+# States of recurrent layers -----------------------------------------------------------------------
+
+
+class Block(layers.Layer):
+    """A layer inside which Keras lists no state."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.hidden = {"parts": [inner]}
+
+    def build(self, shape):
+        self.hidden["parts"][0].build(shape)
+
+    def call(self, x):
+        return self.hidden["parts"][0](x)
+
+
+def lstm(**options):
+    return layers.LSTM(4, stateful=True, **options)
+
+
+STATEFUL = {
+    "lstm": lambda: [lstm()],
+    "gru": lambda: [layers.GRU(4, stateful=True)],
+    "simple": lambda: [layers.SimpleRNN(4, stateful=True)],
+    "stacked cells": lambda: [
+        layers.RNN([layers.LSTMCell(3), layers.GRUCell(2)], stateful=True),
+    ],
+    "two": lambda: [lstm(return_sequences=True), lstm()],
+    "bidirectional": lambda: [layers.Bidirectional(lstm())],
+    "convolutional": lambda: [
+        layers.Reshape((6, 3, 1, 1)),
+        layers.ConvLSTM2D(2, (2, 1), stateful=True),
+    ],
+    "inside a model": lambda: [
+        keras.Sequential([keras.Input(batch_shape=(16, 6, 3)), lstm(name="deep")])
+    ],
+    "inside a layer": lambda: [Block(lstm(name="deep"))],
+}
+
+
+def states_of(model):
+    return [
+        numbers(state)
+        for layer in layers_in(model)
+        for state in keras.tree.flatten(getattr(layer, "states", None) or [])
+    ]
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("name", STATEFUL)
+def test_states_of_recurrent_layers_come_back(name):
+    model = model_of(*STATEFUL[name]())
+    model.predict(X, batch_size=16, verbose=0)
+    before = states_of(model)
+    assert len(before) >= 1
+    with kept(model):
+        # On PyTorch, Keras cannot train a stateful layer, and on JAX not its untracked states.
+        if BACKEND == "tensorflow":
+            fit(model)
+        else:
+            model.predict(X[:16] + 1.0, batch_size=16, verbose=0)
+        moved = states_of(model)
+    assert BACKEND == "jax" or any((a != b).any() for a, b in zip(before, moved, strict=True))
+    for a, b in zip(before, states_of(model), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# Variables that Keras does not track --------------------------------------------------------------
+
+
+class Holder:
+    """A plain object of the user's."""
+
+    def __init__(self, value):
+        self.value = value
+        self.itself = self
+
+
+def in_a_list(layer, make):
+    layer.values = [[make()]]
+    return lambda: layer.values[0][0]
+
+
+def in_a_dict(layer, make):
+    layer.values = {"inside": {"a dict": make()}}
+    return lambda: layer.values["inside"]["a dict"]
+
+
+def in_an_object(layer, make):
+    layer.value = Holder(Holder(make()))
+    return lambda: layer.value.value.value
+
+
+def in_a_closure(layer, make):
+    value = make()
+    layer.function = lambda: value
+    return lambda: value
+
+
+def in_a_tuple(layer, make):
+    layer.values = (1, (make(),))
+    return lambda: layer.values[1][0]
+
+
+HOLDERS = [in_a_list, in_a_dict, in_an_object, in_a_closure, in_a_tuple]
+
+
+class Counts(layers.Layer):
+    """Adds to a number in training, wherever the number is."""
+
+    def __init__(self, hold, make, add):
+        super().__init__()
+        self.get = hold(self, make)
+        self.add = add
+
+    def call(self, x, training=False):
+        if training:
+            self.add(self.get())
+        return x
+
+
+def untracked(**options):
+    """Return a variable that no layer tracks: one that was made before the layer holds it."""
+    return keras.Variable(1.0, trainable=False, **options)
+
+
+@pytest.mark.core
+@not_on_jax
+@pytest.mark.parametrize("hold", HOLDERS)
+def test_an_untracked_variable_comes_back(hold):
+    layer = Counts(hold, untracked, lambda variable: variable.assign_add(1.0))
+    model = model_of(layer)
+    fit(model)
+    before = float(numbers(layer.get()))
+    with kept(model):
+        fit(model, epochs=2)
+        assert float(numbers(layer.get())) == before + 4
+    assert float(numbers(layer.get())) == before
+
+
+@pytest.mark.core
+@not_on_jax
+def test_a_variable_of_a_loss_comes_back():
+    count = untracked()
+
+    def loss(y, prediction):
+        count.assign_add(1.0)
+        return keras.ops.square(y - prediction)
+
+    model = model_of()
+    model.compile("sgd", loss, **COMPILE)
+    fit(model)
+    before = float(numbers(count))
+    with kept(model):
+        fit(model)
+        assert float(numbers(count)) > before
+    assert float(numbers(count)) == before
+
+
+GLOBAL = untracked()
+
+
+@pytest.mark.core
+@not_on_jax
+def test_a_variable_that_a_module_holds_comes_back():
+    class Global(layers.Layer):
+        def call(self, x):
+            GLOBAL.assign_add(1.0)
+            return x
+
+    model = model_of(Global())
+    fit(model)
+    before = float(numbers(GLOBAL))
+    with kept(model):
+        fit(model)
+        assert float(numbers(GLOBAL)) > before
+    assert float(numbers(GLOBAL)) == before
+
+
+# Objects of TensorFlow ----------------------------------------------------------------------------
+
+
+@on_tensorflow
+@pytest.mark.parametrize("hold", HOLDERS)
+def test_variables_of_tensorflow_come_back(hold):
+    import tensorflow as tf
+
+    layer = Counts(hold, lambda: tf.Variable(0), lambda variable: variable.assign_add(1))
+    model = model_of(layer)
+    fit(model)
+    with kept(model):
+        fit(model)
+        assert int(layer.get()) == 4
+    assert int(layer.get()) == 2
+
+
+@on_tensorflow
+@pytest.mark.parametrize("hold", HOLDERS)
+def test_generators_of_tensorflow_come_back(hold):
+    import tensorflow as tf
+
+    layer = Counts(
+        hold, lambda: tf.random.Generator.from_seed(1), lambda generator: generator.normal(())
+    )
+    model = model_of(layer)
+    fit(model)
+    before = layer.get().state.numpy().tolist()
+    with kept(model):
+        fit(model)
+        assert layer.get().state.numpy().tolist() != before
+    assert layer.get().state.numpy().tolist() == before
+
+
+@on_tensorflow
+@pytest.mark.parametrize("kind", ["MutableHashTable", "DenseHashTable"])
+def test_lookup_tables_of_tensorflow_come_back(kind):
+    import tensorflow as tf
+
+    def make():
+        special = {"empty_key": -1, "deleted_key": -2} if kind == "DenseHashTable" else {}
+        made = getattr(tf.lookup.experimental, kind)(tf.int64, tf.int64, 0, **special)
+        made.insert(tf.constant([7], tf.int64), tf.constant([3], tf.int64))
+        return made
+
+    def add(table):
+        table.insert(tf.constant([7], tf.int64), table.lookup(tf.constant([7], tf.int64)) + 1)
+        table.insert(tf.constant([9], tf.int64), tf.constant([1], tf.int64))
+
+    layer = Counts(in_an_object, make, add)
+    model = model_of(layer, jit_compile=False)
+    keys = tf.constant([7, 9], tf.int64)
+    with kept(model):
+        fit(model)
+        assert layer.get().lookup(keys).numpy().tolist() == [5, 1]
+    assert layer.get().lookup(keys).numpy().tolist() == [3, 0]
+
+
+@on_tensorflow
+def test_a_module_of_tensorflow_comes_back():
+    import tensorflow as tf
+
+    class Module(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.count = tf.Variable(0)
+
+    layer = Counts(in_an_object, Module, lambda module: module.count.assign_add(1))
+    model = model_of(layer)
+    with kept(model):
+        fit(model)
+        assert int(layer.get().count) == 2
+    assert int(layer.get().count) == 0
+
+
+# Objects of PyTorch -------------------------------------------------------------------------------
+
+
+@on_torch
+def test_a_module_of_pytorch_comes_back():
+    import torch
+
+    class Running(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.BatchNorm1d(18)
+            self.register_buffer("mean", torch.zeros(18))
+            self.plain, self.calls = torch.zeros(18), 0
+            self.several = [torch.zeros(1)]
+            self.generator = torch.Generator().manual_seed(1)
+
+        def forward(self, x):
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+            self.plain += 1
+            self.several[0] = self.several[0] + 1
+            self.calls += 1
+            noise = torch.rand(18, generator=self.generator)
+            return self.norm(x) + 0.01 * noise
+
+    module = Running()
+    wrapped = layers.TorchModuleWrapper(torch.nn.Sequential(module, torch.nn.Dropout(0.1)))
+    inputs = keras.Input(batch_shape=(16, 6, 3))
+    model = keras.Sequential([inputs, layers.Flatten(), wrapped, layers.Dense(1)])
+    compiled(model)
+
+    def state():
+        tensors = {**module.state_dict(), "plain": module.plain, "several": module.several[0]}
+        found = {name: tensor.clone() for name, tensor in tensors.items()}
+        return found | {"generator": module.generator.get_state(), "calls": module.calls}
+
+    fit(model)
+    before, weights = state(), model.get_weights()
+    with kept(model):
+        fit(model)
+        moved = state()
+    assert all(np.any(np.asarray(moved[name] != before[name])) for name in before)
+    for name, value in state().items():
+        assert np.all(np.asarray(value == before[name])), name
+    for a, b in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# Plain attributes, where nothing is compiled ------------------------------------------------------
+
+
+class Remembers(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.calls, self.last, self.means = 0, None, [0.0]
+        self.sums, self.queue = np.zeros(3), collections.deque([0])
+        self.draws, self.numpy = random.Random(1), np.random.default_rng(1)
+        self.old = np.random.RandomState(1)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def call(self, x):
+        self.calls += 1
+        self.last = keras.ops.stop_gradient(x)
+        self.means[0] += float(keras.ops.mean(x))
+        self.sums += numbers(keras.ops.stop_gradient(x)).sum((0, 1))
+        self.queue[0] = self.calls
+        noise = self.draws.random() + self.numpy.random() + self.old.random()
+        return x + 0.0 * noise
+
+
+@pytest.mark.core
+@not_on_jax
+def test_plain_attributes_come_back_in_eager_steps():
+    layer = Remembers()
+    model = model_of(layer, run_eagerly=True, jit_compile=False)
+
+    def state():
+        draws = layer.draws.getstate(), layer.numpy.bit_generator.state["state"]["state"]
+        numbers = layer.calls, layer.means[0], layer.sums.tolist(), layer.queue[0]
+        return *numbers, *draws, layer.old.get_state()[2]
+
+    fit(model)
+    before, last = state(), layer.last
+    with kept(model):
+        fit(model)
+        moved = state()
+    assert all(a != b for a, b in zip(before, moved, strict=True))
+    assert state() == before
+    assert layer.last is last
+
+
+# What cannot be put back --------------------------------------------------------------------------
+
+
+@pytest.mark.core
+def test_what_cannot_be_put_back_is_said_before_the_test_begins():
+    class Reads(layers.Layer):
+        def __init__(self):
+            super().__init__(name="reads")
+            self.source = iter([1, 2, 3])
+
+        def call(self, x):
+            return x
+
+    model = model_of(Reads())
+    with pytest.warns(UserWarning, match=r"cannot be put back.*reads\.source \(list_iterator\)"):
+        Snapshot(model)
+    with pytest.warns(UserWarning, match=r"reads\.source") as caught:
+        LRRangeTest(steps=10, rule="edge", verbose=0).run(model, X, Y, batch_size=16)
+    (warning,) = [one for one in caught if "reads" in str(one.message)]
+    assert warning.filename == __file__
+
+
+@pytest.mark.core
+def test_a_model_of_keras_gives_no_warning():
+    model = model_of(layers.LSTM(3, return_sequences=True), layers.Dropout(0.5))
+    fit(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        Snapshot(model)
+
+
+# The walk -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.core
+def test_the_walk_ends_and_finds_what_is_shared_everywhere():
+    shared = untracked()
+    layer, other = layers.Identity(name="first"), layers.Identity(name="second")
+    layer.left = other.right = Holder([shared])
+    layer.circle = Holder(layer)
+    model = model_of(layer, other)
+    paths = {place.path for place in walk_objects(model) if place.value is shared}
+    assert paths == {"first.left.value[0]"}
+    assert {one.name for one in layers_in(model)} >= {"first", "second"}
