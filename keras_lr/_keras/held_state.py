@@ -5,7 +5,7 @@ TensorFlow, in a buffer of PyTorch, or, where nothing is compiled, in a plain at
 
 Relies on public names of these libraries, and on ``_empty_key`` and ``_deleted_key`` of a dense
 hash table (TensorFlow 2.18 and later), without which TensorFlow raises an error when the table is
-put back. The user is warned of what moves on when it is used and cannot be read, such as an iterator.
+put back. The user is warned of what moves on when it is used and cannot be read, as an iterator.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from keras_lr._keras.held_state import capture_held_state
 from keras_lr._keras.host_values import copy_to_host
 from keras_lr._keras.optimizers import held_optimizers, is_built
+from keras_lr._keras.random_kernels import draws_from_kernels
 from keras_lr._keras.random_state import capture_random_states
 
 _ABSENT = object()
@@ -88,6 +89,14 @@ class Snapshot:
             if not is_built(model.optimizer):
                 model.optimizer.build(model.trainable_variables)
             model.make_train_function()
+        self._function = getattr(model, "train_function", None)
+        self.keeps_kernels = draws_from_kernels(self._function)
+        """Whether random operations in the model's train function count draws of earlier fits.
+
+        Another function trains the model meanwhile, and TensorFlow must not drop its kernels.
+        """
+        if self.keeps_kernels:
+            self._renew_train_function()
         if hasattr(model, "jax_state_sync"):
             model.jax_state_sync()
         self._values = [(variable, copy_to_host(variable)) for variable in _all_variables(model)]
@@ -115,6 +124,8 @@ class Snapshot:
             if fresh is not None and is_built(optimizer):
                 _reset_slots(optimizer, fresh, known)
         self._restore_attributes()
+        if self.keeps_kernels:
+            self._renew_train_function()
         self._unbuild_compiled_parts()
         self._restore_random_states()
 
@@ -142,10 +153,23 @@ class Snapshot:
     def put_back(self) -> None:
         """Restore the state for good: a Ctrl-C in the middle of it is raised when it is done."""
         try:
-            self.restore()
+            self._restore_for_good()
         except KeyboardInterrupt:
-            self.restore()
+            self._restore_for_good()
             raise
+
+    def _restore_for_good(self) -> None:
+        self.restore()
+        if self.keeps_kernels:
+            self.model.train_function = self._function
+        elif draws_from_kernels(self._function):
+            # It was traced with seeds that were in force meanwhile.
+            self._renew_train_function()
+
+    def _renew_train_function(self) -> None:
+        """Give the model a new train function, whose random operations have drawn nothing yet."""
+        self.model.train_function = None
+        self.model.make_train_function()
 
 
 @contextlib.contextmanager

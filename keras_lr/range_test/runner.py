@@ -94,7 +94,7 @@ class RangeTestRunner:
         self.snapshot = Snapshot(model)
         self.data = {"x": self.fit["x"], "validation_data": self.validation.get("validation_data")}
         called = callables_of(model, self.callbacks, *self.data.values())
-        self.keep_kernels = all(map(is_of_keras, called))
+        self.keep_kernels = self.snapshot.keeps_kernels or all(map(is_of_keras, called))
         self.single_step: dict[str, Any] = {}
         """Attributes of the model that make Keras run one step at a time, each at its own rate."""
         steps = getattr(model, "steps_per_execution", 1)

@@ -1,0 +1,97 @@
+"""Random operations of TensorFlow inside a compiled training step.
+
+The kernel of an operation such as ``tf.random.normal`` counts its draws. Nothing can read or set
+the count. It starts anew in a new function, or when TensorFlow drops all kernels of the process. So
+a function whose kernels hold a count is put aside rather than used.
+
+Relies on ``_list_all_concrete_functions`` of a ``tf.function`` (TensorFlow 2.18 and later). Where
+it is missing, `draws_from_kernels` sees no draws and warns that they go on from where a training
+leaves them.
+"""
+
+from __future__ import annotations
+
+import types
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_lr._hints import user_stacklevel
+
+_RANDOM_OPERATIONS = {
+    *("RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal"),
+    *("ParameterizedTruncatedNormal", "RandomGamma", "RandomPoisson", "RandomPoissonV2"),
+    *("Multinomial", "RandomShuffle"),
+}
+_LIST = "_list_all_concrete_functions"
+
+
+def draws_from_kernels(function: Any) -> bool:
+    """Return whether a train function has been traced with operations that draw from a seed.
+
+    An operation without a seed draws other numbers in each process anyway.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return False
+    return any(
+        _is_seeded_draw(node) for compiled in _compiled_in(function) for node in _nodes(compiled)
+    )
+
+
+def _compiled_in(function: Any) -> Iterator[Any]:
+    """Iterate over the functions that TensorFlow compiles for a train function.
+
+    They stand in closures, and in what this package keeps with the train function.
+    """
+    entered, waiting = {id(function)}, [function]
+    while waiting:
+        value = waiting.pop()
+        inner: list[Any] = []
+        if hasattr(value, "get_concrete_function"):
+            yield value
+            inner.append(getattr(value, "python_function", None))
+        elif isinstance(value, types.MethodType):
+            inner.append(value.__func__)
+        elif isinstance(value, dict):
+            inner += value.values()
+        elif isinstance(value, types.FunctionType):
+            inner += _captured(value)
+            inner += vars(value).values()
+        elif type(value).__module__.startswith("keras_lr."):
+            inner += vars(value).values()
+        fresh = [one for one in inner if id(one) not in entered]
+        entered |= {id(one) for one in fresh}
+        waiting += fresh
+
+
+def _captured(function: types.FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:
+            continue  # not assigned yet
+
+
+def _nodes(compiled: Any) -> Iterator[Any]:
+    """Iterate over the operations in every trace of a function and in the functions it calls."""
+    if not hasattr(compiled, _LIST):
+        import tensorflow as tf
+
+        warnings.warn(
+            f"TensorFlow {tf.__version__} does not show what it has compiled where keras_lr looks "
+            "for it, so operations such as tf.random.normal in a layer will go on from where a "
+            "training leaves them.",
+            stacklevel=user_stacklevel(),
+        )
+        return
+    for concrete in getattr(compiled, _LIST)():
+        graph = concrete.graph.as_graph_def()
+        yield from graph.node
+        for called in graph.library.function:
+            yield from called.node_def
+
+
+def _is_seeded_draw(node: Any) -> bool:
+    return node.op in _RANDOM_OPERATIONS and bool(node.attr["seed"].i or node.attr["seed2"].i)
