@@ -33,6 +33,7 @@ from keras_lr._keras.traced_number import check_numbers_can_be_traced
 __all__ = [
     "LEARNING_RATE",
     "Hyperparameter",
+    "can_move",
     "effective",
     "find_hyperparameter",
     "movable",
@@ -194,6 +195,11 @@ def movable(optimizer: Any) -> list[str]:
     Those of the optimizers that it holds are among them.
     """
     return [LEARNING_RATE, *_holders(optimizer)]
+
+
+def can_move(optimizer: Any, name: str) -> bool:
+    """Return whether a number besides the rate can be moved, and is in use: not 0."""
+    return any(getattr(holder, name) for holder in _holders(optimizer).get(name, ()))
 
 
 def _holders(optimizer: Any) -> dict[str, list[Any]]:

@@ -15,6 +15,7 @@ Relies on (Keras 3.0 and later):
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Iterable
 from typing import Any
@@ -67,6 +68,12 @@ def show_values(model: Any, values: Iterable[tuple[Place, Any, float]]) -> None:
         arrays = list(state[PARTS[part]])
         arrays[index] = keras.ops.convert_to_tensor(value, variable.dtype)
         state[PARTS[part]] = arrays
+
+
+def optimizer_reads(model: Any, state: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which the optimizer's variables have the values of a state."""
+    values = zip(model.optimizer.variables, state[OPTIMIZER], strict=True)
+    return keras.StatelessScope(state_mapping=list(values))
 
 
 def variables_of_state(model: Any) -> tuple[list[Any], ...]:

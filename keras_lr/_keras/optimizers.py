@@ -1,9 +1,11 @@
 """Optimizers: which ones an object holds, which one a model trains with, and what each has done.
 
-Relies on two names of Keras 3 (the same in 3.12 and 3.15) that are not promised. ``_learning_rate``
-is what an optimizer was built with: `schedule_of` reads the optimizer's config where the name is
-missing. ``_iterations`` counts batches where ``iterations`` counts updates of several batches:
-without it `updates` multiplies, which loses the batches that are still being accumulated.
+Relies on two names of Keras 3 (the same in 3.12 and 3.15) that are not promised:
+
+- ``_learning_rate`` is what an optimizer was built with. Where the name is missing, `schedule_of`
+  reads the optimizer's config, and a wrapper with a rate of its own is driven as any optimizer is.
+- ``_iterations`` counts batches where ``iterations`` counts updates of several batches. Without it
+  `updates` multiplies, which loses the batches that are still being accumulated.
 """
 
 from __future__ import annotations
@@ -57,6 +59,8 @@ def _elements(prefix: str, holder: Any) -> list[tuple[str, Any]]:
     """Return the attributes of an object and the elements of those that are lists or dicts."""
     elements = []
     for name, value in vars(holder).items():
+        if name.startswith("_self_"):  # TensorFlow's own list of what there is
+            continue
         elements.append((f"{prefix}{name}", value))
         if isinstance(value, list | tuple):
             elements += [(f"{prefix}{name}[{i}]", one) for i, one in enumerate(value)]
@@ -76,7 +80,8 @@ def optimizer_of(model: Any, optimizer: Any = None) -> Any:
     """Return the optimizer to drive: the one given, by reference or attribute name, or the model's.
 
     Raises:
-        ValueError: If the model is not compiled, or has no optimizer of that name.
+        ValueError: If the model is not compiled, has no optimizer of that name, or has one that
+            holds another and has a rate of its own too.
     """
     if isinstance(optimizer, str):
         found = getattr(model, optimizer, None)
@@ -97,7 +102,29 @@ def optimizer_of(model: Any, optimizer: Any = None) -> Any:
             "Call model.compile(optimizer=..., loss=...) before training, or name the optimizer: "
             "ParamScheduler(optimizer=...)."
         )
-    return effective(found)
+    found = effective(found)
+    _check_rate_is_unambiguous(found)
+    return found
+
+
+def _check_rate_is_unambiguous(optimizer: Any) -> None:
+    """Refuse to guess between the rate of an optimizer and that of another one that it holds."""
+    held = held_optimizers(optimizer)
+    rate = vars(optimizer).get("_learning_rate")
+    if (
+        not held
+        or hasattr(optimizer, "optimizers")
+        or not is_variable(rate)
+        or optimizer.learning_rate is not rate
+    ):
+        return
+    kind, (name, inner) = type(optimizer).__name__, next(iter(held.items()))
+    raise ValueError(
+        f"The optimizer {kind} holds another, {type(inner).__name__}, and has a learning rate of "
+        "its own, so that it cannot be told which of the two rates is used. Name the optimizer: "
+        f"ParamScheduler(model.optimizer.{name}, learning_rate=...) or "
+        "ParamScheduler(model.optimizer, learning_rate=...)."
+    )
 
 
 def optimizers_of(model: Any, optimizer: Any = None) -> list[Any]:

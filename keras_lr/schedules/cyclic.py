@@ -9,7 +9,7 @@ import numpy as np
 from keras_lr._fields.kinds import Choice, DecayFactor, ListOf, Number, Optional, PositiveRate, Rate
 from keras_lr._fields.lengths import Length, LengthField, Timescale
 from keras_lr._fields.timeline import Timeline, snap
-from keras_lr._keras.hyperparameters import LEARNING_RATE, movable
+from keras_lr._keras.hyperparameters import LEARNING_RATE, can_move
 from keras_lr.schedules.base import DurationKind, Schedule, Steps, schedule
 from keras_lr.schedules.decay import Constant, CosineDecay, LinearDecay
 from keras_lr.schedules.formulas import (
@@ -214,8 +214,7 @@ class OneCycle(Schedule):
         if self.momentum is None:
             return {LEARNING_RATE: self}
         low, high = self.momentum
-        known = [name for name in ("momentum", "beta_1") if getattr(optimizer, name, 0.0)]
-        moved = [name for name in known if name in movable(optimizer)]
+        moved = [name for name in ("momentum", "beta_1") if can_move(optimizer, name)]
         course = self.curve(high, low, high) if high else Constant(0.0)
         return {LEARNING_RATE: self} | dict.fromkeys(moved, course)
 

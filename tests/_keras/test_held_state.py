@@ -298,6 +298,20 @@ def test_a_module_of_tensorflow_comes_back():
     assert int(layer.get().count) == 0
 
 
+@on_tensorflow
+def test_vocabularies_stay(recwarn):
+    numbers = keras.Input((1,), dtype="int64")
+    lookup = layers.IntegerLookup(vocabulary=[3, 5, 7], mask_token=0)
+    embedded = layers.Flatten()(layers.Embedding(5, 2)(lookup(numbers)))
+    model = compiled(keras.Model(numbers, layers.Dense(1)(embedded)), jit_compile=False)
+    x = np.array([[3], [5], [7], [9]] * 8)
+    before = lookup(x).numpy().tolist()
+    with kept(model):
+        fit(model, x)
+    assert lookup(x).numpy().tolist() == before
+    assert not [one for one in recwarn if "put back" in str(one.message)]
+
+
 # Objects of PyTorch -------------------------------------------------------------------------------
 
 

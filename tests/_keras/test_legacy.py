@@ -13,9 +13,13 @@ import pytest
 
 from keras_lr import CosineDecay, LinearDecay, LRHistory, ParamScheduler, ReduceLROnPlateau
 
+from keras_lr._keras.snapshot import kept
+
 tf_keras = pytest.importorskip("tf_keras")
 if keras.backend.backend() != "tensorflow":
     pytest.skip("legacy Keras is TensorFlow's", allow_module_level=True)
+
+import tensorflow as tf
 
 EPOCHS, STEPS, BATCH = 3, 4, 3
 X = np.random.default_rng(0).normal(size=(STEPS * BATCH - 1, 2)).astype("float32")
@@ -159,6 +163,35 @@ def test_a_plateau_cuts_a_schedule():
     rates = curve(schedule) * np.repeat([1.0, 1.0, 0.5], STEPS)
     np.testing.assert_allclose(callback.history.learning_rate, rates, rtol=1e-6)
     np.testing.assert_allclose(found, by_hand(rates)[0], atol=2e-6)
+
+
+def test_states_and_variables_come_back():
+    class Counts(tf_keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.counts = [{"inside": tf.Variable(0, trainable=False)}]
+
+        def call(self, x, training=False):
+            if training:
+                self.counts[0]["inside"].assign_add(1)
+            return x
+
+    lstm = tf_keras.layers.LSTM(2, stateful=True, batch_input_shape=(4, 3, 2))
+    counts = Counts()
+    model = tf_keras.Sequential([lstm, counts, tf_keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    x = np.random.default_rng(0).normal(size=(8, 3, 2)).astype("float32")
+    y = x.sum((1, 2))[:, None]
+    model.fit(x, y, batch_size=4, verbose=0)
+
+    def state():
+        return [state.numpy().tolist() for state in lstm.states], int(counts.counts[0]["inside"])
+
+    before = state()
+    with kept(model):
+        model.fit(x, y, batch_size=4, verbose=0)
+        assert state() != before
+    assert state() == before
 
 
 def test_a_momentum_moves_in_eager_steps():

@@ -17,6 +17,7 @@ from keras_lr._keras.jax_state import (
     OPTIMIZER,
     Place,
     keep_state,
+    optimizer_reads,
     place_of,
     show_values,
     state_with,
@@ -86,8 +87,11 @@ class StatelessEngine(Engine):
         for reader, rate in zip(session.rate_readers, self.rates, strict=True):
             if reader.variable is not None and rate.place is not None:
                 reader.seen.append(rate.read(state))
-            else:
+            elif reader.schedule is not None or reader.optimizer is None:
                 reader.note_rate()
+            else:  # the optimizer computes its rate
+                with optimizer_reads(session.model, state):
+                    reader.note_rate()
 
     def with_values(self, arguments: Arguments, values: list[float]) -> Arguments:
         state, iterator = arguments
