@@ -82,31 +82,43 @@ def layers_in(root: Any) -> list[Any]:
     return list(found.values())
 
 
+def callables_in(root: Any) -> list[Any]:
+    """Return what a training of an object calls: layers, losses, metrics, functions; each once."""
+    found = {id(root): root}
+    for place in walk_objects(root):
+        if callable(place.value) and not isinstance(place.value, type):
+            found.setdefault(id(place.value), place.value)
+    return list(found.values())
+
+
 _CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque)
 
 
 def _is_entered(value: Any) -> bool:
+    kind = type(value)
+    if kind in _NEVER_ENTERED or isinstance(value, type | types.ModuleType):
+        return False
     if isinstance(value, (*_CONTAINERS, functools.partial, types.MethodType)):
         return True
     if isinstance(value, types.FunctionType):
         return value.__module__ is None or value.__module__.partition(".")[0] not in _LIBRARIES
-    if not hasattr(value, "__dict__") or isinstance(value, type | types.ModuleType):
+    if not hasattr(value, "__dict__") or is_variable(value):
         return False
-    if is_variable(value):
-        return False
-    return isinstance(value, (*_KINDS_OF_KERAS, *_module_classes())) or is_own(value)
+    return isinstance(value, _KINDS_OF_KERAS) or is_own(value) or _is_module(value)
 
 
-def _module_classes() -> tuple[type, ...]:
-    """Return the classes of modules of the libraries that are loaded."""
-    found = []
+_NEVER_ENTERED = {type(None), bool, int, float, str, bytes}
+
+
+def _is_module(value: Any) -> bool:
+    """Return whether a value is a module of a library that is loaded."""
     for library, names in _MODULES.items():
-        value: Any = sys.modules.get(library)
+        kind: Any = sys.modules.get(library)
         for name in names:
-            value = getattr(value, name, None)
-        if isinstance(value, type):
-            found.append(value)
-    return tuple(found)
+            kind = getattr(kind, name, None)
+        if isinstance(kind, type) and isinstance(value, kind):
+            return True
+    return False
 
 
 def _package(kind: Any) -> str:

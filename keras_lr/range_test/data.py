@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_lr._keras.hyperparameters import optimizers_of
+from keras_lr._keras.object_walk import callables_in
 from keras_lr.callback import LearningRateCallback
 
 DECIDED = {"epochs": "steps", "initial_epoch": "steps", "verbose": "verbose"}
@@ -87,7 +87,5 @@ def are_arrays(x: Any) -> bool:
 
 def callables_of(model: Any, callbacks: list[Any], *data: Any) -> list[Any]:
     """Return what a fit calls: the parts of the model and of its compilation, callbacks, data."""
-    compiled = getattr(getattr(model, "_compile_config", None), "config", {})
-    given = [one for one in keras.tree.flatten(compiled) if callable(one)]
     loaders = [one for one in data if not are_arrays(one)]
-    return [*model._flatten_layers(), *optimizers_of(model), *given, *callbacks, *loaders]
+    return [*callables_in(model), *callbacks, *loaders]

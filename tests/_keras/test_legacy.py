@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 from keras_lr import CosineDecay, LinearDecay, LRHistory, ParamScheduler, ReduceLROnPlateau
-
 from keras_lr._keras.snapshot import kept
 
 tf_keras = pytest.importorskip("tf_keras")
 if keras.backend.backend() != "tensorflow":
     pytest.skip("legacy Keras is TensorFlow's", allow_module_level=True)
 
-import tensorflow as tf
+tf = pytest.importorskip("tensorflow")
 
 EPOCHS, STEPS, BATCH = 3, 4, 3
 X = np.random.default_rng(0).normal(size=(STEPS * BATCH - 1, 2)).astype("float32")
