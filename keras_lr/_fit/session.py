@@ -33,6 +33,7 @@ from keras_lr._fit.tracks import (
     Source,
     ValueTable,
     free_name,
+    metric_column,
 )
 from keras_lr._fit.train_function import TrainFunctionPatch
 from keras_lr._keras.callback_list import CallbackListPatch, callback_list
@@ -203,10 +204,16 @@ class FitSession:
         self.events.close_epoch(logs)
 
     def add_values_to(self, logs: dict[str, Any] | None) -> None:
-        """Add the values of an epoch's last update to its logs, under names that are free."""
+        """Add the values of an epoch's last update to its logs.
+
+        A metric of the same name moves to the name that it has in the record.
+        """
         for name, value in self._last_values.items():
-            if logs is not None and not math.isnan(value):
-                logs.setdefault(name, value)
+            if logs is None or math.isnan(value):
+                continue
+            if name in (self._logs or {}) and name in logs:
+                logs.setdefault(metric_column(name, self._last_values), logs[name])
+            logs[name] = value
 
     def _batches_of_epoch(self, total: float | None) -> int:
         """Return how many batches of the epoch ran; its last execution may have run fewer."""

@@ -22,6 +22,8 @@ Source = Callable[[int, int], NDArray[np.floating]]
 Adjustment = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Takes the values of a source and returns those to use, such as a plateau's reductions."""
 
+METRIC_PREFIX = "metric_"
+
 
 @dataclasses.dataclass
 class HyperparameterTrack:
@@ -63,6 +65,22 @@ def free_name(parameter: Hyperparameter, taken: Collection[str]) -> str:
     base = f"{parameter.name}_{parameter.optimizer.name}"
     names = itertools.chain([base], (f"{base}_{number}" for number in itertools.count(2)))
     return next(name for name in names if name not in taken)
+
+
+def metric_column(name: str, moving: Collection[str]) -> str:
+    """Return the column of a metric: its name, or ``metric_<name>`` if the record uses the name.
+
+    Different metrics have different columns, whatever their names.
+
+    Args:
+        name: The metric.
+        moving: Names of the hyperparameters that are recorded.
+    """
+    bare = name
+    while bare.startswith(METRIC_PREFIX):
+        bare = bare.removeprefix(METRIC_PREFIX)
+    taken = bare in moving or bare in ("step", "epoch", LEARNING_RATE)
+    return METRIC_PREFIX + name if taken else name
 
 
 class ValueTable:

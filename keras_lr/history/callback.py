@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from keras_lr._files import PathLike, load_arrays, save_arrays, unusable
 from keras_lr._fit.events import Executions
 from keras_lr._fit.session import FitSession, attach
+from keras_lr._fit.tracks import metric_column
 from keras_lr._keras.host_values import columns_of
 from keras_lr._keras.legacy import LegacyHooks
 from keras_lr.history.columns import Column
@@ -29,7 +30,9 @@ class LRHistory(Record, LegacyHooks, keras.callbacks.Callback):
     Every callback of this package has one, ``callback.history``. Passed to ``fit`` alone, it
     records any model. Its arrays hold one value per training step: ``step`` (counted over the whole
     training, from 0), ``epoch``, ``learning_rate`` (the rate that the update was made with),
-    ``loss``, and under ``history[name]`` whatever else moved or was logged.
+    ``loss``, and under ``history[name]`` whatever else moved or was logged. A metric that has the
+    name of a column of the record, such as ``step`` or ``learning_rate``, stands under
+    ``history["metric_step"]``.
 
     Keras shows a running mean of the loss. The batch's own loss is recovered from it::
 
@@ -41,8 +44,8 @@ class LRHistory(Record, LegacyHooks, keras.callbacks.Callback):
 
     A fit that begins at a step keeps the rows of earlier steps and replaces the others. So a
     training that goes on at ``initial_epoch`` continues its record. At each epoch's end the rate of
-    its last update stands in ``logs["learning_rate"]``, for the callbacks behind this one and for
-    Keras's own ``History``.
+    its last update stands in ``logs["learning_rate"]``, and everything else that moved under its
+    name, such as ``logs["momentum"]``, for other callbacks and for Keras's own ``History``.
 
     Args:
         state_path: File for the record, written atomically after every epoch. A fit in a new
@@ -178,7 +181,8 @@ class LRHistory(Record, LegacyHooks, keras.callbacks.Callback):
         means = logged.pop("loss", np.full(len(done.sizes), np.nan))
         after, losses = open_epoch.recover(means, done.counts, done.sizes)
         values: dict[str, NDArray[Any]] = {
-            name: np.repeat(column, done.sizes) for name, column in logged.items()
+            metric_column(name, done.values): np.repeat(column, done.sizes)
+            for name, column in logged.items()
         }
         values |= done.values
         values["step"] = open_epoch.first_step + done.first + np.arange(batches)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +13,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from keras_lr._files import PathLike, atomic_write
+
+BLOCK = 65536
+"""Rows that are turned into text at once."""
+
+LAST_LINE = "# rows="
 
 
 class Column:
@@ -63,26 +70,67 @@ class Column:
         self._room, self._shown = self._room[:length].copy(), 0
 
 
-def whole_lines(file: Iterable[str]) -> Iterator[str]:
-    """Iterate over lines; a line without an end is an error, since its number may be cut off."""
-    for line in file:
-        if not line.endswith("\n"):
-            raise ValueError("the last line is cut off")
-        yield line
+def write_csv(path: PathLike, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Write columns of equal length; the file appears whole or not at all.
+
+    The last line is a comment with the number of rows and the checksum of all other lines. The last
+    field of the first row stands in quotes. They tell a file that has lost its last line from a
+    file of version 0.1.0, which never had one.
+    """
+    checksum = _Checksum(list(columns))
+    length = max(map(len, columns.values()), default=0)
+    with atomic_write(path) as file:
+        csv.writer(file, lineterminator="\n").writerow(columns)
+        for start in range(0, length, BLOCK):
+            block = [texts(values[start : start + BLOCK]) for values in columns.values()]
+            rows = [",".join(row) for row in zip(*block, strict=True)]
+            checksum.add_rows(rows)
+            if start == 0:
+                before, comma, last = rows[0].rpartition(",")
+                rows[0] = f'{before}{comma}"{last}"'
+            file.write("\n".join(rows) + "\n")
+        file.write(f"{LAST_LINE}{length} sha256={checksum.hexdigest()}\n")
 
 
-def read_rows(file: Iterable[str], width: int) -> NDArray[np.float64]:
-    """Return the numbers of the lines of a CSV file, ``width`` in each.
+def read_csv(
+    path: PathLike,
+    needed: Sequence[str],
+    integers: Sequence[str] = (),
+    kind: str = "history written by LRHistory.to_csv",
+) -> dict[str, NDArray[np.float64]]:
+    """Return the columns of a file that `write_csv` or version 0.1.0 wrote.
+
+    Args:
+        path: The file.
+        needed: Names of columns that it must have.
+        integers: Names of columns that hold whole numbers.
+        kind: What the file must be, for the errors.
 
     Raises:
-        ValueError: If a line is damaged.
+        ValueError: If the file is not of this kind, or was cut or altered; the message says where.
     """
-    lines = whole_lines(file)
-    first = next(lines, None)
-    if first is None:
-        return np.zeros((0, width))
-    rows = np.loadtxt(itertools.chain([first], lines), delimiter=",", ndmin=2)
-    return rows.reshape(-1, width)
+    # Spreadsheets begin a file with a mark of its encoding.
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        try:
+            names = next(csv.reader(file), [])
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path} is no {kind}: {error}") from error
+        missing = [name for name in needed if name not in names]
+        if missing or len(set(names)) != len(names):
+            raise ValueError(
+                f"{path} is no {kind}: its first line lacks "
+                f"{', '.join(missing) or 'distinct names'}. Received: {','.join(names)[:200]!r}"
+            )
+        rows = _Rows(file, names)
+        try:
+            columns = dict(zip(names, rows.read().T, strict=True))
+            if any((columns[name] != np.floor(columns[name])).any() for name in integers):
+                raise ValueError(f"{' or '.join(integers)} is no whole number")
+            if rows.problem:
+                raise ValueError(rows.problem)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error} (rows are counted from 1)") from error
+    return columns
 
 
 def texts(values: NDArray[Any]) -> list[str]:
@@ -92,42 +140,69 @@ def texts(values: NDArray[Any]) -> list[str]:
     return [str(value) for value in values]
 
 
-def write_csv(path: PathLike, columns: Mapping[str, NDArray[Any]]) -> None:
-    """Write columns of one length; the file appears whole or not at all."""
-    with atomic_write(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        for start in range(0, max(map(len, columns.values()), default=0), 65536):
-            block = [values[start : start + 65536] for values in columns.values()]
-            writer.writerows(zip(*(texts(values) for values in block), strict=True))
+class _Checksum:
+    """Checksum of the names and rows of a CSV file, whatever its quotes and line endings."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._digest = hashlib.sha256(repr(names).encode())
+        self.hexdigest = self._digest.hexdigest
+        self.rows = 0
+
+    def add_rows(self, rows: list[str]) -> None:
+        self._digest.update("".join(f"{row}\n" for row in rows).encode())
+        self.rows += len(rows)
 
 
-def read_csv(
-    path: PathLike, needed: Sequence[str], integers: Sequence[str]
-) -> dict[str, NDArray[np.float64]]:
-    """Return the columns of a file that `write_csv` wrote.
+class _Rows:
+    """Rows of a CSV file without their quotes, checked against the last line of the file."""
 
-    Args:
-        path: The file.
-        needed: Names of columns that it must have.
-        integers: Names of those that hold whole numbers.
+    def __init__(self, file: Iterable[str], names: list[str]) -> None:
+        self._file = iter(file)
+        self._names = names
+        self._checksum = _Checksum(names)
+        self.problem = ""
+        """What the last line says is wrong, once the rows are read."""
 
-    Raises:
-        ValueError: If the file is no such file; the message says where.
-    """
-    # Spreadsheets put a mark of the encoding first.
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        names = next(csv.reader(file), [])
-        missing = [name for name in needed if name not in names]
-        if missing or len(set(names)) != len(names):
-            raise ValueError(
-                f"{path} is no history written by LRHistory.to_csv: its first line lacks "
-                f"{', '.join(missing) or 'distinct names'}. Received: {','.join(names)[:200]!r}"
-            )
-        try:
-            columns = dict(zip(names, read_rows(file, len(names)).T, strict=True))
-            if any((columns[name] != np.floor(columns[name])).any() for name in integers):
-                raise ValueError(f"{' or '.join(integers)} is no whole number")
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error} (rows are counted from 1)") from error
-    return columns
+    def read(self) -> NDArray[np.float64]:
+        """Return the numbers.
+
+        Raises:
+            ValueError: If a row is damaged.
+        """
+        rows = iter(self)
+        first = next(rows, None)
+        if first is None:
+            return np.zeros((0, len(self._names)))
+        numbers = np.loadtxt(itertools.chain([first], rows), delimiter=",", ndmin=2, comments=None)
+        return numbers.reshape(-1, len(self._names))
+
+    def __iter__(self) -> Iterator[str]:
+        has_last_line = False
+        for line in self._file:
+            if not line.endswith("\n"):
+                raise ValueError("the last line is cut off")  # and its last number may be, too
+            if line.startswith(LAST_LINE):
+                self.problem = self._compare(line)
+                return
+            row = line.rstrip("\r\n")
+            has_last_line = has_last_line or '"' in row
+            row = row.replace('"', "")
+            self._checksum.add_rows([row])
+            yield row
+        count = self._checksum.rows
+        if has_last_line or not count:
+            self.problem = f"it is cut: its last line, behind {count} rows, is not there"
+
+    def _compare(self, line: str) -> str:
+        # Spreadsheets fill a line with commas.
+        said = re.fullmatch(rf"{LAST_LINE}(\d+) sha256=([0-9a-f]{{64}}),*\s*", line)
+        count = self._checksum.rows
+        if said is None:
+            return f"its last line is {line.strip()!r}"
+        if next(self._file, None) is not None:
+            return "it goes on behind the line with the checksum"
+        if int(said[1]) != count:
+            return f"it is cut: it has {count} of {said[1]} rows"
+        if said[2] != self._checksum.hexdigest():
+            return "it was altered: the checksum in its last line does not fit"
+        return ""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
-ALWAYS = {"step": np.int32, "epoch": np.int32, LEARNING_RATE: np.float32, "loss": np.float32}
+ALWAYS = {"step": np.int64, "epoch": np.int64, LEARNING_RATE: np.float32, "loss": np.float32}
 """The columns of every record."""
 
 
@@ -38,12 +38,12 @@ class Record:
         self._columns = columns
 
     @property
-    def step(self) -> NDArray[np.int32]:
+    def step(self) -> NDArray[np.int64]:
         """Number of each update, counted from 0."""
         return self["step"]
 
     @property
-    def epoch(self) -> NDArray[np.int32]:
+    def epoch(self) -> NDArray[np.int64]:
         """Epoch of each update, counted from 0."""
         return self["epoch"]
 
@@ -110,6 +110,10 @@ class Record:
     def to_csv(self, path: PathLike) -> None:
         """Write one row per step; the file appears whole or not at all.
 
+        Its last line is a comment with the number of rows and a checksum, by which `from_csv` knows
+        a file that was cut or altered. Other readers skip it as a comment:
+        ``pandas.read_csv(path, comment="#")``.
+
         Args:
             path: File to write.
         """
@@ -123,7 +127,8 @@ class Record:
             path: File to read.
 
         Raises:
-            ValueError: If the file is not such a history; the message says where.
+            ValueError: If the file is not such a history, or was cut or altered; the message says
+                where.
         """
         history = cls()
         history.load_state_dict(read_csv(path, tuple(ALWAYS), integers=("step", "epoch")))

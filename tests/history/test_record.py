@@ -39,16 +39,35 @@ def test_csv_is_plain(history, tmp_path):
     history.to_csv(tmp_path / "run.csv")
     lines = (tmp_path / "run.csv").read_text().splitlines()
     assert lines[0] == "step,epoch,learning_rate,loss,mae"
-    assert len(lines) == 19
+    assert len(lines) == 20
     assert lines[1].startswith("0,0,0.1,")
+    assert lines[-1].startswith("# rows=18 sha256=")
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(tmp_path / "run.csv", comment="#")
+    for name in history:
+        np.testing.assert_allclose(frame[name], history[name], rtol=1e-6)
     assert [path.name for path in tmp_path.iterdir()] == ["run.csv"]
 
 
 def test_a_file_that_a_spreadsheet_has_saved(history, tmp_path):
     path = tmp_path / "run.csv"
     history.to_csv(path)
-    path.write_text(path.read_text(), encoding="utf-8-sig")
+    text = path.read_text()
+    path.write_text(text, encoding="utf-8-sig")
     assert LRHistory.from_csv(path) == history
+    # No quotes, the last line filled up with commas, lines that end as on Windows.
+    text = text.replace('"', "").rstrip() + ",,,,\n"
+    path.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert LRHistory.from_csv(path) == history
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[" * 200_000, b'"' + b"a" * 200_000])
+def test_a_file_that_is_no_text_says_so(content, tmp_path):
+    path = tmp_path / "run.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is no history written by LRHistory") as caught:
+        LRHistory.from_csv(path)
+    assert str(path) in str(caught.value)
 
 
 @pytest.mark.filterwarnings("error")
@@ -77,6 +96,11 @@ def filled(logs):
     return history
 
 
+def without(text, count):
+    """A text without its last lines."""
+    return "".join(text.splitlines(keepends=True)[:-count])
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -89,6 +113,14 @@ def filled(logs):
         (lambda text: text + "1,2,3\n", "is damaged"),
         (lambda text: text.replace("\n0,", "\n0.5,", 1), "no whole number"),
         (lambda text: text[:-3], "cut off"),
+        (lambda text: text.replace("\n5,", "\n6,"), "was altered"),
+        (lambda text: without(text, 1), "it is cut: its last line, behind 18 rows, is not there"),
+        (lambda text: without(text, 5), "it is cut: its last line, behind 14 rows, is not there"),
+        (lambda text: without(text, 19), "it is cut: its last line, behind 0 rows, is not there"),
+        (lambda text: text.replace("\n" + text.splitlines()[3], ""), "it has 17 of 18 rows"),
+        (lambda text: text.replace("mae", "mea"), "was altered"),
+        (lambda text: text.replace("# rows=18", "# rows=x"), "its last line is '# rows=x"),
+        (lambda text: text + text.splitlines()[-1] + "\n", "goes on behind"),
         (lambda text: "\x00\x01" + text, "lacks step"),
     ],
 )
@@ -128,7 +160,7 @@ def test_to_pandas(history):
     assert list(frame.columns) == history.names
     assert len(frame) == len(history) == 18
     np.testing.assert_array_equal(frame["loss"].to_numpy(), history.loss)
-    assert frame["epoch"].dtype == np.int32
+    assert frame["epoch"].dtype == np.int64
 
 
 def test_copies(history):

@@ -10,6 +10,7 @@ from models import fit, meter, samples, settled
 from regression import CLOSE, Sized, by_hand, linear, record
 
 from keras_lr import Constant, CosineDecay, LinearDecay, LRHistory
+from keras_lr._files import save_arrays
 from keras_lr._fit.events import Executions
 from keras_lr.history.columns import Column
 
@@ -22,8 +23,21 @@ def test_steps_and_epochs():
     history = schedule.history
     assert history.step.tolist() == list(range(15))
     assert history.epoch.tolist() == [0] * 5 + [1] * 5 + [2] * 5
-    assert [a.dtype for a in (history.step, history.epoch)] == [np.int32, np.int32]
+    assert [a.dtype for a in (history.step, history.epoch)] == [np.int64, np.int64]
     assert [a.dtype for a in (history.learning_rate, history.loss)] == [np.float32] * 2
+
+
+def test_steps_and_epochs_beyond_32_bits(tmp_path):
+    begin, history = 3_000_000_000, LRHistory()
+    fit(meter(), [history, Constant(0.5)], initial_epoch=begin, epochs=begin + 2)
+    assert history.step.tolist() == list(range(5 * begin, 5 * begin + 10))
+    assert history.epoch.tolist() == [begin] * 5 + [begin + 1] * 5
+    history.to_csv(tmp_path / "run.csv")
+    assert LRHistory.from_csv(tmp_path / "run.csv") == history
+    save_arrays(tmp_path / "record.npz", history.state_dict())
+    again = LRHistory(state_path=tmp_path / "record.npz")
+    fit(meter(), [again, Constant(0.5)], initial_epoch=begin + 2, epochs=begin + 3)
+    assert again.step.tolist() == list(range(5 * begin, 5 * begin + 15))
 
 
 def test_a_fit_that_goes_on_continues_the_record_and_one_that_repeats_replaces_it():

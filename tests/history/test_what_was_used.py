@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from models import fit, meter
 
-from keras_lr import LinearDecay, LRHistory, OneCycle
+from keras_lr import Constant, LinearDecay, LRHistory, OneCycle, ParamScheduler
 
 pytestmark = pytest.mark.core
 
@@ -92,3 +92,52 @@ def test_the_recorder_alone_puts_the_rate_into_the_logs():
     model = meter(learning_rate=0.5)
     fit(model, LRHistory(), epochs=2)
     assert model.history.history["learning_rate"] == [0.5, 0.5]
+
+
+def test_everything_that_moves_stands_in_the_logs():
+    model = meter(optimizer=keras.optimizers.SGD(1.0, momentum=0.5))
+    schedule = OneCycle(0.5, warmup="40%", momentum=(0.5, 0.75), shape="linear")
+    fit(model, schedule, epochs=2)
+    logs = model.history.history
+    assert logs["momentum"] == [0.5, schedule.history["momentum"][-1]]
+    assert logs["learning_rate"] == schedule.history.learning_rate[[4, 9]].tolist()
+
+
+def metric(name, value):
+    """A metric of any name, which has always the same value."""
+
+    def function(y, prediction):
+        return keras.ops.mean(prediction) * 0.0 + value
+
+    function.__name__ = name
+    return function
+
+
+def test_metrics_of_any_name_are_kept(tmp_path):
+    names = ["step", "epoch", "learning_rate", "momentum", "metric_step", "score"]
+    optimizer = keras.optimizers.SGD(1.0, momentum=0.5)
+    metrics = [metric(name, float(i)) for i, name in enumerate(names)]
+    model, path = meter(optimizer=optimizer, metrics=metrics), tmp_path / "record.npz"
+    history = LRHistory(state_path=path)
+    both = ParamScheduler(learning_rate=Constant(0.25), momentum=Constant(0.75))
+    fit(model, [both, history], epochs=2)
+    columns = [
+        *("metric_step", "metric_epoch", "metric_learning_rate", "metric_momentum"),
+        *("metric_metric_step", "score"),
+    ]
+    again = LRHistory(state_path=path)
+    fit(model, [both, again], epochs=3, initial_epoch=2)
+    history.to_csv(tmp_path / "run.csv")
+    for one in (history, again, LRHistory.from_csv(tmp_path / "run.csv")):
+        assert one.step.tolist() == list(range(len(one)))
+        assert one.epoch.tolist() == np.repeat(range(len(one) // 5), 5).tolist()
+        assert set(one.learning_rate) == {0.25}
+        assert set(one["momentum"]) == {0.75}
+        for i, name in enumerate(columns):
+            assert set(one[name]) == {float(i)}, name
+    assert len(again) == 15
+    # In the logs a metric makes way only for what moves.
+    logs = model.history.history
+    assert (logs["step"], logs["epoch"], logs["metric_step"]) == ([0.0], [1.0], [4.0])
+    assert (logs["learning_rate"], logs["metric_learning_rate"]) == ([0.25], [2.0])
+    assert (logs["momentum"], logs["metric_momentum"]) == ([0.75], [3.0])
