@@ -102,7 +102,7 @@ OTHERS = {
     "text-with-signs": ReduceLROnPlateau(": #\"'\n\t{%}", mode="min"),
     "length-with-signs": StepDecay(0.1, every="1_000 steps"),
     "tiny": Constant(5e-324),
-    "huge": Constant(1.7976931348623157e308),
+    "huge": Constant(3.4028234663852886e38),
 }
 ALL = {name: shape.make() for name, shape in SHAPES.items()} | OTHERS
 

@@ -1,7 +1,7 @@
-"""What the fields of a callback may hold: each kind checks a value and says what it expected.
+"""Types of the fields of a callback: each checks a value and says what it expected.
 
-A field is declared with its kind, ``initial_lr: PositiveRate``, and the kind is all that the
-checks, the errors and the config need to know about it.
+A field is declared with its type, ``initial_lr: PositiveRate``, and checks, errors, configs and
+their schema need to know no more about it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,38 @@ _AS_TEXT = ", not text (readers of YAML 1.1 take 1e-3 for text; write 1.0e-3)"
 
 
 class FieldType:
-    """What a field may hold. ``convert`` returns the value to keep, or raises."""
+    """What a field may hold; the base of the types that fields are annotated with.
+
+    A type of your own says in ``expected`` what it takes, and in `convert` checks it:
+
+    >>> from typing import Annotated
+    >>> import numpy as np
+    >>> from keras_lr.schedules import FieldType, Schedule, schedule
+    >>> class Note(FieldType):
+    ...     expected = "a musical note, one of A to G"
+    ...
+    ...     def convert(self, value):
+    ...         if value not in tuple("ABCDEFG"):
+    ...             raise ValueError(self.expected)
+    ...         return value
+    >>> @schedule
+    ... class Tuned(Schedule):
+    ...     note: Annotated[str, Note()]
+    ...
+    ...     def value(self, step, timeline):
+    ...         return np.full(step.shape, "ABCDEFG".index(self.note) / 10)
+    >>> Tuned("C")(0)
+    0.2
+    >>> Tuned("H")
+    Traceback (most recent call last):
+    ValueError: Tuned: argument `note` must be a musical note, one of A to G. Received: note='H'
+    """
 
     expected: str
+    """What the field takes, in words that follow "must be"."""
 
     def convert(self, value: Any) -> Any:
-        """Return ``value`` in the form that the field keeps.
+        """Return ``value`` as the field keeps it.
 
         Raises:
             TypeError: If the value has the wrong type.
@@ -35,13 +61,26 @@ class FieldType:
         raise NotImplementedError
 
     def schema(self) -> dict[str, Any]:
-        """Return the JSON Schema of what a config may say."""
+        """Return the JSON Schema of what a config may hold."""
         return {"description": self.expected}
 
 
 @dataclasses.dataclass(frozen=True)
 class Number(FieldType):
-    """A finite real number within bounds; ``above`` and ``below`` exclude the bound itself."""
+    """A finite real number within bounds.
+
+    Args:
+        minimum: The least value.
+        maximum: The greatest value.
+        above: A bound that the value must exceed.
+        below: A bound that the value must stay below.
+        whole: Whether it must be a whole number; the field then keeps an int.
+
+    >>> Number(minimum=1, whole=True).convert(3.0)
+    3
+    >>> Number(above=0.0, maximum=1.0).expected
+    'a finite number above 0 and of at most 1'
+    """
 
     minimum: float = -math.inf
     maximum: float = math.inf
@@ -51,7 +90,7 @@ class Number(FieldType):
 
     @property
     def expected(self) -> str:  # type: ignore[override]
-        """The words that an error uses."""
+        """What the field takes, in words."""
         noun = "a whole number" if self.whole else "a finite number"
         bounds = [
             f"{words} {bound:g}"
@@ -86,15 +125,37 @@ class Number(FieldType):
         return {"type": "integer" if self.whole else "number", **known}
 
 
+LARGEST_RATE = 3.4028234663852886e38
+"""The largest number of float32, in which optimizers keep their rates."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RateField(Number):
+    """A number that an optimizer can keep as its learning rate."""
+
+    def convert(self, value: Any) -> float | int:
+        rate = super().convert(value)
+        if rate > LARGEST_RATE:
+            raise ValueError(f"a rate of at most {LARGEST_RATE:.5g}, the largest that float32 has")
+        return rate
+
+    def schema(self) -> dict[str, Any]:
+        return {**super().schema(), "maximum": LARGEST_RATE}
+
+
 @dataclasses.dataclass(frozen=True)
 class Choice(FieldType):
-    """One of a few words."""
+    """One of a few words.
+
+    >>> Choice(("linear", "cosine")).convert("linear")
+    'linear'
+    """
 
     words: tuple[str, ...]
 
     @property
     def expected(self) -> str:  # type: ignore[override]
-        """The words that an error uses."""
+        """What the field takes, in words."""
         return "one of " + ", ".join(repr(word) for word in self.words)
 
     def convert(self, value: Any) -> str:
@@ -109,7 +170,11 @@ class Choice(FieldType):
 
 @dataclasses.dataclass(frozen=True)
 class Bool(FieldType):
-    """True or False."""
+    """True or False.
+
+    >>> Bool().convert(True)
+    True
+    """
 
     expected: str = "True or False"
 
@@ -124,7 +189,11 @@ class Bool(FieldType):
 
 @dataclasses.dataclass(frozen=True)
 class Text(FieldType):
-    """A name."""
+    """A string that is not empty, such as a name.
+
+    >>> Text().convert("val_loss")
+    'val_loss'
+    """
 
     expected: str = "a string that is not empty"
 
@@ -158,7 +227,16 @@ class Path(FieldType):
 
 @dataclasses.dataclass(frozen=True)
 class ListOf(FieldType):
-    """A list of values of one type, kept as a tuple."""
+    """A list of values of one type, kept as a tuple.
+
+    Args:
+        item: The type of each value.
+        at_least: The least number of values.
+        exactly: The number of values, where it is fixed.
+
+    >>> ListOf(Number(minimum=0.0), exactly=2).convert([0.85, 0.95])
+    (0.85, 0.95)
+    """
 
     item: FieldType
     at_least: int = 0
@@ -166,7 +244,7 @@ class ListOf(FieldType):
 
     @property
     def expected(self) -> str:  # type: ignore[override]
-        """The words that an error uses."""
+        """What the field takes, in words."""
         if self.exactly is not None:
             return f"a list of exactly {self.exactly}, each {self.item.expected}"
         size = f" of at least {self.at_least}" if self.at_least else ""
@@ -181,7 +259,7 @@ class ListOf(FieldType):
         return tuple(self.item.convert(item) for item in items)
 
     def fits(self, count: int) -> bool:
-        """Return whether a list may have so many values."""
+        """Return whether a list of ``count`` values is neither too short nor too long."""
         return count >= self.at_least if self.exactly is None else count == self.exactly
 
     def schema(self) -> dict[str, Any]:
@@ -192,13 +270,18 @@ class ListOf(FieldType):
 
 @dataclasses.dataclass(frozen=True)
 class Optional(FieldType):
-    """A value of a type, or None."""
+    """A value of a type, or None.
+
+    >>> Optional(Number()).convert(None)
+    >>> Optional(Number()).expected
+    'a finite number, or None'
+    """
 
     item: FieldType
 
     @property
     def expected(self) -> str:  # type: ignore[override]
-        """The words that an error uses."""
+        """What the field takes, in words."""
         return f"{self.item.expected}, or None"
 
     def convert(self, value: Any) -> Any:
@@ -213,11 +296,11 @@ class Optional(FieldType):
         return {"anyOf": [self.item.schema(), {"type": "null"}, {"enum": ["none", "None"]}]}
 
 
-Rate = Annotated[float, Number(minimum=0.0)]
-"""A learning rate: finite, not negative."""
+Rate = Annotated[float, RateField(minimum=0.0)]
+"""A learning rate: not negative, and at most the largest number of float32."""
 
-PositiveRate = Annotated[float, Number(above=0.0)]
-"""A learning rate above zero."""
+PositiveRate = Annotated[float, RateField(above=0.0)]
+"""A learning rate above zero, and at most the largest number of float32."""
 
 Positive = Annotated[float, Number(above=0.0)]
 """A finite number above zero."""
@@ -227,7 +310,7 @@ DecayFactor = Annotated[float, Number(above=0.0, maximum=1.0)]
 
 
 def real(value: Any) -> float:
-    """Return a number as a float: infinity where it is too large for one."""
+    """Return a number as a float, and infinity for one that is too large."""
     try:
         return float(value)
     except OverflowError:

@@ -1,8 +1,12 @@
-"""Lengths that say their unit: ``5`` (epochs), ``"2000 steps"``, ``"30%"``, ``"rest"``."""
+"""Lengths that say their unit: ``5`` (epochs), ``"2000 steps"``, ``"30%"``, ``"rest"``.
+
+Text is taken by the patterns that the JSON Schema gives to editors, so that both agree.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 import re
@@ -12,145 +16,207 @@ from keras_lr._fields.kinds import FieldType, Number, real
 
 Unit = Literal["steps", "epochs", "%", "rest"]
 
-FORMS = "5 (epochs), '5 epochs', '2000 steps', '30%' or 'rest'"
-OWN_FORMS = "5 (epochs), '5 epochs', '2000 steps' or '30%'"
-_PATTERN = re.compile(
-    r"(?P<amount>\d+(?:_\d+)*(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*(?P<unit>steps?|epochs?|%)"
+EXAMPLES = "5 (epochs), '5 epochs', '2000 steps', '30%' or 'rest'"
+EXAMPLES_WITHOUT_REST = "5 (epochs), '5 epochs', '2000 steps' or '30%'"
+
+LONGEST = 1e150
+"""The greatest amount: sums and products of some lengths are still finite."""
+
+# At most 30 digits and an exponent of two: whatever these match is finite, and a positive amount
+# is above zero as a float too.
+_DIGITS = "[0-9](?:_?[0-9]){0,29}"
+_POSITIVE = r"(?=[0-9_.]*[1-9])"
+_AMOUNT = rf"{_DIGITS}(?:\.[0-9]{{0,30}})?(?:[eE][+-]?0*[0-9]{{1,2}})?"
+_SHARE = r"0*(?:100(?:\.0{0,30})?|[0-9]{1,2}(?:\.[0-9]{0,30})?)(?:[eE]-0*[0-9]{1,2})?"
+_WHOLE = rf"{_DIGITS}(?:\.0{{0,30}})?(?:[eE]\+?0*[0-9]{{1,2}})?"
+_AT_LEAST_TEN = (
+    rf"(?:(?=[0_]*[1-9]_?[0-9]){_DIGITS}(?:\.0{{0,30}})?"
+    rf"|{_DIGITS}(?:\.0{{0,30}})?[eE]\+?0*[1-9][0-9]?)"
+)
+# A schema has no flag that ignores case.
+_STEPS, _EPOCHS = "[sS][tT][eE][pP][sS]?", "[eE][pP][oO][cC][hH][sS]?"
+_REST = "[rR][eE][sS][tT]"
+
+_PARTS = re.compile(
+    rf"\s*(?:(?P<amount>{_AMOUNT})\s*(?P<unit>{_STEPS}|{_EPOCHS})|(?P<share>{_SHARE})\s*%"
+    rf"|{_REST})\s*"
 )
 
 
-def parse_length(length: float | int | str, forms: str = FORMS) -> tuple[float, Unit]:
-    """Return amount and unit of a length.
+def _pattern(*texts: str) -> str:
+    """Return the pattern of any of some texts, as a JSON Schema and Python both read it."""
+    return rf"^\s*(?:{'|'.join(texts)})\s*$"
+
+
+def parse_length(length: float | int | str) -> tuple[float, Unit]:
+    """Return amount and unit of a length, which may be zero.
 
     Args:
         length: A number of epochs, or one of ``"5 epochs"``, ``"2000 steps"``, ``"30%"``,
             ``"rest"``.
-        forms: The forms that an error names.
 
     Raises:
         TypeError: If it is neither a number nor a string.
-        ValueError: If it is no length, or the length is not positive and finite.
+        ValueError: If it is no length.
 
     >>> parse_length("30%"), parse_length(2)
     ((30.0, '%'), (2.0, 'epochs'))
     """
     if isinstance(length, str):
-        text = length.strip().lower()
-        if text == "rest":
-            return 1.0, "rest"
-        match = _PATTERN.fullmatch(text)
-        if match is None:
-            raise ValueError(f"a length: {forms}")
-        amount = float(match["amount"])
-        unit: Unit = (
-            "%" if match["unit"] == "%" else "steps" if match["unit"][0] == "s" else "epochs"
-        )
-    elif isinstance(length, bool) or not isinstance(length, numbers.Real):
-        raise TypeError(f"a length: {forms}")
-    else:
-        amount, unit = real(length), "epochs"
-    if not (math.isfinite(amount) and amount > 0):
-        raise ValueError(f"a positive length: {forms}")
-    if unit == "%" and amount > 100:
-        raise ValueError("a share of at most 100%")
-    return amount, unit
+        parsed = _parse_text(length)
+        if parsed is None:
+            raise ValueError(f"a length: {EXAMPLES}")
+        return parsed
+    if isinstance(length, bool) or not isinstance(length, numbers.Real):
+        raise TypeError(f"a length: {EXAMPLES}")
+    return real(length), "epochs"
+
+
+@functools.lru_cache(4096)
+def _parse_text(text: str) -> tuple[float, Unit] | None:
+    """Return amount and unit; None for what is no length."""
+    found = _PARTS.fullmatch(text)
+    if found is None:
+        return None
+    if found["share"] is not None:
+        return float(found["share"]), "%"
+    if found["amount"] is None:
+        return 1.0, "rest"
+    return float(found["amount"]), "steps" if found["unit"][0] in "sS" else "epochs"
 
 
 @dataclasses.dataclass(frozen=True)
 class LengthField(FieldType):
-    """A length; ``timescale`` excludes ``"rest"``, which would leave the unit of a rate open."""
+    """A length in time.
+
+    Args:
+        timescale: Whether to refuse ``"rest"``, which would leave the unit of a rate open.
+        zero: Whether the length may be 0, where that leaves a part out.
+
+    >>> LengthField().convert("5  Epochs")
+    '5 epochs'
+    """
 
     timescale: bool = False
+    zero: bool = False
 
     @property
-    def forms(self) -> str:
-        """The forms that a length may have."""
-        return OWN_FORMS if self.timescale else FORMS
+    def examples(self) -> str:
+        """Every way to write such a length."""
+        return EXAMPLES_WITHOUT_REST if self.timescale else EXAMPLES
 
     @property
     def expected(self) -> str:  # type: ignore[override]
-        """The words that an error uses."""
-        return f"a length: {self.forms}"
+        """What the field takes, in words."""
+        return f"a length: {self.examples}"
 
     def convert(self, value: Any) -> float | int | str:
-        _, unit = parse_length(value, self.forms)
-        if unit == "rest" and self.timescale:
-            raise ValueError(f"a length of its own: {OWN_FORMS}")
         if isinstance(value, str):
-            return " ".join(value.lower().split())
-        return int(value) if float(value).is_integer() else float(value)
+            return self._convert_text(value)
+        try:
+            amount, _ = parse_length(value)
+        except TypeError:
+            raise TypeError(self.expected) from None
+        if not (math.isfinite(amount) and (amount > 0 or (self.zero and amount == 0))):
+            raise ValueError(f"a positive length: {self.examples}")
+        if amount > LONGEST:
+            raise ValueError(f"a length of at most {LONGEST:g} epochs")
+        return int(amount) if amount.is_integer() else amount
+
+    def _convert_text(self, text: str) -> str:
+        parsed = _parse_text(text)
+        if parsed is None:
+            share = re.fullmatch(rf"\s*{_AMOUNT}\s*%\s*", text)
+            raise ValueError("a share of at most 100%, such as '30%'" if share else self.expected)
+        amount, unit = parsed
+        if unit == "rest" and self.timescale:
+            raise ValueError(f"a length of its own: {EXAMPLES_WITHOUT_REST}")
+        if not (amount > 0 or self.zero):
+            raise ValueError(f"a positive length: {self.examples}")
+        return " ".join(text.lower().split())
 
     def schema(self) -> dict[str, Any]:
-        return length_schema("steps?|epochs?|%", rest=not self.timescale)
+        sign = "" if self.zero else _POSITIVE
+        texts = [rf"{sign}{_AMOUNT}\s*(?:{_STEPS}|{_EPOCHS})", rf"{sign}{_SHARE}\s*%"]
+        least = "minimum" if self.zero else "exclusiveMinimum"
+        examples = ["2000 steps", "5 epochs", "30%"]
+        if not self.timescale:
+            texts.append(_REST)
+            examples.append("rest")
+        return {
+            "anyOf": [
+                {"title": "epochs", "type": "number", least: 0, "maximum": LONGEST},
+                {"type": "string", "pattern": _pattern(*texts), "examples": examples},
+            ]
+        }
 
 
-class Patience(FieldType):
+@dataclasses.dataclass(frozen=True)
+class _CountField(FieldType):
+    """A whole number, or a text that matches a pattern."""
+
+    def number(self) -> Number:
+        """Return the type of the number."""
+        raise NotImplementedError
+
+    def pattern(self) -> str:
+        """Return the pattern of the text."""
+        raise NotImplementedError
+
+    def convert(self, value: Any) -> int | str:
+        if not isinstance(value, str):
+            return int(self.number().convert(value))
+        if not re.search(self.pattern(), value):
+            raise ValueError(self.expected)
+        return self.convert_text(value)
+
+    def convert_text(self, text: str) -> int | str:
+        """Return a text that matches as the field keeps it."""
+        return text
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [self.number().schema(), {"type": "string", "pattern": self.pattern()}]}
+
+
+class Patience(_CountField):
     """A number of epochs, or ``"N steps"``."""
 
     expected = "a whole number of epochs of at least 0, or 'N steps'"
 
-    def convert(self, value: Any) -> int | str:
-        if not isinstance(value, str):
-            return int(Number(minimum=0, whole=True).convert(value))
-        amount, unit = parse_length(value)
-        if unit != "steps" or not amount.is_integer():
-            raise ValueError(self.expected)
-        return value
+    def number(self) -> Number:
+        return Number(minimum=0, whole=True)
 
-    def schema(self) -> dict[str, Any]:
-        words = length_schema("steps?")["anyOf"][1]
-        return {"anyOf": [{"type": "integer", "minimum": 0}, words]}
+    def pattern(self) -> str:
+        return _pattern(rf"{_POSITIVE}{_WHOLE}\s*{_STEPS}")
 
 
-class Batches(FieldType):
+class Batches(_CountField):
     """A number of batches, or a length that says its unit."""
 
     expected = "a number of batches of at least 10, or a length such as '2 epochs'"
 
-    def convert(self, value: Any) -> int | str:
-        if isinstance(value, str):
-            amount, unit = parse_length(value)
-            enough = amount >= 10 and amount.is_integer()
-            if unit != "epochs" and not (unit == "steps" and enough):
-                raise ValueError(self.expected)
-            return value
-        return int(Number(minimum=10, whole=True).convert(value))
+    def number(self) -> Number:
+        return Number(minimum=10, whole=True)
 
-    def schema(self) -> dict[str, Any]:
-        words = length_schema("steps?|epochs?")["anyOf"][1]
-        return {"anyOf": [Number(minimum=10, whole=True).schema(), words]}
+    def pattern(self) -> str:
+        return _pattern(
+            rf"{_POSITIVE}{_AT_LEAST_TEN}\s*{_STEPS}", rf"{_POSITIVE}{_AMOUNT}\s*{_EPOCHS}"
+        )
 
 
-class WholeEpochs(FieldType):
-    """A whole number of epochs."""
+class WholeEpochs(_CountField):
+    """A whole number of epochs, which the field keeps as a number."""
 
     expected = "a whole number of epochs of at least 1, such as 10 or '10 epochs'"
 
-    def convert(self, value: Any) -> int:
-        number = value
-        if isinstance(value, str):
-            number, unit = parse_length(value)
-            if unit != "epochs" or number != int(number):
-                raise ValueError(self.expected)
-        return int(Number(minimum=1, whole=True).convert(int(number) if value != number else value))
+    def number(self) -> Number:
+        return Number(minimum=1, whole=True)
 
-    def schema(self) -> dict[str, Any]:
-        words = length_schema("epochs?")["anyOf"][1]
-        return {"anyOf": [Number(minimum=1, whole=True).schema(), words]}
+    def pattern(self) -> str:
+        return _pattern(rf"{_POSITIVE}{_WHOLE}\s*{_EPOCHS}")
 
-
-def length_schema(units: str, rest: bool = False) -> dict[str, Any]:
-    """Return the JSON Schema of a number of epochs, or a length in ``units``."""
-    amount = r"\d+(_\d+)*(\.\d*)?([eE][+-]?\d+)?"
-    words = rf"{amount}\s*({units})" + ("|rest" if rest else "")
-    shown = {"epochs?": "5 epochs", "steps?": "2000 steps", "%": "30%"}
-    examples = [shown[unit] for unit in units.split("|")] + ["rest"] * rest
-    return {
-        "anyOf": [
-            {"title": "epochs", "type": "number", "exclusiveMinimum": 0},
-            {"type": "string", "pattern": rf"^\s*({words})\s*$", "examples": examples},
-        ]
-    }
+    def convert_text(self, text: str) -> int:
+        return int(parse_length(text)[0])
 
 
 Length = Annotated[float | int | str, LengthField()]
@@ -158,3 +224,9 @@ Length = Annotated[float | int | str, LengthField()]
 
 Timescale = Annotated[float | int | str, LengthField(timescale=True)]
 """A length that cannot be ``"rest"``."""
+
+LengthOrZero = Annotated[float | int | str, LengthField(zero=True)]
+"""A length of a part, which is left out where the length is 0."""
+
+TimescaleOrZero = Annotated[float | int | str, LengthField(timescale=True, zero=True)]
+"""A length of a part that cannot be ``"rest"``, and is left out where the length is 0."""

@@ -1,4 +1,4 @@
-"""Lengths that say their unit, and the timeline that turns them into steps.
+"""`Timeline`: turns lengths into steps.
 
 >>> timeline = Timeline(steps_per_epoch=100, epochs=90)
 >>> (
@@ -24,6 +24,9 @@ from keras_lr._fields.lengths import parse_length
 
 SNAP = 1e-9
 """Share of a number of steps that it may lie off a whole number and be taken for it."""
+
+SHORTEST = 1e-9
+"""Steps that are taken for a length: below that, rounding would make it nothing."""
 
 
 class UnresolvedLength(ValueError):
@@ -65,15 +68,14 @@ class Timeline:
         for name in ("steps_per_epoch", "epochs"):
             value = getattr(self, name)
             if value is not None:
-                kind = Number(above=0.0)
                 try:
-                    object.__setattr__(self, name, kind.convert(value))
+                    object.__setattr__(self, name, Number(above=0.0).convert(value))
                 except (TypeError, ValueError) as error:
                     raise type(error)(
                         f"`{name}` must be {error}. Received: {name}={value!r}"
                     ) from None
         if self.total is None and self.steps_per_epoch is not None and self.epochs is not None:
-            object.__setattr__(self, "total", snap(self.steps_per_epoch * self.epochs))
+            object.__setattr__(self, "total", snap_to_whole(self.steps_per_epoch * self.epochs))
         if self.rest is None:
             object.__setattr__(self, "rest", self.total)
 
@@ -90,25 +92,33 @@ class Timeline:
 
         Raises:
             UnresolvedLength: If a number that the length needs is not known.
+            ValueError: If the length comes to nothing, or to more than any float holds.
         """
         amount, unit = parse_length(length)
+        if unit == "rest":
+            if self.rest is None:
+                raise UnresolvedLength(_unknown_part(length))
+            return self.rest
         if unit == "steps":
             if self.clock == "epoch":
                 raise UnresolvedLength(_unknown_steps(length))
-            return amount
-        if unit == "epochs":
+            steps = amount
+        elif unit == "epochs":
             if self.steps_per_epoch is None:
                 raise UnresolvedLength(_unknown_steps(length))
-            return snap(amount * self.steps_per_epoch)
-        if unit == "%" and self.clock == "epoch":
-            raise UnresolvedLength(_unknown_steps(length))
-        known = self.total if unit == "%" else self.rest
-        if known is None:
-            raise UnresolvedLength(
-                f"The length {length!r} needs the length of the part that it is a share of. "
-                "Pass `epochs` and `steps_per_epoch`, or give a length in steps or epochs."
+            steps = snap_to_whole(amount * self.steps_per_epoch)
+        else:
+            if self.clock == "epoch":
+                raise UnresolvedLength(_unknown_steps(length))
+            if self.total is None:
+                raise UnresolvedLength(_unknown_part(length))
+            steps = snap_to_whole(self.total * amount / 100.0)
+        if amount and not SHORTEST <= steps < math.inf:
+            longer = "longer" if steps < SHORTEST else "shorter"
+            raise ValueError(
+                f"The length {length!r} comes to {steps:g} steps. Give a {longer} one."
             )
-        return snap(known * amount / 100.0) if unit == "%" else known
+        return steps
 
     def progress(self, step: NDArray[np.float64], length: float | int | str) -> NDArray[np.float64]:
         """Return how much of a length is done at ``step``, from 0 to 1.
@@ -128,7 +138,7 @@ class Timeline:
     def after(self, steps: float) -> Timeline:
         """Return the timeline of the next stage, ``steps`` later in the same part."""
         rest = None if self.rest is None else max(self.rest - steps, 0.0)
-        return self._but(rest=rest, start=self.start + steps)
+        return self._changed(rest=rest, start=self.start + steps)
 
     def part(self, steps: float, start: float = 0.0) -> Timeline:
         """Return the timeline of a part of ``steps`` that begins ``start`` later.
@@ -136,38 +146,39 @@ class Timeline:
         Shares of an empty part, of which only ``t = 0`` is ever asked, are those of one step.
         """
         steps = steps or 1.0
-        return self._but(total=steps, rest=steps, start=self.start + start)
+        return self._changed(total=steps, rest=steps, start=self.start + start)
 
-    def _but(self, **changes: float | None) -> Self:
+    def without_length(self) -> Self:
+        """Return the timeline of a part whose length is not known."""
+        return self._changed(epochs=None, total=None, rest=None)
+
+    def _changed(self, **changes: float | None) -> Self:
         """Return the timeline with some changes, without the checks of `dataclasses.replace`."""
         timeline = object.__new__(type(self))
         timeline.__dict__.update(self.__dict__, **changes)
         return timeline
 
-    def open(self) -> Timeline:
-        """Return this timeline without the length of the part."""
-        return _Open(self.steps_per_epoch, None, None, None, self.start, self.clock)
 
-
-class _Open(Timeline):
-    """A timeline that does not know how long its part is."""
-
-    def __post_init__(self) -> None:
-        """Leave the length open."""
-
-
-def snap(steps: float) -> float:
-    """Return the whole number within rounding of ``steps``, else ``steps``."""
-    if not math.isfinite(steps):
+def snap_to_whole(steps: float) -> float:
+    """Return the whole number within rounding of ``steps``; ``steps`` where there is none."""
+    if not 0.5 <= steps < math.inf:
         return steps
     whole = float(round(steps))
-    return whole if abs(steps - whole) <= SNAP * max(1.0, abs(steps)) else steps
+    return whole if abs(steps - whole) <= SNAP * max(1.0, steps) else steps
 
 
-def snap_all(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what `snap` makes of each of many finite numbers of steps."""
+def snap_each_to_whole(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what `snap_to_whole` makes of each of many finite numbers of steps."""
     near = np.round(steps)
-    return np.where(np.abs(steps - near) <= SNAP * np.maximum(np.abs(steps), 1.0), near, steps)
+    within = np.abs(steps - near) <= SNAP * np.maximum(steps, 1.0)
+    return np.where(within & (near > 0.0), near, steps)
+
+
+def _unknown_part(length: Any) -> str:
+    return (
+        f"The length {length!r} needs the length of the part that it is a share of. "
+        "Pass `epochs` and `steps_per_epoch`, or give a length in steps or epochs."
+    )
 
 
 def _unknown_steps(length: Any) -> str:

@@ -32,7 +32,8 @@ def schema() -> dict[str, Any]:
 
     >>> made = schema()
     >>> made["$defs"]["Constant"]["properties"]["lr"]
-    {'type': 'number', 'minimum': 0.0, 'description': 'The rate; not negative.'}
+    {'type': 'number', 'minimum': 0.0, 'maximum': 3.4028234663852886e+38, 'description': 'The rate;
+    not negative.'}
     """
     own, foreign = class_specs(), keras_class_specs()
     callback = keras.callbacks.Callback

@@ -1,13 +1,27 @@
-"""Learning rates as functions of the training step, and what one needs to write another.
+"""Learning rates as functions of the training step, and what it takes to write another one.
 
-``schedule`` makes a class of fields and a formula a schedule. ``Rate``, ``PositiveRate``,
-``Positive``, ``DecayFactor``, ``Length`` and ``Timescale`` are the types that its fields may have.
+`schedule` makes a class of fields and a formula a schedule. Its fields have one of these types:
+`Rate`, `PositiveRate`, `Positive`, `DecayFactor`, `Length` and `Timescale`, or ``Annotated`` with
+`Number`, `Choice`, `Bool`, `Text`, `ListOf`, `Optional`, `LengthField`, `ScheduleField`, or a
+`FieldType` of your own.
 """
 
-from keras_lr._fields.kinds import DecayFactor, Positive, PositiveRate, Rate
-from keras_lr._fields.lengths import Length, Timescale
+from keras_lr._fields.kinds import (
+    Bool,
+    Choice,
+    DecayFactor,
+    FieldType,
+    ListOf,
+    Number,
+    Optional,
+    Positive,
+    PositiveRate,
+    Rate,
+    Text,
+)
+from keras_lr._fields.lengths import Length, LengthField, Timescale
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
-from keras_lr.schedules.base import Schedule, Steps, schedule
+from keras_lr.schedules.base import Schedule, ScheduleField, Steps, schedule
 from keras_lr.schedules.combinators import Clip, PerEpoch, Product, Scaled
 from keras_lr.schedules.cyclic import CosineRestarts, OneCycle, TriangularCLR, WarmupStableDecay
 from keras_lr.schedules.decay import (
@@ -26,19 +40,26 @@ from keras_lr.schedules.in_graph import InGraph
 from keras_lr.schedules.stages import Lasting, Repeat, Sequence, Warmup
 
 __all__ = [
+    "Bool",
+    "Choice",
     "Clip",
     "Constant",
     "CosineDecay",
     "CosineRestarts",
     "DecayFactor",
     "ExponentialDecay",
+    "FieldType",
     "Function",
     "InGraph",
     "InverseSqrtDecay",
     "Lasting",
     "Length",
+    "LengthField",
     "LinearDecay",
+    "ListOf",
+    "Number",
     "OneCycle",
+    "Optional",
     "PerEpoch",
     "PiecewiseConstant",
     "PolynomialDecay",
@@ -49,9 +70,11 @@ __all__ = [
     "Repeat",
     "Scaled",
     "Schedule",
+    "ScheduleField",
     "Sequence",
     "StepDecay",
     "Steps",
+    "Text",
     "TimeDecay",
     "Timeline",
     "Timescale",

@@ -108,6 +108,11 @@ class Schedule(Configurable, LearningRateCallback):
         over = getattr(self, "over", None)
         return "never" if over is None else "rest" if over == "rest" else "own"
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the schedule has a length of 0, so that a sequence goes without it."""
+        return False
+
     def length(self, timeline: Timeline) -> float:
         """Return how many steps the schedule takes; infinity where it never ends."""
         over = getattr(self, "over", None)
@@ -156,10 +161,10 @@ class Schedule(Configurable, LearningRateCallback):
                 "Argument `step` must count from 0, the first update, and be finite. "
                 f"Received: step={step!r}"
             )
+        timeline = timeline or self.timeline or Timeline()
         rates = np.empty(steps.shape)
-        rates.reshape(-1)[:] = self.value(
-            steps.reshape(-1), timeline or self.timeline or Timeline()
-        )
+        with np.errstate(over="ignore"):  # what overflows is refused where it is used
+            rates.reshape(-1)[:] = self.value(steps.reshape(-1), timeline)
         return rates if steps.ndim else float(rates)
 
     def values(

@@ -7,18 +7,24 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from keras_lr._fields.kinds import Choice, DecayFactor, ListOf, Number, Optional, PositiveRate, Rate
-from keras_lr._fields.lengths import Length, LengthField, Timescale
-from keras_lr._fields.timeline import Timeline, snap
+from keras_lr._fields.lengths import (
+    Length,
+    LengthField,
+    Timescale,
+    TimescaleOrZero,
+    parse_length,
+)
+from keras_lr._fields.timeline import Timeline
 from keras_lr._keras.hyperparameters import LEARNING_RATE, can_move
 from keras_lr.schedules.base import DurationKind, Schedule, Steps, schedule
 from keras_lr.schedules.decay import Constant, CosineDecay, LinearDecay
 from keras_lr.schedules.formulas import (
+    growing_periods,
     half_cosine,
     inside,
     lerp,
     periods,
     pieces,
-    place,
     power,
     span,
 )
@@ -127,22 +133,10 @@ class CosineRestarts(Schedule):
             cycle: Any = periods(step, first)
             done = inside(step, cycle, first) / first
         else:
-            starts, lengths = self.cycles(first, float(step.max(initial=0.0)))
-            cycle = place(starts, step)
-            done = (step - starts[cycle]) / lengths[cycle]
+            cycle, start, length = growing_periods(step, first, self.cycle_mult)
+            done = (step - start) / length
         weight = half_cosine(done)
         return lerp(self.initial_lr * self.lr_mult**cycle, self.final_lr, weight)
-
-    def cycles(self, first: float, until: float) -> tuple[Steps, Steps]:
-        """Return starts and lengths of the cycles up to step ``until``.
-
-        Starts are sums of lengths: a logarithm would round across a boundary and miss a restart.
-        """
-        starts, lengths = [0.0], [first]
-        while (end := snap(starts[-1] + lengths[-1])) <= until:
-            starts.append(end)
-            lengths.append(lengths[-1] * self.cycle_mult)
-        return np.array(starts), np.array(lengths)
 
 
 @schedule
@@ -160,7 +154,7 @@ class OneCycle(Schedule):
     Args:
         max_lr: The peak; positive.
         over: Length of the cycle: epochs, ``"N steps"``, ``"N epochs"``, ``"P%"`` or ``"rest"``.
-        warmup: Length of the rise; ``"P%"`` is a share of ``over``.
+        warmup: Length of the rise, 0 for none; ``"P%"`` is a share of ``over``.
         div: The peak over the first rate; at least 1.
         final_div: The first rate over the last; at least 1.
         momentum: Momentum at the peak, where it is lower, and at both ends; None leaves it alone.
@@ -181,7 +175,7 @@ class OneCycle(Schedule):
 
     max_lr: PositiveRate
     over: Length = "rest"
-    rise: Timescale = "30%"
+    rise: TimescaleOrZero = "30%"
     div: Annotated[float, Number(minimum=1.0)] = 25.0
     final_div: Annotated[float, Number(minimum=1.0)] = 1e4
     momentum: Annotated[
@@ -208,7 +202,10 @@ class OneCycle(Schedule):
     def curve(self, first: float, peak: float, last: float) -> Schedule:
         """Return the cycle through three values."""
         ramp: Any = CosineDecay if self.shape == "cosine" else LinearDecay
-        return (ramp(first, peak, over=self.rise) >> ramp(peak, last)).lasting(self.over)
+        fall = ramp(peak, last)
+        if parse_length(self.rise)[0]:
+            fall = ramp(first, peak, over=self.rise) >> fall
+        return fall.lasting(self.over)
 
     def hyperparameter_schedules(self, optimizer: Any) -> dict[str, Schedule]:
         if self.momentum is None:
@@ -234,7 +231,8 @@ class WarmupStableDecay(Schedule):
 
     Args:
         max_lr: The rate that is held; positive.
-        warmup: Length of the rise: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"`` of the whole.
+        warmup: Length of the rise: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"`` of the whole;
+            0 for none.
         decay: Length of the fall, likewise.
         shape: ``"linear"``, ``"cosine"`` or ``"sqrt"``.
 
@@ -254,8 +252,8 @@ class WarmupStableDecay(Schedule):
     arguments: ClassVar[dict[str, str]] = {"rise": "warmup"}
 
     max_lr: PositiveRate
-    rise: Timescale = "5%"
-    decay: Timescale = "20%"
+    rise: TimescaleOrZero = "5%"
+    decay: TimescaleOrZero = "20%"
     shape: Annotated[str, Choice(("linear", "cosine", "sqrt"))] = "linear"
 
     @property
@@ -277,7 +275,8 @@ class WarmupStableDecay(Schedule):
 
         last = max(whole - fall, 0.0)
         values = np.full(step.shape, self.max_lr)
-        for part, where in pieces(step, [0.0, min(rise, last), last]):
+        starts = [0.0, min(rise, last), last] if fall else [0.0, min(rise, last)]
+        for part, where in pieces(step, starts):
             if part == 0:
                 values[where] *= step[where] / rise
             elif part == 2:

@@ -9,11 +9,29 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from keras_lr._fields.kinds import Bool, DecayFactor, ListOf, Number, Positive, PositiveRate, Rate
+from keras_lr._fields.kinds import (
+    Bool,
+    DecayFactor,
+    ListOf,
+    Positive,
+    PositiveRate,
+    Rate,
+    RateField,
+)
 from keras_lr._fields.lengths import Length, LengthField, Timescale
 from keras_lr._fields.timeline import Timeline
 from keras_lr.schedules.base import Schedule, Steps, schedule
-from keras_lr.schedules.formulas import half_cosine, lerp, periods, place, power
+from keras_lr.schedules.formulas import (
+    half_cosine,
+    lerp,
+    log_of_compounding,
+    periods,
+    place,
+    power,
+)
+
+SMALL = 1e-9
+"""A rate of `TimeDecay` below which a table of all factors that matter would hold millions."""
 
 
 @schedule
@@ -62,7 +80,7 @@ class PiecewiseConstant(Schedule):
     arguments: ClassVar[dict[str, str]] = {"rates": "values"}
 
     boundaries: Annotated[tuple[float | int | str, ...], ListOf(LengthField(timescale=True))]
-    rates: Annotated[tuple[float, ...], ListOf(Number(minimum=0.0), at_least=1)]
+    rates: Annotated[tuple[float, ...], ListOf(RateField(minimum=0.0), at_least=1)]
 
     def validate(self) -> None:
         if len(self.rates) != len(self.boundaries) + 1:
@@ -260,6 +278,8 @@ class TimeDecay(Schedule):
         if not self.compounding:
             return self.initial_lr / (1.0 + self.rate * (step / every))
         number = periods(step, every)
+        if self.rate < SMALL:
+            return self.initial_lr * np.exp(-log_of_compounding(self.rate, number))
         # From some factor on the product is zero, however many follow.
         count = 2.0
         while (

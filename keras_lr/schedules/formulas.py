@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr._fields.timeline import snap_each_to_whole
+
 Array = NDArray[np.float64]
 
 ROUNDING = 1e-12
@@ -81,7 +83,7 @@ def periods(step: Array, period: float) -> Array:
     >>> periods(np.array([4.0, 5.0]), 2.0), periods(np.array([3.0, 4.0]), 2.0)
     (array([2.]), array([1., 2.]))
     """
-    # A boundary within rounding of a whole step is at that step, as for `timeline.snap`.
+    # A boundary within rounding of a whole step is at that step, as for `snap_to_whole`.
     first, last = np.floor(np.divide(ends(step), period) * (1.0 + ROUNDING))
     return np.floor((step[:1] if first == last else step) / period * (1.0 + ROUNDING))
 
@@ -95,6 +97,62 @@ def inside(step: Array, number: Array, period: float) -> Array:
     # A start may be rounded to beyond the step that it is at.
     first = step.min(initial=math.inf) if number.size == 1 else step
     return step - np.minimum(number * period, first)
+
+
+def growing_periods(step: Array, first: float, growth: float) -> tuple[Array, Array, Array]:
+    """Return number, start and length of the period that each step lies in.
+
+    Each period is ``growth`` times as long as the one before it; ``growth`` is above 1. A logarithm
+    would round across a boundary, so it makes a guess only, which the starts of periods correct.
+
+    >>> number, start, length = growing_periods(np.array([0.0, 2.0, 6.0]), 2.0, 2.0)
+    >>> number, start, length
+    (array([0., 1., 2.]), array([0., 2., 6.]), array([2., 4., 8.]))
+    """
+    excess = growth - 1.0
+    exponent = math.log1p(excess)
+
+    def starts(number: Array) -> Array:
+        whole = growth.is_integer()
+        grown = growth**number - 1.0 if whole else np.expm1(exponent * number)
+        return snap_each_to_whole(first * (grown / excess))
+
+    def numbers(step: Array) -> Array:
+        periods = np.minimum(step / first * excess, 1e300)
+        number = np.floor(np.log1p(periods) / exponent)
+        number -= step < starts(number)
+        return number + (step >= starts(number + 1.0))
+
+    with np.errstate(over="ignore"):
+        if not step.size:
+            return step, step, step
+        low, high = numbers(np.array(ends(step)))
+        if high - low < step.size:
+            occurring = np.arange(low, high + 1.0)
+            number = occurring[place(starts(occurring), step)]
+        else:
+            number = numbers(step)
+        return number, starts(number), first * growth**number
+
+
+def log_of_compounding(rate: float, count: Array) -> Array:
+    """Return the sum of ``log(1 + rate * k)`` over ``k = 1 .. count``, for a small rate.
+
+    By the midpoint rule with its first correction, whose error is of the order of ``rate ** 3``.
+
+    >>> log_of_compounding(1e-10, np.array([0.0, 1.0, 1e6])).round(8)
+    array([0.00000000e+00, 0.00000000e+00, 4.99983838e+01])
+    """
+
+    def integral(end: Array) -> Array:
+        """Return the integral of ``log(1 + rate * y)`` from 0 to ``end``."""
+        x = rate * end
+        series = x**2 * (1 / 2 - x * (1 / 6 - x * (1 / 12 - x * (1 / 20 - x / 30))))
+        return np.where(x < 1e-3, series, (1.0 + x) * np.log1p(x) - x) / rate
+
+    last, first = count + 0.5, np.full(1, 0.5)
+    slope = rate / (1.0 + rate * first) - rate / (1.0 + rate * last)
+    return integral(last) - integral(first) + slope / 24.0
 
 
 def place(starts: Sequence[float] | Array, step: Array) -> NDArray[np.intp]:

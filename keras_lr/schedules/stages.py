@@ -10,9 +10,9 @@ from typing import Annotated, ClassVar, Self
 import numpy as np
 
 from keras_lr._fields.kinds import Number, Positive, Rate
-from keras_lr._fields.lengths import Length
+from keras_lr._fields.lengths import LengthOrZero, TimescaleOrZero, parse_length
 from keras_lr._fields.nesting import Nested, call, nested
-from keras_lr._fields.timeline import Timeline, UnresolvedLength, snap, snap_all
+from keras_lr._fields.timeline import Timeline, UnresolvedLength, snap_each_to_whole, snap_to_whole
 from keras_lr.schedules.base import DurationKind, Inner, Inners, Schedule, Steps, schedule
 from keras_lr.schedules.formulas import lerp, pieces
 
@@ -67,6 +67,7 @@ class Sequence(Schedule):
         return cls(tuple(stages))
 
     def validate(self) -> None:
+        self._present = tuple(one for one in self.stages if not one.is_empty) or self.stages[:1]
         for i, stage in enumerate(self.stages[:-1]):
             if stage.duration_kind != "own":
                 takes = (
@@ -81,26 +82,30 @@ class Sequence(Schedule):
     def duration_kind(self) -> DurationKind:
         return self.stages[-1].duration_kind
 
+    @property
+    def is_empty(self) -> bool:
+        return self._present[0].is_empty
+
     @nested
     def starts(self, timeline: Timeline) -> Nested[list[float]]:
-        """Return the step at which each stage begins."""
+        """Return the step at which each stage that is not empty begins."""
         starts = [0.0]
-        for stage in self.stages[:-1]:
+        for stage in self._present[:-1]:
             length = yield call(stage.length, timeline.after(starts[-1]))
-            starts.append(snap(starts[-1] + length))
+            starts.append(snap_to_whole(starts[-1] + length))
         return starts
 
     @nested
     def length(self, timeline: Timeline) -> Nested[float]:
         start = (yield call(self.starts, timeline))[-1]
-        length = yield call(self.stages[-1].length, timeline.after(start))
-        return snap(start + length)
+        length = yield call(self._present[-1].length, timeline.after(start))
+        return snap_to_whole(start + length)
 
     @nested
     def unreached_stages(self, timeline: Timeline) -> Nested[list[Schedule]]:
         starts = yield call(self.starts, timeline)
         unreached = []
-        for stage, start in zip(self.stages, starts, strict=True):
+        for stage, start in zip(self._present, starts, strict=True):
             unreached += yield call(_unreached, stage, start, timeline)
         return unreached
 
@@ -108,7 +113,7 @@ class Sequence(Schedule):
     def stage_starts(self, timeline: Timeline) -> Nested[list[float]]:
         starts = yield call(self.starts, timeline)
         found = []
-        for stage, start in zip(self.stages, starts, strict=True):
+        for stage, start in zip(self._present, starts, strict=True):
             found += yield call(_stage_starts, stage, start, timeline)
         return found
 
@@ -119,7 +124,7 @@ class Sequence(Schedule):
         for number, where in pieces(step, starts):
             start = starts[number]
             after = timeline.after(start)
-            values[where] = yield call(self.stages[number].value, step[where] - start, after)
+            values[where] = yield call(self._present[number].value, step[where] - start, after)
         return values
 
 
@@ -131,8 +136,8 @@ class Warmup(Schedule):
 
     Args:
         schedule: What follows.
-        over: Length of the warmup. It counts inside the whole: ``CosineDecay(0.1).warmup(5)`` over
-            90 epochs decays over 85.
+        over: Length of the warmup; 0 for none. It counts inside the whole:
+            ``CosineDecay(0.1).warmup(5)`` over 90 epochs decays over 85.
         start: Rate of the first update.
 
     Source: Goyal et al. 2017, Accurate, Large Minibatch SGD, sec. 2.2 (arXiv:1706.02677).
@@ -143,12 +148,8 @@ class Warmup(Schedule):
     """
 
     schedule: Inner
-    over: Length
+    over: TimescaleOrZero
     start: Rate = 0.0
-
-    def validate(self) -> None:
-        if self.over == "rest":
-            raise self.invalid("over", "a length of its own, since the schedule follows")
 
     @functools.cached_property
     def duration_kind(self) -> DurationKind:
@@ -190,7 +191,7 @@ class Lasting(Schedule):
 
     Args:
         schedule: The schedule.
-        over: Its length.
+        over: Its length. A stage of length 0 is left out of its sequence.
 
     >>> from keras_lr import Constant, LinearDecay
     >>> rate = LinearDecay(1.0).lasting("4 steps") >> Constant(0.1)
@@ -199,7 +200,11 @@ class Lasting(Schedule):
     """
 
     schedule: Inner
-    over: Length
+    over: LengthOrZero
+
+    @property
+    def is_empty(self) -> bool:
+        return parse_length(self.over)[0] == 0.0
 
     @nested
     def unreached_stages(self, timeline: Timeline) -> Nested[list[Schedule]]:
@@ -271,13 +276,13 @@ class Repeat(Schedule):
     def starts(self, timeline: Timeline) -> Nested[Steps]:
         """Return the step at which each cycle begins, and at last where the last one ends."""
         try:
-            first = yield call(self.schedule.length, timeline.open())
+            first = yield call(self.schedule.length, timeline.without_length())
         except UnresolvedLength:
             first = math.inf
         if math.isinf(first):
             first = timeline.steps("rest") / self._total
         if self._starts[0] != first:
-            starts = snap_all(np.cumsum(np.append(0.0, first * self._stretches)))
+            starts = snap_each_to_whole(np.cumsum(np.append(0.0, first * self._stretches)))
             self._starts = first, starts
         return self._starts[1]
 
