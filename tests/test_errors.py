@@ -56,7 +56,8 @@ VALID = {
 }
 KIND = {
     "length": ("over",),
-    "own length": ("every", "timescale", "step_size", "first_cycle", "warmup", "decay"),
+    "own length": ("every", "timescale", "step_size", "first_cycle"),
+    "own length of a part": ("warmup", "decay"),
     "optional length": ("step_size_down",),
     "rate": ("final_lr", "base_lr", "lr"),
     "factor": ("factor", "gamma", "lr_mult"),
@@ -69,6 +70,7 @@ NOT_FINITE = [math.nan, math.inf, -math.inf, np.float32("nan"), 10**400, -(10**4
 WRONG = {
     "length": [0, -1, "5 bananas", "-3 epochs", "0%", "101%", "", *NOT_FINITE],
     "own length": ["rest", 0, -1, "5 bananas", "0 steps", "101%", *NOT_FINITE],
+    "own length of a part": ["rest", -1, "5 bananas", "-1 steps", "101%", *NOT_FINITE],
     "optional length": ["rest", 0, -1, "5 bananas", *NOT_FINITE],
     "rate": [-0.1, -1, *NOT_FINITE],
     "factor": [0, -0.5, 1.5, *NOT_FINITE],

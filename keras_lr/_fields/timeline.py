@@ -114,10 +114,8 @@ class Timeline:
                 raise UnresolvedLength(_unknown_part(length))
             steps = snap_to_whole(self.total * amount / 100.0)
         if amount and not SHORTEST <= steps < math.inf:
-            longer = "longer" if steps < SHORTEST else "shorter"
-            raise ValueError(
-                f"The length {length!r} comes to {steps:g} steps. Give a {longer} one."
-            )
+            other = "longer" if steps < SHORTEST else "shorter"
+            raise ValueError(f"The length {length!r} comes to {steps:g} steps. Give a {other} one.")
         return steps
 
     def progress(self, step: NDArray[np.float64], length: float | int | str) -> NDArray[np.float64]:

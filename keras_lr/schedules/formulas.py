@@ -141,7 +141,7 @@ def log_of_compounding(rate: float, count: Array) -> Array:
     By the midpoint rule with its first correction, whose error is of the order of ``rate ** 3``.
 
     >>> log_of_compounding(1e-10, np.array([0.0, 1.0, 1e6])).round(8)
-    array([0.00000000e+00, 0.00000000e+00, 4.99983838e+01])
+    array([ 0.        ,  0.        , 49.99838341])
     """
 
     def integral(end: Array) -> Array:
