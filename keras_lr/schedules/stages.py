@@ -68,6 +68,7 @@ class Sequence(Schedule):
 
     def validate(self) -> None:
         self._present = tuple(one for one in self.stages if not one.is_empty) or self.stages[:1]
+        self._latest_starts: tuple[Timeline | None, list[float]] = None, []
         for i, stage in enumerate(self.stages[:-1]):
             if stage.duration_kind != "own":
                 takes = (
@@ -82,17 +83,20 @@ class Sequence(Schedule):
     def duration_kind(self) -> DurationKind:
         return self.stages[-1].duration_kind
 
-    @property
+    @functools.cached_property
     def is_empty(self) -> bool:
         return self._present[0].is_empty
 
     @nested
     def starts(self, timeline: Timeline) -> Nested[list[float]]:
         """Return the step at which each stage that is not empty begins."""
-        starts = [0.0]
-        for stage in self._present[:-1]:
-            length = yield call(stage.length, timeline.after(starts[-1]))
-            starts.append(snap_to_whole(starts[-1] + length))
+        known, starts = self._latest_starts
+        if known != timeline:
+            starts = [0.0]
+            for stage in self._present[:-1]:
+                length = yield call(stage.length, timeline.after(starts[-1]))
+                starts.append(snap_to_whole(starts[-1] + length))
+            self._latest_starts = timeline, starts
         return starts
 
     @nested
@@ -265,7 +269,8 @@ class Repeat(Schedule):
                 )
         self._stretches = self.stretch ** np.arange(self.times, dtype=np.float64)
         self._total = math.fsum(self._stretches.tolist())
-        self._starts = math.nan, np.zeros(0)
+        self._latest_length: tuple[Timeline | None, float] = None, math.nan
+        self._latest_starts = math.nan, np.zeros(0)
         """The latest length of the first cycle, and the starts of all cycles that belong to it."""
 
     @functools.cached_property
@@ -275,16 +280,31 @@ class Repeat(Schedule):
     @nested
     def starts(self, timeline: Timeline) -> Nested[Steps]:
         """Return the step at which each cycle begins, and at last where the last one ends."""
-        try:
-            first = yield call(self.schedule.length, timeline.without_length())
-        except UnresolvedLength:
-            first = math.inf
+        first = yield call(self.cycle_length, timeline.without_length())
         if math.isinf(first):
             first = timeline.steps("rest") / self._total
-        if self._starts[0] != first:
+        known, starts = self._latest_starts
+        if known != first:
             starts = snap_each_to_whole(np.cumsum(np.append(0.0, first * self._stretches)))
-            self._starts = first, starts
-        return self._starts[1]
+            if not math.isfinite(starts[-1]):
+                raise ValueError(
+                    f"{self!r}: {self.times} cycles, the first of {first:g} steps, take more steps "
+                    "than any float holds. Repeat fewer times, or stretch less."
+                )
+            self._latest_starts = first, starts
+        return starts
+
+    @nested
+    def cycle_length(self, timeline: Timeline) -> Nested[float]:
+        """Return the length of the first cycle; infinity where it depends on the whole."""
+        known, length = self._latest_length
+        if known != timeline:
+            try:
+                length = yield call(self.schedule.length, timeline)
+            except UnresolvedLength:
+                length = math.inf
+            self._latest_length = timeline, length
+        return length
 
     @nested
     def length(self, timeline: Timeline) -> Nested[float]:
