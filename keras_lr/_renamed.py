@@ -7,7 +7,7 @@ from keras_lr import _files
 from keras_lr._fields import kinds, timeline
 from keras_lr.callbacks import param_scheduler, plateau, plateau_rule
 from keras_lr.range_test import curve, result, search
-from keras_lr.schedules import base, combinators, cyclic, decay, function, in_graph, stages
+from keras_lr.schedules import base, combinators, cyclic, decay, function, in_graph
 
 _MODULES: dict[str, types.ModuleType] = {
     "compose": combinators,
@@ -26,7 +26,7 @@ _MODULES: dict[str, types.ModuleType] = {
     "state": _files,
     "timeline": timeline,
 }
-_CLASSES = {"compose": vars(stages), "range_search": {"Found": search.SearchResult}}
+_CLASSES = {"range_search": {"Found": search.SearchResult}}
 
 for _name, _module in _MODULES.items():
     _old = types.ModuleType(f"{__package__}.{_name}", _module.__doc__)

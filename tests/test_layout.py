@@ -29,6 +29,7 @@ from source import (
 )
 
 ROOMS = [
+    "_hints",
     "_files",
     "plotting",
     "_keras",
@@ -60,16 +61,13 @@ MOST_FILES = 10
 DOOR = "moves behind the door of `_keras`"
 
 KNOWN = {
-    "order of rooms": {
-        "plotting/terminal.py imports _fields": "`starts` becomes a method of schedules",
-        "plotting/terminal.py imports schedules": "`starts` becomes a method of schedules",
-    },
+    "order of rooms": {},
     "circles": {
         "keras_lr.history.plot, keras_lr.history.record": "the plot types a Protocol",
         "keras_lr.range_test.callback, keras_lr.range_test.runner": "the runner takes settings",
         "keras_lr.range_test.plot, keras_lr.range_test.result": "the plot types a Protocol",
     },
-    "places of the operators": {"9": "they go through one cached lookup"},
+    "places of the operators": {},
     "private names": {
         "_fit/engines/jax.py: session.model._jax_state": DOOR,
         "_fit/engines/tensorflow.py: b._value": DOOR,

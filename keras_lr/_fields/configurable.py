@@ -157,7 +157,7 @@ class Configurable:
         places = {id(part): place for place, part in enumerate(parts)}
         state = _with_places(self.__getstate__(), places)
         if parts:
-            state["_parts"] = [
+            state["nested_parts"] = [
                 (type(part), _with_places(part.__getstate__(), places)) for part in parts
             ]
         return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
@@ -179,7 +179,7 @@ class Configurable:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         parts: list[Any] = []
-        for cls, inner in state.get("_parts", ()):
+        for cls, inner in state.get("nested_parts", ()):
             part = cls.__new__(cls)
             part.__setstate__(_with_parts(inner, parts))
             parts.append(part)
@@ -227,7 +227,7 @@ def _with_parts(state: dict[str, Any], parts: list[Any]) -> dict[str, Any]:
             return tuple(map(replaced, value))
         return parts[value.place] if isinstance(value, _Place) else value
 
-    return {name: replaced(value) for name, value in state.items() if name != "_parts"}
+    return {name: replaced(value) for name, value in state.items() if name != "nested_parts"}
 
 
 @nested

@@ -22,7 +22,16 @@ from keras_lr._fields.kinds import (
 from keras_lr._fields.lengths import Length, LengthField, Timescale
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
 from keras_lr.schedules.base import Schedule, ScheduleField, Steps, schedule
-from keras_lr.schedules.combinators import Clip, PerEpoch, Product, Scaled
+from keras_lr.schedules.combinators import (
+    Clip,
+    Lasting,
+    PerEpoch,
+    Product,
+    Repeat,
+    Scaled,
+    Sequence,
+    Warmup,
+)
 from keras_lr.schedules.cyclic import CosineRestarts, OneCycle, TriangularCLR, WarmupStableDecay
 from keras_lr.schedules.decay import (
     Constant,
@@ -37,7 +46,6 @@ from keras_lr.schedules.decay import (
 )
 from keras_lr.schedules.function import Function
 from keras_lr.schedules.in_graph import InGraph
-from keras_lr.schedules.stages import Lasting, Repeat, Sequence, Warmup
 
 __all__ = [
     "Bool",

@@ -23,7 +23,7 @@ from keras_lr.schedules.in_graph import InGraph
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from keras_lr.schedules import combinators, stages
+    from keras_lr.schedules import combinators
 
 Steps = NDArray[np.float64]
 
@@ -261,7 +261,7 @@ class Schedule(Configurable, LearningRateCallback):
         optimizer = optimizer_of(session.model)
         control(session, self, optimizer, self.hyperparameter_schedules(optimizer))
 
-    def __rshift__(self, other: Schedule) -> stages.Sequence:
+    def __rshift__(self, other: Schedule) -> combinators.Sequence:
         """``a >> b``: first ``a``, for its length, then ``b``."""
         if not isinstance(other, Schedule):
             return NotImplemented
@@ -285,7 +285,7 @@ class Schedule(Configurable, LearningRateCallback):
         """Return ``factor`` times this schedule."""
         return _classes().Scaled(self, factor)
 
-    def warmup(self, over: float | int | str, start: float = 0.0) -> stages.Warmup:
+    def warmup(self, over: float | int | str, start: float = 0.0) -> combinators.Warmup:
         """Return a schedule that first rises linearly from ``start`` to this one's first value.
 
         Args:
@@ -294,7 +294,7 @@ class Schedule(Configurable, LearningRateCallback):
         """
         return _classes().Warmup(self, over, start)
 
-    def lasting(self, over: float | int | str) -> stages.Lasting:
+    def lasting(self, over: float | int | str) -> combinators.Lasting:
         """Return this schedule with a length, which is the whole that its shares refer to."""
         return _classes().Lasting(self, over)
 
@@ -302,7 +302,7 @@ class Schedule(Configurable, LearningRateCallback):
         """Return this schedule held between ``min`` and ``max``."""
         return _classes().Clip(self, min, max)
 
-    def repeat(self, times: int, stretch: float = 1.0, scale: float = 1.0) -> stages.Repeat:
+    def repeat(self, times: int, stretch: float = 1.0, scale: float = 1.0) -> combinators.Repeat:
         """Return this schedule repeated, each time ``stretch`` as long and ``scale`` as high."""
         return _classes().Repeat(self, times, stretch, scale)
 

@@ -1,4 +1,4 @@
-"""Schedules made of the values of other schedules."""
+"""Schedules made of the values of other schedules, and all that the operators build."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from keras_lr._fields.kinds import Optional, Positive, Rate, RateField
 from keras_lr._fields.nesting import Nested, call, nested
 from keras_lr._fields.timeline import Timeline
 from keras_lr.schedules.base import DurationKind, Inner, Inners, Schedule, Steps, schedule
+from keras_lr.schedules.stages import Lasting, Repeat, Sequence, Warmup
+
+__all__ = ["Clip", "Lasting", "PerEpoch", "Product", "Repeat", "Scaled", "Sequence", "Warmup"]
 
 SMALLEST = sys.float_info.min
 """The smallest number that has all its digits."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import warnings
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.evaluation import ScheduleEvaluator
@@ -13,8 +14,17 @@ from keras_lr._fit.session import FitSession
 from keras_lr._keras.hyperparameters import Hyperparameter, find_hyperparameter, optimizer_of
 from keras_lr.callback import LearningRateCallback
 
-if TYPE_CHECKING:
-    from keras_lr.schedules.base import Schedule
+
+class Moving(Protocol):
+    """What a schedule is, as far as a fit goes."""
+
+    timeline: Timeline | None
+
+    def parts(self) -> Iterator[Any]:
+        """Iterate over the schedule and all that it is made of."""
+
+    def unreached_stages(self, timeline: Timeline) -> Sequence[Any]:
+        """Return the stages that never begin."""
 
 
 class FollowsHyperparameter(ABC):
@@ -39,7 +49,7 @@ class FollowsHyperparameter(ABC):
         """
 
 
-def before_restore(schedules: dict[str, Schedule], model: Any, optimizer: Any = None) -> None:
+def before_restore(schedules: Mapping[str, Moving], model: Any, optimizer: Any = None) -> None:
     """Show schedules the hyperparameters of a model's optimizer before a state is restored.
 
     Args:
@@ -57,7 +67,7 @@ def control(
     session: FitSession,
     owner: LearningRateCallback,
     optimizer: Any,
-    schedules: dict[str, Schedule],
+    schedules: Mapping[str, Moving],
 ) -> None:
     """Let schedules decide hyperparameters of an optimizer during a fit.
 
@@ -80,7 +90,7 @@ def control(
         session.control(owner, parameter, evaluator.values, evaluator.peak)
 
 
-def unreached_warning(schedule: Schedule, timeline: Timeline) -> str:
+def unreached_warning(schedule: Moving, timeline: Timeline) -> str:
     """Return a sentence that names the stages a fit ends before; empty where there are none."""
     unreached = [] if timeline.total is None else schedule.unreached_stages(timeline)
     if not unreached:
@@ -92,10 +102,10 @@ def unreached_warning(schedule: Schedule, timeline: Timeline) -> str:
 
 
 def start_schedule(
-    schedule: Schedule, session: FitSession, parameter: Hyperparameter, epoch: int
+    schedule: Moving, session: FitSession, parameter: Hyperparameter, epoch: int
 ) -> None:
     """Show a schedule the hyperparameter that it moves in a fit that begins at ``epoch``."""
     for part in schedule.parts():
+        alone = part is schedule and not session.adjustments[parameter.key]
         if isinstance(part, FollowsHyperparameter):
-            alone = part is schedule and not session.adjustments[parameter.key]
             part.on_fit_start(parameter, epoch, schedule.timeline or Timeline(), alone)
