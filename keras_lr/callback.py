@@ -8,11 +8,11 @@ from typing import Any
 import keras
 
 from keras_lr._fit.session import FitSession, attach
-from keras_lr._keras.legacy import LegacyHooks
+from keras_lr._keras.legacy import LegacyHooks, PassedAsObject
 from keras_lr.history.callback import LRHistory
 
 
-class LearningRateCallback(LegacyHooks, keras.callbacks.Callback):
+class LearningRateCallback(PassedAsObject, LegacyHooks, keras.callbacks.Callback):
     """A callback that moves hyperparameters during a fit and records what it did.
 
     A subclass says in `join_fit` what it moves. The session of the fit moves it, and `history`

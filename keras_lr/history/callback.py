@@ -17,14 +17,14 @@ from keras_lr._fit.events import Executions
 from keras_lr._fit.session import FitSession, attach
 from keras_lr._fit.tracks import metric_column
 from keras_lr._keras.host_values import columns_of
-from keras_lr._keras.legacy import LegacyHooks
+from keras_lr._keras.legacy import LegacyHooks, PassedAsObject
 from keras_lr.history.columns import Column
 from keras_lr.history.open_epoch import OpenEpoch
 from keras_lr.history.record import ALWAYS, Record
 from keras_lr.history.tensorboard import EventLog
 
 
-class LRHistory(Record, LegacyHooks, keras.callbacks.Callback):
+class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
     """Record the learning rate, the batch's own loss and every metric of each training step.
 
     Every callback of this package has one, ``callback.history``. Passed to ``fit`` alone, it

@@ -143,12 +143,19 @@ class Schedule(Configurable, LearningRateCallback):
 
         Raises:
             TypeError: If there is no step: an optimizer calls what it was given as its rate so.
-            ValueError: If a step is negative or not a number.
+            ValueError: If a step is negative or not a number, or there is a second argument that is
+                no `Timeline`: ``keras.callbacks.LearningRateScheduler`` passes epoch and rate.
 
         >>> from keras_lr import LinearDecay
         >>> LinearDecay(0.1, over="10 steps")(5)
         0.05
         """
+        if not isinstance(timeline, Timeline | None):
+            raise ValueError(
+                f"{type(self).__name__} is a callback. Pass it to fit(callbacks=[...]) itself; a "
+                "keras.callbacks.LearningRateScheduler around it would take the number of the "
+                f"epoch for the training step. Received: timeline={timeline!r}"
+            )
         if step is None:
             raise TypeError(
                 f"{type(self).__name__} is a callback, and its rate needs a step. Build the "

@@ -53,10 +53,24 @@ class InGraph(keras.optimizers.schedules.LearningRateSchedule):
             raise ValueError(f"{self.schedule!r} gives the rate {table[where]} at step {where}.")
         return table
 
-    def __call__(self, step: Any) -> Any:
-        """Return the rate at ``step``, a number or a tensor, as a float32 tensor."""
-        step = keras.ops.cast(step, "int32")
-        step = keras.ops.clip(step, 0, len(self.table) - 1)
+    def __call__(self, step: Any, rate: Any = None) -> Any:
+        """Return the rate at ``step``, a number or a tensor, as a float32 tensor.
+
+        Raises:
+            ValueError: If there is a rate too, as a ``keras.callbacks.LearningRateScheduler``
+                passes it.
+        """
+        if rate is not None:
+            raise ValueError(
+                "A keras.callbacks.LearningRateScheduler passes the number of the epoch, and this "
+                "schedule needs the training step. Give it to the optimizer, or pass the schedule "
+                f"that it was made from to fit(callbacks=[...]). Received: {self!r}"
+            )
+        last = len(self.table) - 1
+        if isinstance(step, int | float | np.ndarray | np.generic):
+            step = np.clip(step, 0, last)
+        # Clipped before it is cast: a step beyond 2**31 is late, not negative.
+        step = keras.ops.cast(keras.ops.clip(step, 0, last), "int32")
         return keras.ops.take(keras.ops.convert_to_tensor(self.table), step, axis=0)
 
     def rates(self, steps: ArrayLike) -> NDArray[np.float32]:
