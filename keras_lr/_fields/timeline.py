@@ -108,8 +108,6 @@ class Timeline:
                 raise UnresolvedLength(_unknown_steps(length))
             steps = snap_to_whole(amount * self.steps_per_epoch)
         else:
-            if self.clock == "epoch":
-                raise UnresolvedLength(_unknown_steps(length))
             if self.total is None:
                 raise UnresolvedLength(_unknown_part(length))
             steps = snap_to_whole(self.total * amount / 100.0)

@@ -26,6 +26,8 @@ class ScheduleEvaluator:
         self._epoch: int | None = None
         self._first = 0
         self._known: NDArray[np.float64] = np.zeros(0)
+        self._first_epoch_steps: int | None = None
+        """Batches of the first epoch, once it is over, where nothing told them before."""
         self.unresolved: UnresolvedLength | None = None
         """Why epochs do not place the schedule, where steps are counted instead."""
 
@@ -66,16 +68,24 @@ class ScheduleEvaluator:
     def values_by_epoch(self, epoch: int, first: int, count: int) -> NDArray[np.float64]:
         """Return the values where the steps of an epoch are not known.
 
-        Lengths in epochs are placed by epochs. Lengths in steps alone are placed by counting the
-        batches, which works for a fit that starts at the beginning.
+        Lengths in epochs and shares are placed by epochs. Where there are lengths in steps, the
+        batches are counted instead, in a fit that starts at the beginning; from the second epoch on
+        an epoch is as long as the first one was.
         """
+        before = self.session.ran - self.session.batch
+        if self._first_epoch_steps is None and self._epoch not in (None, epoch):
+            self._first_epoch_steps = before
         if epoch != self._epoch and self.unresolved is None:
             ticks = Timeline.by_epoch(self.timeline.epochs)
             try:
                 self._known = self.schedule(np.array([epoch]), ticks)
             except UnresolvedLength as error:
-                if epoch > 0:
-                    raise
+                if epoch > 0 and self._first_epoch_steps is None:
+                    raise UnresolvedLength(
+                        f"{self.schedule!r} has lengths in steps, and the fit begins at epoch "
+                        f"{epoch + 1}: how many steps went before is not known. Pass "
+                        "`steps_per_epoch` to `fit`."
+                    ) from error
                 self.unresolved = error
             if self._epoch is None and self.unresolved is None and not self._known[0]:
                 warn_user(
@@ -86,8 +96,10 @@ class ScheduleEvaluator:
         self._epoch = epoch
         if self.unresolved is None:
             return np.repeat(self._known, count)
-        before = self.session.ran - self.session.batch
+        timeline = self.timeline
+        if self._first_epoch_steps:
+            timeline = Timeline(self._first_epoch_steps, timeline.epochs)
         try:
-            return self.schedule(before + first + np.arange(count), self.timeline)
+            return self.schedule(before + first + np.arange(count), timeline)
         except UnresolvedLength:
             raise self.unresolved from None

@@ -136,7 +136,7 @@ def test_progress_goes_from_zero_to_one():
         (Timeline(steps_per_epoch=10), "30%"),
         (Timeline(steps_per_epoch=10), "rest"),
         (Timeline.by_epoch(3), "20 steps"),
-        (Timeline.by_epoch(3), "30%"),
+        (Timeline.by_epoch(None), "30%"),
         (Timeline.by_epoch(None), "rest"),
     ],
 )
@@ -151,6 +151,7 @@ def test_what_needs_no_unknown_number_is_known():
     assert Timeline(steps_per_epoch=10).steps(2) == 20
     assert Timeline.by_epoch(3).steps(2) == 2
     assert Timeline.by_epoch(3).steps("rest") == 3
+    assert Timeline.by_epoch(5).steps("30%") == 1.5
 
 
 @pytest.mark.parametrize("name", ["steps_per_epoch", "epochs"])

@@ -1,0 +1,65 @@
+"""Schedules in fits of data whose length nothing tells, five batches an epoch."""
+
+import numpy as np
+import pytest
+from models import fit, meter, samples
+
+from keras_lr import (
+    Constant,
+    CosineDecay,
+    LinearDecay,
+    OneCycle,
+    StepDecay,
+    UnresolvedLength,
+    WarmupStableDecay,
+)
+
+pytestmark = pytest.mark.core
+
+
+def rates(schedule, epochs, **options):
+    tf = pytest.importorskip("tensorflow")
+    data = tf.data.Dataset.from_tensor_slices(samples()).batch(2).filter(lambda *_: True)
+    return fit(meter(), schedule, data, epochs=epochs, **options).reshape(-1, 5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (LinearDecay(1.0, over="50%"), [1, 0.5, 0, 0]),
+        (StepDecay(1.0, 0.5, every="25%"), [1, 0.5, 0.25, 0.125]),
+        (CosineDecay(1.0).warmup("25%", start=0.5), [0.5, 1, 0.75, 0.25]),
+        # Half of four epochs up, then two down to 1 / 8.
+        (OneCycle(1.0, warmup="50%", div=4, final_div=2, shape="linear"), [0.25, 0.625, 1, 0.5625]),
+        (WarmupStableDecay(1.0, "25%", "50%").clip(min=0.1), [0.1, 1, 1, 0.5]),
+        (Constant(1.0).lasting("75%") >> Constant(0.5), [1, 1, 1, 0.5]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_shares_go_by_epochs(schedule, expected):
+    expected = np.float32(expected)
+    np.testing.assert_allclose(rates(schedule, 4), np.repeat(expected[:, None], 5, 1), rtol=1e-6)
+
+
+def test_one_cycle_needs_no_arguments():
+    curve = OneCycle(1.0).values(epochs=4, steps_per_epoch=1)
+    np.testing.assert_allclose(rates(OneCycle(1.0), 4)[:, 0], curve, rtol=1e-6)
+
+
+def test_steps_after_the_first_epoch_know_how_long_it_was():
+    # 2 epochs go before; then 8 steps from 1 to 0.5.
+    after_epochs = Constant(2.0).lasting(2) >> LinearDecay(1.0, 0.5, over="8 steps")
+    falling = 1 - np.minimum(np.arange(10), 8) / 16
+    np.testing.assert_array_equal(rates(after_epochs, 4).ravel(), [*[2.0] * 10, *falling])
+
+
+def test_epochs_after_steps_cannot_be_placed_in_the_first_epoch():
+    """It might be longer than the seven steps, so the fit is refused before the first update."""
+    with pytest.raises(UnresolvedLength, match="Pass `steps_per_epoch` to `fit`"):
+        rates(Constant(2.0).lasting("7 steps") >> LinearDecay(1.0), 4)
+
+
+def test_the_advice_is_not_what_the_user_did():
+    with pytest.raises(UnresolvedLength, match="begins at epoch 2: .*Pass `steps_per_epoch`") as e:
+        rates(LinearDecay(1.0, over="12 steps"), 3, initial_epoch=1)
+    assert "or every length" not in str(e.value)
