@@ -147,6 +147,14 @@ SHAPES = {
     "Product": Shape(
         lambda: LinearDecay(0.5, 0.25) * LinearDecay(1.0, 0.5, over=2), 0.125, 0.5, 0.5, 0.125
     ),
+    "Sum": Shape(
+        lambda: LinearDecay(0.5, 0.25) + StepDecay(0.5, every="50%") + 0.25,
+        *(0.5, 1.25, 1.25),
+    ),
+    "Sum-of-differences": Shape(
+        lambda: LinearDecay(0.5, 0.25) - LinearDecay(0.25, 0.125) - 0.125,
+        *(0.0, 0.125, 0.125, 0.0),
+    ),
     "Clip": Shape(lambda: CosineDecay(0.3).clip(0.01, 0.2), 0.01, 0.2, 0.2, 0.01),
     "Clip-floor": Shape(lambda: CosineDecay(0.3).clip(min=0.1), 0.1, 0.3, 0.3, 0.1),
     "Repeat": Shape(lambda: CosineDecay(0.5, 0.125).repeat(3), 0.125, 0.5, 0.5, 0.125),

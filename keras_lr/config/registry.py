@@ -56,9 +56,10 @@ class ClassSpec:
 
     @property
     def list_argument(self) -> str | None:
-        """The argument of which the list may stand in place of all arguments."""
-        match list(self.arguments.items()):
-            case [(name, Argument(ListOf(item=ScheduleField())))]:
+        """The argument whose list may stand in place of all arguments."""
+        required = [name for name, one in self.arguments.items() if one.default is REQUIRED]
+        match [(name, self.arguments[name].type) for name in required]:
+            case [(name, ListOf(item=ScheduleField()))]:
                 return name
         return None
 

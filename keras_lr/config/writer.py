@@ -48,7 +48,8 @@ def _write(thing: Any, place: Place) -> Nested[dict[str, Any]]:
         known = spec.arguments.get(argument)
         if known is None or known.default is REQUIRED or value != known.default:
             values[argument] = yield call(_write_value, value, place.at(argument))
-    return {name: values if spec.list_argument is None else values[spec.list_argument]}
+    listed = spec.list_argument
+    return {name: values if listed is None or len(values) > 1 else values[listed]}
 
 
 @nested

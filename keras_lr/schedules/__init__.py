@@ -30,6 +30,7 @@ from keras_lr.schedules.combinators import (
     Repeat,
     Scaled,
     Sequence,
+    Sum,
     Warmup,
 )
 from keras_lr.schedules.cyclic import CosineRestarts, OneCycle, TriangularCLR, WarmupStableDecay
@@ -82,6 +83,7 @@ __all__ = [
     "Sequence",
     "StepDecay",
     "Steps",
+    "Sum",
     "Text",
     "TimeDecay",
     "Timeline",

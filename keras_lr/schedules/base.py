@@ -6,7 +6,7 @@ import functools
 import math
 import re
 import textwrap
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, dataclass_transform
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ from keras_lr._fit.session import FitSession
 from keras_lr._keras.hyperparameters import LEARNING_RATE, optimizer_of
 from keras_lr.callback import LearningRateCallback
 from keras_lr.schedules.control import before_restore, control
+from keras_lr.schedules.formulas import find_no_rate
 from keras_lr.schedules.in_graph import InGraph
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ Steps = NDArray[np.float64]
 
 CACHED = 1 << 15
 """Steps whose values are evaluated at once, where a whole curve is wanted."""
+
+MOST_VALUES = 1 << 36
+"""Values of a curve, beyond which no array is tried."""
 
 _ADDRESS = re.compile(r"<(?:function )?(?:[\w.<>]*\.)?<?(\w+)>?(?: object)? at 0x[0-9a-fA-F]+>")
 """What Python writes for a function or an object; the group is its name, without the address."""
@@ -81,6 +85,9 @@ class Schedule(Configurable, LearningRateCallback):
     >>> rate.values(epochs=3, steps_per_epoch=2).round(4)
     array([0.    , 0.05  , 0.1   , 0.0854, 0.05  , 0.0146])
     """
+
+    may_exceed: ClassVar[bool] = False
+    """Whether the values may leave the range of a rate though those of all parts are in it."""
 
     timeline: Timeline | None = None
     """The fit that lengths refer to, which is the last one, or one that you set; None before."""
@@ -187,7 +194,8 @@ class Schedule(Configurable, LearningRateCallback):
             A float64 array of ``epochs * steps_per_epoch`` values.
 
         Raises:
-            ValueError: If a number is missing and no fit has told it, or is not positive.
+            ValueError: If a number is missing and no fit has told it, or is not positive; or if a
+                value cannot be a rate, because it is negative or beyond the range of float32.
 
         >>> from keras_lr import StepDecay
         >>> StepDecay(1.0, factor=0.5, every=1).values(epochs=3, steps_per_epoch=2)
@@ -195,14 +203,24 @@ class Schedule(Configurable, LearningRateCallback):
         """
         epochs, steps_per_epoch = self._size(epochs, steps_per_epoch)
         timeline = Timeline(steps_per_epoch, epochs)
-        curve = np.empty(math.ceil(timeline.total or 0))
+        count = math.ceil(min(timeline.total or 0.0, 2.0 * MOST_VALUES))
+        if count > MOST_VALUES:
+            raise ValueError(
+                f"A curve of epochs={epochs:g} and steps_per_epoch={steps_per_epoch:g} has more "
+                "values than an array holds. Call the schedule with some steps and a Timeline."
+            )
+        curve = np.empty(count)
         # Some epochs at a time, which stay in the processor's cache.
-        count = max(1, int(CACHED / steps_per_epoch))
-        ahead = np.arange(min(math.ceil(count * steps_per_epoch), len(curve)), dtype=np.float64)
-        for epoch in range(0, math.ceil(epochs), count):
-            first = math.ceil(epoch * steps_per_epoch)
-            last = min(math.ceil((epoch + count) * steps_per_epoch), len(curve))
-            curve[first:last] = self.value(ahead[: last - first] + first, timeline)
+        at_once = max(1, int(CACHED / steps_per_epoch))
+        ahead = np.arange(min(math.ceil(at_once * steps_per_epoch), count), dtype=np.float64)
+        with np.errstate(over="ignore"):  # an error says what overflowed
+            for epoch in range(0, math.ceil(epochs), at_once):
+                first = math.ceil(epoch * steps_per_epoch)
+                last = min(math.ceil((epoch + at_once) * steps_per_epoch), count)
+                curve[first:last] = self.value(ahead[: last - first] + first, timeline)
+        where = find_no_rate(curve)
+        if where is not None:
+            raise ValueError(f"{self!r} gives the rate {curve[where]:g} at step {where}.")
         return curve
 
     def _size(self, epochs: float | None, steps_per_epoch: float | None) -> tuple[float, float]:
@@ -281,6 +299,34 @@ class Schedule(Configurable, LearningRateCallback):
         return self.scale(other) if isinstance(other, int | float | np.number) else NotImplemented
 
     __rmul__ = __mul__
+
+    def __add__(self, other: Schedule | float) -> combinators.Sum:
+        """``a + b`` or ``a + 0.001``."""
+        if isinstance(other, Schedule):
+            return _classes().Sum.of(self, other)
+        if not isinstance(other, int | float | np.number):
+            return NotImplemented
+        if other < 0:
+            return self - -other
+        return _classes().Sum.of(self, _classes().Constant(other))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Schedule | float) -> combinators.Sum:
+        """``a - b`` or ``a - 0.001``."""
+        if isinstance(other, Schedule):
+            return _classes().Sum.of(self, minus=(other,))
+        if not isinstance(other, int | float | np.number):
+            return NotImplemented
+        if other < 0:
+            return self + -other
+        return _classes().Sum.of(self, minus=(_classes().Constant(other),))
+
+    def __rsub__(self, other: float) -> combinators.Sum:
+        """``0.1 - a``."""
+        if not isinstance(other, int | float | np.number):
+            return NotImplemented
+        return _classes().Sum.of(_classes().Constant(other), minus=(self,))
 
     def __truediv__(self, other: float) -> Schedule:
         """``a / 10``."""

@@ -5,17 +5,36 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 
-from keras_lr._fields.kinds import Optional, Positive, Rate, RateField
+from keras_lr._fields.kinds import ListOf, Optional, Positive, Rate, RateField
 from keras_lr._fields.nesting import Nested, call, nested
 from keras_lr._fields.timeline import Timeline
-from keras_lr.schedules.base import DurationKind, Inner, Inners, Schedule, Steps, schedule
+from keras_lr.schedules.base import (
+    DurationKind,
+    Inner,
+    Inners,
+    Schedule,
+    ScheduleField,
+    Steps,
+    schedule,
+)
+from keras_lr.schedules.formulas import ROUNDING
 from keras_lr.schedules.stages import Lasting, Repeat, Sequence, Warmup
 
-__all__ = ["Clip", "Lasting", "PerEpoch", "Product", "Repeat", "Scaled", "Sequence", "Warmup"]
+__all__ = [
+    "Clip",
+    "Lasting",
+    "PerEpoch",
+    "Product",
+    "Repeat",
+    "Scaled",
+    "Sequence",
+    "Sum",
+    "Warmup",
+]
 
 SMALLEST = sys.float_info.min
 """The smallest number that has all its digits."""
@@ -58,6 +77,8 @@ class Scaled(_Around):
     array([1.  , 0.75, 0.5 , 0.25])
     """
 
+    may_exceed: ClassVar[bool] = True
+
     schedule: Inner
     factor: Positive
 
@@ -71,8 +92,38 @@ class Scaled(_Around):
         return self.factor * np.asarray((yield call(self.schedule.value, step, timeline)))
 
 
+class _SideBySide(Schedule):
+    """What combines the values of schedules that begin together; it ends with the last of them."""
+
+    @functools.cached_property
+    def duration_kind(self) -> DurationKind:
+        kinds = {part.duration_kind for part in self.direct_parts()}
+        return "rest" if "rest" in kinds else "own" if "own" in kinds else "never"
+
+    @nested
+    def length(self, timeline: Timeline) -> Nested[float]:
+        lengths = []
+        for part in self.direct_parts():
+            lengths.append((yield call(part.length, timeline)))
+        return max((length for length in lengths if math.isfinite(length)), default=math.inf)
+
+    @nested
+    def unreached_stages(self, timeline: Timeline) -> Nested[list[Schedule]]:
+        unreached = []
+        for part in self.direct_parts():
+            unreached += yield call(part.unreached_stages, timeline)
+        return unreached
+
+    @nested
+    def stage_starts(self, timeline: Timeline) -> Nested[list[float]]:
+        starts = []
+        for part in self.direct_parts():
+            starts += yield call(part.stage_starts, timeline)
+        return starts
+
+
 @schedule
-class Product(Schedule):
+class Product(_SideBySide):
     """The product of schedules: ``a * b``. It is as long as the longest factor that ends.
 
     ``value(t) = a(t) * b(t)``
@@ -85,6 +136,8 @@ class Product(Schedule):
     array([0.2 , 0.1 , 0.05])
     """
 
+    may_exceed: ClassVar[bool] = True
+
     factors: Inners
 
     @classmethod
@@ -95,39 +148,64 @@ class Product(Schedule):
             factors += one.factors if isinstance(one, Product) else [one]
         return cls(tuple(factors))
 
-    @functools.cached_property
-    def duration_kind(self) -> DurationKind:
-        kinds = {factor.duration_kind for factor in self.factors}
-        return "rest" if "rest" in kinds else "own" if "own" in kinds else "never"
-
-    @nested
-    def length(self, timeline: Timeline) -> Nested[float]:
-        longest = -math.inf
-        for factor in self.factors:
-            length = yield call(factor.length, timeline)
-            longest = max(longest, length) if math.isfinite(length) else longest
-        return abs(longest)
-
-    @nested
-    def unreached_stages(self, timeline: Timeline) -> Nested[list[Schedule]]:
-        unreached = []
-        for factor in self.factors:
-            unreached += yield call(factor.unreached_stages, timeline)
-        return unreached
-
-    @nested
-    def stage_starts(self, timeline: Timeline) -> Nested[list[float]]:
-        starts = []
-        for factor in self.factors:
-            starts += yield call(factor.stage_starts, timeline)
-        return starts
-
     @nested
     def value(self, step: Steps, timeline: Timeline) -> Nested[Steps]:
         product: Steps | float = 1.0
         for factor in self.factors:
             product = product * np.asarray((yield call(factor.value, step, timeline)))
         return np.asarray(product)
+
+
+@schedule
+class Sum(_SideBySide):
+    """The sum of schedules and numbers: ``a + b``, ``a + 0.001``, ``a - b``, ``a - 0.001``.
+
+    ``value(t) = a(t) + b(t) - c(t)``
+
+    It is as long as the longest term that ends. What the subtraction leaves within rounding of zero
+    is zero.
+
+    Args:
+        terms: The schedules to add.
+        minus: The schedules to subtract.
+
+    Raises:
+        ValueError: Before the first update of a fit in which the sum falls below zero.
+
+    >>> from keras_lr import ExponentialDecay
+    >>> (ExponentialDecay(0.1, factor=0.5) + 0.01).values(epochs=3, steps_per_epoch=1)
+    array([0.11 , 0.06 , 0.035])
+    """
+
+    may_exceed: ClassVar[bool] = True
+
+    terms: Inners
+    minus: Annotated[tuple[Schedule, ...], ListOf(ScheduleField())] = ()
+
+    @classmethod
+    def of(cls, *schedules: Schedule, minus: tuple[Schedule, ...] = ()) -> Self:
+        """Return the sum of schedules, with the terms of those that are sums."""
+        plus_terms: list[Schedule] = []
+        minus_terms: list[Schedule] = []
+        for one in schedules:
+            plus_terms += one.terms if isinstance(one, Sum) else [one]
+            minus_terms += one.minus if isinstance(one, Sum) else []
+        for one in minus:
+            minus_terms += one.terms if isinstance(one, Sum) else [one]
+            plus_terms += one.minus if isinstance(one, Sum) else []
+        return cls(tuple(plus_terms), tuple(minus_terms))
+
+    @nested
+    def value(self, step: Steps, timeline: Timeline) -> Nested[Steps]:
+        total: Steps | float = 0.0
+        for term in self.terms:
+            total = total + np.asarray((yield call(term.value, step, timeline)))
+        if not self.minus:
+            return np.asarray(total)
+        left = total
+        for term in self.minus:
+            left = left - np.asarray((yield call(term.value, step, timeline)))
+        return np.where(np.abs(left) <= ROUNDING * np.abs(total), 0.0, left)
 
 
 @schedule

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.evaluation import ScheduleEvaluator
 from keras_lr._fit.session import FitSession
-from keras_lr._keras.hyperparameters import Hyperparameter, find_hyperparameter, optimizer_of
+from keras_lr._keras.hyperparameters import (
+    LEARNING_RATE,
+    Hyperparameter,
+    find_hyperparameter,
+    optimizer_of,
+)
 from keras_lr.callback import LearningRateCallback
+from keras_lr.schedules.formulas import find_no_rate
+
+CHECKED = 1 << 16
+"""Steps whose rates are checked at once."""
 
 
 class Moving(Protocol):
     """What a schedule is, as far as a fit goes."""
 
     timeline: Timeline | None
+    may_exceed: bool
+
+    def __call__(self, step: Any, timeline: Timeline | None) -> Any:
+        """Return the rates at some steps."""
 
     def parts(self) -> Iterator[Any]:
         """Iterate over the schedule and all that it is made of."""
@@ -104,8 +120,38 @@ def unreached_warning(schedule: Moving, timeline: Timeline) -> str:
 def start_schedule(
     schedule: Moving, session: FitSession, parameter: Hyperparameter, epoch: int
 ) -> None:
-    """Show a schedule the hyperparameter that it moves in a fit that begins at ``epoch``."""
+    """Show a schedule the hyperparameter that it moves in a fit that begins at ``epoch``.
+
+    Raises:
+        ValueError: If the schedule gives something else than a rate later in the fit.
+    """
+    if parameter.name == LEARNING_RATE:
+        _check_rates(schedule, epoch)
     for part in schedule.parts():
         alone = part is schedule and not session.adjustments[parameter.key]
         if isinstance(part, FollowsHyperparameter):
             part.on_fit_start(parameter, epoch, schedule.timeline or Timeline(), alone)
+
+
+def _check_rates(schedule: Moving, epoch: int) -> None:
+    """Refuse what leaves the range of a rate in a later epoch, before the first update.
+
+    A function is called once for each epoch, so what it gives is checked when it is used; so are
+    the rates of the first epoch.
+    """
+    timeline, parts = schedule.timeline, list(schedule.parts())
+    if timeline is None or timeline.total is None or timeline.steps_per_epoch is None:
+        return
+    if any(isinstance(part, FollowsHyperparameter) for part in parts):
+        return
+    if not any(part.may_exceed for part in parts):
+        return
+    end = math.ceil(timeline.total)
+    for first in range(math.ceil((epoch + 1) * timeline.steps_per_epoch), end, CHECKED):
+        rates = schedule(np.arange(first, min(first + CHECKED, end)), timeline)
+        where = find_no_rate(rates)
+        if where is not None:
+            raise ValueError(
+                f"{schedule!r} gives learning_rate={rates[where]:g} for step {first + where} of "
+                "the fit; it must be finite and not negative."
+            )

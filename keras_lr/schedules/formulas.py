@@ -15,12 +15,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr._fields.kinds import LARGEST_RATE
 from keras_lr._fields.timeline import snap_each_to_whole
 
 Array = NDArray[np.float64]
 
 ROUNDING = 1e-12
 """What the quotient of a step and a period may lack of a whole number that it should be."""
+
+
+def find_no_rate(values: Array) -> int | None:
+    """Return the first place that holds no rate; None where all do.
+
+    >>> find_no_rate(np.array([0.0, 1.0])), find_no_rate(np.array([0.1, math.nan, -1.0]))
+    (None, 1)
+    """
+    wrong = ~((values >= 0.0) & (values <= LARGEST_RATE))
+    return int(np.argmax(wrong)) if wrong.any() else None
 
 
 def lerp(start: Any, end: Any, weight: Any) -> Any:

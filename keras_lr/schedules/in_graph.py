@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_lr._fields.kinds import Number, check
 from keras_lr._fields.timeline import Timeline
+from keras_lr.schedules.formulas import find_no_rate
 
 
 @keras.saving.register_keras_serializable(package="keras_lr")
@@ -47,11 +48,11 @@ class InGraph(keras.optimizers.schedules.LearningRateSchedule):
     def _table(self) -> NDArray[np.float32]:
         timeline = Timeline(self.steps_per_epoch, self.epochs)
         steps = np.arange(int(np.ceil(timeline.total or 0.0)) + 1)
-        table = np.asarray(self.schedule(steps, timeline), np.float32)
-        if not (np.isfinite(table).all() and (table >= 0).all()):
-            where = int(np.flatnonzero(~np.isfinite(table) | (table < 0))[0])
-            raise ValueError(f"{self.schedule!r} gives the rate {table[where]} at step {where}.")
-        return table
+        rates = self.schedule(steps, timeline)
+        where = find_no_rate(rates)
+        if where is not None:
+            raise ValueError(f"{self.schedule!r} gives the rate {rates[where]} at step {where}.")
+        return rates.astype(np.float32)
 
     def __call__(self, step: Any, rate: Any = None) -> Any:
         """Return the rate at ``step``, a number or a tensor, as a float32 tensor.

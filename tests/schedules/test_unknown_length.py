@@ -60,6 +60,6 @@ def test_epochs_after_steps_cannot_be_placed_in_the_first_epoch():
 
 
 def test_the_advice_is_not_what_the_user_did():
-    with pytest.raises(UnresolvedLength, match="begins at epoch 2: .*Pass `steps_per_epoch`") as e:
+    with pytest.raises(UnresolvedLength, match=r"begins at epoch 2: .*Pass `steps_per_e") as e:
         rates(LinearDecay(1.0, over="12 steps"), 3, initial_epoch=1)
     assert "or every length" not in str(e.value)
