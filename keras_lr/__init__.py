@@ -2,7 +2,7 @@
 
 from keras_lr import _renamed as _renamed
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
-from keras_lr._files import StateError
+from keras_lr._state import StateError
 from keras_lr.callbacks import ParamScheduler, ReduceLROnPlateau
 from keras_lr.config import ConfigError, from_config, load, register, save, to_config
 from keras_lr.history import LRHistory

@@ -1,176 +1,177 @@
-"""Files that appear whole or not at all, and the state of a callback in one."""
+"""Writing a file whole or not at all, without making it something else."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
-import json
+import io
 import os
 import pathlib
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
-from typing import Any, Self
-
-import numpy as np
+from typing import Any
 
 PathLike = str | os.PathLike[str]
 
-VERSION = 1
-CHECKSUM = "keras_lr_checksum"
+LONGEST_NAME = 255
+"""Bytes in the name of a file, on every file system in common use."""
+
+# A file that is mounted by itself cannot be replaced, and some folders admit no new file.
+_IRREPLACEABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV}
 
 
 @contextlib.contextmanager
 def atomic_write(path: PathLike, mode: str = "w") -> Iterator[Any]:
-    """Open a file for writing that takes the place of ``path`` only when all is written.
+    """Open a file for writing that takes the place of ``path`` when all is written.
 
     A reader, or a process that is killed, finds the old file or the new one and nothing between.
-    """
-    target = pathlib.Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    try:
-        with open(handle, mode, **text) as file:  # type: ignore[call-overload]
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, target)
-    except BaseException:
-        pathlib.Path(name).unlink(missing_ok=True)
-        raise
-
-
-class StateError(ValueError):
-    """A state file cannot be used; the message says why and what to do.
-
-    >>> raise unusable("run/plateau.json", "it is truncated or damaged")
-    Traceback (most recent call last):
-    keras_lr._files.StateError: The state file run/plateau.json cannot be used: it is truncated or
-    damaged. Restore it from a copy, or delete it and train from the first epoch.
-    """
-
-
-class StateFile:
-    """The states of one callback, each under the number of the epoch that it precedes.
-
-    All epochs are kept, because a checkpoint may be of any of them and may be written just before
-    or just after this file.
-    """
-
-    def __init__(self, path: PathLike, owner: str, config: dict[str, Any]) -> None:
-        """Name the file and whom it belongs to."""
-        self.path = pathlib.Path(path)
-        self.owner = owner
-        self.config = json.loads(json.dumps(config))
-
-    @classmethod
-    def of(cls, callback: Any) -> Self:
-        """Return the file at a callback's ``state_path``, for callbacks of the same arguments."""
-        own = {k: v for k, v in callback.get_config().items() if k not in ("state_path", "verbose")}
-        return cls(callback.state_path, type(callback).__name__, own)
-
-    def load(self) -> dict[int, dict[str, Any]]:
-        """Return the states by epoch; none where the file does not exist.
-
-        Raises:
-            StateError: If the file is truncated, corrupt or of another callback.
-        """
-        try:
-            content = json.loads(self.path.read_bytes())
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise unusable(self.path, f"it is truncated or damaged ({error})") from error
-        if not isinstance(content, dict) or "keras_lr_state" not in content:
-            raise unusable(self.path, "it is no state file of keras_lr")
-        if content["keras_lr_state"] != VERSION:
-            raise unusable(self.path, f"it has format {content['keras_lr_state']}, not {VERSION}")
-        if content.get("checksum") != _checksum(content):
-            raise unusable(self.path, "it is damaged: its checksum does not fit")
-        if content["callback"] != self.owner or content["config"] != self.config:
-            raise unusable(
-                self.path,
-                f"it belongs to {content['callback']}({_arguments(content['config'])}), "
-                f"not to {self.owner}({_arguments(self.config)})",
-            )
-        return {int(epoch): state for epoch, state in content["states"].items()}
-
-    def save(self, states: dict[int, dict[str, Any]]) -> None:
-        """Write the states by epoch."""
-        content = {
-            "keras_lr_state": VERSION,
-            "callback": self.owner,
-            "config": self.config,
-            "states": {str(epoch): state for epoch, state in states.items()},
-        }
-        content["checksum"] = _checksum(content)
-        with atomic_write(self.path) as file:
-            file.write(json.dumps(content))  # `json.dump` encodes in Python
-
-
-def save_arrays(path: PathLike, arrays: dict[str, np.ndarray], known: bytes = b"") -> bytes:
-    """Write arrays by name; the file appears whole or not at all.
+    Links are followed; the mode and the owner of the file stay. What would become something else
+    is not replaced but overwritten, once all is known: a pipe, a device, a file with several names,
+    a file in a folder that admits no new one.
 
     Args:
-        path: Where to.
-        arrays: What.
-        known: What this returned for the arrays that are in the file already, if any.
-
-    Returns:
-        What tells the arrays from others.
-    """
-    checksum = _checksum_of(arrays)
-    if checksum.tobytes() != known:
-        with atomic_write(path, "wb") as file:
-            np.savez(file, **arrays, **{CHECKSUM: checksum})  # type: ignore[arg-type]
-    return checksum.tobytes()
-
-
-def load_arrays(path: PathLike) -> dict[str, np.ndarray]:
-    """Return the arrays that `save_arrays` wrote.
+        path: The file; its folder is made if it is missing.
+        mode: ``"w"`` for text in UTF-8, or ``"wb"``.
 
     Raises:
-        StateError: If the file is missing, truncated or damaged.
+        OSError: If the file cannot be written. The error names ``path``, and the old file stays.
     """
+    path = os.fspath(path)
+    with _naming(path):
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        new = _create_beside(path)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: np.asarray(stored[name]) for name in stored.files}
-    except FileNotFoundError as error:
-        raise StateError(
-            f"The state file {path} does not exist. Restore it from a copy."
-        ) from error
-    except Exception as error:  # a damaged archive may raise anything
-        raise unusable(path, f"it is truncated or damaged ({error})") from error
-    # The archive's own checksums do not notice a member that is lost.
-    checksum = arrays.pop(CHECKSUM, np.zeros(0))
-    if not np.array_equal(checksum, _checksum_of(arrays)):
-        raise unusable(path, "it is damaged or no state file of keras_lr")
-    return arrays
+        with _naming(path, only={None, new}), _open(new, mode) as file:
+            yield file
+            file.flush()
+            binary = file if "b" in mode else file.buffer
+            if new is None:
+                content = binary.getvalue()
+            else:
+                os.fsync(binary.fileno())
+        with _naming(path):
+            if new is None:
+                _overwrite(path, content)
+            else:
+                _replace(path, new)
+    finally:
+        if new is not None:
+            pathlib.Path(new).unlink(missing_ok=True)
 
 
-def unusable(path: PathLike, reason: str) -> StateError:
-    """Return the error for a state file that cannot be used."""
-    return StateError(
-        f"The state file {path} cannot be used: {reason}. Restore it from a copy, or delete it and "
-        "train from the first epoch."
-    )
+def shorten_name(path: PathLike, room: int) -> pathlib.Path:
+    """Return a path whose name leaves ``room`` bytes for an ending.
+
+    A name that is too long keeps its beginning, and a hash tells it from others that begin so.
+
+    >>> shorten_name("run/plateau.json", room=20).name
+    'plateau.json'
+    >>> len(shorten_name("n" * 250, room=20).name)
+    235
+    """
+    path = pathlib.Path(path)
+    name = os.fsencode(path.name)
+    if len(name) <= LONGEST_NAME - room:
+        return path
+    digest = hashlib.sha256(name).hexdigest()[:16]
+    kept = name[: LONGEST_NAME - room - len(digest)].decode(errors="ignore")
+    return path.with_name(kept + digest)
 
 
-def _checksum(content: dict[str, Any]) -> str:
-    rest = {name: value for name, value in content.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+@contextlib.contextmanager
+def _naming(path: str, only: set[str | None] | None = None) -> Iterator[None]:
+    """Let errors of the operating system name ``path``: all, or those of some files alone."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or (only is not None and error.filename not in only):
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
 
 
-def _checksum_of(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    digest = hashlib.sha256()
-    for name, array in arrays.items():
-        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return np.frombuffer(digest.digest(), np.uint8)
+def _create_beside(path: str) -> str | None:
+    """Create a file that can replace ``path``; return None where ``path`` has to stay."""
+    try:
+        old = os.stat(path)
+    except FileNotFoundError:
+        old = None
+    if (old and stat.S_ISDIR(old.st_mode)) or not os.path.basename(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if old and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    if old and (not stat.S_ISREG(old.st_mode) or old.st_nlink > 1 or _is_open_file(path)):
+        return None
+    # Short, because the name of the file itself may be as long as a name can be.
+    new = os.path.join(os.path.dirname(os.path.realpath(path)), f".{secrets.token_hex(8)}.keras_lr")
+    mode = stat.S_IMODE(old.st_mode) if old else 0o666
+    try:
+        # The kernel applies the umask. To read it, a process would have to change it.
+        os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+    except OSError as error:
+        if old and error.errno in _IRREPLACEABLE:
+            return None
+        raise
+    if old:
+        try:
+            own = os.stat(new)
+            if (own.st_uid, own.st_gid) != (old.st_uid, old.st_gid):
+                os.chown(new, old.st_uid, old.st_gid)
+            os.chmod(new, mode)
+        except OSError:
+            os.unlink(new)
+            return None
+    return new
 
 
-def _arguments(config: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in config.items())
+def _is_open_file(path: str) -> bool:
+    """Return whether a path is another name of a file that is open, such as ``/dev/stdout``."""
+    while os.path.islink(path):
+        folder = os.path.realpath(os.path.dirname(path))
+        if folder.startswith("/proc/"):
+            return True
+        path = os.path.join(folder, os.readlink(path))
+    return False
+
+
+def _open(new: str | None, mode: str) -> Any:
+    """Open a new file, or a buffer where there is none."""
+    binary = io.BytesIO() if new is None else open(new, "wb")  # noqa: SIM115
+    return binary if "b" in mode else io.TextIOWrapper(binary, encoding="utf-8", newline="")
+
+
+def _replace(path: str, new: str) -> None:
+    try:
+        os.replace(new, os.path.realpath(path))
+    except OSError as error:
+        if error.errno not in _IRREPLACEABLE:
+            raise
+        _overwrite(path, pathlib.Path(new).read_bytes())
+
+
+def _overwrite(path: str, content: bytes) -> None:
+    """Write into a file, a pipe or a device; a file stays as it was if the disk is full."""
+    if not os.path.isfile(path):
+        with open(path, "wb") as file:
+            file.write(content)
+        return
+    with open(path, "r+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            # What makes the file longer comes first: nothing else needs space.
+            _write_all(file, content[size:])
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(size)
+            raise
+        file.seek(0)
+        _write_all(file, content[:size])
+        file.truncate(len(content))
+        os.fsync(file.fileno())
+
+
+def _write_all(file: io.FileIO, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]

@@ -3,7 +3,7 @@
 import sys
 import types
 
-from keras_lr import _files
+from keras_lr import _state
 from keras_lr._fields import kinds, timeline
 from keras_lr.callbacks import param_scheduler, plateau, plateau_rule
 from keras_lr.range_test import curve, result, search
@@ -23,7 +23,7 @@ _MODULES: dict[str, types.ModuleType] = {
     "range_rules": curve,
     "range_search": search,
     "schedule": base,
-    "state": _files,
+    "state": _state,
     "timeline": timeline,
 }
 _CLASSES = {"range_search": {"Found": search.SearchResult}}

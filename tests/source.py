@@ -96,7 +96,7 @@ def libraries(path, *when):
 
 
 def defined_names(path):
-    """Return the private names of functions, classes, variables and attributes in a file."""
+    """Return the private names of functions, classes, variables, attributes and keys in a file."""
     found = set()
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -108,7 +108,20 @@ def defined_names(path):
                 found.add(node.attr)
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__slots__":
             found.update(ast.literal_eval(node.value))
-    return {name for name in found if PRIVATE.fullmatch(name)}
+        elif isinstance(node, ast.Dict):
+            found.update(key.value for key in node.keys if isinstance(key, ast.Constant))
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+            key = getattr(node.slice, "value", None)
+            found.add(None if owner_of_namespace(node.value) else key)
+    return {name for name in found if isinstance(name, str) and PRIVATE.fullmatch(name)}
+
+
+def owner_of_namespace(node):
+    """Return the object of ``vars(object)`` or ``object.__dict__``."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "vars" and node.args:
+        return node.args[0]
+    is_dict = isinstance(node, ast.Attribute) and node.attr == "__dict__"
+    return node.value if is_dict else None
 
 
 def is_own(node):
@@ -166,13 +179,6 @@ def replacements(path, keras_names=frozenset()):
             or (isinstance(node, ast.Call) and ast.unparse(node.func) == "type")
         )
 
-    def namespace(node):
-        """Return the object of ``vars(object)`` or ``object.__dict__``."""
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "vars" and node.args:
-            return node.args[0]
-        is_dict = isinstance(node, ast.Attribute) and node.attr == "__dict__"
-        return node.value if is_dict else None
-
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
             if is_own(node.value) or node.attr in PUBLIC_SETTINGS:
@@ -183,10 +189,10 @@ def replacements(path, keras_names=frozenset()):
             if not is_own(node.args[0]):
                 yield ast.unparse(node)
         elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
-            if (owner := namespace(node.value)) is not None and is_keras(owner):
+            if (owner := owner_of_namespace(node.value)) is not None and is_keras(owner):
                 yield ast.unparse(node)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            owner = namespace(node.func.value)
+            owner = owner_of_namespace(node.func.value)
             if node.func.attr in CHANGERS and owner is not None and is_keras(owner):
                 yield ast.unparse(node)
 

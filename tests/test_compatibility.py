@@ -37,7 +37,9 @@ def test_pickled_schedules_have_the_same_curves():
     schedules = read("schedules")
     assert len(schedules) == len(EXPECTED["values"])
     for one, values in zip(schedules, EXPECTED["values"].values(), strict=True):
-        np.testing.assert_array_equal(one.values(**EXPECTED["size"]), values)
+        # A schedule of Keras among them computes in the float32 of the backend.
+        rtol = 0 if keras.backend.backend() == "tensorflow" else 1e-6
+        np.testing.assert_allclose(one.values(**EXPECTED["size"]), values, rtol=rtol, atol=0)
 
 
 def test_serialized_schedules_are_built_again():

@@ -1,217 +1,353 @@
-"""State files: whole or not at all, and never taken for something that they are not."""
+"""Files: written whole or not at all, and what they were stays, whatever a path leads to."""
 
-import copy
-import json
-import zipfile
+import contextlib
+import errno
+import os
+import re
+import resource
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-from models import fit, meter
 
-from keras_lr import LRHistory, ReduceLROnPlateau, StateError
-from keras_lr._files import StateFile, atomic_write, load_arrays, save_arrays
+from keras_lr import Constant, LRHistory, RangeTestResult, save
+from keras_lr._files import atomic_write
+from keras_lr._state import StateFile, save_arrays
 
-STATES = {1: {"best": 0.5, "wait": 1}, 2: {"best": 0.25, "wait": 0}}
-ARRAYS = {"step": np.arange(5), "loss": np.linspace(0, 1, 5, dtype=np.float32)}
-RECORD = ARRAYS | {"epoch": np.zeros(5), "learning_rate": np.ones(5)}
+NOBODY = 65534
+
+WRITERS = {
+    "text": lambda path: write(path),
+    "record": lambda path: record().to_csv(path),
+    "range test": lambda path: range_test().to_csv(path),
+    "state": lambda path: StateFile(path, "Owner", {}).save({1: {}}),
+    "arrays": lambda path: save_arrays(path, {"a": np.ones(3)}),
+}
 
 
-def state_file(path, owner="Owner", **config):
-    return StateFile(path, owner, config)
+def write(path, content="new"):
+    with atomic_write(path, "wb" if isinstance(content, bytes) else "w") as file:
+        file.write(content)
+
+
+def record():
+    history = LRHistory()
+    steps = np.arange(3)
+    history.load_state_dict(
+        {"step": steps, "epoch": steps, "learning_rate": np.ones(3), "loss": np.ones(3)}
+    )
+    return history
+
+
+def range_test():
+    return RangeTestResult.from_curve(np.geomspace(1e-4, 1, 60), np.linspace(2, 1, 60))
 
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "state.json"
+    return tmp_path / "file.csv"
 
 
-def refused(path):
-    """Expect an error that names the file and says what to do."""
-    return pytest.raises(StateError, match=rf"(?s){path.name}.*(Restore it from a copy)")
+@pytest.fixture
+def commons():
+    """A folder that everybody may use, as a user who is not root."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    root = os.geteuid() == 0
+    if root:
+        os.chown(folder, NOBODY, -1)
+        os.seteuid(NOBODY)
+    yield folder
+    if root:
+        os.seteuid(0)
+    for each in [folder, *folder.rglob("*")]:
+        each.chmod(0o777)
+    shutil.rmtree(folder)
 
 
-def test_what_is_saved_is_loaded(path):
-    state_file(path, patience=3).save(STATES)
-    assert state_file(path, patience=3).load() == STATES
+@contextlib.contextmanager
+def as_root():
+    os.seteuid(0)
+    try:
+        yield
+    finally:
+        os.seteuid(NOBODY)
 
 
-def test_a_file_that_is_not_there_holds_no_states(path):
-    assert state_file(path).load() == {}
+@contextlib.contextmanager
+def full_disk(size):
+    """Let no file grow beyond a size."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_every_truncation_is_refused(path):
-    state_file(path).save(STATES)
-    content = path.read_bytes()
-    for length in range(len(content)):
-        path.write_bytes(content[:length])
-        with refused(path):
-            state_file(path).load()
+@contextlib.contextmanager
+def refused(path, *codes):
+    """Expect an error of the operating system that names the path."""
+    with pytest.raises(OSError, match=re.escape(f": {str(path)!r}")) as caught:
+        yield
+    assert caught.value.filename == str(path)
+    assert caught.value.errno in codes
 
 
-@pytest.mark.parametrize("mask", [0x01, 0x04, 0x20, 0x80])
-def test_every_flipped_bit_is_refused(path, mask):
-    state_file(path, patience=3).save(STATES)
-    content = bytearray(path.read_bytes())
-    for place in range(len(content)):
-        content[place] ^= mask
-        path.write_bytes(content)
-        with refused(path):
-            state_file(path, patience=3).load()
-        content[place] ^= mask
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "truncated or damaged"),
-        (b"\x89HDF\r\n", "truncated or damaged"),
-        (b"[1, 2]", "no state file of keras_lr"),
-        (b'{"epoch": 3, "batch": 0}', "no state file of keras_lr"),
-        (b'{"keras_lr_state": 99}', "format 99"),
-        (b'{"keras_lr_state": 1}', "damaged"),
-    ],
-)
-def test_a_foreign_file_is_refused(path, content, reason):
-    path.write_bytes(content)
-    with pytest.raises(StateError, match=rf"{path.name} cannot be used: .*{reason}.*delete it"):
-        state_file(path).load()
+# What is at a path stays what it is ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("other", [("Another", {"patience": 3}), ("Owner", {"patience": 4})])
-def test_the_file_of_another_callback_is_refused(path, other):
-    owner, config = other
-    state_file(path, owner, **config).save(STATES)
-    with pytest.raises(StateError, match=rf"belongs to {owner}\(patience=.*not to Owner\(patience"):
-        state_file(path, patience=3).load()
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_link_stays_and_its_target_is_written(path, writer):
+    target = path.parent / "target"
+    target.write_text("old")
+    target.chmod(0o600)
+    inner = path.parent / "inner"
+    inner.symlink_to("target")
+    path.symlink_to(inner)
+    WRITERS[writer](path)
+    assert path.is_symlink()
+    assert inner.is_symlink()
+    assert target.read_bytes() != b"old"
+    assert mode(target) == 0o600
+    assert len(list(path.parent.iterdir())) == 3
 
 
-def test_arrays_come_back_and_damage_never_passes(tmp_path):
-    path = tmp_path / "arrays.npz"
-    save_arrays(path, ARRAYS)
-    content = bytearray(path.read_bytes())
-
-    def same(found):
-        return found.keys() == ARRAYS.keys() and all(
-            np.array_equal(found[name], ARRAYS[name]) for name in ARRAYS
-        )
-
-    assert same(load_arrays(path))
-    for length in range(0, len(content), 7):
-        path.write_bytes(content[:length])
-        with refused(path):
-            load_arrays(path)
-    refusals = 0
-    for mask in (0x01, 0x08, 0x80):
-        for place in range(len(content)):
-            content[place] ^= mask
-            path.write_bytes(content)
-            content[place] ^= mask
-            try:
-                found = load_arrays(path)
-            except StateError:
-                refusals += 1
-            else:  # a date in the archive may change; an array may not
-                assert same(found)
-    assert refusals > len(content)
+def test_a_link_to_nothing_makes_its_target(path):
+    (path.parent / "folder").mkdir()
+    path.symlink_to("folder/target")
+    write(path)
+    assert path.is_symlink()
+    assert (path.parent / "folder" / "target").read_text() == "new"
 
 
-def test_arrays_that_are_not_there(tmp_path):
-    with pytest.raises(StateError, match=r"gone\.npz does not exist"):
-        load_arrays(tmp_path / "gone.npz")
+def test_a_folder_may_be_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    write(tmp_path / "link" / "file")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "file").read_text() == "new"
 
 
-@pytest.mark.parametrize("mode", ["w", "wb"])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(path, mode):
-    path.write_text("old")
-    with pytest.raises(TypeError), atomic_write(path, mode) as file:
-        file.writelines(["new", b"new"])
-    assert path.read_text() == "old"
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("kept", [0o600, 0o640, 0o666, 0o755])
+def test_the_mode_of_a_file_stays(path, writer, kept):
+    path.touch()
+    path.chmod(kept)
+    WRITERS[writer](path)
+    assert path.stat().st_size
+    assert mode(path) == kept
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_new_file_has_the_mode_that_the_process_asks_for(path, writer, monkeypatch):
+    old = os.umask(0o027)
+    try:
+        # Other threads would make files with whatever is set meanwhile.
+        monkeypatch.setattr(os, "umask", None)
+        WRITERS[writer](path)
+    finally:
+        monkeypatch.undo()
+        os.umask(old)
+    assert mode(path) == 0o640
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_the_owner_of_a_file_stays(path):
+    path.touch()
+    os.chown(path, 1234, 4321)
+    write(path)
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
+    assert path.read_text() == "new"
+
+
+def test_the_owner_stays_also_where_the_file_cannot_be_given_away(commons):
+    if os.getuid() != 0:
+        pytest.skip("only root can give a file away")
+    path = commons / "file"
+    with as_root():
+        path.write_text("a longer text that was there")
+        path.chmod(0o666)
+    write(path)
+    assert path.stat().st_uid == 0
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("old", ["", "old", "longer than what is new"])
+def test_every_name_of_a_file_has_the_new_content(path, old):
+    path.write_text(old)
+    other = path.parent / "other"
+    other.hardlink_to(path)
+    write(path)
+    assert path.samefile(other)
+    assert other.read_text() == "new"
+    assert len(list(path.parent.iterdir())) == 2
+
+
+@pytest.mark.parametrize("content", ["whole", b"whole"])
+def test_a_pipe_gets_all_at_once(path, content):
+    os.mkfifo(path)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(path.read_bytes()))
+    reader.start()
+    write(path, content)
+    reader.join()
+    assert read == [b"whole"]
+    assert stat.S_ISFIFO(path.stat().st_mode)
+
+
+def test_a_device_stays_a_device():
+    write(os.devnull)
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+def test_what_is_printed_to_the_same_file_stays_in_it(path):
+    """A file put in the place of standard output would take the output with it."""
+    code = (
+        "import sys; from keras_lr._files import atomic_write\n"
+        "with atomic_write('/dev/stdout') as file: file.write('new\\n')\n"
+        "print('later')"
+    )
+    package = Path(__file__).parents[1]
+    with open(path, "ab") as output:
+        subprocess.run([sys.executable, "-c", code], stdout=output, check=True, cwd=package)
+    assert path.read_text() == "new\nlater\n"
+
+
+def test_a_file_that_is_mounted_by_itself_is_overwritten(path, monkeypatch):
+    def busy(old, new):
+        raise OSError(errno.EBUSY, "busy", old, None, new)
+
+    path.write_text("a longer text that was there")
+    inode = path.stat().st_ino
+    monkeypatch.setattr(os, "replace", busy)
+    write(path)
+    assert path.read_text() == "new"
+    assert path.stat().st_ino == inode
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_folder_is_made(tmp_path):
-    state_file(tmp_path / "a" / "b" / "state.json").save(STATES)
-    assert state_file(tmp_path / "a" / "b" / "state.json").load() == STATES
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path, writer):
+    for name in ("n" * 255, "é" * 127):
+        path = tmp_path / name
+        WRITERS[writer](path)
+        WRITERS[writer](path)
+        assert path.stat().st_size
 
 
-# What the callbacks make of it.
+def test_a_config_is_written_like_every_file(tmp_path):
+    target, link = tmp_path / "target.json", tmp_path / ("n" * 250 + ".json")
+    target.touch(0o600)
+    link.symlink_to(target)
+    save(Constant(0.1), link)
+    assert "Constant" in target.read_text()
+    assert mode(target) == 0o600
 
 
-def test_state_dict_is_plain_data_and_comes_back():
-    callback = ReduceLROnPlateau()
-    callback.best, callback.wait, callback.cooldown_counter = 0.5, 3, 1
-    state = json.loads(json.dumps(callback.state_dict()))
-    assert (state["best"], state["wait"], state["cooldown_counter"]) == (0.5, 3, 1)
-    another = ReduceLROnPlateau()
-    another.load_state_dict(state, epoch=4)
-    with pytest.raises(ValueError, match="`state` must be what state_dict"):
-        another.load_state_dict({"best": 0.5}, epoch=4)
+# What cannot be written ---------------------------------------------------------------------------
 
 
-def test_the_state_of_a_record_comes_back():
-    history = LRHistory()
-    history.load_state_dict(RECORD)
-    another = LRHistory()
-    another.load_state_dict(history.state_dict())
-    assert another == history
-    assert another.step.tolist() == [0, 1, 2, 3, 4]
-
-
-def test_the_state_of_a_record_replaces_another_record(tmp_path):
-    history, expected = LRHistory(), LRHistory()
-    history.load_state_dict(
-        {name: values[:3] for name, values in RECORD.items()} | {"mae": [1] * 3}
-    )
-    history.load_state_dict(RECORD)
-    expected.load_state_dict(RECORD)
-    assert history == expected
-    history.to_csv(tmp_path / "history.csv")
-    assert LRHistory.from_csv(tmp_path / "history.csv") == expected
-
-
-def test_the_state_of_a_record_replaces_what_an_interrupted_fit_recorded():
-    def interrupt(batch, logs):
-        if batch == 3:
+@pytest.mark.parametrize("kind", ["w", "wb"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(path, kind):
+    path.write_text("old")
+    for again in (False, True):
+        with pytest.raises(TypeError), atomic_write(path, kind) as file:
+            file.writelines(["new", b"new"])
+        with pytest.raises(KeyboardInterrupt), atomic_write(path, kind):
             raise KeyboardInterrupt
-
-    history, expected = LRHistory(), LRHistory()
-    expected.load_state_dict(RECORD)
-    stop = keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        fit(meter(), [history, stop])
-    history.load_state_dict(RECORD)
-    assert history == expected
+        assert path.read_text() == "old"
+        if not again:
+            assert list(path.parent.iterdir()) == [path]
+            (path.parent / "other").hardlink_to(path)
 
 
-@pytest.mark.parametrize(
-    ("state", "words"),
-    [
-        ({}, "it lacks step, epoch, learning_rate, loss"),
-        (ARRAYS, "it lacks epoch, learning_rate. Received: .*'step': 5"),
-        (RECORD | {"mae": np.ones(4)}, "its arrays differ in length. Received: .*'mae': 4"),
-    ],
-)
-def test_what_is_no_state_of_a_record(state, words):
-    history = LRHistory()
-    history.load_state_dict(RECORD)
-    before = copy.deepcopy(history)
-    with pytest.raises(ValueError, match=rf"LRHistory: argument `state` must be .*: {words}"):
-        history.load_state_dict(state)
-    assert history == before
+@pytest.mark.parametrize("names", [1, 2])
+@pytest.mark.parametrize("size", [50_001, 1_000_000])
+def test_a_full_disk_leaves_the_old_file(path, names, size):
+    path.write_text("old" * 10_000)
+    for number in range(1, names):
+        path.with_name(str(number)).hardlink_to(path)
+    with refused(path, errno.EFBIG), full_disk(50_000):
+        write(path, "n" * size)
+    assert path.read_text() == "old" * 10_000
+    assert len(list(path.parent.iterdir())) == names
+    with full_disk(50_000):
+        write(path, "n" * 50_000)
+    assert path.read_text() == "n" * 50_000
 
 
-def test_an_archive_of_something_else_is_no_record(tmp_path):
-    path = tmp_path / "history.npz"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("readme.txt", "hello")
-    with refused(path):
-        history_from(path)
-    save_arrays(path, {"weights": np.ones(3)})
-    with pytest.raises(StateError, match="it is no history: it lacks step"):
-        history_from(path)
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize("writer", {*WRITERS} - {"state", "arrays"})
+def test_the_error_of_a_full_device_names_it(writer):
+    with refused("/dev/full", errno.ENOSPC):
+        WRITERS[writer]("/dev/full")
 
 
-def history_from(path):
-    """Begin epoch 1 with a record that was made elsewhere."""
-    LRHistory(state_path=path).start_epoch(1, 3)
+def test_a_file_in_a_folder_that_admits_no_new_one_is_overwritten(commons):
+    path = commons / "file"
+    path.write_text("a longer text that was there")
+    commons.chmod(0o555)
+    write(path)
+    assert path.read_text() == "new"
+    with refused(commons / "new", errno.EACCES):
+        write(commons / "new")
+    with refused(commons / "folder" / "new", errno.EACCES):
+        write(commons / "folder" / "new")
+
+
+def test_a_file_that_may_only_be_read_stays(commons):
+    path = commons / "file"
+    path.write_text("old")
+    path.chmod(0o444)
+    with refused(path, errno.EACCES):
+        write(path)
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("rights", [0o000, 0o600])
+def test_a_folder_without_rights_is_an_error(commons, rights):
+    folder = commons / "folder"
+    folder.mkdir()
+    (folder / "file").touch()
+    folder.chmod(rights)
+    for name in ("file", "new"):
+        with refused(folder / name, errno.EACCES):
+            write(folder / name)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    for path in (str(tmp_path), f"{tmp_path}/"):
+        with refused(path, errno.EISDIR):
+            write(path)
+    with refused("", errno.EISDIR):
+        write("")
+
+
+def test_a_file_is_no_folder(path):
+    path.touch()
+    with refused(path / "file", errno.EEXIST, errno.ENOTDIR):
+        write(path / "file")
+
+
+def test_a_link_to_itself_is_an_error(path):
+    path.symlink_to(path)
+    with refused(path, errno.ELOOP):
+        write(path)
+
+
+def test_an_error_about_another_file_names_that(path):
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(path):
+        (path.parent / "other").read_text()
+    assert caught.value.filename.endswith("other")
+    assert not path.exists()

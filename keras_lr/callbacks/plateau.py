@@ -12,7 +12,6 @@ import numpy as np
 from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import Bool, Choice, Number, Optional, Path, Rate, Text
 from keras_lr._fields.lengths import Patience, parse_length
-from keras_lr._files import StateFile
 from keras_lr._fit.batch_loss import BatchLossTracker
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import HyperparameterTrack
@@ -24,6 +23,7 @@ from keras_lr._keras.hyperparameters import (
     optimizers_of,
 )
 from keras_lr._keras.metrics import goes_up
+from keras_lr._state import StateFile
 from keras_lr.callback import LearningRateCallback, say
 from keras_lr.callbacks.plateau_checkpoint import PlateauCheckpoint
 from keras_lr.callbacks.plateau_rule import Action, Rule, State

@@ -5,11 +5,11 @@ from __future__ import annotations
 import glob
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from keras_lr._files import StateFile, load_arrays, save_arrays, unusable
+from keras_lr._files import shorten_name
+from keras_lr._state import StateFile, load_arrays, save_arrays, unusable
 from keras_lr.callbacks.plateau_rule import State
 
 Weights = list[np.ndarray]
@@ -94,10 +94,14 @@ class PlateauCheckpoint:
         """Remove the weights that neither a resumed epoch nor the next one may need."""
         best = (self.states[e].best_epoch for e in (epoch, epoch + 1) if e in self.states)
         needed = {self._weights_path(e) for e in best if e is not None}
-        path: Any = self.file.path  # type: ignore[union-attr]
+        path = self._weights_stem()
         for old in path.parent.glob(f"{glob.escape(path.name)}.best-*.npz"):
             if old not in needed:
                 old.unlink()
 
     def _weights_path(self, epoch: int) -> pathlib.Path:
-        return pathlib.Path(f"{self.file.path}.best-{epoch}.npz")  # type: ignore[union-attr]
+        return pathlib.Path(f"{self._weights_stem()}.best-{epoch}.npz")
+
+    def _weights_stem(self) -> pathlib.Path:
+        assert self.file is not None
+        return shorten_name(self.file.path, room=len(".best-123456789.npz"))

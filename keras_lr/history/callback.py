@@ -12,12 +12,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr._files import PathLike, load_arrays, save_arrays, unusable
+from keras_lr._files import PathLike
 from keras_lr._fit.events import Executions
 from keras_lr._fit.session import FitSession, attach
 from keras_lr._fit.tracks import metric_column
 from keras_lr._keras.host_values import columns_of
 from keras_lr._keras.legacy import LegacyHooks, PassedAsObject
+from keras_lr._state import load_arrays, save_arrays, unusable
 from keras_lr.history.columns import Column
 from keras_lr.history.open_epoch import OpenEpoch
 from keras_lr.history.record import ALWAYS, Record

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import Bool, Choice, Number, Optional, Path, PositiveRate, Text
 from keras_lr._fields.lengths import Batches, WholeEpochs
-from keras_lr._files import StateFile, unusable
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.fit_frame import arguments_of_fit
 from keras_lr._keras.hyperparameters import optimizer_of, optimizers_of
+from keras_lr._state import StateFile, unusable
 from keras_lr.callback import LearningRateCallback, say
 from keras_lr.range_test.data import build_model, check_arguments
 from keras_lr.range_test.in_fit import FitRates, Outcome, from_plain, to_plain

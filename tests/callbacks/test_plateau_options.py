@@ -19,7 +19,7 @@ from plateaus import (
 )
 
 from keras_lr import Constant, ReduceLROnPlateau
-from keras_lr._files import StateFile
+from keras_lr._state import StateFile
 
 pytestmark = pytest.mark.core
 

@@ -23,8 +23,8 @@ from keras_lr import (
     from_config,
     to_config,
 )
-from keras_lr._files import StateFile
 from keras_lr._keras.snapshot import Snapshot
+from keras_lr._state import StateFile
 from keras_lr.range_test.runner import RangeTestRunner
 
 pytestmark = pytest.mark.core

@@ -1,0 +1,182 @@
+"""The state of a callback in a file: written whole or not at all, and refused when damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import stat
+import zipfile
+from typing import Any, Self
+
+import numpy as np
+
+from keras_lr._files import PathLike, atomic_write
+
+VERSION = 1
+CHECKSUM = "keras_lr_checksum"
+
+
+class StateError(ValueError):
+    """A state file cannot be used; the message says why and what to do.
+
+    >>> raise unusable("run/plateau.json", "it is truncated or damaged")
+    Traceback (most recent call last):
+    keras_lr._state.StateError: The state file run/plateau.json cannot be used: it is truncated or
+    damaged. Restore it from a copy, or delete it and train from the first epoch.
+    """
+
+
+class StateFile:
+    """File of the states of one callback, each under the number of the epoch that follows it.
+
+    All epochs are kept: a checkpoint may be of any of them, and may be written just before or just
+    after this file.
+    """
+
+    def __init__(self, path: PathLike, owner: str, config: dict[str, Any]) -> None:
+        """Name the file, and the class and the arguments of the callback that it belongs to."""
+        self.path = pathlib.Path(path)
+        self.owner = owner
+        self.config = json.loads(json.dumps(config))
+
+    @classmethod
+    def of(cls, callback: Any) -> Self:
+        """Return the file at a callback's ``state_path``; one of other arguments cannot use it."""
+        own = {k: v for k, v in callback.get_config().items() if k not in ("state_path", "verbose")}
+        return cls(callback.state_path, type(callback).__name__, own)
+
+    def load(self) -> dict[int, dict[str, Any]]:
+        """Return the states by epoch; none if the file does not exist.
+
+        Raises:
+            StateError: If the file is truncated, damaged or of another callback.
+        """
+        require_file(self.path)
+        try:
+            content = json.loads(self.path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (ValueError, RecursionError) as error:
+            raise unusable(self.path, f"it is truncated or damaged ({error})") from error
+        if not isinstance(content, dict) or "keras_lr_state" not in content:
+            raise unusable(self.path, "it is no state file of keras_lr")
+        if content["keras_lr_state"] != VERSION:
+            raise unusable(self.path, f"it has format {content['keras_lr_state']}, not {VERSION}")
+        if content.get("checksum") != _checksum(content):
+            raise unusable(self.path, "it is damaged: its checksum does not fit")
+        if content["callback"] != self.owner or content["config"] != self.config:
+            raise unusable(
+                self.path,
+                f"it belongs to {content['callback']}({_arguments(content['config'])}), "
+                f"not to {self.owner}({_arguments(self.config)})",
+            )
+        return {int(epoch): state for epoch, state in content["states"].items()}
+
+    def save(self, states: dict[int, dict[str, Any]]) -> None:
+        """Write the states by epoch.
+
+        Raises:
+            StateError: If the path leads to something that is not a file.
+        """
+        require_file(self.path)
+        content = {
+            "keras_lr_state": VERSION,
+            "callback": self.owner,
+            "config": self.config,
+            "states": {str(epoch): state for epoch, state in states.items()},
+        }
+        content["checksum"] = _checksum(content)
+        with atomic_write(self.path) as file:
+            file.write(json.dumps(content))  # `json.dump` encodes in Python
+
+
+def save_arrays(path: PathLike, arrays: dict[str, np.ndarray], known: bytes = b"") -> bytes:
+    """Write arrays by name, unless the file holds them already.
+
+    Args:
+        path: The file, an ``.npz`` archive.
+        arrays: The arrays.
+        known: What this function returned when it wrote the arrays that the file holds.
+
+    Returns:
+        The checksum of the arrays.
+
+    Raises:
+        StateError: If the path leads to something that is not a file.
+    """
+    require_file(path)
+    checksum = _checksum_of(arrays)
+    if checksum.tobytes() != known:
+        with atomic_write(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+            # As `np.savez` does, whose own arguments take away the names "file" and "allow_pickle".
+            for name, array in {**arrays, CHECKSUM: checksum}.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+    return checksum.tobytes()
+
+
+def load_arrays(path: PathLike) -> dict[str, np.ndarray]:
+    """Return the arrays that `save_arrays` wrote.
+
+    Raises:
+        StateError: If the file is missing, truncated or damaged.
+    """
+    require_file(path)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: np.asarray(stored[name]) for name in stored.files}
+    except FileNotFoundError as error:
+        raise StateError(
+            f"The state file {path} does not exist. Restore it from a copy."
+        ) from error
+    except PermissionError:
+        raise
+    except Exception as error:  # a damaged archive may raise anything
+        raise unusable(path, f"it is truncated or damaged ({error})") from error
+    # The archive's own checksums do not notice a member that is lost.
+    checksum = arrays.pop(CHECKSUM, np.zeros(0))
+    if not np.array_equal(checksum, _checksum_of(arrays)):
+        raise unusable(path, "it is damaged or no state file of keras_lr")
+    return arrays
+
+
+def unusable(path: PathLike, reason: str) -> StateError:
+    """Return the error for a state file that cannot be used."""
+    return StateError(
+        f"The state file {path} cannot be used: {reason}. Restore it from a copy, or delete it and "
+        "train from the first epoch."
+    )
+
+
+def require_file(path: PathLike) -> None:
+    """Refuse a path that leads to a folder, or to a pipe, which cannot be read again.
+
+    Raises:
+        StateError: If something that is not a file is there.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise StateError(
+                f"The state file {path} cannot be used: it is a folder, a pipe or a device. "
+                "Give `state_path` the name of a file."
+            )
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _checksum_of(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+def _arguments(config: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in config.items())
