@@ -61,6 +61,16 @@ def atomic_write(path: PathLike, mode: str = "w") -> Iterator[Any]:
             pathlib.Path(new).unlink(missing_ok=True)
 
 
+def check_writable(path: PathLike) -> None:
+    """Raise what `atomic_write` would raise before it writes, and leave the file as it is."""
+    path = os.fspath(path)
+    with _naming(path):
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        new = _create_beside(path)
+        if new is not None:
+            os.unlink(new)
+
+
 def shorten_name(path: PathLike, room: int) -> pathlib.Path:
     """Return a path whose name leaves ``room`` bytes for an ending.
 

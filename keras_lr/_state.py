@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keras_lr._files import PathLike, atomic_write
+from keras_lr._files import PathLike, atomic_write, check_writable
 
 VERSION = 1
 CHECKSUM = "keras_lr_checksum"
@@ -149,6 +149,18 @@ def unusable(path: PathLike, reason: str) -> StateError:
         f"The state file {path} cannot be used: {reason}. Restore it from a copy, or delete it and "
         "train from the first epoch."
     )
+
+
+def check_state_path(path: PathLike | None) -> None:
+    """Find out before a fit, rather than after its first epoch, whether a state can be written.
+
+    Raises:
+        StateError: If the path leads to a folder, a pipe or a device.
+        OSError: If no file can be written there.
+    """
+    if path is not None:
+        require_file(path)
+        check_writable(path)
 
 
 def require_file(path: PathLike) -> None:

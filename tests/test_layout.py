@@ -66,7 +66,6 @@ DOOR = "moves behind the door of `_keras`"
 KNOWN = {
     "order of rooms": {},
     "private names": {
-        "_fit/rate_reader.py: '_learning_rate'": DOOR,
         "range_test/data.py: '_compile_config'": DOOR,
         "range_test/data.py: model._flatten_layers": DOOR,
         "range_test/runner.py: '_initial_epoch'": DOOR,
@@ -76,8 +75,12 @@ KNOWN = {
         "range_test/runner.py: self.model._initial_epoch": DOOR,
         "range_test/runner.py: setattr(self.model, name, value)": DOOR,
     },
-    "lines": {"_fit/session.py: 459": "is being cut"},
-    "sizes of rooms": {"range_test: 11": "is being cut"},
+    "lines": {},
+    "sizes of rooms": {
+        "_fit: 10": "grew while everybody worked",
+        "_keras: 18": "grew while everybody worked",
+        "range_test: 11": "grew while everybody worked",
+    },
 }
 """Findings that somebody is mending: each with the reason why it is still there."""
 

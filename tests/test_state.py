@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pathlib
+import re
 import stat
 import zipfile
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from models import fit, meter
 
-from keras_lr import LRHistory, ReduceLROnPlateau, StateError
+from keras_lr import LRHistory, LRRangeTest, ReduceLROnPlateau, StateError
 from keras_lr._state import StateFile, load_arrays, save_arrays
 
 STATES = {1: {"best": 0.5, "wait": 1}, 2: {"best": 0.25, "wait": 0}}
@@ -171,6 +172,30 @@ def test_weights_are_stored_beside_a_file_whose_name_is_as_long_as_names_can_be(
 
 
 # What the callbacks make of it.
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    "make",
+    [
+        LRHistory,
+        lambda path: ReduceLROnPlateau("loss", state_path=path),
+        lambda path: LRRangeTest(state_path=path, verbose=0),
+    ],
+)
+def test_a_path_that_holds_no_state_is_refused_before_the_first_update(path, make):
+    (path.parent / "file").touch()
+    os.mkfifo(path)
+    for bad, kind in (
+        (path, StateError),
+        (path.parent, StateError),
+        (path.parent / "file" / "x", OSError),
+    ):
+        model = meter()
+        with pytest.raises(kind, match=re.escape(str(bad))):
+            fit(model, make(str(bad)))
+        assert not model.get_weights()[0].any()
+    assert stat.S_ISFIFO(path.stat().st_mode)
 
 
 def test_state_dict_is_plain_data_and_comes_back():

@@ -23,7 +23,7 @@ from keras_lr._keras.hyperparameters import (
     optimizers_of,
 )
 from keras_lr._keras.metrics import goes_up
-from keras_lr._state import StateFile
+from keras_lr._state import StateFile, check_state_path
 from keras_lr.callback import LearningRateCallback, say
 from keras_lr.callbacks.plateau_checkpoint import PlateauCheckpoint
 from keras_lr.callbacks.plateau_rule import Action, Rule, State
@@ -149,6 +149,8 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         return self._session
 
     def join_fit(self, session: FitSession) -> None:
+        if session.chief:
+            check_state_path(self.state_path)
         self._reset()
         self._session = session
         self._batch_losses = BatchLossTracker(session.sample_counter)

@@ -18,7 +18,7 @@ from keras_lr._fit.session import FitSession, attach
 from keras_lr._fit.tracks import metric_column
 from keras_lr._keras.host_values import columns_of
 from keras_lr._keras.legacy import LegacyHooks, PassedAsObject
-from keras_lr._state import load_arrays, save_arrays, unusable
+from keras_lr._state import check_state_path, load_arrays, save_arrays, unusable
 from keras_lr.history.columns import Column
 from keras_lr.history.open_epoch import OpenEpoch
 from keras_lr.history.record import ALWAYS, Record
@@ -137,6 +137,8 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
             return
         self._flush_session()
         self._end_log()
+        if session.chief:
+            check_state_path(self.state_path)
         if self.log_dir is not None and session.chief:
             self._log = EventLog(self.log_dir, self._end_log)
             session.events.on_execution_end.append(self._log_if_due)

@@ -11,7 +11,7 @@ from keras_lr._fields.lengths import Batches, WholeEpochs
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.fit_frame import arguments_of_fit
 from keras_lr._keras.hyperparameters import optimizer_of, optimizers_of
-from keras_lr._state import StateFile, unusable
+from keras_lr._state import StateFile, check_state_path, unusable
 from keras_lr.callback import LearningRateCallback, say
 from keras_lr.range_test.data import build_model, check_arguments
 from keras_lr.range_test.in_fit import FitRates, Outcome, from_plain, to_plain
@@ -187,6 +187,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
     def join_fit(self, session: FitSession) -> None:
         if not self.restore:
             raise self.invalid("restore", "True inside a fit, which needs its model back")
+        if session.chief:
+            check_state_path(self.state_path)
         self._session = session
         optimizer = optimizer_of(session.model)
         self._rates = FitRates(self, session, optimizer, session.timeline, self.auto, self.apply)

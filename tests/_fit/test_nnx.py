@@ -10,7 +10,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.xfail(reason="the rates do not reach the step that Keras compiles", strict=True)
 def test_every_update_is_made_with_its_rate():
     found = run_program("nnx.py", KERAS_BACKEND="jax", KERAS_NNX_ENABLED="true")
     assert found["nothing"] == found["history"] == found["recorded by history"] == [1.0] * 10
