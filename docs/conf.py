@@ -13,6 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 matplotlib.use("Agg")
 
+from keras_lr import __all__ as public
 from keras_lr import __version__
 
 here = pathlib.Path(__file__).parent
@@ -43,6 +44,11 @@ default_role = "py:obj"
 nitpicky = True
 # Types in signatures, of other packages and of inner modules.
 nitpick_ignore_regex = [("py:class", r"(?!keras_lr\.[A-Z]).*")]
+# Types of fields that are aliases and not classes.
+nitpick_ignore = [
+    ("py:obj", name)
+    for name in ("DecayFactor", "Length", "Positive", "PositiveRate", "Rate", "Timescale")
+]
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -54,6 +60,7 @@ nb_merge_streams = True
 
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
+autosummary_context = {"public": public}
 autosummary_generate = True
 autosummary_ignore_module_all = False
 napoleon_numpy_docstring = False
