@@ -43,6 +43,7 @@ def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> Restor
     taken = known | _tensors_of(model)
     restorers: list[Restorer] = []
     lost: dict[int, str] = {}
+    unreadable = _unreadable_kinds()
     for place in walk_objects(model):
         value = place.value
         if place.own and place.holder is not None and place.key not in names:
@@ -53,7 +54,7 @@ def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> Restor
         if capture is not None:
             taken.add(id(value))
             restorers.append(capture(value))
-        elif isinstance(value, _cannot_go_back()):
+        elif isinstance(value, unreadable) and place.key not in names:
             lost[id(value)] = f"{place.path} ({type(value).__name__})"
     if lost:
         warnings.warn(
@@ -135,7 +136,7 @@ def _capture_of(value: Any, place: Place) -> Callable[[Any], Restorer] | None:
     return None
 
 
-def _cannot_go_back() -> tuple[type, ...]:
+def _unreadable_kinds() -> tuple[type, ...]:
     """Return the kinds of objects that move on when they are used and cannot be read."""
     kinds: list[type] = [collections.abc.Iterator]
     if (tensorflow := sys.modules.get("tensorflow")) is not None:

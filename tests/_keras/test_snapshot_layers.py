@@ -70,7 +70,7 @@ LAYERS = {
     ),
     "prelu": layers.PReLU,
     "normalization": lambda: layers.Normalization(mean=0.5, variance=2.0),
-    "einsum": lambda: layers.EinsumDense("btw,wv->btv", output_shape=(None, WIDTH)),
+    "einsum": lambda: layers.EinsumDense("btw,wv->btv", output_shape=(TIME, WIDTH)),
     "activity": lambda: layers.ActivityRegularization(l2=0.01),
 }
 OPTIMIZERS = ["sgd", "adam", "rmsprop", "adagrad", "nadam", "lion", "adamw"]
