@@ -12,7 +12,7 @@ from keras_lr._fit.tracks import HyperparameterTrack, free_name
 from keras_lr._keras.host_values import read_lazily, to_floats
 from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter, updates
 from keras_lr._keras.keras_schedules import schedule_values
-from keras_lr._keras.optimizers import effective, schedule_of
+from keras_lr._keras.optimizers import effective, schedule_of, warn_of_rival_optimizer
 
 
 class LearningRateReader:
@@ -71,7 +71,10 @@ def readers_of(model: Any, tracks: list[HyperparameterTrack]) -> list[LearningRa
     names = {track.name for track in tracks}
     optimizer = effective(model.optimizer)
     if not hasattr(optimizer, "optimizers"):
-        return [] if LEARNING_RATE in names else [LearningRateReader(optimizer)]
+        if LEARNING_RATE in names:
+            return []
+        warn_of_rival_optimizer(optimizer)
+        return [LearningRateReader(optimizer)]
     readers: list[LearningRateReader] = []
     for part in map(effective, optimizer.optimizers):
         parameter = Hyperparameter(part, LEARNING_RATE)

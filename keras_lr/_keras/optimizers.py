@@ -10,12 +10,13 @@ Relies on two names of Keras 3 (the same in 3.12 and 3.15) that are not promised
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from keras_lr._hints import nearest_name_hint
+from keras_lr._hints import nearest_name_hint, user_stacklevel
 from keras_lr._keras.host_values import to_numpy
 
 
@@ -103,28 +104,41 @@ def optimizer_of(model: Any, optimizer: Any = None) -> Any:
             "ParamScheduler(optimizer=...)."
         )
     found = effective(found)
-    _check_rate_is_unambiguous(found)
+    if name := rival_optimizer(found):
+        raise ValueError(
+            f"The optimizer {type(found).__name__} holds another one, `{name}`, and has a learning "
+            "rate of its own, so that it cannot be told which of the two rates is used. Name the "
+            f"optimizer: ParamScheduler(model.optimizer.{name}, learning_rate=...) or "
+            "ParamScheduler(model.optimizer, learning_rate=...)."
+        )
     return found
 
 
-def _check_rate_is_unambiguous(optimizer: Any) -> None:
-    """Refuse to guess between the rate of an optimizer and that of another one that it holds."""
-    held = held_optimizers(optimizer)
+def rival_optimizer(optimizer: Any) -> str:
+    """Return how to write an optimizer whose rate may be the one in use; empty where there is none.
+
+    It is one that ``optimizer`` holds, and ``optimizer`` has a rate of its own too. Whether the
+    inner one updates the weights, and with which of the two rates, does not show.
+    """
     rate = vars(optimizer).get("_learning_rate")
     if (
-        not held
-        or hasattr(optimizer, "optimizers")
+        hasattr(optimizer, "optimizers")
         or not is_variable(rate)
         or optimizer.learning_rate is not rate
     ):
-        return
-    kind, (name, inner) = type(optimizer).__name__, next(iter(held.items()))
-    raise ValueError(
-        f"The optimizer {kind} holds another, {type(inner).__name__}, and has a learning rate of "
-        "its own, so that it cannot be told which of the two rates is used. Name the optimizer: "
-        f"ParamScheduler(model.optimizer.{name}, learning_rate=...) or "
-        "ParamScheduler(model.optimizer, learning_rate=...)."
-    )
+        return ""
+    return next(iter(held_optimizers(optimizer)), "")
+
+
+def warn_of_rival_optimizer(optimizer: Any) -> None:
+    """Warn that the rate of an optimizer may not be the one in use."""
+    if name := rival_optimizer(optimizer):
+        warnings.warn(
+            f"The optimizer {type(optimizer).__name__} holds another one, `{name}`, and has a "
+            "learning rate of its own. The rate that is recorded is its own, which may not be the "
+            "one in use. Let its property `learning_rate` return the rate that it uses.",
+            stacklevel=user_stacklevel(),
+        )
 
 
 def optimizers_of(model: Any, optimizer: Any = None) -> list[Any]:

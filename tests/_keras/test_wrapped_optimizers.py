@@ -287,6 +287,13 @@ def test_a_wrapper_with_a_rate_of_its_own_asks_which_is_meant():
 
 
 @not_on_jax
+def test_a_record_of_a_wrapper_with_a_rate_of_its_own_says_that_it_may_not_be_in_use():
+    model = net(Wrapper(keras.optimizers.SGD(0.5)))
+    with pytest.warns(UserWarning, match=r"holds another one, `inner`.*may not be the one in use"):
+        fit(model, LRHistory())
+
+
+@not_on_jax
 def test_the_optimizer_inside_can_be_named():
     model = net(Wrapper(keras.optimizers.SGD(0.5)))
     scheduler = ParamScheduler(model.optimizer.inner, learning_rate=LinearDecay(1.0))
