@@ -37,7 +37,7 @@ from keras_lr._fit.tracks import (
 )
 from keras_lr._fit.train_function import TrainFunctionPatch
 from keras_lr._keras.callback_list import CallbackListPatch, callback_list
-from keras_lr._keras.fit_frame import fit_validates, frame_of_fit
+from keras_lr._keras.fit_frame import fit_validates, frame_of_fit, is_end_of_data
 from keras_lr._keras.host_values import to_numpy
 from keras_lr._keras.hyperparameters import Hyperparameter
 from keras_lr._keras.jax_state import sync_state
@@ -352,8 +352,11 @@ class FitSession:
     def leave_after_exception(self, error: BaseException) -> None:
         """Leave the model as it was found when an exception leaves a hook or an execution.
 
-        It ends Keras's own fit. A loop of the user's may go on, with the next batch.
+        It ends Keras's own fit, unless it says that there are no more data. A loop of the user's may
+        go on, with the next batch.
         """
+        if is_end_of_data(error):
+            return
         try:
             if self.in_fit:
                 self.end()

@@ -12,7 +12,7 @@ import numpy as np
 from keras_lr._fit.batch_loss import SampleCounter
 from keras_lr._fit.rate_reader import LearningRateReader
 from keras_lr._fit.tracks import HyperparameterTrack, ValueTable
-from keras_lr._keras.fit_frame import is_end_of_data, warn_user
+from keras_lr._keras.fit_frame import warn_user
 from keras_lr._keras.host_values import read_lazily, samples_in
 from keras_lr._keras.hyperparameters import Hyperparameter, setter
 from keras_lr._keras.train_step import (
@@ -167,8 +167,7 @@ class Engine:
         except BaseException as error:
             if result is None:
                 self.keep_state_of(arguments)
-            if not is_end_of_data(error):
-                session.leave_after_exception(error)
+            session.leave_after_exception(error)
             raise
 
     def run_from_host(self, arguments: Arguments, row: int) -> Result:
