@@ -296,6 +296,23 @@ class Optional(FieldType):
         return {"anyOf": [self.item.schema(), {"type": "null"}, {"enum": ["none", "None"]}]}
 
 
+@dataclasses.dataclass(frozen=True)
+class OptimizerReference(FieldType):
+    """An optimizer of a model: the name of the attribute that holds it, or the object itself."""
+
+    expected: str = "the name of the model's attribute that holds an optimizer, or the optimizer"
+
+    def convert(self, value: Any) -> Any:
+        if not isinstance(value, str) and not hasattr(value, "learning_rate"):
+            raise TypeError(self.expected)
+        if value == "":
+            raise ValueError(self.expected)
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1}
+
+
 Rate = Annotated[float, RateField(minimum=0.0)]
 """A learning rate: not negative, and at most the largest number of float32."""
 

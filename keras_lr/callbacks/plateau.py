@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import warnings
 from typing import Annotated, Any
@@ -10,7 +11,16 @@ from typing import Annotated, Any
 import numpy as np
 
 from keras_lr._fields.configurable import Configurable, configurable
-from keras_lr._fields.kinds import Bool, Choice, Number, Optional, Path, Rate, Text
+from keras_lr._fields.kinds import (
+    Bool,
+    Choice,
+    Number,
+    OptimizerReference,
+    Optional,
+    Path,
+    Rate,
+    Text,
+)
 from keras_lr._fields.lengths import Patience, parse_length
 from keras_lr._fit.batch_loss import BatchLossTracker
 from keras_lr._fit.session import FitSession
@@ -51,7 +61,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
         rate(t) = max(schedule(t) * scale, min(schedule(t), min_lr))
 
-    so that cuts alone never bring the rate below ``min_lr``.
+    so that cuts alone never bring the rate below ``min_lr``. Of several optimizers, some with a
+    schedule and some without, each rate follows this rule for itself: it stops at its own bounds,
+    and training ends only when no rate can fall further.
 
     Args:
         monitor: Name of the metric in the logs.
@@ -83,12 +95,16 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         state_path: File for the state, written atomically after every epoch. A fit that begins at
             ``initial_epoch``, or that ``BackupAndRestore`` resumes, reads the state of that epoch
             from it.
+        optimizer: The optimizer whose rate is reduced, or the name of the attribute of the model
+            that holds it, which also works in a config; by default ``model.optimizer``, and all
+            optimizers that it is made of.
 
     Raises:
         TypeError: If an argument is unknown or of the wrong type, or the optimizer was built with a
             schedule.
         ValueError: If a number is out of range; in training, if the logs lack the metric (an epoch
-            without validation may lack a validation metric) or its direction is unknown.
+            without validation may lack a validation metric), its direction is unknown, or the model
+            has no such optimizer.
         StateError: If the state file cannot be used.
 
     Source: Keras; ``threshold_mode`` is PyTorch's.
@@ -116,6 +132,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
     max_lr: Annotated[float | None, Optional(Number(above=0.0))] = None
     smoothing: Annotated[float, Number(minimum=0.0, below=1.0)] = 0.98
     state_path: Annotated[str | None, Optional(Path())] = None
+    optimizer: Annotated[Any, Optional(OptimizerReference())] = None
 
     def validate(self) -> None:
         self.by_steps = isinstance(self.patience, str)
@@ -125,6 +142,8 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             raise self.invalid("restore_best_weights", "False where patience is in steps")
         if self.max_lr is not None and self.max_lr < self.min_lr:
             raise self.invalid("max_lr", f"at least min_lr={self.min_lr}")
+        if self.state_path is not None and not isinstance(self.optimizer, str | None):
+            raise self.invalid("optimizer", "the name of the model's attribute beside state_path")
         file = None if self.state_path is None else StateFile.of(self)
         self._checkpoint = PlateauCheckpoint(file, self.restore_best_weights)
         self._session: FitSession | None = None
@@ -156,10 +175,10 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         self._batch_losses = BatchLossTracker(session.sample_counter)
         self._rates = [
             find_hyperparameter(optimizer, LEARNING_RATE)
-            for optimizer in optimizers_of(session.model)
+            for optimizer in optimizers_of(session.model, self.optimizer)
         ]
-        for rate in self._rates:
-            session.adjust(rate, self._scale_schedule)
+        for index, rate in enumerate(self._rates):
+            session.adjust(rate, functools.partial(self._scale_schedule, index))
         session.events.on_fit_start.append(self._restore_state)
         if self.by_steps:
             # Keras asks right after a step whether to stop.
@@ -179,9 +198,13 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         state = self._checkpoint.find_state(epoch)
         if state is None:
             return
-        self.state = state.replace(tops=state.tops or tops)
-        if not self._find_tracks() and state.rates:
-            self._write_rates(state)
+        if state.rates and len(state.rates) != len(rates):
+            raise ValueError(
+                f"ReduceLROnPlateau: the state of epoch {epoch} is of {len(state.rates)} "
+                f"optimizers, and here are {len(rates)}."
+            )
+        self.state = state.replace(rates=state.rates or rates, tops=state.tops or tops)
+        self._write_rates(state)
         weights = self._checkpoint.load_weights(state)
         if weights is not None and state.reduced_epoch == epoch - 1:
             # The checkpoint of the model may be from just before they were restored.
@@ -194,9 +217,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)
         logs = {} if logs is None else logs
-        if len(self._rates) > 1:
-            for rate, value in zip(self._rates, self._read_rates(), strict=True):
-                logs[f"{LEARNING_RATE}_{rate.optimizer.name}"] = value
+        for rate, track in zip(self._rates, self._find_tracks(), strict=True):
+            if len(self._rates) > 1 and track is None:
+                logs[f"{LEARNING_RATE}_{rate.optimizer.name}"] = self.session.read_rate(rate)
         if not self.by_steps and self._has_metric(logs):
             decision = self._decide(self.state, float(logs[self.monitor]), 1, epoch)
             self._apply(*decision, f"Epoch {epoch + 1}")
@@ -285,15 +308,17 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         state, wish, improved = self._rule.count_value(state, value, count, epoch)
         if wish == "none" and self.by_steps:
             return state, wish, improved  # reading the rate in each step would take too long
-        tracks = self._find_tracks()
-        scheduled = self.session.last_value(tracks[0]) if tracks else None
+        scheduled = [
+            None if track is None else self.session.last_value(track)
+            for track in self._find_tracks()
+        ]
         present = self._with_present_rates(state)
         state, action = self._rule.change_rates(present, wish, epoch, scheduled)
         return state, action, improved
 
     def _apply(self, state: State, action: Action, improved: bool, when: str) -> None:
         """Put a decision into effect."""
-        before, self.state = self.state, state
+        self.state = state
         best_weights = self._checkpoint.best_weights
         if improved and self.restore_best_weights:
             best_weights = self._checkpoint.best_weights = {
@@ -305,10 +330,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         elif action != "none":
             self._write_rates(state)
             verb = "reducing" if action == "reduce" else "increasing"
-            rates = ", ".join(map(str, state.rates))
-            if state.scale != before.scale:
-                rates = f"{state.scale:g} times the schedule"
-            self._print(f"{when}: ReduceLROnPlateau {verb} learning rate to {rates}.")
+            self._print(
+                f"{when}: ReduceLROnPlateau {verb} learning rate to {self._describe(state)}."
+            )
         if action == "reduce" and state.best_epoch in best_weights:
             self.model.set_weights(best_weights[state.best_epoch])
 
@@ -316,29 +340,42 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         if self.verbose:
             say(f"\n{message}")
 
-    def _find_tracks(self) -> list[HyperparameterTrack]:
-        """Return the tracks of this fit that drive the rates of this callback."""
-        keys = [rate.key for rate in self._rates]
-        return [track for track in self.session.tracks if track.parameter.key in keys]
+    def _describe(self, state: State) -> str:
+        """Describe the rates of a state; of schedules that are scaled alike only the scale."""
+        tracks = self._find_tracks()
+        shown = [
+            f"{state.scale_of(i):g} times the schedule" if tracks[i] else str(rate)
+            for i, rate in enumerate(state.rates)
+        ]
+        return ", ".join(dict.fromkeys(shown) if all(tracks) else shown)
+
+    def _find_tracks(self) -> list[HyperparameterTrack | None]:
+        """Return for each rate the track of this fit that drives it, None if no schedule does."""
+        tracks = {track.parameter.key: track for track in self.session.tracks}
+        return [tracks.get(rate.key) for rate in self._rates]
 
     def _write_rates(self, state: State) -> None:
-        if self._find_tracks():
-            self.session.invalidate_values()
-        else:
-            for rate, value in zip(self._rates, state.rates, strict=True):
+        """Put the rates and scales of a state into effect."""
+        tracks = self._find_tracks()
+        for rate, track, value in zip(self._rates, tracks, state.rates, strict=False):
+            if track is None:
                 self.session.write_rate(rate, value)
-
-    def _read_rates(self) -> tuple[float, ...]:
-        return tuple(self.session.read_rate(rate) for rate in self._rates)
+        if any(tracks):
+            self.session.invalidate_values()
 
     def _with_present_rates(self, state: State) -> State:
         """Return a state with the present rates, which another callback may have set."""
-        if self._session is None or self._find_tracks():
+        if self._session is None or not state.rates:
             return state
-        return state.replace(rates=self._read_rates())
+        found = zip(self._rates, self._find_tracks(), state.rates, strict=True)
+        return state.replace(
+            rates=tuple(
+                known if track else self.session.read_rate(rate) for rate, track, known in found
+            )
+        )
 
-    def _scale_schedule(self, values: np.ndarray) -> np.ndarray:
-        return self._rule.scale_values(values, self.state.scale)
+    def _scale_schedule(self, index: int, values: np.ndarray) -> np.ndarray:
+        return self._rule.scale_values(values, self.state.scale_of(index))
 
     # The state --------------------------------------------------------------------------------
 
@@ -356,6 +393,23 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
     best = _field_of_state("best", "The best value so far.")
     wait = _field_of_state("wait", "Epochs (or steps) since the last improvement or reduction.")
     cooldown_counter = _field_of_state("cooldown_counter", "Epochs (or steps) of cooldown left.")
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments as plain data.
+
+        Raises:
+            ValueError: If ``optimizer`` is an object; pass the name of the model's attribute
+                instead.
+        """
+        config = super().get_config() if isinstance(self.optimizer, str | None) else None
+        if config is None:
+            raise ValueError(
+                "ReduceLROnPlateau: an optimizer given as an object cannot be saved. Give the name "
+                f"of the model's attribute instead. Received: optimizer={self.optimizer!r}"
+            )
+        if self.optimizer is None:
+            del config["optimizer"]  # as version 0.1.0, which wrote this into its state files
+        return config
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain data, for a custom checkpoint.

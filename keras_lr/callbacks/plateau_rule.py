@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,12 +19,13 @@ class State:
     best: float | None = None
     wait: int = 0
     cooldown_counter: int = 0
-    scale: float = 1.0
-    """Product of the changes so far, for the schedules that are scaled."""
+    scale: float | tuple[float, ...] = 1.0
+    """Product of the changes so far, for the schedules that are scaled: one number for all rates,
+    or a number for each if they differ."""
     rates: tuple[float, ...] = ()
-    """Rates of the optimizers that no schedule drives."""
+    """Rate of each optimizer; it does not count if a schedule drives the rate."""
     tops: tuple[float, ...] = ()
-    """The highest rates that raising leads to."""
+    """The highest rate that raising leads to, for each optimizer."""
     good: int = 0
     stuck: int = 0
     smooth: float = 0.0
@@ -38,9 +40,14 @@ class State:
         state.__dict__.update(self.__dict__, **changes)
         return state
 
+    def scale_of(self, index: int) -> float:
+        """Return the product of the changes so far of one rate."""
+        return self.scale[index] if isinstance(self.scale, tuple) else self.scale
+
     def to_dict(self) -> dict[str, Any]:
         """Return the state as plain data."""
-        return vars(self) | {"rates": list(self.rates), "tops": list(self.tops)}
+        values = vars(self).items()
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values}
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
@@ -53,8 +60,11 @@ class State:
         missing = [name for name in names if name not in state]
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")
-        values = {name: state[name] for name in names}
-        return cls(**values | {"rates": tuple(state["rates"]), "tops": tuple(state["tops"])})
+        values: dict[str, Any] = {
+            name: tuple(state[name]) if isinstance(state[name], list) else state[name]
+            for name in names
+        }
+        return cls(**values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,15 +131,15 @@ class Rule:
         return state, wish, improved
 
     def change_rates(
-        self, state: State, wish: Action, epoch: int, scheduled: float | None
+        self, state: State, wish: Action, epoch: int, scheduled: Sequence[float | None]
     ) -> tuple[State, Action]:
-        """Make a change, as far as the bounds allow.
+        """Make a change of all rates, each as far as the bounds allow.
 
         Args:
             state: The state that `count_value` returned.
             wish: The change that it asked for.
             epoch: The present epoch.
-            scheduled: The rate in use if a schedule drives it; None if the state's rates do.
+            scheduled: For each rate the one in use if a schedule drives it, else None.
 
         Returns:
             The next state, and the change that is left to make.
@@ -148,18 +158,26 @@ class Rule:
             ), "reduce"
         return state, "none"
 
-    def multiply_rates(self, state: State, factor: float, scheduled: float | None) -> State:
-        """Return the state with its rates multiplied by ``factor``, as far as the bounds allow."""
-        if scheduled is None:
-            pairs = zip(state.rates, state.tops, strict=True)
-            return state.replace(
-                rates=tuple(self.multiply_rate(rate, factor, top) for rate, top in pairs)
-            )
+    def multiply_rates(
+        self, state: State, factor: float, scheduled: Sequence[float | None]
+    ) -> State:
+        """Return the state with each rate multiplied by ``factor``, as far as the bounds allow."""
+        rates, scales = list(state.rates), [state.scale_of(i) for i in range(len(scheduled))]
+        for i, used in enumerate(scheduled):
+            if used is None:
+                rates[i] = self.multiply_rate(rates[i], factor, state.tops[i])
+            else:
+                scales[i] = self.multiply_scale(scales[i], factor, used)
+        alike = len(set(scales)) == 1
+        return state.replace(rates=tuple(rates), scale=scales[0] if alike else tuple(scales))
+
+    def multiply_scale(self, scale: float, factor: float, used: float) -> float:
+        """Return the scale of a schedule times ``factor``, if the rate in use may change."""
         top = math.inf if self.max_lr is None else self.max_lr
-        if self.multiply_rate(scheduled, factor, top) == scheduled:
-            return state
+        if self.multiply_rate(used, factor, top) == used:
+            return scale
         limit = 1.0 if self.max_lr is None and factor > 1.0 else math.inf
-        return state.replace(scale=min(state.scale * factor, limit))
+        return min(scale * factor, limit)
 
     def multiply_rate(self, rate: float, factor: float, top: float) -> float:
         """Return a rate times ``factor``, no lower than ``min_lr`` and no higher than ``top``."""

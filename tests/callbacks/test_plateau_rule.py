@@ -55,7 +55,7 @@ raising = st.builds(
 
 def step(rule, state, value, count, epoch, scheduled):
     state, wish, _ = rule.count_value(state, value, count, epoch)
-    return rule.change_rates(state, wish, epoch, scheduled)
+    return rule.change_rates(state, wish, epoch, [scheduled])
 
 
 def follow(rule, values, rate=1.0, top=1.0, scheduled=None):
@@ -262,3 +262,36 @@ def test_a_value_can_stand_for_several_steps():
         state, action = step(rule, state, value, 2, 0, None)
         found.append(action)
     assert found == ["none", "none", "reduce", "none", "reduce"]
+
+
+# Several optimizers.
+
+
+def test_each_of_several_rates_follows_the_rule_for_itself():
+    rule = dataclasses.replace(PLAIN, patience=1, min_lr=0.1, stop_at_min_lr=True)
+    state = State(rates=(0.3, 7.0, 0.8), tops=(0.3, 7.0, 0.8))
+    found = []
+    for epoch in range(6):
+        used = 7.0 if epoch == 0 else float(rule.scale_values(np.float64(1.6), state.scale_of(1)))
+        state, wish, _ = rule.count_value(state, 1.0, 1, epoch)
+        state, action = rule.change_rates(state, wish, epoch, [None, used, None])
+        found.append((state.rates[0], state.scale_of(1), state.rates[2], action))
+        assert State.from_dict(json.loads(json.dumps(state.to_dict()))) == state
+    assert found == [
+        (0.3, 1.0, 0.8, "none"),
+        (0.15, 0.5, 0.4, "reduce"),
+        (0.1, 0.25, 0.2, "reduce"),
+        (0.1, 0.125, 0.1, "reduce"),
+        (0.1, 0.0625, 0.1, "reduce"),
+        (0.1, 0.0625, 0.1, "stop"),
+    ]
+
+
+def test_each_of_several_rates_is_raised_to_its_own_top():
+    rule = dataclasses.replace(PLAIN, increase=4.0, increase_after=1)
+    state = State(rates=(0.1, 0.1), tops=(0.2, 9.0), scale=(1.0, 0.5))
+    state, wish, _ = rule.count_value(state, 1.0, 1, 0)
+    both, action = rule.change_rates(state, wish, 0, [None, None])
+    assert (both.rates, action) == ((0.2, 0.4), "increase")
+    mixed, action = rule.change_rates(state, wish, 0, [None, 0.1])
+    assert (mixed.rates, mixed.scale, action) == ((0.2, 0.1), 1.0, "increase")
