@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr._fit.tracks import HyperparameterTrack, free_name
+from keras_lr._hints import user_stacklevel
 from keras_lr._keras.host_values import read_lazily, to_floats
 from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter, updates
 from keras_lr._keras.keras_schedules import schedule_values
@@ -59,6 +61,13 @@ class LearningRateReader:
             self.position += sum(sizes)
             return schedule_values(self.schedule, steps).astype(np.float32)
         values, self.seen = self.seen[: len(sizes)], self.seen[len(sizes) :]
+        if self.variable is None and self.optimizer is not None and max(sizes, default=1) > 1:
+            warnings.warn(
+                f"The optimizer {type(self.optimizer).__name__} computes its learning rate, which "
+                f"is recorded once for each execution of {max(sizes)} batches "
+                "(steps_per_execution).",
+                stacklevel=user_stacklevel(),
+            )
         return np.repeat(to_floats(values).astype(np.float32), sizes)
 
 

@@ -47,7 +47,7 @@ def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> Restor
     for place in walk_objects(model):
         value = place.value
         if place.own and place.holder is not None and place.key not in names:
-            restorers += _capture_slot(place)
+            restorers += _capture_slot(place) + _capture_members(value)
         if id(value) in taken:
             continue
         capture = _capture_of(value, place)
@@ -92,13 +92,34 @@ def _capture_slot(place: Place) -> list[Restorer]:
         return []
     if isinstance(holder, list | collections.deque):
         return [lambda: _put_element_back(holder, key, value)]
-    slots = holder if isinstance(holder, dict) else vars(holder)
-    return [lambda: _put_value_back(slots, key, value)]
+    slots = holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})
+    if key in slots:
+        return [lambda: _put_value_back(slots, key, value)]
+    return [lambda: object.__setattr__(holder, key, value)]  # a slot
 
 
 def _put_value_back(slots: dict[Any, Any], key: Any, value: Any) -> None:
     if slots.get(key, slots) is not value:
         slots[key] = value
+
+
+def _capture_members(value: Any) -> list[Restorer]:
+    """Return what gives a list or dict of the user's the members back that it has now."""
+    if not isinstance(value, list | dict | set | collections.deque):
+        return []
+    members = value.copy()
+
+    def put_back() -> None:
+        if _identities(value) != _identities(members):
+            value.clear()
+            (value.update if isinstance(value, dict | set) else value.extend)(members)
+
+    return [put_back]
+
+
+def _identities(value: Any) -> list[Any]:
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    return [(key, id(member)) for key, member in pairs]
 
 
 def _put_element_back(holder: Any, index: int, value: Any) -> None:

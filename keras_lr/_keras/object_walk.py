@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import inspect
 import sys
 import types
 from collections.abc import Iterator
@@ -100,9 +101,9 @@ def _is_entered(value: Any) -> bool:
         return False
     if isinstance(value, (*_CONTAINERS, functools.partial, types.MethodType)):
         return True
-    if isinstance(value, types.FunctionType):
-        return value.__module__ is None or value.__module__.partition(".")[0] not in _LIBRARIES
-    if not hasattr(value, "__dict__") or is_variable(value):
+    if (function := _function_of(value)) is not None:
+        return _package(function) not in _LIBRARIES
+    if is_variable(value) or not (hasattr(value, "__dict__") or hasattr(value, "__slots__")):
         return False
     return isinstance(value, _KINDS_OF_KERAS) or is_own(value) or _is_module(value)
 
@@ -125,6 +126,27 @@ def _package(kind: Any) -> str:
     return (getattr(kind, "__module__", None) or "").partition(".")[0]
 
 
+def _function_of(value: Any) -> types.FunctionType | None:
+    """Return the function that a value is or was made from; None if it is no function."""
+    if isinstance(value, property):
+        value = value.fget
+    elif isinstance(value, staticmethod | classmethod):
+        value = value.__func__
+    value = getattr(value, "python_function", value)  # compiled by TensorFlow
+    value = inspect.unwrap(value) if callable(value) else value
+    return value if isinstance(value, types.FunctionType) else None
+
+
+def _attributes(holder: Any) -> Iterator[tuple[str, Any]]:
+    """Iterate over the attributes of an object, those in slots among them."""
+    yield from list(getattr(holder, "__dict__", {}).items())
+    for kind in type(holder).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(holder, name):
+                yield name, getattr(holder, name)
+
+
 def _contents(path: str, holder: Any, own: bool) -> Iterator[Place]:
     """Iterate over what an object, a container or a function holds."""
     if isinstance(holder, dict):
@@ -139,17 +161,16 @@ def _contents(path: str, holder: Any, own: bool) -> Iterator[Place]:
             yield Place(path, None, i, value, own)
     elif isinstance(holder, types.MethodType):
         yield Place(path, None, 0, holder.__self__, own)
-    elif isinstance(holder, types.FunctionType):
-        yield from _captured(path, holder)
+    elif (function := _function_of(holder)) is not None:
+        yield from _captured(path, function)
     else:
-        for name, value in list(vars(holder).items()):
+        for name, value in _attributes(holder):
             if not name.startswith("_keras_lr"):
                 yield Place(f"{path}.{name}", holder, name, value, own)
         for kind in type(holder).__mro__:
             if own and _package(kind) not in _LIBRARIES:
-                for function in vars(kind).values():
-                    if isinstance(function, types.FunctionType):
-                        yield from _captured(path, function)
+                for function in filter(None, map(_function_of, vars(kind).values())):
+                    yield from _captured(path, function)
 
 
 def _captured(path: str, function: types.FunctionType) -> Iterator[Place]:

@@ -1,6 +1,7 @@
 """What training changes besides the variables that Keras lists is found and put back."""
 
 import collections
+import functools
 import random
 import warnings
 
@@ -148,7 +149,34 @@ def in_a_tuple(layer, make):
     return lambda: layer.values[1][0]
 
 
-HOLDERS = [in_a_list, in_a_dict, in_an_object, in_a_closure, in_a_tuple]
+def in_a_property(layer, make):
+    value = make()
+
+    class Own(type(layer)):
+        state = property(lambda self: value)
+
+    layer.__class__ = Own
+    return lambda: layer.state
+
+
+def in_a_decorated_function(layer, make):
+    value = make()
+
+    def plain():
+        return value
+
+    @functools.wraps(plain)
+    def decorated():
+        return plain()
+
+    layer.function = decorated
+    return lambda: value
+
+
+HOLDERS = [
+    *(in_a_list, in_a_dict, in_an_object, in_a_closure, in_a_tuple),
+    *(in_a_property, in_a_decorated_function),
+]
 
 
 class Counts(layers.Layer):
@@ -362,11 +390,19 @@ def test_a_module_of_pytorch_comes_back():
 # Plain attributes, where nothing is compiled ------------------------------------------------------
 
 
+class Slots:
+    __slots__ = ("calls",)
+
+    def __init__(self):
+        self.calls = 0
+
+
 class Remembers(layers.Layer):
     def __init__(self):
         super().__init__()
         self.calls, self.last, self.means = 0, None, [0.0]
         self.sums, self.queue = np.zeros(3), collections.deque([0])
+        self.memory, self.seen, self.slots = [("first",)], set(), Slots()
         self.draws, self.numpy = random.Random(1), np.random.default_rng(1)
         self.old = np.random.RandomState(1)
 
@@ -379,6 +415,9 @@ class Remembers(layers.Layer):
         self.means[0] += float(keras.ops.mean(x))
         self.sums += numbers(keras.ops.stop_gradient(x)).sum((0, 1))
         self.queue[0] = self.calls
+        self.memory.append((self.calls, self.last))
+        self.seen.add(self.calls)
+        self.slots.calls += 1
         noise = self.draws.random() + self.numpy.random() + self.old.random()
         return x + 0.0 * noise
 
@@ -392,6 +431,7 @@ def test_plain_attributes_come_back_in_eager_steps():
     def state():
         draws = layer.draws.getstate(), layer.numpy.bit_generator.state["state"]["state"]
         numbers = layer.calls, layer.means[0], layer.sums.tolist(), layer.queue[0]
+        numbers += len(layer.memory), len(layer.seen), layer.slots.calls
         return *numbers, *draws, layer.old.get_state()[2]
 
     fit(model)

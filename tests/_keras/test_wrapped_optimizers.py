@@ -171,6 +171,14 @@ def test_a_rate_that_is_computed_is_recorded_and_cut():
     np.testing.assert_allclose(rates, [0.5, 0.5, 0.25], rtol=1e-6)
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere Keras runs one step at a time")
+def test_a_rate_that_is_computed_is_recorded_once_in_an_execution_and_that_is_said():
+    model, history = net(SchedulesItself(0.5), steps_per_execution=2), LRHistory()
+    with pytest.warns(UserWarning, match="SchedulesItself computes its.* execution of 2 batches"):
+        model.fit(ONES, ONES, batch_size=10, verbose=0, callbacks=[history])
+    np.testing.assert_allclose(history.learning_rate, [0.05, 0.05, 0.15, 0.15], rtol=1e-6)
+
+
 @not_on_jax
 def test_a_range_test_of_a_rate_that_is_computed_puts_it_back():
     inner = keras.optimizers.SGD(0.3)
