@@ -19,29 +19,8 @@ import keras
 from keras_lr._hints import nearest_name_hint
 from keras_lr._keras.computed_rate import RateProperty
 from keras_lr._keras.host_values import read_lazily, to_float
-from keras_lr._keras.optimizers import (
-    effective,
-    held_optimizers,
-    is_variable,
-    optimizer_of,
-    optimizers_of,
-    schedule_of,
-    updates,
-)
+from keras_lr._keras.optimizers import held_optimizers, is_variable, schedule_of
 from keras_lr._keras.traced_number import check_numbers_can_be_traced
-
-__all__ = [
-    "LEARNING_RATE",
-    "Hyperparameter",
-    "can_move",
-    "effective",
-    "find_hyperparameter",
-    "movable",
-    "optimizer_of",
-    "optimizers_of",
-    "setter",
-    "updates",
-]
 
 LEARNING_RATE = "learning_rate"
 _FIXED = {
@@ -122,7 +101,7 @@ def find_hyperparameter(optimizer: Any, name: str) -> Hyperparameter:
         return _find_learning_rate(optimizer)
     kind, holders = type(optimizer).__name__, _holders(optimizer)
     if name not in holders:
-        known = movable(optimizer)
+        known = [LEARNING_RATE, *holders]
         hint = nearest_name_hint(name, known, quote="'")
         unused = f" ({name}=None: it is not used)" if getattr(optimizer, name, 0) is None else ""
         raise ValueError(
@@ -187,14 +166,6 @@ def _check_step_gets_rate(parameter: Hyperparameter) -> None:
         f"property `variables` return those of the optimizer inside too: "
         f"[*super().variables, *self.{inner[0] if inner else 'inner'}.variables]."
     )
-
-
-def movable(optimizer: Any) -> list[str]:
-    """Return the names of the numbers that an optimizer can be moved in.
-
-    Those of the optimizers that it holds are among them.
-    """
-    return [LEARNING_RATE, *_holders(optimizer)]
 
 
 def can_move(optimizer: Any, name: str) -> bool:

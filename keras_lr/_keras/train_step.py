@@ -17,7 +17,8 @@ import dataclasses
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
-from keras_lr._keras.hyperparameters import Hyperparameter, optimizers_of, updates
+from keras_lr._keras.hyperparameters import Hyperparameter
+from keras_lr._keras.optimizers import optimizers_of, updates
 from keras_lr._keras.traced_number import trace_number
 
 _KEPT = "_keras_lr_compiled_steps"

@@ -10,7 +10,7 @@ from keras_lr._fields.kinds import Bool, Choice, Number, Optional, Path, Positiv
 from keras_lr._fields.lengths import Batches, WholeEpochs
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.fit_frame import arguments_of_fit
-from keras_lr._keras.hyperparameters import optimizer_of, optimizers_of
+from keras_lr._keras.optimizers import optimizer_of, optimizers_of
 from keras_lr._state import StateFile, check_state_path, unusable
 from keras_lr.callback import LearningRateCallback, say
 from keras_lr.range_test.data import build_model, check_arguments

@@ -13,7 +13,8 @@ from keras_lr._fit.batch_loss import BatchLossTracker
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.fit_frame import let_data_go
 from keras_lr._keras.host_values import to_float
-from keras_lr._keras.hyperparameters import LEARNING_RATE, find_hyperparameter, optimizer_of
+from keras_lr._keras.hyperparameters import LEARNING_RATE, find_hyperparameter
+from keras_lr._keras.optimizers import optimizer_of
 from keras_lr.callback import LearningRateCallback
 from keras_lr.range_test.curve import Smoother
 

@@ -16,8 +16,8 @@ from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.running import end_fit, suspend_fit
 from keras_lr._keras.fit_frame import check_data_last
 from keras_lr._keras.host_values import to_numpy
-from keras_lr._keras.hyperparameters import optimizers_of
 from keras_lr._keras.metrics import goes_up
+from keras_lr._keras.optimizers import optimizers_of
 from keras_lr._keras.random_state import is_of_keras, set_seed
 from keras_lr._keras.snapshot import Snapshot
 from keras_lr.range_test.curve import NoSuggestion
