@@ -66,8 +66,6 @@ DOOR = "moves behind the door of `_keras`"
 KNOWN = {
     "order of rooms": {},
     "private names": {
-        "range_test/data.py: '_compile_config'": DOOR,
-        "range_test/data.py: model._flatten_layers": DOOR,
         "range_test/runner.py: '_initial_epoch'": DOOR,
         "range_test/runner.py: self.model._initial_epoch": DOOR,
     },
