@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_lr import Constant, LRHistory, RangeTestResult, save
+from keras_lr import Constant, LRHistory, RangeTestResult, load, save
 from keras_lr._files import atomic_write
 from keras_lr._state import StateFile, save_arrays
 
@@ -351,3 +351,27 @@ def test_an_error_about_another_file_names_that(path):
         (path.parent / "other").read_text()
     assert caught.value.filename.endswith("other")
     assert not path.exists()
+
+
+# What is read -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"caf\xe9,1\n", "step".encode("utf-16"), b"[" * 200_000, b'{"a":' * 200_000, bytes(1000)],
+)
+@pytest.mark.parametrize(
+    ("ending", "read"),
+    [
+        *((ending, load) for ending in ("json", "yaml", "toml")),
+        ("csv", LRHistory.from_csv),
+        ("csv", RangeTestResult.from_csv),
+    ],
+)
+def test_what_is_no_text_or_nested_without_end_is_an_error_that_names_the_file(
+    tmp_path, content, ending, read
+):
+    path = tmp_path / f"file.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        read(path)

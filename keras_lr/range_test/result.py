@@ -205,8 +205,11 @@ class RangeTestResult:
         Raises:
             ValueError: If the file holds no such curve.
         """
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                rows = list(csv.reader(file))
+        except (UnicodeDecodeError, csv.Error):
+            rows = []
         if not rows or tuple(rows[0]) != COLUMNS:
             raise ValueError(f"{path} is no curve written by RangeTestResult.to_csv")
         try:

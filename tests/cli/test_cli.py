@@ -312,7 +312,7 @@ def test_compare_puts_records_beside_each_other(capsys, folder):
 @pytest.mark.parametrize("command", ["history", "compare"])
 def test_what_is_no_record_is_refused(capsys, folder, command):
     (folder / "x.csv").write_text("a,b\n1,2\n")
-    (folder / "empty.csv").write_text("step,epoch,learning_rate,loss\n")
+    LRHistory().to_csv("empty.csv")
     for file, words in (
         ("x.csv", "is no history"),
         ("missing.csv", "No such file"),
