@@ -10,8 +10,8 @@ from models import fit, meter, samples, settled
 from regression import CLOSE, Sized, by_hand, linear, record
 
 from keras_lr import Constant, CosineDecay, LinearDecay, LRHistory
-from keras_lr._state import save_arrays
 from keras_lr._fit.events import Executions
+from keras_lr._state import save_arrays
 from keras_lr.history.columns import Column
 
 pytestmark = pytest.mark.core
