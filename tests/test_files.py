@@ -288,7 +288,7 @@ def test_a_full_disk_leaves_the_old_file(path, names, size):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
-@pytest.mark.parametrize("writer", {*WRITERS} - {"state", "arrays"})
+@pytest.mark.parametrize("writer", sorted({*WRITERS} - {"state", "arrays"}))
 def test_the_error_of_a_full_device_names_it(writer):
     with refused("/dev/full", errno.ENOSPC):
         WRITERS[writer]("/dev/full")
