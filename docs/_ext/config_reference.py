@@ -73,7 +73,7 @@ def entry(name: str, made: dict[str, Any]) -> str:
     whole = next((one for one in made.get("anyOf", ()) if "properties" in one), made)
     if whole is not made:
         (other,) = (one for one in made["anyOf"] if one is not whole)
-        (field,) = whole["properties"]
+        (field,) = whole["required"]
         short = f" In short, the {NOUNS[other['type']].split()[-1]} of `{field}` alone."
     own = not name.startswith("keras.")
     link = f"{{class}}`~keras_lr.{name}`" if own else f"`keras.optimizers.schedules.{name[6:]}`"
