@@ -11,6 +11,7 @@ import math
 import numbers
 import os
 import re
+import sys
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -122,6 +123,11 @@ class Number(FieldType):
             "exclusiveMaximum": self.below,
         }
         known = {name: bound for name, bound in bounds.items() if math.isfinite(bound)}
+        # An integer may be too large for a float.
+        if not known.keys() & {"minimum", "exclusiveMinimum"}:
+            known["minimum"] = -sys.float_info.max
+        if not known.keys() & {"maximum", "exclusiveMaximum"}:
+            known["maximum"] = sys.float_info.max
         return {"type": "integer" if self.whole else "number", **known}
 
 
@@ -334,12 +340,20 @@ def real(value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
+def written(value: Any) -> str:
+    """Return the repr of a value, also of an integer of too many digits for Python to write."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else "?"
+
+
 def check(owner: str, name: str, field_type: FieldType, value: Any, shown: Any = None) -> Any:
     """Return ``value`` as a field keeps it, or raise an error that names the argument."""
     try:
         return field_type.convert(value)
     except (TypeError, ValueError) as error:
-        received = value if shown is None else shown
+        received = written(value if shown is None else shown)
         raise type(error)(
-            f"{owner}: argument `{name}` must be {error}. Received: {name}={received!r}"
+            f"{owner}: argument `{name}` must be {error}. Received: {name}={received}"
         ) from None

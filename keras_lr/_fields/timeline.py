@@ -164,9 +164,10 @@ def snap_to_whole(steps: float) -> float:
 
 
 def snap_each_to_whole(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what `snap_to_whole` makes of each of many finite numbers of steps."""
+    """Return what `snap_to_whole` makes of each of many numbers of steps."""
     near = np.round(steps)
-    within = np.abs(steps - near) <= SNAP * np.maximum(steps, 1.0)
+    with np.errstate(invalid="ignore"):  # infinity is near nothing
+        within = np.abs(steps - near) <= SNAP * np.maximum(steps, 1.0)
     return np.where(within & (near > 0.0), near, steps)
 
 

@@ -10,17 +10,17 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from keras_lr._files import PathLike, atomic_write
-from keras_lr.config.plain import MOST_FILE_LEVELS, plain_data
+from keras_lr.config.plain import IN_A_FILE, plain_data
 from keras_lr.config.problems import ConfigError, Place, Problem
 from keras_lr.config.reader import LineOf, read_config
 from keras_lr.config.registry import CALLBACKS
 from keras_lr.config.writer import to_config
 
 MOST_BYTES = 2**20
-MOST_DOTS = 1000
+MOST_DOTS = 300
 """Parts of a dotted key in TOML, whose reader takes the square of their number."""
 
-_TOO_DEEP = f"must be nested at most {MOST_FILE_LEVELS} levels deep"
+_TOO_DEEP = f"must be nested at most {IN_A_FILE.levels} levels deep"
 
 # YAML 1.2, where 1e-3 is a number and `no` and `12:30` are not; PyYAML reads YAML 1.1.
 _INT = re.compile(r"[-+]?[0-9]+")
@@ -64,7 +64,7 @@ def load(path: PathLike) -> list[Any]:
     if not isinstance(data, dict):
         message = f"must be a mapping with the key `{CALLBACKS}` above a list, or one callback"
         raise ConfigError([Problem("", message, 1)], file)
-    made = read_config(data, file, line_of, MOST_FILE_LEVELS)
+    made = read_config(data, file, line_of, IN_A_FILE)
     return made if CALLBACKS in data else [made]
 
 
@@ -93,7 +93,7 @@ def save(callbacks: Any, path: PathLike) -> None:
     """
     write = _WRITERS.get(_ending(path)) or _unknown(path)
     config = to_config(callbacks if isinstance(callbacks, list | tuple) else [callbacks])
-    text = write(plain_data(config, MOST_FILE_LEVELS))
+    text = write(plain_data(config, IN_A_FILE))
     if to_config(read_config(_PARSERS[_ending(path)](text)[0])) != config:
         raise ConfigError([Problem("", "this format cannot hold it; use another")], os.fspath(path))
     with atomic_write(path) as file:
@@ -243,7 +243,7 @@ class _Builder:
             self.name(event.anchor, value)
             self.add(value, line)
         elif what in ("SequenceStart", "MappingStart"):
-            if len(self.open) >= MOST_FILE_LEVELS:
+            if len(self.open) >= IN_A_FILE.levels:
                 _fail(_TOO_DEEP, line)
             value = [] if what == "SequenceStart" else {}
             self.lines[id(value)] = {}

@@ -3,44 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras_lr._fields.nesting import Nested, call, nested
 from keras_lr.config.problems import Place, refuse
 
-MOST_LEVELS = 20_000
-"""Levels of lists and mappings in a config; five for each of thousands of nested schedules."""
 
-MOST_FILE_LEVELS = 150
-"""Levels in a file, which the readers and writers of the formats carry with room to spare."""
+class Limits(NamedTuple):
+    """How large a config may be."""
 
-MOST_VALUES = 50_000
+    levels: int
+    """Levels of lists and mappings."""
+    values: int
+    """Values in all, repeated ones counted as often as they stand there."""
 
 
-def plain_data(data: Any, most_levels: int = MOST_LEVELS) -> Any:
+IN_MEMORY = Limits(levels=100_000, values=250_000)
+"""Enough for thousands of schedules, one inside another."""
+
+IN_A_FILE = Limits(levels=150, values=50_000)
+"""What the readers and writers of the formats carry with room to spare."""
+
+
+def plain_data(data: Any, limits: Limits = IN_MEMORY) -> Any:
     """Return mappings and sequences of any type as dicts and lists.
 
     Raises:
         ConfigError: If there are too many levels or values, or a value cannot be read.
     """
-    return _Copier(most_levels).copy(data, Place(), 0)
+    return _Copier(limits).copy(data, Place(), 0)
 
 
 class _Copier:
-    def __init__(self, most_levels: int) -> None:
-        self.most_levels = most_levels
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self.count = 0
 
     @nested
     def copy(self, value: Any, place: Place, level: int) -> Nested[Any]:
         self.count += 1
-        if level > self.most_levels:
+        if level > self.limits.levels:
             outside = Place().at(*place.path()[:6])
-            refuse(outside, f"must be nested at most {self.most_levels} levels deep")
-        if self.count > MOST_VALUES:
-            refuse(
-                Place(), f"must hold at most {MOST_VALUES} values in all, counting repeated ones"
-            )
+            refuse(outside, f"must be nested at most {self.limits.levels} levels deep")
+        if self.count > self.limits.values:
+            most = self.limits.values
+            refuse(Place(), f"must hold at most {most} values in all, counting repeated ones")
         if isinstance(value, Mapping):
             copied = {}
             for key in value:

@@ -6,12 +6,21 @@ import reprlib
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
+from keras_lr._fields.kinds import written
+
 Key = str | int
 
 MOST_PROBLEMS = 100
 """Errors that are told of one config."""
 
-short = reprlib.Repr()
+
+class _ShortRepr(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        """Write an integer, also one of too many digits for Python to write."""
+        return super().repr_int(x, level) if abs(x) < 10**1000 else written(x)
+
+
+short = _ShortRepr()
 """Writes values in errors, in so many characters that an error stays a line."""
 short.maxstring = short.maxother = 100
 short.maxlevel = 3

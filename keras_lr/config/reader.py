@@ -18,7 +18,7 @@ from keras_lr._fields.kinds import FieldType, ListOf, Optional
 from keras_lr._fields.nesting import Nested, call, nested
 from keras_lr._hints import nearest_name_hint
 from keras_lr.config.conflicts import find_conflicts
-from keras_lr.config.plain import MOST_LEVELS, plain_data
+from keras_lr.config.plain import IN_MEMORY, Limits, plain_data
 from keras_lr.config.problems import MOST_PROBLEMS, ConfigError, Place, Problem, short
 from keras_lr.config.registry import (
     CALLBACKS,
@@ -66,7 +66,7 @@ def read_config(
     config: Any,
     file: str | None = None,
     line_of: LineOf | None = None,
-    most_levels: int = MOST_LEVELS,
+    limits: Limits = IN_MEMORY,
 ) -> Any:
     """Return what a config describes.
 
@@ -74,11 +74,11 @@ def read_config(
         config: The config.
         file: Name of the file that it stands in, for errors.
         line_of: Returns the line of a place in the file.
-        most_levels: Levels that the config may have.
+        limits: How large the config may be.
     """
     reader = _Reader(line_of)
     try:
-        made = reader.read(plain_data(config, most_levels))
+        made = reader.read(plain_data(config, limits))
     except ConfigError as error:
         raise ConfigError(error.problems, file) from None
     if reader.problems:

@@ -15,7 +15,16 @@ import keras
 import numpy as np
 
 from keras_lr._fields.configurable import Configurable, field_types
-from keras_lr._fields.kinds import FieldType, ListOf, Optional, Path, Text
+from keras_lr._fields.kinds import (
+    LARGEST_RATE,
+    Bool,
+    FieldType,
+    ListOf,
+    Number,
+    Optional,
+    Path,
+    Text,
+)
 from keras_lr._keras.keras_schedules import schedule_values
 from keras_lr.callbacks import plateau
 from keras_lr.callbacks.param_scheduler import ParamScheduler
@@ -66,28 +75,30 @@ class ClassSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Plain(FieldType):
-    """What an argument of a Keras schedule may hold."""
+    """Plain data, which is all that is known of the arguments of a registered Keras schedule."""
 
-    text: bool = True
-
-    @property
-    def expected(self) -> str:  # type: ignore[override]
-        """The words that an error uses."""
-        return f"a number, true or false, none, {'text, ' if self.text else ''}or a list of these"
+    expected: str = "a number, true or false, none, text, or a list of these"
 
     def convert(self, value: Any) -> Any:
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, list | tuple):
             return [self.convert(item) for item in value]
-        if not isinstance(value, bool | int | float | None) and not (
-            self.text and isinstance(value, str)
-        ):
+        if not isinstance(value, bool | int | float | str | None):
             raise TypeError(self.expected)
         return value
 
     def schema(self) -> dict[str, Any]:
-        return {"type": ["number", "boolean", "null", "array", *(["string"] if self.text else [])]}
+        return {"$ref": "#/$defs/plain"}
+
+
+PLAIN_SCHEMA = {
+    "anyOf": [
+        {"type": ["number", "boolean", "null", "string"]},
+        {"type": "array", "items": {"$ref": "#/$defs/plain"}},
+    ]
+}
+"""The JSON Schema of plain data."""
 
 
 @overload
@@ -230,25 +241,39 @@ def _keras_specs() -> dict[str, ClassSpec]:
 def _keras_spec(name: str, cls: type, foreign: bool = False) -> ClassSpec:
     """Return the form of a Keras schedule; of a ``foreign`` one nothing is known but the names."""
     parameters = inspect.signature(cls).parameters
+    arguments = {
+        name: Argument(Plain() if foreign else _keras_type(name, p.default), p.default)
+        for name, p in parameters.items()
+    }
 
     def build(values: dict[str, Any]) -> Any:
         made = cls.from_config(values)  # type: ignore[attr-defined]
-        # Keras does not look at the arguments until the first step.
-        schedule_values(made, np.zeros(1, np.int64))
+        if foreign:
+            # A class of a user may not look at the arguments until the first step.
+            schedule_values(made, np.zeros(1, np.int64))
         return made
 
     return ClassSpec(
         name,
         cls,
-        {
-            argument: Argument(
-                Plain(foreign or argument == "name" or isinstance(p.default, str)), p.default
-            )
-            for argument, p in parameters.items()
-        },
+        arguments,
         build=build,
         values=lambda thing: thing.get_config(),
     )
+
+
+def _keras_type(name: str, default: Any) -> FieldType:
+    """Return the type of an argument of one of Keras's own schedules."""
+    if name in ("boundaries", "values"):
+        return ListOf(Number(minimum=-LARGEST_RATE, maximum=LARGEST_RATE), at_least=1)
+    if isinstance(default, bool):
+        return Bool()
+    if isinstance(default, str):
+        return Text()
+    if name.endswith("decay_steps"):
+        return Number(above=0.0, maximum=LARGEST_RATE)
+    number = Number(minimum=-LARGEST_RATE, maximum=LARGEST_RATE)
+    return Optional(number) if default is None else number
 
 
 def spec_of(thing: Any) -> tuple[str, ClassSpec]:

@@ -13,6 +13,7 @@ import keras
 
 from keras_lr.config.registry import (
     CALLBACKS,
+    PLAIN_SCHEMA,
     REQUIRED,
     ClassSpec,
     class_specs,
@@ -40,26 +41,32 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Learning-rate callbacks of keras_lr",
-        "type": "object",
-        "properties": {
-            CALLBACKS: {
-                "description": "The callbacks, in order.",
-                "type": "array",
-                "items": {"$ref": "#/$defs/callback"},
-            }
-        },
-        "required": [CALLBACKS],
-        "additionalProperties": False,
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {
+                    CALLBACKS: {
+                        "description": "The callbacks, in order.",
+                        "type": "array",
+                        "items": {"$ref": "#/$defs/callback"},
+                    }
+                },
+                "required": [CALLBACKS],
+                "additionalProperties": False,
+            },
+            {"$ref": "#/$defs/callback"},
+        ],
         "$defs": {
             "callback": _one_of({n: f for n, f in own.items() if issubclass(f.cls, callback)}),
             "schedule": _one_of({n: f for n, f in own.items() if issubclass(f.cls, Schedule)}),
             "function": {
                 "description": "The name of a registered function, or a Keras schedule.",
                 "anyOf": [
-                    {"enum": sorted(functions())} if functions() else {"type": "string"},
+                    *([{"enum": sorted(functions())}] if functions() else []),
                     _one_of(foreign, "keras."),
                 ],
             },
+            "plain": PLAIN_SCHEMA,
             **{name: _class(spec) for name, spec in own.items()},
             **{f"keras.{name}": _class(spec) for name, spec in foreign.items()},
         },

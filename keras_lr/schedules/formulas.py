@@ -134,7 +134,7 @@ def growing_periods(step: Array, first: float, growth: float) -> tuple[Array, Ar
         number -= step < starts(number)
         return number + (step >= starts(number + 1.0))
 
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         if not step.size:
             return step, step, step
         low, high = numbers(np.array(ends(step)))

@@ -268,8 +268,6 @@ class Repeat(Schedule):
                 raise self.invalid(
                     name, f"small enough that the last of {self.times} cycles has a finite {size}"
                 )
-        self._stretches = self.stretch ** np.arange(self.times, dtype=np.float64)
-        self._total = math.fsum(self._stretches.tolist())
         self._latest_length: tuple[Timeline | None, float] = None, math.nan
         self._latest_starts = math.nan, np.zeros(0)
         """The latest length of the first cycle, and the starts of all cycles that belong to it."""
@@ -278,15 +276,25 @@ class Repeat(Schedule):
     def duration_kind(self) -> DurationKind:
         return "own" if self.schedule.duration_kind == "own" else "rest"
 
+    def _stretches(self) -> Steps:
+        """Return the length of each cycle over that of the first."""
+        return self.stretch ** np.arange(self.times, dtype=np.float64)
+
+    @functools.cached_property
+    def _sum_of_stretches(self) -> float:
+        return math.fsum(self._stretches().tolist())
+
     @nested
     def starts(self, timeline: Timeline) -> Nested[Steps]:
         """Return the step at which each cycle begins, and at last where the last one ends."""
         first = yield call(self.cycle_length, timeline.without_length())
         if math.isinf(first):
-            first = timeline.steps("rest") / self._total
+            first = timeline.steps("rest") / self._sum_of_stretches
         known, starts = self._latest_starts
         if known != first:
-            starts = snap_each_to_whole(np.cumsum(np.append(0.0, first * self._stretches)))
+            with np.errstate(over="ignore"):
+                ends = np.cumsum(first * self._stretches())
+            starts = snap_each_to_whole(np.append(0.0, ends))
             if not math.isfinite(starts[-1]):
                 raise ValueError(
                     f"{self!r}: {self.times} cycles, the first of {first:g} steps, take more steps "
