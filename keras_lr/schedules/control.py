@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ import numpy as np
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.evaluation import ScheduleEvaluator
 from keras_lr._fit.session import FitSession
+from keras_lr._keras.fit_frame import warn_user
 from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter, find_hyperparameter
 from keras_lr._keras.optimizers import optimizer_of
 from keras_lr.callback import LearningRateCallback
@@ -94,7 +94,7 @@ def control(
         schedule.timeline = timeline
         parameter = find_hyperparameter(optimizer, name)
         if note := unreached_warning(schedule, timeline):
-            warnings.warn(note, stacklevel=2)
+            warn_user(note)
         session.events.on_fit_start.append(
             functools.partial(start_schedule, schedule, session, parameter)
         )

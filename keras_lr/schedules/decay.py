@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from keras_lr._fields.kinds import (
 )
 from keras_lr._fields.lengths import Length, LengthField, Timescale
 from keras_lr._fields.timeline import Timeline
+from keras_lr._keras.fit_frame import warn_user
 from keras_lr.schedules.base import Schedule, Steps, schedule
 from keras_lr.schedules.formulas import (
     half_cosine,
@@ -141,10 +141,9 @@ class _Ramp(Schedule):
             raise self.invalid("initial_lr", "positive where final_lr is 0: the rate is always 0")
         whole = self.final_lr.is_integer()
         if whole and self.final_lr >= max(5.0, 50.0 * self.initial_lr) and self.initial_lr:
-            warnings.warn(
+            warn_user(
                 f"{self!r} rises to a rate of {self.final_lr:g}. If that was to be a length, write "
-                f"over={self.final_lr:g} (epochs) or over='{self.final_lr:g} steps'.",
-                stacklevel=2,
+                f"over={self.final_lr:g} (epochs) or over='{self.final_lr:g} steps'."
             )
 
     def between(self, weight: Steps) -> Steps:
