@@ -2,34 +2,171 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras_lr._fit.tracks import HyperparameterTrack
 from keras_lr._keras.callback_list import CallbackListPatch, conflicting_callbacks
 from keras_lr._keras.fit_frame import warn_user
-from keras_lr._keras.hyperparameters import LEARNING_RATE
+from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter
+from keras_lr._keras.optimizers import (
+    effective,
+    held_optimizers,
+    is_built,
+    trained_variables,
+    updates,
+)
 
 
-def compiled_during_fit(model: Any, controller: Any) -> RuntimeError:
-    """Return the error for a model whose optimizer is another one since the fit began."""
-    return RuntimeError(
-        f"The model {model.name!r} was compiled during the fit, so that it has another optimizer "
-        f"than the one that {controller!r} moves. Compile it between two fits: the second one goes "
-        "on with `initial_epoch`."
-    )
+class Moved(NamedTuple):
+    """A hyperparameter that moves during a fit, and the callback that moves it."""
+
+    parameter: Hyperparameter
+    owner: Any
 
 
-def warn_of_conflicts(tracks: list[HyperparameterTrack], callbacks: CallbackListPatch) -> bool:
-    """Warn of other callbacks that set a rate which a track decides; return whether any do."""
-    rates = [track for track in tracks if track.parameter.name == LEARNING_RATE]
-    others = conflicting_callbacks(callbacks.group) if rates else []
-    for other in others:
+def check_compiled_once(model: Any, controllers: list[Any]) -> None:
+    """Refuse a model whose optimizer is another one since the fit began.
+
+    Raises:
+        RuntimeError: If one of ``controllers`` moves hyperparameters of the one that it had.
+    """
+    if controllers:
+        raise RuntimeError(
+            f"The model {model.name!r} was compiled during the fit, so that it has another "
+            f"optimizer than the one that {controllers[0]!r} moves. Compile it between two fits: "
+            "the second one goes on with `initial_epoch`."
+        )
+
+
+def check_train_function(model: Any, installed: Any, logs: dict[str, Any]) -> None:
+    """Refuse an epoch that was trained by another function than the one that sets the values.
+
+    Raises:
+        RuntimeError: If a callback has put another function into the model.
+    """
+    if logs and model.train_function != installed:
+        raise RuntimeError(
+            f"A callback has put another function into `train_function` of the model "
+            f"{model.name!r} during the fit, so that nothing moves or is recorded. Put it there "
+            "before the fit: keras_lr then calls it with the values of each step."
+        )
+
+
+def warn_of_conflicts(
+    tracks: list[HyperparameterTrack], moved: list[Moved], callbacks: CallbackListPatch
+) -> None:
+    """Warn of callbacks of Keras's that set a learning rate which is decided here."""
+    driven = [track.owner for track in tracks if track.parameter.name == LEARNING_RATE]
+    adjusted = [one.owner for one in moved if one.parameter.name == LEARNING_RATE]
+    for other in conflicting_callbacks(callbacks.group):
         kind = type(other).__name__
-        instead = {"ReduceLROnPlateau": "keras_lr.ReduceLROnPlateau, which scales it"}.get(
-            kind, "a composition of schedules, in which keras_lr.Function takes a function"
+        if driven:
+            instead = {"ReduceLROnPlateau": "keras_lr.ReduceLROnPlateau, which scales it"}.get(
+                kind, "a composition of schedules, in which keras_lr.Function takes a function"
+            )
+            warn_user(
+                f"Keras's {kind} has no effect here: {driven[0]!r} decides the learning rate "
+                f"of each step. Use {instead}."
+            )
+        elif adjusted and "LearningRateScheduler" in kind:
+            warn_user(
+                f"Keras's {kind} sets the learning rate when an epoch begins. What "
+                f"{adjusted[0]!r} does to the rate does not outlast that, unless the function "
+                "starts from the rate that it is given. Use keras_lr.Function(...) instead, which "
+                f"{type(adjusted[0]).__name__} scales."
+            )
+
+
+class OptimizerUse:
+    """Notices optimizers whose hyperparameters move, but which make no update.
+
+    Such a one is left over from before a ``compile`` or from another model, or the model has a
+    training step of its own that uses others. What an optimizer has done is told by its counter.
+    """
+
+    def __init__(self, model: Any, moved: list[Moved]) -> None:
+        """Learn where the counters of a model's optimizers stand, before the first execution."""
+        self.model = model
+        self._compiled = effective(getattr(model, "optimizer", None))
+        self._held = held_optimizers(model)
+        # The updates that a wrapper skips while it looks for a scale are none of its inner one's.
+        scaled = {id(effective(one)) for one in self._held.values() if one is not effective(one)}
+        self._suspects = {
+            id(one.parameter.optimizer): one
+            for one in moved
+            if id(one.parameter.optimizer) not in scaled
+        }
+        others = {id(one): one for one in self._held.values()}
+        everyone = others | {key: one.parameter.optimizer for key, one in self._suspects.items()}
+        self._counts = {key: (one, _count(one)) for key, one in everyone.items()}
+
+    def check_first_execution(self) -> None:
+        """Refuse an optimizer that certainly trains nothing.
+
+        Another one has made an update, and the idle one is not built, or is built for the same
+        variables, or for none of the model's. One that a model holds beside the compiled one, or in
+        a compiled one that is made of several, may still have its turn.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        trained = {id(v) for one in self._active() for v in trained_variables(one)}
+        every = {id(v) for v in self.model.variables}
+        for one in self._idle() if self._active() else []:
+            optimizer = one.parameter.optimizer
+            own = {id(v) for v in trained_variables(optimizer)}
+            elsewhere = not own & trained and own & every
+            unknown = is_built(optimizer) and not own
+            if self._may_have_its_turn(optimizer) or elsewhere or unknown:
+                continue
+            raise self._error(one)
+
+    def check_first_epoch(self, batches: int) -> None:
+        """Refuse an optimizer that has trained nothing in an epoch, or warn of it.
+
+        Raises:
+            ValueError: If another one has trained, and it is none that the model holds beside.
+        """
+        idle = self._idle() if batches else []
+        self._suspects = {}
+        for one in idle:
+            if self._active() and not self._may_have_its_turn(one.parameter.optimizer):
+                raise self._error(one)
+            warn_user(
+                f"{one.owner!r} moves {one.parameter.name} of the optimizer "
+                f"{one.parameter.optimizer.name!r}, which made no update in the first epoch: its "
+                "`iterations` have not risen."
+            )
+
+    def _may_have_its_turn(self, optimizer: Any) -> bool:
+        held = any(optimizer is effective(one) for one in self._held.values())
+        return held and optimizer is not self._compiled
+
+    def _idle(self) -> list[Moved]:
+        return [one for key, one in self._suspects.items() if not self._rose(key)]
+
+    def _active(self) -> list[Any]:
+        return [one for key, (one, _) in self._counts.items() if self._rose(key)]
+
+    def _rose(self, key: int) -> bool:
+        optimizer, before = self._counts[key]
+        return before is None or _count(optimizer) != before
+
+    def _error(self, one: Moved) -> ValueError:
+        active = {id(optimizer) for optimizer in self._active()}
+        names = [name for name, other in self._held.items() if id(other) in active]
+        use = ", ".join(f"ParamScheduler(optimizer={name!r}, ...)" for name in names) or "none"
+        return ValueError(
+            f"{one.owner!r} moves {one.parameter.name} of the optimizer "
+            f"{one.parameter.optimizer.name!r}, which does not train the model "
+            f"{self.model.name!r}: its `iterations` have not risen. Name the one that does. "
+            f"Received: optimizer={one.parameter.optimizer!r}. Those that train: {use}"
         )
-        warn_user(
-            f"Keras's {kind} has no effect here: {rates[0].owner!r} decides the learning rate "
-            f"of each step. Use {instead}."
-        )
-    return bool(others)
+
+
+def _count(optimizer: Any) -> int | None:
+    """Return the updates of an optimizer; None where it does not count them."""
+    try:
+        return updates(optimizer)
+    except (AttributeError, TypeError):
+        return None

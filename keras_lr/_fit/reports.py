@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Container
 from typing import Any
 
 from keras_lr._fit.batch_loss import SampleCounter
 from keras_lr._fit.events import Executions, Recorder
 from keras_lr._fit.rate_reader import LearningRateReader
-from keras_lr._fit.tracks import ValueTable
+from keras_lr._fit.tracks import ValueTable, metric_column
 
 
 class Reports:
@@ -21,10 +23,12 @@ class Reports:
         """The executions that the recorders do not have yet."""
         self._latest = self.pending
         """The last executions that the recorders got."""
+        self._last_values: dict[str, float] = {}
+        """What the last update of the epoch used."""
 
     def start_epoch(self, epoch: int, steps: int | None) -> None:
         """Begin an epoch of so many batches; None where that is not known."""
-        self._latest = self.pending
+        self._latest, self._last_values = self.pending, {}
         for reader in self.rate_readers:
             reader.start_epoch()
         for recorder in self.recorders:
@@ -60,8 +64,8 @@ class Reports:
         for recorder in self.recorders:
             recorder.extend(epoch, done)
 
-    def finish_epoch(self, ran: int, total: float | None) -> dict[str, float]:
-        """Tell the recorders of an epoch's end, and return the values that its last batch used.
+    def finish_epoch(self, ran: int, total: float | None) -> None:
+        """Tell the recorders of an epoch's end.
 
         Args:
             ran: Batches that the epoch had.
@@ -71,4 +75,21 @@ class Reports:
             recorder.finish_epoch(ran, total)
         last = ran - 1 - self._latest.first
         values = self._latest.values.items()
-        return {name: float(column[last]) for name, column in values if 0 <= last < len(column)}
+        self._last_values = {
+            name: float(column[last]) for name, column in values if 0 <= last < len(column)
+        }
+
+    def add_last_values(self, logs: dict[str, Any], metrics: Container[str]) -> None:
+        """Add the values that an epoch's last batch used to its logs.
+
+        Args:
+            logs: The logs.
+            metrics: The names of what the training step returned. A metric that has the name of a
+                value keeps its place under another one.
+        """
+        for name, value in self._last_values.items():
+            if math.isnan(value):
+                continue
+            if name in metrics and name in logs:
+                logs.setdefault(metric_column(name, self._last_values), logs[name])
+            logs[name] = value

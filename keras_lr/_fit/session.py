@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.batch_loss import SampleCounter
-from keras_lr._fit.checks import compiled_during_fit, warn_of_conflicts
+from keras_lr._fit.checks import (
+    Moved,
+    OptimizerUse,
+    check_compiled_once,
+    check_train_function,
+    warn_of_conflicts,
+)
 from keras_lr._fit.engines import engine_for
 from keras_lr._fit.engines.base import Engine
 from keras_lr._fit.events import Events, Recorder
@@ -32,15 +38,14 @@ from keras_lr._fit.tracks import (
     HyperparameterTrack,
     Source,
     ValueTable,
-    free_name,
-    metric_column,
+    new_track,
 )
 from keras_lr._fit.train_function import TrainFunctionPatch
 from keras_lr._keras.callback_list import CallbackListPatch, callback_list
 from keras_lr._keras.fit_frame import fit_validates, frame_of_fit, is_end_of_data
 from keras_lr._keras.host_values import to_numpy
 from keras_lr._keras.hyperparameters import Hyperparameter
-from keras_lr._keras.jax_state import sync_state
+from keras_lr._keras.jax_state import steps_take_state, sync_state
 
 FLUSH_EVERY = 256
 """Executions that pile up before the recorders get them."""
@@ -61,6 +66,8 @@ class FitSession:
         self.steps: int | None = self._params.get("steps")
         """Batches in an epoch; None where that is not known."""
         self.tracks: list[HyperparameterTrack] = []
+        self.moved: list[Moved] = []
+        """Every hyperparameter that tracks or adjustments move, with the callback that does."""
         self.adjustments: dict[Any, list[Adjustment]] = collections.defaultdict(list)
         self.members: list[Any] = []
         self.controllers: list[Any] = []
@@ -90,11 +97,9 @@ class FitSession:
         self._deferred: tuple[int, int, dict[str, Any]] | None = None
         """The last execution, until the deferred handlers are called with it."""
         self._logs: dict[str, Any] | None = None
-        self._last_values: dict[str, float] = {}
-        """What the last update of the epoch used."""
-        self._warned = False
+        self._use: OptimizerUse | None = None
         self.callbacks.move_to_front(self.on_epoch_end_first)
-        self.callbacks.guard_hooks(self.leave_after_exception)
+        self.callbacks.guard_hooks(self.leave_after_exception, self.check_optimizer)
         self._keep_list = self.callbacks.on_abandoned(self.end)
 
     @functools.cached_property
@@ -131,23 +136,16 @@ class FitSession:
         Raises:
             ValueError: If another callback decides them already.
         """
-        for track in self.tracks:
-            if track.parameter.key == parameter.key:
-                raise ValueError(
-                    f"Two callbacks drive {parameter.name} of the same optimizer: "
-                    f"{track.owner!r} and {owner!r}. Pass one: combine schedules with `*` or "
-                    "`>>`, or give each its own optimizer with ParamScheduler(optimizer=...)."
-                )
-        taken = {track.name for track in self.tracks}
-        name = parameter.name if parameter.name not in taken else free_name(parameter, taken)
         adjust = self.adjustments[parameter.key]
-        track = HyperparameterTrack(parameter, owner, source, name, peak, adjust)
+        track = new_track(self.tracks, owner, parameter, source, peak, adjust)
         self.tracks.append(track)
+        self.moved.append(Moved(parameter, owner))
         return track
 
     def adjust(self, parameter: Hyperparameter, adjustment: Adjustment) -> None:
         """Change the values of a hyperparameter that a track moves, if one does."""
         self.adjustments[parameter.key].append(adjustment)
+        self.moved.append(Moved(parameter, getattr(adjustment, "__self__", adjustment)))
 
     def start_epoch(self, epoch: int) -> None:
         """Start counting the batches of an epoch."""
@@ -156,8 +154,7 @@ class FitSession:
         self.end_epoch()
         self.attach()
         self.check_optimizer()
-        self.epoch, self.batch, self.open = epoch, 0, True
-        self._logs, self._last_values = None, {}
+        self.epoch, self.batch, self.open, self._logs = epoch, 0, True, None
         self.events.start_epoch(epoch)
         self.invalidate_values()
         self.install()
@@ -183,7 +180,7 @@ class FitSession:
             self.sample_counter.clear_counts()
             ran = self._batches_of_epoch(total)
             self.ran -= self.batch - ran
-            self._last_values = self.reports.finish_epoch(ran, total)
+            self.reports.finish_epoch(ran, total)
 
     def close_epoch(self, total: Any = None) -> None:
         """End an epoch whose last batch is known to have run."""
@@ -199,21 +196,18 @@ class FitSession:
         self.end_epoch()
         if self.patch.engine is not None:
             self.patch.engine.write_to_variables()
+            if self.in_fit and not self.batch:
+                check_train_function(self.model, self.patch.installed, logs)
+            if self._use is not None:
+                self._use.check_first_epoch(self.batch)
         self.add_values_to(logs)
         self.callbacks.move_backups_behind_metrics(logs, self.validates)
         self.events.close_epoch(logs)
 
     def add_values_to(self, logs: dict[str, Any] | None) -> None:
-        """Add the values of an epoch's last update to its logs.
-
-        A metric of the same name moves to the name that it has in the record.
-        """
-        for name, value in self._last_values.items():
-            if logs is None or math.isnan(value):
-                continue
-            if name in (self._logs or {}) and name in logs:
-                logs.setdefault(metric_column(name, self._last_values), logs[name])
-            logs[name] = value
+        """Add the values of an epoch's last update to its logs."""
+        if logs is not None:
+            self.reports.add_last_values(logs, self._logs or {})
 
     def _batches_of_epoch(self, total: float | None) -> int:
         """Return how many batches of the epoch ran; its last execution may have run fewer."""
@@ -244,6 +238,8 @@ class FitSession:
             self.batch = first + count
             self.ran += count
             self._logs = logs
+        if not self.ran - count and self._use is not None and not steps_take_state():
+            self._use.check_first_execution()
         for handler in self.events.on_execution_end:
             handler(first, count, logs)
         if self.events.on_execution_end_deferred:
@@ -343,8 +339,7 @@ class FitSession:
         """
         if getattr(self.model, "optimizer", None) is self.optimizer:
             return
-        if self.controllers:
-            raise compiled_during_fit(self.model, self.controllers[0])
+        check_compiled_once(self.model, self.controllers)
         self.optimizer, self.sample_counter = self.model.optimizer, SampleCounter(self.model)
         self.detach()
         self.attach()
@@ -352,8 +347,8 @@ class FitSession:
     def leave_after_exception(self, error: BaseException) -> None:
         """Leave the model as it was found when an exception leaves a hook or an execution.
 
-        It ends Keras's own fit, unless it says that there are no more data. A loop of the user's may
-        go on, with the next batch.
+        It ends Keras's own fit, unless it says that there are no more data. A loop of the user's
+        may go on, with the next batch.
         """
         if is_end_of_data(error):
             return
@@ -383,8 +378,9 @@ class FitSession:
         """Put the function that runs the steps into the model, once the members are known."""
         if self.patch.engine is None:
             self.patch.install()
-            if not self._warned:
-                self._warned = warn_of_conflicts(self.tracks, self.callbacks)
+            if self._use is None:
+                warn_of_conflicts(self.tracks, self.moved, self.callbacks)
+                self._use = OptimizerUse(self.model, self.moved)
 
     @property
     def rate_readers(self) -> list[LearningRateReader]:

@@ -60,6 +60,31 @@ class HyperparameterTrack:
         return used
 
 
+def new_track(
+    tracks: list[HyperparameterTrack],
+    owner: Any,
+    parameter: Hyperparameter,
+    source: Source,
+    peak: Callable[[], float] | None,
+    adjust: Sequence[Adjustment],
+) -> HyperparameterTrack:
+    """Return a track beside other ones, with a name of its own.
+
+    Raises:
+        ValueError: If another callback moves the same hyperparameter.
+    """
+    for track in tracks:
+        if track.parameter.key == parameter.key:
+            raise ValueError(
+                f"Two callbacks drive {parameter.name} of the same optimizer: "
+                f"{track.owner!r} and {owner!r}. Pass one: combine schedules with `*` or "
+                "`>>`, or give each its own optimizer with ParamScheduler(optimizer=...)."
+            )
+    taken = {track.name for track in tracks}
+    name = parameter.name if parameter.name not in taken else free_name(parameter, taken)
+    return HyperparameterTrack(parameter, owner, source, name, peak, adjust)
+
+
 def free_name(parameter: Hyperparameter, taken: Collection[str]) -> str:
     """Return a name for the values of a hyperparameter that says the optimizer's name."""
     base = f"{parameter.name}_{parameter.optimizer.name}"

@@ -34,6 +34,8 @@ _HOOKS = (
     *("on_test_begin", "on_test_end", "on_test_batch_begin", "on_test_batch_end"),
 )
 """The hooks that are called during a fit, once it has begun."""
+_GO_ON = {"on_epoch_begin", *_BATCH_HOOKS}
+"""The hooks after which the epoch goes on."""
 
 
 class FrontCallback(LegacyHooks, keras.callbacks.Callback):
@@ -68,6 +70,7 @@ class CallbackListPatch:
         """Called before every batch for which callbacks have a hook."""
         self._at_next_batch: Callable[[], None] | None = None
         self._on_exception: Callable[[BaseException], None] = lambda error: None
+        self._check: Callable[[], None] = lambda: None
 
     @property
     def group(self) -> Any:
@@ -123,9 +126,16 @@ class CallbackListPatch:
         # In place, since Keras is iterating over the list.
         group.callbacks[1:] = _with_backups_behind(group.callbacks[1:], waits, lambda one: True)
 
-    def guard_hooks(self, on_exception: Callable[[BaseException], None]) -> None:
-        """Call ``on_exception`` with an exception that leaves a hook of the list."""
-        self._on_exception = on_exception
+    def guard_hooks(
+        self, on_exception: Callable[[BaseException], None], check: Callable[[], None]
+    ) -> None:
+        """Watch the hooks of the list.
+
+        Args:
+            on_exception: Called with an exception that leaves a hook.
+            check: Called after each hook that training goes on after; may raise.
+        """
+        self._on_exception, self._check = on_exception, check
         group = self.group
         if group is not None:
             _restore_hooks(group)  # an exception may have ended another fit with this list
@@ -177,6 +187,10 @@ class CallbackListPatch:
         # Those added during the fit stay behind the others.
         group.callbacks = sorted(here, key=lambda one: places.get(id(one), len(places)))
 
+    def check_after_hook(self) -> None:
+        """Check what a callback may have done to the model."""
+        self._check()
+
     def leave_after_exception(self, error: BaseException) -> None:
         """Tell of an exception that leaves a hook."""
         self._on_exception(error)
@@ -197,12 +211,14 @@ class _Hook:
     def __init__(self, patch: CallbackListPatch, name: str) -> None:
         self.patch, self.name = patch, name
 
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
+    def __call__(self, *arguments: Any, **options: Any) -> None:
         group = self.patch.group
         try:
             if self.name == "on_train_batch_begin":
                 self.patch.run_batch_actions()
-            return getattr(type(group), self.name)(group, *arguments, **options)
+            getattr(type(group), self.name)(group, *arguments, **options)
+            if self.name in _GO_ON:
+                self.patch.check_after_hook()
         except BaseException as error:
             self.patch.leave_after_exception(error)
             raise

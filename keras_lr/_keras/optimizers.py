@@ -1,11 +1,13 @@
 """Optimizers: which ones an object holds, which one a model trains with, and what each has done.
 
-Relies on two names of Keras 3 (the same in 3.12 and 3.15) that are not promised:
+Relies on three names of Keras 3 (the same in 3.12 and 3.15) that are not promised:
 
 - ``_learning_rate`` is what an optimizer was built with. Where the name is missing, `schedule_of`
   reads the optimizer's config, and a wrapper with a rate of its own is driven as any optimizer is.
 - ``_iterations`` counts batches where ``iterations`` counts updates of several batches. Without it
   `updates` multiplies, which loses the batches that are still being accumulated.
+- ``_trainable_variables`` are the variables that an optimizer was built for. Without it, one that
+  trains nothing is noticed at the end of the first epoch instead of after the first execution.
 """
 
 from __future__ import annotations
@@ -169,6 +171,11 @@ def updates(optimizer: Any) -> int:
     taken = int(to_numpy(getattr(optimizer, "_iterations", done * batches)))
     # A wrapper has an `_iterations` too, which may have nothing to do with its `iterations`.
     return taken if taken // batches == done else done * batches
+
+
+def trained_variables(optimizer: Any) -> list[Any]:
+    """Return the variables that an optimizer was built for; none where it does not say."""
+    return list(getattr(optimizer, "_trainable_variables", None) or [])
 
 
 def schedule_of(optimizer: Any) -> Callable[..., Any] | None:
