@@ -10,9 +10,12 @@ would silently keep the number.
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
 import keras
+
+_LOCK = threading.Lock()
 
 
 class TracedNumber:
@@ -144,8 +147,14 @@ def _not_asked(backend: str, protocol: str) -> TypeError:
     )
 
 
-@functools.cache
 def _register_pytree_node() -> None:
+    """Register a traced number with JAX, once, whichever threads compile at the same time."""
+    with _LOCK:
+        _register_once()
+
+
+@functools.cache
+def _register_once() -> None:
     """Let JAX's functions that are compiled in themselves, such as `clip`, take a traced number."""
     import jax
 
