@@ -73,8 +73,7 @@ KNOWN = {
         "range_test/runner.py: self.model._initial_epoch": DOOR,
         "range_test/runner.py: setattr(self.model, name, value)": DOOR,
     },
-    "lines": {"_fit/session.py: 451": "grew while everybody worked"},
-    "sizes of rooms": {
+    "lines": {},
         "_fit: 10": "grew while everybody worked",
         "_keras: 18": "grew while everybody worked",
         "range_test: 11": "grew while everybody worked",
