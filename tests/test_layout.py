@@ -65,18 +65,13 @@ DOOR = "moves behind the door of `_keras`"
 
 KNOWN = {
     "order of rooms": {},
-    "private names": {
-        "range_test/runner.py: '_initial_epoch'": DOOR,
-        "range_test/runner.py: self.model._initial_epoch": DOOR,
-    },
-    "replacements": {
-        "range_test/runner.py: self.model._initial_epoch": DOOR,
-        "range_test/runner.py: setattr(self.model, name, value)": DOOR,
-    },
+    "private names": {},
+    "replacements": {},
     "lines": {},
+    "sizes of rooms": {
         "_fit: 10": "grew while everybody worked",
-        "_keras: 18": "grew while everybody worked",
-        "range_test: 11": "grew while everybody worked",
+        "_keras: 19": "grew while everybody worked",
+        "range_test: 10": "grew while everybody worked",
     },
 }
 """Findings that somebody is mending: each with the reason why it is still there."""

@@ -13,7 +13,7 @@ from keras_lr._keras.model_functions import (
     name_of_caller,
     set_train_function,
 )
-from keras_lr._keras.snapshot import metrics_of, reset_metrics
+from keras_lr._keras.snapshot import initial_metrics, metrics_of, reset_metrics
 
 
 class PatchedFit(Protocol):
@@ -78,6 +78,9 @@ class TrainFunctionPatch:
         """The model's own train function, and the one that stands in for it."""
         self.metrics: list[tuple[Any, Any]] | None = None
         """Keras's running metrics, with their values from before something else used them."""
+        self.resets_metrics = False
+        """Whether Keras's metrics start anew in each execution, so that its logs are its own."""
+        self._initial_metrics: list[tuple[Any, Any]] | None = None
 
     def take_over(self) -> None:
         """Answer for the model's functions, if the patch does not yet."""
@@ -204,6 +207,14 @@ class TrainFunctionPatch:
         self.engine.write_metrics(saved)
         # Keras makes those that a model is compiled with in its first step, of whatever kind.
         reset_metrics(self.model, {id(variable) for variable, _ in saved})
+
+    def reset_metrics(self) -> None:
+        """Let Keras's metrics start anew in the next step."""
+        if self.engine is None:
+            return
+        if self._initial_metrics is None:
+            self._initial_metrics = initial_metrics(self.model)
+        self.engine.write_metrics(self._initial_metrics)
 
     def restore_metrics_at_epoch_end(self) -> None:
         """Let Keras's metrics show what they did before others used them."""

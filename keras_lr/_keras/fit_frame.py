@@ -124,3 +124,12 @@ def frame_of_fit(model: Any) -> FrameType | None:
         ):
             return frame
     return None
+
+
+def forget_initial_epoch(model: Any) -> None:
+    """Have the next ``fit`` of a model begin at its first epoch.
+
+    `BackupAndRestore` sets the epoch at which a fit is to go on, and Keras never resets it.
+    """
+    if getattr(model, "_initial_epoch", None):
+        model._initial_epoch = None

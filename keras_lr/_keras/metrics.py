@@ -1,9 +1,10 @@
-"""Whether more of a metric is better.
+"""What is known of a model's losses and metrics: which way is better, and where zero is the best.
 
 Relies on names of Keras 3 (the same in 3.12 and 3.15) that are not promised: ``_direction`` of a
 metric, ``_compile_loss`` of a model, and the ``_flat_metrics``, ``_flat_weighted_metrics`` and
 ``output_name`` of compiled metrics. Where one is missing, the direction of the metrics behind it is
-unknown, and the error asks for ``mode``. ``_fn`` is a name of legacy Keras.
+unknown, and the error asks for ``mode``. ``_fn`` is a name of legacy Keras. Keras's own losses are
+known by their names, and its own training step by the module that defines it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,33 @@ import re
 from typing import Any
 
 import keras
+
+ZERO_AT_BEST = frozenset(
+    {
+        "binary_crossentropy",
+        "binary_focal_crossentropy",
+        "categorical_crossentropy",
+        "categorical_focal_crossentropy",
+        "categorical_generalized_cross_entropy",
+        "categorical_hinge",
+        "circle",
+        "ctc",
+        "dice",
+        "hinge",
+        "huber",
+        "kl_divergence",
+        "kldivergence",
+        "log_cosh",
+        "mean_absolute_error",
+        "mean_absolute_percentage_error",
+        "mean_squared_error",
+        "mean_squared_logarithmic_error",
+        "sparse_categorical_crossentropy",
+        "squared_hinge",
+        "tversky",
+    }
+)
+"""Names of Keras's functions whose least value is zero, for a prediction that is right."""
 
 
 def goes_up(owner: str, model: Any, monitor: str, mode: str) -> bool:
@@ -81,3 +109,41 @@ def _metrics_by_log_name(metrics: Any, prefix: str = "") -> list[tuple[str, Any]
         else:
             found.append((prefix + metric.name, metric))
     return found
+
+
+def has_own_train_step(model: Any) -> bool:
+    """Return whether a model trains by a step that is not Keras's."""
+    step = vars(model).get("train_step", type(model).train_step)
+    return not _is_of_keras(step)
+
+
+def vanishes_at_best(model: Any) -> bool:
+    """Return whether zero is known to be the least value of a model's loss.
+
+    That is so for most of Keras's own losses. Others may have any least value.
+    """
+    if has_own_train_step(model) or not _is_of_keras(type(model).compute_loss):
+        return False
+    losses = [loss for loss in keras.tree.flatten(getattr(model, "loss", None)) if loss is not None]
+    return bool(losses) and all(_is_zero_at_best(loss) for loss in losses)
+
+
+def _is_zero_at_best(loss: Any) -> bool:
+    if isinstance(loss, str):
+        try:
+            loss = keras.losses.get(loss)
+        except (TypeError, ValueError):
+            return False
+    function = getattr(loss, "fn", loss)
+    known = _is_of_keras(loss) and _is_of_keras(function)
+    return known and _name_of(function) in ZERO_AT_BEST
+
+
+def _is_of_keras(thing: Any) -> bool:
+    """Return whether Keras defines a function, or the class of an object."""
+    module = getattr(thing, "__module__", None) or type(thing).__module__
+    return module.partition(".")[0] in ("keras", "tf_keras")
+
+
+def _name_of(function: Any) -> str:
+    return getattr(function, "__name__", type(function).__name__).lower()

@@ -78,3 +78,34 @@ class MakerPatch:
             vars(self.model).pop(name, None)
             if own is not None:
                 object.__setattr__(self.model, name, own)
+
+
+class SingleSteps:
+    """Lets a model that is compiled to run several steps per execution run one.
+
+    Legacy Keras keeps that number in a variable, and stays as it is.
+    """
+
+    def __init__(self, model: Any) -> None:
+        """Know what the model has; `apply` changes it."""
+        self.model = model
+        steps = getattr(model, "steps_per_execution", 1)
+        single = dict.fromkeys(("train_function", "test_function")) | {"steps_per_execution": 1}
+        self._single: dict[str, Any] = single if isinstance(steps, int) and steps > 1 else {}
+        self._original = {name: getattr(model, name) for name in self._single}
+
+    def apply(self) -> None:
+        """Let the model run single steps, by the functions that it used for them before."""
+        self._set(self._single)
+
+    def keep_functions(self) -> None:
+        """Keep the functions that Keras has made for single steps for the next `apply`."""
+        self._single = {name: getattr(self.model, name) for name in self._single}
+
+    def restore(self) -> None:
+        """Put back what the model had."""
+        self._set(self._original)
+
+    def _set(self, attributes: dict[str, Any]) -> None:
+        for name, value in attributes.items():
+            setattr(self.model, name, value)

@@ -22,7 +22,7 @@ import keras
 from numpy.typing import NDArray
 
 from keras_lr._keras.held_state import capture_held_state
-from keras_lr._keras.host_values import copy_to_host
+from keras_lr._keras.host_values import copy_to_host, to_numpy
 from keras_lr._keras.optimizers import held_optimizers, is_built
 from keras_lr._keras.random_kernels import draws_from_kernels
 from keras_lr._keras.random_state import capture_random_states
@@ -196,6 +196,22 @@ def metrics_of(model: Any) -> list[tuple[Any, NDArray]]:
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
     return [(v, copy_to_host(v)) for metric in model.metrics for v in metric.variables]
+
+
+def initial_metrics(model: Any) -> list[tuple[Any, NDArray]]:
+    """Return every variable of a model's metrics, with the value that it has after a reset.
+
+    Metrics of legacy Keras are reset to find out.
+    """
+    found: list[tuple[Any, NDArray]] = []
+    for metric in model.metrics:
+        if hasattr(metric, "stateless_reset_state"):
+            values = [to_numpy(value).copy() for value in metric.stateless_reset_state()]
+        else:
+            metric.reset_state()
+            values = [copy_to_host(variable) for variable in metric.variables]
+        found += zip(metric.variables, values, strict=True)
+    return found
 
 
 def reset_metrics(model: Any, known: set[int]) -> None:

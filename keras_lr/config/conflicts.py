@@ -52,5 +52,6 @@ def _driven(callback: Any, optimizer: Any = None) -> Iterator[tuple[str, str, tu
             moved = list(schedule.hyperparameter_schedules(optimizer))
         except Exception:  # a registered class may ask for more than is known here
             moved = []
+        owner = (callback.optimizer if auto else None) or MODEL_OPTIMIZER
         for name in moved:
-            yield MODEL_OPTIMIZER, name, ("auto",) if auto else ()
+            yield owner, name, ("auto",) if auto else ()

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import reprlib
 from typing import Annotated, Any
 
+import keras
+
 from keras_lr._fields.configurable import Configurable, configurable
-from keras_lr._fields.kinds import Bool, Choice, Number, Optional, Path, PositiveRate, Text
+from keras_lr._fields.kinds import (
+    Bool,
+    Choice,
+    Number,
+    OptimizerReference,
+    Optional,
+    Path,
+    PositiveRate,
+    Text,
+)
 from keras_lr._fields.lengths import Batches, WholeEpochs
 from keras_lr._fit.session import FitSession
+from keras_lr._keras.fit_data import build_model
 from keras_lr._keras.fit_frame import arguments_of_fit
 from keras_lr._keras.optimizers import optimizer_of, optimizers_of
 from keras_lr._state import StateFile, check_state_path, unusable
 from keras_lr.callback import LearningRateCallback, say
-from keras_lr.range_test.data import build_model, check_arguments
 from keras_lr.range_test.in_fit import FitRates, Outcome, from_plain, to_plain
 from keras_lr.range_test.result import RangeTestResult
 from keras_lr.range_test.rules import RULES
 from keras_lr.range_test.runner import SEARCH, RangeTestRunner, RangeTestSettings
 from keras_lr.schedules.base import Schedule, ScheduleField
+
+DECIDED = ("epochs", "initial_epoch")
+"""Arguments of ``fit`` for which the test has ``steps``."""
+
+VERBOSE = {0: 0, 1: 1, 2: 2, "auto": 1}
+"""What ``fit`` takes as `verbose`, and what it means."""
 
 
 @configurable
@@ -55,7 +73,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
         validate_every: Batches between two validations, for a validation metric.
         stop_factor: How many times the best smoothed loss ends the ramp; above 1.
         repeats: Ramps with different orders of the batches; the curve is their median. Those after
-            the first do not count towards ``budget``.
+            the first do not count towards ``budget``. Data other than arrays must shuffle
+            themselves; a warning says where they do not.
         restore: Whether to put the model back; otherwise it keeps the state that the last run left.
         verbose: 1 shows a progress bar with the rate and the smoothed loss, and then a report in
             words; 0 shows nothing.
@@ -67,6 +86,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
             schedule is multiplied as with ``apply``.
         state_path: File for what the tests of a fit found. A fit that begins at ``initial_epoch``,
             or that ``BackupAndRestore`` resumes, continues from it.
+        optimizer: The optimizer to test, or the name of the model's attribute that holds it (which
+            a config can say); the model's own by default.
 
     Raises:
         TypeError: If an argument has the wrong type or is unknown.
@@ -111,12 +132,15 @@ class LRRangeTest(Configurable, LearningRateCallback):
     apply: Annotated[bool, Bool()] = False
     auto: Annotated[Schedule | None, Optional(ScheduleField())] = None
     state_path: Annotated[str | None, Optional(Path())] = None
+    optimizer: Annotated[Any, Optional(OptimizerReference())] = None
 
     def validate(self) -> None:
         if self.max_lr <= self.min_lr:
             raise self.invalid("max_lr", f"above min_lr={self.min_lr}")
         if self.monitor.startswith("val_") and self.validate_every is None:
             raise self.invalid("validate_every", f"a number of batches for {self.monitor!r}")
+        if self.state_path is not None and not isinstance(self.optimizer, str | None):
+            raise self.invalid("optimizer", "the name of the model's attribute beside state_path")
         self.results: dict[int, RangeTestResult] = {}
         """The result of each test of the fit, by the epoch before which it ran."""
         self._outcomes: dict[int, Outcome] = {}
@@ -129,9 +153,10 @@ class LRRangeTest(Configurable, LearningRateCallback):
             x: Inputs: whatever ``fit`` takes.
             y: Targets, likewise.
             **fit: Further arguments of ``fit``, such as ``batch_size``, ``sample_weight`` or
-                ``validation_data``; not ``epochs``, ``initial_epoch`` and ``verbose``, which the
-                test decides. To callbacks every short training of the test is a fit, from
-                ``on_train_begin`` to ``on_train_end``; none of them may drive the rate.
+                ``validation_split``, whose rows are left out; ``verbose`` counts for this run. Not
+                ``epochs`` and ``initial_epoch``, which the test decides. To callbacks every short
+                training of the test is a fit, from ``on_train_begin`` to ``on_train_end``; none of
+                them may drive the rate.
 
         Returns:
             The curve and what it suggests.
@@ -139,8 +164,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
         Raises:
             TypeError: If ``model`` is not a model, or an argument is one that the test decides.
             ValueError: If the model is not compiled or cannot be built from the data, the data hold
-                no batch or end too early, a callback drives a hyperparameter, or the test has an
-                argument that acts only inside ``fit``.
+                no batch or end too early, a callback drives a hyperparameter, the test has an
+                argument that acts only inside ``fit``, or the optimizer makes no update.
         """
         if not callable(getattr(model, "fit", None)):
             raise TypeError(
@@ -150,20 +175,31 @@ class LRRangeTest(Configurable, LearningRateCallback):
         for name in ("every", "apply", "auto"):
             if getattr(self, name):
                 raise self.invalid(name, "left out for run(): it acts in fit(callbacks=[...])")
-        result = self._measure(model, {"x": x, "y": y, **fit})
-        if self.verbose:
+        verbose = fit.pop("verbose", self.verbose)
+        if verbose not in VERBOSE and verbose is not self.verbose:
+            raise ValueError(
+                "LRRangeTest.run: argument `verbose` must be 0, 1, 2 or 'auto'. "
+                f"Received: verbose={verbose!r}"
+            )
+        verbose = VERBOSE.get(verbose, verbose)
+        check_arguments(fit)
+        result = self._measure(model, {"x": x, "y": y, **fit}, verbose)
+        if verbose:
             say(result.report())
         return result
 
-    def _measure(self, model: Any, fit: dict[str, Any]) -> RangeTestResult:
-        check_arguments(fit)
-        if len(optimizers_of(model)) > 1:
+    def _measure(self, model: Any, fit: dict[str, Any], verbose: int) -> RangeTestResult:
+        """Return the result of a test on the data that the arguments of a fit name."""
+        if len(optimizers_of(model, self.optimizer)) > 1:
             raise ValueError(
                 f"LRRangeTest: the model {model.name!r} has several optimizers, of which each may "
-                "need a rate of its own. Compile it with one of them to test that one's."
+                "need its own rate. Compile it with one of them to test that one, or name one: "
+                "LRRangeTest(optimizer=...)."
             )
-        build_model(model, fit["x"])
-        runner = RangeTestRunner(RangeTestSettings.of(self), model, fit)
+        settings = dataclasses.replace(RangeTestSettings.of(self), verbose=verbose)
+        if fit["x"] is not None:
+            build_model(model, fit["x"])
+        runner = RangeTestRunner(settings, model, fit)
         try:
             return runner.run_test()
         finally:
@@ -190,7 +226,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         if session.chief:
             check_state_path(self.state_path)
         self._session = session
-        optimizer = optimizer_of(session.model)
+        optimizer = optimizer_of(session.model, self.optimizer)
         self._rates = FitRates(self, session, optimizer, session.timeline, self.auto, self.apply)
         session.events.on_fit_start.append(self._restore_outcomes)
         session.events.on_epoch_start.append(self._test_before_epoch)
@@ -220,7 +256,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         session = self._session
         arguments = arguments_of_fit(session.model)
         with session.suspended():
-            result = self._measure(session.model, arguments)
+            result = self._measure(session.model, arguments, self.verbose)
         self.results[epoch] = result
         before = self._outcomes[max(self._outcomes)] if self._outcomes else None
         self._outcomes[epoch] = self._rates.follow_result(result, before, epoch)
@@ -234,6 +270,24 @@ class LRRangeTest(Configurable, LearningRateCallback):
         """Set the rate to what the test before an epoch suggests, where no schedule drives it."""
         if self.apply:
             self._rates.write_rate(self._outcomes[epoch].suggestion)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments as plain data.
+
+        Raises:
+            ValueError: If ``optimizer`` is an object; name the attribute of the model that holds
+                it.
+        """
+        if not isinstance(self.optimizer, str | None):
+            raise ValueError(
+                "LRRangeTest: an optimizer given as an object cannot be saved. Give the name of "
+                f"the model's attribute instead. Received: optimizer={self.optimizer!r}"
+            )
+        config = super().get_config()
+        if self.optimizer is None:
+            # State files of 0.1.0 know no such argument.
+            del config["optimizer"]
+        return config
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"results": self.results, "_outcomes": self._outcomes}
@@ -286,3 +340,25 @@ class LRRangeTest(Configurable, LearningRateCallback):
             self._outcomes, self.results = from_plain(known)
         except (TypeError, ValueError) as error:
             raise unusable(self.state_path, f"another version wrote it ({error})") from error
+
+
+def check_arguments(fit: dict[str, Any]) -> None:
+    """Refuse arguments of ``fit`` that a test cannot use.
+
+    Raises:
+        TypeError: If the test itself decides one of them.
+        ValueError: If a callback drives what the test drives.
+    """
+    for name in DECIDED:
+        if name in fit:
+            raise TypeError(
+                f"LRRangeTest.run: argument `{name}` is decided by the test; pass `steps` to "
+                f"LRRangeTest instead. Received: {name}={fit[name]!r}"
+            )
+    given = keras.tree.flatten(fit.get("callbacks") or [])
+    driving = [one for one in given if isinstance(one, LearningRateCallback)]
+    if driving:
+        raise ValueError(
+            "LRRangeTest.run: argument `callbacks` must hold none that drives a rate or another "
+            f"hyperparameter, which the test does. Received: callbacks={driving!r}"
+        )

@@ -37,6 +37,12 @@ ROUNDING = 1e-9
 LARGEST = 1e100
 """Losses are cut off here so that their sums and second differences stay finite."""
 
+FALL_SLOWS = 0.9
+"""Share of the whole fall that is reached where it slows."""
+
+PLATEAU = 10.0
+"""Factor of rates over which a loss that stays low has a plateau."""
+
 CHECK_THE_TASK = "look for a mistake in the loss, the labels or the scale of the inputs"
 
 
@@ -221,6 +227,19 @@ class Curve:
         if self.lowest == len(self.rates) - 1 and not self.diverged:
             return "falls"
         return "good"
+
+    @functools.cached_property
+    def plateau(self) -> float | None:
+        """Rate from which a loss that falls up to the end hardly falls; None for any other loss.
+
+        Nine tenths of the fall are reached there, at least a decade below the highest rate. A loss
+        that is not bounded breaks down within a decade, or falls by more.
+        """
+        if self.verdict != "falls":
+            return None
+        fallen = (self.start - self.smoothed) / self.drop
+        reached = float(self.rates[int(np.argmax(fallen >= FALL_SLOWS))])
+        return reached if reached * PLATEAU <= self.rates[-1] else None
 
     def check(self) -> None:
         """Raise `NoSuggestion`, with the reason and what to change, unless the verdict is good."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import warnings
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.evaluation import ScheduleEvaluator
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import HyperparameterTrack
+from keras_lr._keras.fit_frame import warn_user
 from keras_lr._keras.hyperparameters import LEARNING_RATE, find_hyperparameter
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.result import RangeTestResult
@@ -137,10 +137,7 @@ class FitRates:
 
 
 def _warn_of_unchanged_rate(has: str, epoch: int) -> None:
-    warnings.warn(
-        f"LRRangeTest has {has} before epoch {epoch + 1}; the learning rate stays as it is.",
-        stacklevel=2,
-    )
+    warn_user(f"LRRangeTest has {has} before epoch {epoch + 1}; the learning rate stays as it is.")
 
 
 def _move_to_bounds(schedule: Schedule, bounds: tuple[float, float] | None) -> Schedule:

@@ -14,6 +14,7 @@ from keras_lr._fit.session import FitSession
 from keras_lr._keras.fit_frame import let_data_go
 from keras_lr._keras.host_values import to_float
 from keras_lr._keras.hyperparameters import LEARNING_RATE, find_hyperparameter
+from keras_lr._keras.metrics import has_own_train_step
 from keras_lr._keras.optimizers import optimizer_of
 from keras_lr.callback import LearningRateCallback
 from keras_lr.range_test.curve import Smoother
@@ -89,6 +90,7 @@ class Ramp(LearningRateCallback):
         report: Callable[[float, float], None] | None = None,
         offset: NDArray[np.float64] | None = None,
         read_again: Callable[[], None] = lambda: None,
+        optimizer: Any = None,
     ) -> None:
         """See the class.
 
@@ -100,6 +102,8 @@ class Ramp(LearningRateCallback):
             report: Called after each point with its rate and the smoothed value.
             offset: What to add to the value of each batch.
             read_again: Called where an epoch ends before the rates do; may raise.
+            optimizer: The optimizer whose rate it is, or the name of the model's attribute that
+                holds it; the model's own by default.
         """
         super().__init__()
         self.rates = rates
@@ -109,6 +113,7 @@ class Ramp(LearningRateCallback):
         self.report = report
         self.offset = np.zeros(len(rates)) if offset is None else offset[: len(rates)]
         self.read_again = read_again
+        self.optimizer = optimizer
         self.reason = NO_DATA
         """How the ramp ended, or would end now."""
         self.in_fit = False
@@ -126,9 +131,16 @@ class Ramp(LearningRateCallback):
         self.in_fit = True
         self._session = session
         self._mean = BatchLossTracker(session.sample_counter)
+        # Only from Keras's own mean of losses can the loss of a batch be recovered.
+        self._recovers = (
+            self.monitor == "loss"
+            and session.sample_counter.variable is not None
+            and not has_own_train_step(session.model)
+        )
+        session.patch.resets_metrics = not (self._recovers or self.validates)
         self._steps_before = self._steps_done
         session.brief = True
-        parameter = find_hyperparameter(optimizer_of(session.model), LEARNING_RATE)
+        parameter = find_hyperparameter(optimizer_of(session.model, self.optimizer), LEARNING_RATE)
         session.control(self, parameter, self._next_rates)
         session.events.on_execution_end.append(self._on_execution_end)
 
@@ -145,8 +157,10 @@ class Ramp(LearningRateCallback):
         if self._divergence is None:
             self._divergence = Divergence(self.stop_factor, self.goes_up())
         if not self.validates:
-            mean = to_float(logs[self.monitor])
-            self._add_point(self._mean.batch_loss(first + count, mean))
+            value = to_float(logs[self.monitor])
+            if self._recovers:
+                value = self._mean.batch_loss(first + count, value)
+            self._add_point(value)
         if self._steps_done == len(self.rates):
             self._end_fit(COMPLETE)
 
@@ -196,9 +210,9 @@ class Ramp(LearningRateCallback):
         )
 
     def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return rates and values; those of a loss are exact for every batch."""
+        """Return rates and values, each exactly that of its batch."""
         rates, values = (np.array(column, np.float64) for column in zip(*self.points, strict=True))
-        if self.monitor == "loss" and len(self.history) == len(values):
+        if self._recovers and len(self.history) == len(values):
             values = self.history.loss.astype(np.float64) + self.offset[: len(values)]
         return rates, values
 

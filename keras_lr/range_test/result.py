@@ -71,7 +71,12 @@ class RangeTestResult:
 
     @property
     def losses(self) -> Array:
-        """The values, with the sign changed where more is better."""
+        """The monitored values; where more is better too, they are as measured."""
+        return self.values
+
+    @property
+    def _descending(self) -> Array:
+        """The values with the sign that makes lower better, for the rules."""
         return -self.values if self.up else self.values
 
     @property
@@ -95,7 +100,7 @@ class RangeTestResult:
         Raises:
             NoSuggestion: If the ramp supports none.
         """
-        return range_rules.suggest(self.rates, self.losses, rule or self.rule)
+        return range_rules.suggest(self.rates, self._descending, rule or self.rule)
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -108,7 +113,7 @@ class RangeTestResult:
             raise NoSuggestion(self.reason)
         if self.found is not None:
             return self.found.bounds
-        return range_rules.bounds(self.rates, self.losses)
+        return range_rules.bounds(self.rates, self._descending)
 
     @property
     def confidence(self) -> float:
@@ -118,7 +123,7 @@ class RangeTestResult:
         if self.found is not None:
             return self.found.confidence
         try:
-            return range_rules.confidence(self.rates, self.losses, self.rule)
+            return range_rules.confidence(self.rates, self._descending, self.rule)
         except NoSuggestion:
             return 0.0
 
@@ -128,7 +133,7 @@ class RangeTestResult:
             return self.reason
         if self.found is not None:
             return self.found.report
-        return range_rules.report(self.rates, self.losses, self.rule)
+        return range_rules.report(self.rates, self._descending, self.rule)
 
     def __repr__(self) -> str:
         shown = f"no suggestion: {self.reason}"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_lr._fields.kinds import Choice
-from keras_lr.range_test.curve import WIDTH, Curve, NoSuggestion, smooth
+from keras_lr.range_test.curve import FALL_SLOWS, WIDTH, Curve, NoSuggestion, smooth
 
 SLIDE_WIDTH = 1.2
 """Decades of the interval that ``slide`` moves."""
@@ -16,8 +16,8 @@ SLIDE_WIDTH = 1.2
 SLIDE_CHANGE = 0.03
 """Change of the slope, per decade and as a share of the whole fall, up to which it is constant."""
 
-FALL_BEGINS, FALL_SLOWS = 0.1, 0.9
-"""Shares of the whole fall between which the bounds for a cycle lie."""
+FALL_BEGINS = 0.1
+"""Share of the whole fall that is reached where it begins."""
 
 RAGGED = 3.0
 """Factor by which second differences exceed those at lower rates where losses become ragged."""
@@ -178,14 +178,18 @@ def report(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> str:
     try:
         curve = Curve.read(rates, losses)
         suggestion = _find_rule(rule)(curve)
-        base, top = bounds(rates, losses)
     except NoSuggestion as reason:
         return str(reason)
-    lines = [
+    lines = [f"Suggestion: {suggestion:.1e} by the rule {rule!r}."]
+    try:
+        base, top = bounds(rates, losses)
+    except NoSuggestion as reason:
+        return "\n".join([*lines, f"No bounds for a cycle. {reason}"])
+    lines.insert(
+        0,
         f"The loss begins to fall at {base:.1e}, has fallen by nine tenths or becomes ragged at "
         f"{top:.1e}, and is lowest at {curve.rates[curve.lowest]:.1e}.",
-        f"Suggestion: {suggestion:.1e} by the rule {rule!r}.",
-    ]
+    )
     if curve.rates[curve.lowest] > 0.5 * curve.rates[-1] and not curve.diverged:
         lines.append("The minimum is near the end of the range: a higher max_lr would confirm it.")
     if base < 2.0 * curve.rates[0]:

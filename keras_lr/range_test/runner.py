@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from keras_lr._fields.lengths import parse_length
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.running import end_fit, suspend_fit
-from keras_lr._keras.fit_frame import check_data_last
-from keras_lr._keras.host_values import to_numpy
-from keras_lr._keras.metrics import goes_up
-from keras_lr._keras.optimizers import optimizers_of
+from keras_lr._keras.fit_data import FitData
+from keras_lr._keras.fit_frame import forget_initial_epoch
+from keras_lr._keras.metrics import goes_up, vanishes_at_best
+from keras_lr._keras.model_functions import SingleSteps
+from keras_lr._keras.object_walk import callables_in
+from keras_lr._keras.optimizers import optimizers_of, updates
 from keras_lr._keras.random_state import is_of_keras, set_seed
 from keras_lr._keras.snapshot import Snapshot
 from keras_lr.range_test.curve import NoSuggestion
-from keras_lr.range_test.data import batches_per_epoch, callables_of, no_batch
 from keras_lr.range_test.ramp import NO_DATA, Ramp, combine_endings, median_curve
 from keras_lr.range_test.result import RangeTestResult
 from keras_lr.range_test.search import MIN_STEPS, SearchResult, search
@@ -53,6 +54,7 @@ class RangeTestSettings:
     repeats: int
     restore: bool
     verbose: int
+    optimizer: Any = None
 
     @classmethod
     def of(cls, test: Any) -> Self:
@@ -83,25 +85,15 @@ class RangeTestRunner:
         """
         self.settings = settings
         self.model = model
-        self.fit: dict[str, Any] = {**fit, "verbose": 0}
-        self.callbacks = keras.tree.flatten(self.fit.pop("callbacks", None) or [])
-        self.validation: dict[str, Any] = {
-            name: self.fit.pop(name)
-            for name in ("validation_data", "validation_split", "validation_steps")
-            if name in self.fit
-        }
+        self.callbacks = keras.tree.flatten(fit.get("callbacks") or [])
+        rest = {name: value for name, value in fit.items() if name not in ("callbacks", "verbose")}
+        self.data = FitData(rest)
         suspend_fit(model)
         self.snapshot = Snapshot(model)
-        self.data = {"x": self.fit["x"], "validation_data": self.validation.get("validation_data")}
-        called = callables_of(model, self.callbacks, *self.data.values())
+        self.optimizers = optimizers_of(model, settings.optimizer)
+        called = [*callables_in(model), *self.callbacks, *self.data.loaders]
         self.keep_kernels = self.snapshot.keeps_kernels or all(map(is_of_keras, called))
-        self.single_step: dict[str, Any] = {}
-        """Attributes of the model that make Keras run one step at a time, each at its own rate."""
-        steps = getattr(model, "steps_per_execution", 1)
-        if isinstance(steps, int) and steps > 1:  # legacy Keras has a variable
-            self.single_step = dict.fromkeys(("train_function", "test_function"))
-            self.single_step["steps_per_execution"] = 1
-        self.original = {name: getattr(model, name) for name in self.single_step}
+        self.single_steps = SingleSteps(model)
         self.ramps: list[Ramp] = []
         self.baselines: dict[int, NDArray[np.float64]] = {}
         """What to add to the losses of each batch, by the number of the repeat."""
@@ -117,6 +109,9 @@ class RangeTestRunner:
         budget = max(settings.budget - baseline_steps, steps + MIN_STEPS)
         if self.bar is not None:
             self.bar.target = self.max_points(steps, baseline_steps, budget)
+        self.repeated_steps = max(steps, baseline_steps)
+        if settings.repeats > 1:
+            self.data.warn_of_one_order(self.keep_kernels)
         self.run_baseline(baseline_steps)
         found, reason = None, None
         try:
@@ -146,7 +141,7 @@ class RangeTestRunner:
         """Return what a search with runs of this model finds."""
         normalizes = all(
             kind.__name__ not in GRADIENT_STEPS
-            for optimizer in optimizers_of(self.model)
+            for optimizer in self.optimizers
             for kind in type(optimizer).__mro__
         )
         return search(
@@ -156,7 +151,8 @@ class RangeTestRunner:
             steps,
             budget=budget,
             normalizes=normalizes,
-            epoch=batches_per_epoch(self.fit) or math.inf,
+            epoch=self.data.batches_per_epoch or math.inf,
+            vanishes=vanishes_at_best(self.model),
         )
 
     def ramp_steps(self) -> int:
@@ -167,7 +163,7 @@ class RangeTestRunner:
         amount, unit = parse_length(length)
         if unit == "steps":
             return int(amount)
-        per_epoch = self.fit.get("steps_per_epoch") or batches_per_epoch(self.fit)
+        per_epoch = self.data.fit.get("steps_per_epoch") or self.data.batches_per_epoch
         if per_epoch is None:
             raise ValueError(
                 "LRRangeTest: the number of batches in an epoch is not known. Pass steps as a "
@@ -200,8 +196,7 @@ class RangeTestRunner:
     def baseline_steps(self, steps: int) -> int:
         """Return the length of the baseline; 0 for a model that was not trained before."""
         settings = self.settings
-        before = [to_numpy(optimizer.iterations) for optimizer in optimizers_of(self.model)]
-        if settings.validates or not any(before):
+        if settings.validates or not any(self.count_updates()):
             return 0
         if settings.rule != SEARCH:
             return steps
@@ -245,9 +240,8 @@ class RangeTestRunner:
         self.snapshot.restore()
         # The snapshot puts the random states back in the end.
         set_seed(number, self.keep_kernels)
-        self.set_attributes(self.single_step)
+        self.single_steps.apply()
         settings = self.settings
-        check_data = functools.partial(check_data_last, **self.data)
         ramp = Ramp(
             rates,
             settings.monitor,
@@ -255,36 +249,53 @@ class RangeTestRunner:
             stop_factor,
             self.show_progress,
             self.baselines.get(number),
-            check_data,
+            self.data.check_left,
+            settings.optimizer,
         )
-        fit = {**self.fit, "epochs": len(rates)}
+        fit = self.data.arguments(number, self.repeated_steps) | {"epochs": len(rates)}
         if settings.validates:
-            fit |= {"epochs": 1, "steps_per_epoch": settings.validate_every, **self.validation}
+            each = {"epochs": 1, "steps_per_epoch": settings.validate_every}
+            fit |= each | self.data.validation
+        updates_before = self.count_updates()
         points_before = -1
         while ramp.reason == NO_DATA and len(ramp.points) > points_before:
             points_before = len(ramp.points)
-            check_data()
-            if getattr(self.model, "_initial_epoch", None):
-                # Keras never resets the epoch at which a restored fit went on.
-                self.model._initial_epoch = None
+            self.data.check_left()
+            forget_initial_epoch(self.model)
             ramp.in_fit = False
             try:
-                self.model.fit(**fit, callbacks=[*self.callbacks, ramp])
+                self.model.fit(**fit, verbose=0, callbacks=[*self.callbacks, ramp])
             except (IndexError, ValueError):
                 if not ramp.in_fit:
                     # Keras says of a generator that ends here that it never gave anything, and
                     # older versions fail to say it.
-                    check_data()
+                    self.data.check_left()
                 raise
-        self.single_step = {name: getattr(self.model, name) for name in self.single_step}
+        self.single_steps.keep_functions()
         if not ramp.points:
-            raise no_batch(self.fit["x"])
+            raise self.data.no_batch()
+        if self.count_updates() == updates_before and np.isfinite(ramp.curve()[1]).all():
+            raise self.idle_optimizer()
         return ramp
 
-    def set_attributes(self, attributes: dict[str, Any]) -> None:
-        """Set attributes of the model."""
-        for name, value in attributes.items():
-            setattr(self.model, name, value)
+    def count_updates(self) -> list[int]:
+        """Return the number of updates that each of the tested optimizers has made."""
+        return [updates(optimizer) for optimizer in self.optimizers]
+
+    def idle_optimizer(self) -> ValueError:
+        """Return the error for an optimizer whose rate trains nothing."""
+        tested = ", ".join(repr(optimizer.name) for optimizer in self.optimizers)
+        names = [
+            name
+            for name, value in vars(self.model).items()
+            if isinstance(value, keras.optimizers.Optimizer) and not name.startswith("_")
+        ]
+        return ValueError(
+            f"LRRangeTest: the optimizer {tested} of the model {self.model.name!r} made no update "
+            "in the test, so that its rate trains nothing. Name the optimizer that trains, an "
+            "attribute of the model: LRRangeTest(optimizer=...). "
+            f"Received: optimizer={self.settings.optimizer!r}. The model has: {', '.join(names)}"
+        )
 
     def show_progress(self, rate: float, value: float) -> None:
         """Advance the progress bar by one point."""
@@ -302,6 +313,6 @@ class RangeTestRunner:
                 if self.settings.restore:
                     self.snapshot.put_back()
             finally:
-                self.set_attributes(self.original)
+                self.single_steps.restore()
         if self.bar is not None and self.points_shown:
             self.bar.update(self.points_shown, finalize=True)

@@ -91,6 +91,7 @@ def search(
     budget: int = 300,
     normalizes: bool = True,
     epoch: float = math.inf,
+    vanishes: bool = True,
 ) -> SearchResult:
     """Return the rate to train at, found by training.
 
@@ -101,11 +102,15 @@ def search(
     lies between two others; then the gaps are halved. A parabola through the best three, over the
     log of the rate, gives the best rate for a run of this length.
 
-    Where the runs see the data more than once, the training loss may all but vanish over a wide
-    range of rates. The best rate is then the one at which the loss ends at a fiftieth of the first
-    loss. Where batches differ so much that nothing seems to be learnt, one of the runs is a
-    baseline at the lowest rate: it shows the batches alone, and is subtracted from the ramp or from
-    the other runs.
+    Where the runs see the data more than once, a loss whose least value is zero may all but vanish
+    over a wide range of rates. The best rate is then the one at which the loss ends at a fiftieth
+    of the first loss. Where batches differ so much that nothing seems to be learnt, one of the runs
+    is a baseline at the lowest rate: it shows the batches alone, and is subtracted from the ramp or
+    from the other runs.
+
+    A bounded loss, such as a cosine similarity, may never break down: a ramp keeps what it learnt
+    at lower rates. Where its curve ends in a plateau, the first run is at half of the rate at which
+    the plateau begins.
 
     A real training is longer. Where the optimizer divides by the size of the gradient (Adam and its
     relatives), its noise does not fade as the gradient does, and the best rate falls with the
@@ -121,6 +126,7 @@ def search(
         budget: Steps in all, the ramp included; never exceeded.
         normalizes: Whether the size of the optimizer's step is independent of the gradient's.
         epoch: Batches after which the data repeat.
+        vanishes: Whether zero is known to be the least value of the loss.
 
     Raises:
         NoSuggestion: If nothing was learnt at any rate; the message says what to change.
@@ -133,7 +139,7 @@ def search(
         )
     ramps, baseline, center = _run_ramps(runs, min_lr, max_lr, steps, budget)
     spent = sum(len(losses) for _, losses in ramps) + len(baseline)
-    trials = Trials(runs, budget - spent, epoch)
+    trials = Trials(runs, budget - spent, epoch, vanishes)
     if len(baseline) >= trials.length:
         trials.baseline = baseline
     trials.run(center / START)
@@ -179,6 +185,8 @@ def _run_ramps(
     ramps, baseline = [_run_ramp(runs, low, high, steps)], np.array([])
     rates, losses = ramps[0]
     curve = _read_curve(rates, losses)
+    if curve and curve.plateau is not None:
+        return [(rates[: len(losses)], losses)], baseline, curve.plateau
     if curve and curve.verdict in ("rises", "flat") and budget - 2 * len(losses) >= steps:
         # The first batches may be easy ones: subtract what the batches do by themselves.
         baseline = to_losses(runs.hold(low, len(losses)))
@@ -301,7 +309,7 @@ def _report(
     lowest = float(final_losses.mean(1).min())
     runs = f"In {len(trials.rates)} short runs between {trials.rates[0]:.1e} and "
     runs += f"{trials.rates[-1]:.1e} the loss "
-    if lowest < trials.memorized_below(lowest):
+    if 0.0 <= lowest < trials.memorized_below(lowest):
         runs += (
             f"all but vanished from about {best:.1e} on: the model has memorized these data, and a "
             "still lower loss says nothing more."

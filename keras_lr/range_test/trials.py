@@ -57,18 +57,22 @@ class Runs(Protocol):
 class Trials:
     """Short runs at constant rates, compared on the batches that they share."""
 
-    def __init__(self, runs: Runs, budget: int, batches_per_epoch: float) -> None:
+    def __init__(
+        self, runs: Runs, budget: int, batches_per_epoch: float, vanishes: bool = True
+    ) -> None:
         """Plan runs of equal length.
 
         Args:
             runs: Trainings from the same restored state.
             budget: Steps to share among the runs.
             batches_per_epoch: Batches after which the data repeat.
+            vanishes: Whether zero is known to be the least value of the loss.
         """
         self.runs = runs
         self.steps_left = budget
         self.length = budget // NUM_CONSTANT_RUNS
         self.batches_per_epoch = batches_per_epoch
+        self.vanishes = vanishes
         self.losses: dict[float, Array] = {}
         """Losses of each run, by rate, in the order of trying."""
         self.baseline: Array | None = None
@@ -133,15 +137,15 @@ class Trials:
     def memorized_below(self, lowest: float) -> float:
         """Return the loss below which the data have been memorized; 0 where no loss shows that.
 
-        Data that the runs see once cannot be memorized, and a loss that can be negative does not
-        vanish. Neither does a loss show it that is as low on data seen for the first time.
+        Data that the runs see once cannot be memorized. A loss whose least value is not known to be
+        zero does not vanish. A loss as low as on data seen for the first time shows nothing either.
 
         Args:
             lowest: The lowest final loss.
         """
         first = float(np.median([losses[0] for losses in self.losses.values()]))
-        seen_once = self.batches_per_epoch >= self.length
-        if seen_once or lowest < 0.0 or not 0.0 < first < math.inf:
+        may_show_it = self.vanishes and self.batches_per_epoch < self.length
+        if not may_show_it or lowest < 0.0 or not 0.0 < first < math.inf:
             return 0.0
         epoch = int(self.batches_per_epoch)
         ends = [losses[epoch - max(1, epoch // TAIL) : epoch] for losses in self.losses.values()]

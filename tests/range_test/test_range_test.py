@@ -549,8 +549,8 @@ def test_bad_arguments_are_named(arguments, message):
 def test_what_the_test_decides_cannot_be_passed():
     with pytest.raises(TypeError, match="epochs"):
         quick().run(network(), X, Y, epochs=3)
-    with pytest.raises(TypeError, match="pass `verbose` to LRRangeTest instead"):
-        quick().run(network(), X, Y, verbose=1)
+    with pytest.raises(TypeError, match="pass `steps` to LRRangeTest instead"):
+        quick().run(network(), X, Y, initial_epoch=1)
     with pytest.raises(ValueError, match="not compiled"):
         quick().run(keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)]), X, Y)
 

@@ -1,0 +1,240 @@
+"""`FitData`: the data that a ``fit`` trains on, as ``fit`` splits them, in a choice of orders.
+
+Relies on ``keras.src.trainers.data_adapters.array_slicing`` (Keras 3.0 and later), by which ``fit``
+takes rows of whatever it calls an array: those of numpy and of the backends, sparse and ragged
+ones, DataFrames. Without it, rows are taken as numpy takes them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lr._keras.fit_frame import check_data_last, warn_user
+from keras_lr._keras.random_state import set_seed
+
+VALIDATION = ("validation_data", "validation_split", "validation_steps", "validation_batch_size")
+ARRAYS = ("x", "y", "sample_weight")
+
+DEFAULT_BATCH_SIZE = 32
+"""Samples in a batch where ``fit`` is not told, as Keras documents."""
+
+
+def are_arrays(x: Any) -> bool:
+    """Return whether data are arrays or tensors, alone or nested."""
+    leaves = keras.tree.flatten(x)
+    return bool(leaves) and all(hasattr(leaf, "shape") for leaf in leaves if leaf is not None)
+
+
+def count_rows(x: Any) -> int:
+    """Return the number of rows of arrays."""
+    return int(next(leaf for leaf in keras.tree.flatten(x) if leaf is not None).shape[0])
+
+
+def batch_size_of(fit: dict[str, Any]) -> int:
+    """Return the rows of a batch in a ``fit`` of arrays, from its arguments."""
+    if fit.get("batch_size"):
+        return int(fit["batch_size"])
+    steps = fit.get("steps_per_epoch")
+    return math.ceil(count_rows(fit["x"]) / steps) if steps else DEFAULT_BATCH_SIZE
+
+
+def batches_per_epoch(fit: dict[str, Any]) -> int | None:
+    """Return the number of batches in the data of a ``fit``; None where the data do not say."""
+    x = fit["x"]
+    if are_arrays(x):
+        return math.ceil(count_rows(x) / batch_size_of(fit))
+    try:
+        return len(x)
+    except TypeError:
+        return None
+
+
+def split_validation(data: Any, share: float) -> tuple[Any, Any]:
+    """Return arrays without their last rows, and those rows, as ``fit(validation_split=...)`` does.
+
+    Args:
+        data: Arrays, nested in any way; None stays None.
+        share: Share of the rows to split off.
+
+    Raises:
+        ValueError: If the data are not arrays, or one of the parts would be empty.
+    """
+    leaves = [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
+    kinds = sorted({type(leaf).__name__ for leaf in leaves if not hasattr(leaf, "shape")})
+    if kinds:
+        raise ValueError(
+            "Argument `validation_split` is for arrays and tensors only. Pass `validation_data` "
+            f"instead. Received: data of type {', '.join(kinds)}"
+        )
+    rows = count_rows(data)
+    first = math.floor(rows * (1.0 - share))
+    if not 0 < first < rows:
+        raise ValueError(
+            f"Argument `validation_split` must leave some of the {rows} rows for training and "
+            f"some for validation. Received: validation_split={share}"
+        )
+    return take_rows(data, slice(0, first)), take_rows(data, slice(first, rows))
+
+
+def take_rows(data: Any, rows: slice | np.ndarray) -> Any:
+    """Return some rows of arrays, nested in any way, in the order asked for."""
+    try:
+        from keras.src.trainers.data_adapters.array_slicing import convert_to_sliceable
+    except ImportError:
+        return keras.tree.map_structure(
+            lambda array: None if array is None else np.asarray(array)[rows], data
+        )
+    return keras.tree.map_structure(
+        lambda array: None if array is None else convert_to_sliceable(array)[rows], data
+    )
+
+
+def shuffled_rows(rows: int, batch_size: int, shuffle: Any, seed: int) -> np.ndarray:
+    """Return a random order of rows, always the same one for a seed.
+
+    Args:
+        rows: Number of rows.
+        batch_size: Rows of a batch.
+        shuffle: What ``fit`` is told; ``"batch"`` keeps rows that are neighbours in one batch.
+        seed: Number of the order.
+    """
+    random = np.random.default_rng(seed)
+    if shuffle != "batch":
+        return random.permutation(rows)
+    whole = rows // batch_size
+    batches = np.arange(whole * batch_size).reshape(whole, batch_size)
+    return np.append(random.permutation(batches).ravel(), np.arange(whole * batch_size, rows))
+
+
+class FitData:
+    """The data arguments of a ``fit``, with an order of the batches for each repeat of a ramp."""
+
+    def __init__(self, fit: dict[str, Any]) -> None:
+        """Split off the rows for validation, as ``fit`` does.
+
+        Args:
+            fit: Arguments of ``fit``.
+
+        Raises:
+            ValueError: If there is no batch to train on, or ``validation_split`` cannot be met.
+        """
+        self.fit = {name: value for name, value in fit.items() if name not in VALIDATION}
+        self.validation = {name: fit[name] for name in VALIDATION if name in fit}
+        share = self.validation.pop("validation_split", None)
+        if share and self.validation.get("validation_data") is None:
+            arrays, last = split_validation([self.fit.get(name) for name in ARRAYS], share)
+            self.fit |= dict(zip(ARRAYS, arrays, strict=True))
+            self.validation["validation_data"] = tuple(last)
+        self.x = self.fit["x"]
+        if self.x is None or self.batches_per_epoch == 0:
+            raise self.no_batch()
+
+    @property
+    def batches_per_epoch(self) -> int | None:
+        """Batches after which the data repeat; None where the data do not say."""
+        return batches_per_epoch(self.fit)
+
+    @property
+    def loaders(self) -> list[Any]:
+        """The data that are not arrays, which may draw random numbers."""
+        data = (self.x, self.validation.get("validation_data"))
+        return [one for one in data if not are_arrays(one)]
+
+    def check_left(self) -> None:
+        """Refuse a generator that has ended.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        check_data_last(x=self.x, validation_data=self.validation.get("validation_data"))
+
+    def no_batch(self) -> ValueError:
+        """Return the error for data without a batch."""
+        return ValueError(
+            "LRRangeTest: argument `x` must hold at least one batch to train on. Received: "
+            f"x={self.fit['x']!r}"
+        )
+
+    def arguments(self, repeat: int, steps: int) -> dict[str, Any]:
+        """Return the arguments of ``fit`` for a run of a repeat.
+
+        Repeat 0 has the order that Keras gives. Keras may order arrays by the number of the epoch,
+        and so give each repeat the same order. The others therefore have their rows reordered, and
+        as many of them as they need.
+
+        Args:
+            repeat: Number of the repeat.
+            steps: The most batches of a run that repeats.
+        """
+        if not repeat or not are_arrays(self.x) or not self.fit.get("shuffle", True):
+            return self.fit
+        batch_size = batch_size_of(self.fit)
+        rows = shuffled_rows(count_rows(self.x), batch_size, self.fit.get("shuffle"), repeat)
+        if not self.fit.get("steps_per_epoch"):
+            rows = rows[: steps * batch_size]
+        arrays = [self.fit.get(name) for name in ARRAYS]
+        return self.fit | dict(zip(ARRAYS, take_rows(arrays, rows), strict=True))
+
+    def warn_of_one_order(self, keep_kernels: bool) -> None:
+        """Warn where all repeats will see the batches in the same order.
+
+        Args:
+            keep_kernels: See `set_seed`, which has the data read in the orders of two repeats.
+        """
+        reason = self._reason_for_one_order(keep_kernels)
+        if reason is not None:
+            warn_user(
+                "LRRangeTest: the test cannot give its `repeats` different orders of the batches: "
+                f"{reason}. Their band shows what else is random, or has no width. Pass arrays "
+                "with shuffle=True, or data that shuffle themselves."
+            )
+
+    def _reason_for_one_order(self, keep_kernels: bool) -> str | None:
+        """Return why all repeats see one order; None where they do not."""
+        x, shuffles = self.x, self.fit.get("shuffle", True)
+        if are_arrays(x) or isinstance(x, keras.utils.PyDataset):
+            return None if shuffles else "the data are not shuffled (shuffle=False)"
+        kind = f"the data are a {type(x).__name__}"
+        if inspect.isgenerator(x) or iter(x) is x:
+            return f"{kind}, which goes on where the last run ended"
+        first = []
+        for seed in range(2):
+            set_seed(seed, keep_kernels)
+            first.append([_to_bytes(leaf) for leaf in keras.tree.flatten(next(iter(x)))])
+        return f"{kind}, which gives them in one order" if first[0] == first[1] else None
+
+
+def _to_bytes(leaf: Any) -> bytes:
+    """Return what tells an array from another one."""
+    try:
+        return np.asarray(leaf).tobytes()
+    except (TypeError, ValueError, RuntimeError):  # ragged, or on several devices
+        return repr(leaf).encode()
+
+
+def build_model(model: Any, x: Any) -> None:
+    """Build a model that does not know the shape of its input yet, from the data.
+
+    Raises:
+        ValueError: If the data would be used up by a look at their shape.
+    """
+    if model.built:
+        return
+    batch = None
+    if isinstance(x, keras.utils.PyDataset):
+        batch = x[0]
+    elif hasattr(x, "element_spec"):
+        batch = next(iter(x))
+    elif hasattr(x, "shape") or isinstance(x, dict | list | tuple):
+        batch = (keras.tree.map_structure(lambda array: array[:1], x),)
+    if batch is None:
+        raise ValueError(
+            f"The model {model.name!r} is not built, and its data do not show the shape of its "
+            "input. Give it an Input, call it on a batch, or call model.build(input_shape) first."
+        )
+    model(batch[0] if isinstance(batch, list | tuple) else batch)

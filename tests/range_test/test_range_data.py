@@ -1,0 +1,176 @@
+"""What a range test trains on: the rows that fit would train on, in an order for each repeat."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from models import X, Y, network
+
+from keras_lr import LRRangeTest
+from keras_lr.range_test import runner
+
+pytestmark = pytest.mark.core
+
+TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+
+def quick(**arguments):
+    return LRRangeTest(
+        **{"verbose": 0, "steps": 20, "rule": "edge", "stop_factor": 1e9} | arguments
+    )
+
+
+def label_model():
+    """A model whose loss in each batch is the mean of its targets, whatever the rate."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(), lambda y, p: y + 0.0 * p)
+    return model
+
+
+def rows(count=40):
+    return np.ones((count, 1), "float32"), np.arange(count, dtype="float32")[:, None]
+
+
+def values_of(x, y, **fit):
+    fit = {"batch_size": 4, "shuffle": False} | fit
+    return quick(steps=10).run(label_model(), x, y, **fit).values
+
+
+# Ten batches of 4 rows are 40 rows: without the last 8 the data repeat after 8 batches.
+EVERY = 1.5 + 4.0 * np.arange(10)
+WITHOUT_LAST = np.append(EVERY[:8], EVERY[:2])
+
+
+def test_a_validation_split_leaves_the_last_rows_out():
+    x, y = rows()
+    np.testing.assert_allclose(values_of(x, y), EVERY, rtol=1e-5)
+    np.testing.assert_allclose(values_of(x, y, validation_split=0.2), WITHOUT_LAST, rtol=1e-5)
+
+
+def test_validation_data_leave_a_split_without_effect_as_in_fit():
+    x, y = rows()
+    values = values_of(x, y, validation_split=0.2, validation_data=(x, y))
+    np.testing.assert_allclose(values, EVERY, rtol=1e-5)
+
+
+def test_a_split_takes_weights_and_nested_inputs_along():
+    x, y = rows()
+    weights = np.where(np.arange(40) < 32, 2.0, np.nan).astype("float32")
+    values = values_of(x, y, validation_split=0.2, sample_weight=weights)
+    np.testing.assert_allclose(values, 2.0 * WITHOUT_LAST, rtol=1e-5)
+    a, b = keras.Input((1,), name="a"), keras.Input((1,), name="b")
+    model = keras.Model({"a": a, "b": b}, keras.layers.Dense(1)(keras.layers.Add()([a, b])))
+    model.compile(keras.optimizers.SGD(), lambda y, p: y + 0.0 * p)
+    fit = {"batch_size": 4, "shuffle": False, "validation_split": 0.2}
+    result = quick(steps=10).run(model, {"a": x, "b": x}, y, **fit)
+    np.testing.assert_allclose(result.values, WITHOUT_LAST, rtol=1e-5)
+
+
+def test_a_split_of_tensors():
+    x, y = (keras.ops.convert_to_tensor(part) for part in rows())
+    np.testing.assert_allclose(values_of(x, y, validation_split=0.2), WITHOUT_LAST, rtol=1e-5)
+
+
+def test_a_split_for_a_validation_metric():
+    x, y = rows()
+    test = quick(steps=10, monitor="val_loss", validate_every=2)
+    fit = {"batch_size": 4, "shuffle": False, "validation_split": 0.2}
+    np.testing.assert_allclose(test.run(label_model(), x, y, **fit).values, 35.5, rtol=1e-5)
+
+
+def test_a_split_that_cannot_be_is_refused():
+    class Data(keras.utils.PyDataset):
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, i):
+            return X[i * 32 : i * 32 + 32], Y[i * 32 : i * 32 + 32]
+
+    with pytest.raises(ValueError, match=r"`validation_split` is for arrays.*Data"):
+        quick().run(network(), Data(), validation_split=0.2)
+    with pytest.raises(ValueError, match=r"must leave some of the 1 rows.*validation_split=0.2"):
+        quick().run(network(), X[:1], Y[:1], validation_split=0.2)
+
+
+def test_a_length_in_epochs_is_of_the_rows_that_are_left():
+    result = quick(steps="2 epochs").run(network(), X, Y, batch_size=16, validation_split=0.25)
+    assert len(result.rates) == 24
+
+
+# The orders of repeats ----------------------------------------------------------------------------
+
+
+def band(result):
+    return float((result.upper - result.lower).max())
+
+
+@pytest.mark.parametrize("keras_orders", [True, False])
+@pytest.mark.parametrize("steps", [10, 30])
+def test_repeats_have_orders_of_their_own_whatever_keras_does(monkeypatch, keras_orders, steps):
+    if not keras_orders:
+        set_seed = runner.set_seed  # a Keras that orders arrays by the number of the epoch
+        monkeypatch.setattr(runner, "set_seed", lambda seed, *more: set_seed(0, *more))
+    x, y = rows()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="LRRangeTest")
+        three, again = (
+            quick(steps=steps, repeats=3).run(label_model(), x, y, batch_size=4) for _ in range(2)
+        )
+    assert band(three) > 1.0
+    np.testing.assert_array_equal(three.values, again.values)
+    if steps == 10:
+        # In an epoch every row is seen once: the mean of each repeat is that of the labels.
+        two = quick(steps=10, repeats=2).run(label_model(), x, y, batch_size=4)
+        assert two.values.mean() == pytest.approx(19.5, rel=1e-5)
+
+
+def test_rows_of_a_batch_stay_together_where_fit_shuffles_batches():
+    y = np.repeat(np.arange(10.0, dtype="float32"), 4)[:, None]
+    test = quick(steps=10, repeats=2)
+    result = test.run(label_model(), np.ones((40, 1), "float32"), y, batch_size=4, shuffle="batch")
+    assert band(result) > 0.1
+    # Each batch is of one label, and so is its loss; the median of two is half-way.
+    halves = 2.0 * result.values
+    np.testing.assert_allclose(halves, np.rint(halves), atol=1e-4)
+
+
+def test_repeats_of_nested_and_weighted_data_keep_rows_together():
+    x, y = rows()
+    weights = np.where(y[:, 0] < 20, 0.0, 1.0).astype("float32")
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(), lambda y, p: y + 0.0 * p)
+    result = quick(steps=10, repeats=3).run(model, x, y, batch_size=40, sample_weight=weights)
+    # Every batch has all rows: whatever the order, the weighted sum is the same.
+    np.testing.assert_allclose(result.values, 29.5 * 20 / 40, rtol=1e-5)
+    assert band(result) < 1e-4
+
+
+def test_an_order_that_cannot_change_is_said():
+    x, y = rows()
+    with pytest.warns(UserWarning, match=r"not shuffled \(shuffle=False\)") as seen:
+        quick(steps=10, repeats=2).run(label_model(), x, y, batch_size=4, shuffle=False)
+    said = [one for one in seen if "shuffle=False" in str(one.message)]
+    assert [one.filename for one in said] == [__file__]
+
+    def batches():
+        while True:
+            yield x[:4], y[:4]
+
+    with pytest.warns(UserWarning, match="generator, which goes on where the last run ended"):
+        quick(steps=10, repeats=2).run(label_model(), batches())
+
+
+@pytest.mark.skipif(not TENSORFLOW, reason="TensorFlow")
+@pytest.mark.parametrize("shuffles", [False, True])
+def test_a_dataset_that_does_not_shuffle_is_said_to(shuffles):
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices(rows())
+    data = (data.shuffle(40) if shuffles else data).batch(4)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        result = quick(steps=10, repeats=3).run(label_model(), data)
+    said = [one for one in seen if "which gives them in one order" in str(one.message)]
+    assert len(said) == (not shuffles)
+    assert (band(result) > 1.0) is shuffles
