@@ -68,7 +68,7 @@ class Configurable:
     _plain_config: ClassVar[bool] = False
     """Whether the fields alone make the config: the class has no `get_config` of its own."""
     arguments: ClassVar[dict[str, str]] = {}
-    """Argument names of the fields that cannot bear them, because a method of that name exists."""
+    """The argument of each field that has another name, because a method has the argument's."""
 
     def __post_init__(self) -> None:
         """Check every field, then let no field change."""
@@ -202,7 +202,7 @@ class Configurable:
 
 
 class _Place(NamedTuple):
-    """Stands for a part in a state that is pickled: its place in the list of all parts."""
+    """Stand-in for a part in a pickled state: its place in the list of all parts."""
 
     place: int
 

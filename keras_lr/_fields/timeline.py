@@ -23,10 +23,10 @@ from keras_lr._fields.kinds import Number
 from keras_lr._fields.lengths import parse_length
 
 SNAP = 1e-9
-"""Share of a number of steps that it may lie off a whole number and be taken for it."""
+"""How far steps may lie from a whole number, as a share of themselves, to be taken for it."""
 
 SHORTEST = 1e-9
-"""Steps that are taken for a length: below that, rounding would make it nothing."""
+"""The least number of steps that is a length; rounding would make less than that nothing."""
 
 
 class UnresolvedLength(ValueError):
@@ -81,7 +81,7 @@ class Timeline:
 
     @classmethod
     def by_epoch(cls, epochs: float | None) -> Timeline:
-        """Return a timeline of which one tick is an epoch, for a fit of unknown steps."""
+        """Return a timeline whose tick is an epoch, for a fit of an unknown number of steps."""
         return cls(steps_per_epoch=1, epochs=epochs, clock="epoch")
 
     def steps(self, length: float | int | str) -> float:
@@ -139,7 +139,7 @@ class Timeline:
     def part(self, steps: float, start: float = 0.0) -> Timeline:
         """Return the timeline of a part of ``steps`` that begins ``start`` later.
 
-        Shares of an empty part, of which only ``t = 0`` is ever asked, are those of one step.
+        An empty part is only evaluated at ``t = 0``; its shares are those of one step.
         """
         steps = steps or 1.0
         return self._changed(total=steps, rest=steps, start=self.start + start)
@@ -164,7 +164,7 @@ def snap_to_whole(steps: float) -> float:
 
 
 def snap_each_to_whole(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what `snap_to_whole` makes of each of many numbers of steps."""
+    """Return the result of `snap_to_whole` for each number of steps."""
     near = np.round(steps)
     with np.errstate(invalid="ignore"):  # infinity is near nothing
         within = np.abs(steps - near) <= SNAP * np.maximum(steps, 1.0)

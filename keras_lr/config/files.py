@@ -1,4 +1,4 @@
-"""Config files: YAML, TOML and JSON, told apart by the ending of the name."""
+"""Config files: YAML, TOML and JSON, by the extension of the name."""
 
 from __future__ import annotations
 

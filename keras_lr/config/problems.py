@@ -11,7 +11,7 @@ from keras_lr._fields.kinds import written
 Key = str | int
 
 MOST_PROBLEMS = 100
-"""Errors that are told of one config."""
+"""Errors of one config that are reported."""
 
 
 class _ShortRepr(reprlib.Repr):

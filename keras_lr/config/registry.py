@@ -61,7 +61,7 @@ class ClassSpec:
     build: Callable[[dict[str, Any]], Any]
     values: Callable[[Any], dict[str, Any]]
     others: FieldType | None = None
-    """The kind of arguments whose names are not fixed; None where all are."""
+    """The type of arguments whose names are not fixed; None where all are."""
 
     @property
     def list_argument(self) -> str | None:
@@ -110,7 +110,7 @@ def register(thing: Any) -> Any:
 
     Args:
         thing: A function for `Function`, a class made by `keras_lr.schedules.schedule`, or a Keras
-            ``LearningRateSchedule``. Or the name that configs shall use, by default its own.
+            ``LearningRateSchedule``. Or the name to use in configs, by default its own.
 
     Raises:
         TypeError: If it is none of these.
@@ -239,7 +239,7 @@ def _keras_specs() -> dict[str, ClassSpec]:
 
 
 def _keras_spec(name: str, cls: type, foreign: bool = False) -> ClassSpec:
-    """Return the form of a Keras schedule; of a ``foreign`` one nothing is known but the names."""
+    """Return how a Keras schedule is written; of a ``foreign`` one only the names are known."""
     parameters = inspect.signature(cls).parameters
     arguments = {
         name: Argument(Plain() if foreign else _keras_type(name, p.default), p.default)
@@ -277,15 +277,15 @@ def _keras_type(name: str, default: Any) -> FieldType:
 
 
 def spec_of(thing: Any) -> tuple[str, ClassSpec]:
-    """Return the form of an object of this package or of a registered class.
+    """Return name and spec of an object of this package or of a registered class.
 
     Raises:
         TypeError: If there is none; it says what to do.
     """
     known = keras_class_specs() if isinstance(thing, KerasSchedule) else class_specs()
-    for name, form in known.items():
-        if form.cls is type(thing):
-            return name, form
+    for name, spec in known.items():
+        if spec.cls is type(thing):
+            return name, spec
     if isinstance(thing, InGraph):
         raise TypeError(
             "a config cannot hold an InGraph; give its schedule, and call in_graph on what "

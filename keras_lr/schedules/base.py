@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 Steps = NDArray[np.float64]
 
 CACHED = 1 << 15
-"""Steps whose values are evaluated at once, where a whole curve is wanted."""
+"""Steps that are evaluated at once for a whole curve."""
 
 MOST_VALUES = 1 << 36
-"""Values of a curve, beyond which no array is tried."""
+"""The most values that `Schedule.values` tries to put into an array."""
 
 _ADDRESS = re.compile(r"<(?:function )?(?:[\w.<>]*\.)?<?(\w+)>?(?: object)? at 0x[0-9a-fA-F]+>")
-"""What Python writes for a function or an object; the group is its name, without the address."""
+"""The repr of a function or an object without one of its own; the group is its name."""
 
 _DIGITS = re.compile(r"\d+\.\d{8,}(e[+-]?\d+)?")
 """A number with more digits than a title needs."""
@@ -95,7 +95,7 @@ class Schedule(Configurable, LearningRateCallback):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.duration_kind  # A schedule of schedules keeps it, as its parts have done.
+        _ = self.duration_kind  # Kept from now on: the parts have theirs, so nothing recurses.
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -139,7 +139,7 @@ class Schedule(Configurable, LearningRateCallback):
         return []
 
     def __call__(self, step: ArrayLike | None = None, timeline: Timeline | None = None) -> Any:
-        """Return the rate at one step or at an array of steps, for training loops of one's own.
+        """Return the rate at one step or at an array of steps, for a training loop that you write.
 
         Args:
             step: Number of the update, from 0; a number or an array.
@@ -150,7 +150,7 @@ class Schedule(Configurable, LearningRateCallback):
             A float, or a float64 array of the shape of ``step``.
 
         Raises:
-            TypeError: If there is no step: an optimizer calls what it was given as its rate so.
+            TypeError: If there is no step, as when an optimizer calls its learning rate.
             ValueError: If a step is negative or not a number, or there is a second argument that is
                 no `Timeline`: ``keras.callbacks.LearningRateScheduler`` passes epoch and rate.
 
@@ -211,7 +211,7 @@ class Schedule(Configurable, LearningRateCallback):
                 "values than an array holds. Call the schedule with some steps and a Timeline."
             )
         curve = np.empty(count)
-        # Some epochs at a time, which stay in the processor's cache.
+        # As many epochs at a time as stay in the processor's cache.
         at_once = max(1, int(CACHED / steps_per_epoch))
         ahead = np.arange(min(math.ceil(at_once * steps_per_epoch), count), dtype=np.float64)
         with np.errstate(over="ignore"):  # an error says what overflowed

@@ -1,7 +1,7 @@
-"""What the formulas of schedules share: to interpolate, to take powers, and to go piece by piece.
+"""What the formulas of schedules share: interpolation, powers, cycles and pieces.
 
-A formula is asked for many steps at once, most of which lie in the same piece and the same cycle.
-What all of them share is worked out once, as an array of one number, and not for each.
+A formula gets many steps at once, most of which lie in the same piece and the same cycle. What is
+the same for all of them is computed once, as an array of one number.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from keras_lr._fields.timeline import snap_each_to_whole
 Array = NDArray[np.float64]
 
 ROUNDING = 1e-12
-"""What the quotient of a step and a period may lack of a whole number that it should be."""
+"""How much rounding may take from the quotient of a step and a period, where it is whole."""
 
 
 def find_no_rate(values: Array) -> int | None:
-    """Return the first place that holds no rate; None where all do.
+    """Return the index of the first value that cannot be a rate; None if there is none.
 
     >>> find_no_rate(np.array([0.0, 1.0])), find_no_rate(np.array([0.1, math.nan, -1.0]))
     (None, 1)
@@ -52,9 +52,9 @@ def lerp(start: Any, end: Any, weight: Any) -> Any:
 
 
 def span(low: float, high: float) -> float:
-    """Return what leads from ``low`` to ``high`` when added, or beyond it by a rounding.
+    """Return the number that takes ``low`` to ``high`` when added, or just beyond.
 
-    A difference may miss ``high`` by a rounding, and sometimes no number leads there.
+    The difference may fall short of ``high`` by rounding, and sometimes no number is exact.
 
     >>> 0.059 + (0.559 - 0.059), 0.059 + span(0.059, 0.559)
     (0.5589999999999999, 0.5590000000000002)
@@ -75,7 +75,7 @@ def half_cosine(done: Any) -> Any:
 
 
 def power(base: float, exponent: Array) -> Array:
-    """Return ``base ** exponent`` for a positive base, in a fraction of the time that takes.
+    """Return ``base ** exponent`` for a positive base, in a fraction of the time that ``**`` takes.
 
     >>> power(0.5, np.array([0.0, 1.0, 2.0]))
     array([1.  , 0.5 , 0.25])
@@ -84,12 +84,12 @@ def power(base: float, exponent: Array) -> Array:
 
 
 def ends(step: Array) -> tuple[float, float]:
-    """Return the first and the last step, wherever they stand; infinities where there is none."""
+    """Return the least and the greatest step; infinities where there are no steps."""
     return step.min(initial=math.inf), step.max(initial=-math.inf)
 
 
 def periods(step: Array, period: float) -> Array:
-    """Return how many periods are over at each step; just one number where all lie in the same.
+    """Return how many periods are over at each step; one number where that is the same for all.
 
     >>> periods(np.array([4.0, 5.0]), 2.0), periods(np.array([3.0, 4.0]), 2.0)
     (array([2.]), array([1., 2.]))
@@ -100,7 +100,7 @@ def periods(step: Array, period: float) -> Array:
 
 
 def inside(step: Array, number: Array, period: float) -> Array:
-    """Return the steps since the period ``number``, which `periods` found for each, began.
+    """Return the steps since the start of period ``number``, as `periods` returned it.
 
     >>> inside(np.array([4.0, 5.0]), np.array([2.0]), 2.0)
     array([0., 1.])
@@ -167,7 +167,7 @@ def log_of_compounding(rate: float, count: Array) -> Array:
 
 
 def place(starts: Sequence[float] | Array, step: Array) -> NDArray[np.intp]:
-    """Return the piece that each step lies in; just one number where all lie in the same.
+    """Return the piece that each step lies in; one number where that is the same for all.
 
     >>> place([0, 10], np.array([1.0, 9.0])), place([0, 10], np.array([9.0, 10.0]))
     (array([0]), array([0, 1]))
@@ -181,7 +181,7 @@ def place(starts: Sequence[float] | Array, step: Array) -> NDArray[np.intp]:
 def pieces(
     step: Array, starts: Sequence[float] | Array
 ) -> Iterator[tuple[int, slice | NDArray[np.intp]]]:
-    """Iterate over the pieces that steps lie in: its number, and where its steps stand.
+    """Iterate over the pieces that steps lie in: the number of each, and the places of its steps.
 
     >>> [(number, where) for number, where in pieces(np.array([9.0, 10.0]), [0, 10])]
     [(0, slice(0, 1, None)), (1, slice(1, 2, None))]

@@ -104,7 +104,7 @@ class Function(Schedule, FollowsHyperparameter):
     def validate(self) -> None:
         self._takes_rate = not isinstance(self.fn, KerasSchedule) and arity(self.fn) == 2
         self._rates = self._initial_rates()
-        """The rate of each epoch so far; -1 stands for what was there before the first one."""
+        """The rate of each epoch so far, and under -1 the rate before the first one."""
         self._before_restore: tuple[float, int] | None = None
         """Rate and number of updates of the optimizer before a state was restored."""
 
