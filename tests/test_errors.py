@@ -500,3 +500,45 @@ def test_the_whole_package_says_what_it_takes():
         if inspect.isclass(cls) and name not in ("Schedule", "UnresolvedLength", "Timeline"):
             with pytest.raises((TypeError, ValueError)):
                 cls(no_such_argument=1)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    "cls", [CosineDecay, OneCycle, ParamScheduler, LRHistory, keras_lr.ReduceLROnPlateau]
+)
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_class_in_the_place_of_an_object(cls, listed):
+    model, name = meter(), cls.__name__
+    words = rf"callbacks=\[{name}\] holds the class. Pass an object: callbacks=\[{name}\(...\)\]"
+    with pytest.raises(TypeError, match=words):
+        model.fit(*samples(), verbose=0, callbacks=[cls] if listed else cls)
+    assert untouched(model)
+    callback = CosineDecay(0.1)
+    CosineDecay.set_model(callback, model)
+    assert callback.model is model
+
+
+@pytest.mark.core
+def test_a_schedule_in_the_scheduler_of_keras():
+    model, schedule = meter(), CosineDecay(0.1)
+    with pytest.raises(ValueError, match=r"Pass it to fit\(callbacks=.*LearningRateScheduler"):
+        fit(model, keras.callbacks.LearningRateScheduler(schedule))
+    in_graph = schedule.in_graph(epochs=1, steps_per_epoch=5)
+    with pytest.raises(ValueError, match=r"LearningRateScheduler.*fit\(callbacks="):
+        fit(model, keras.callbacks.LearningRateScheduler(in_graph))
+    assert untouched(model)
+
+
+def test_a_warning_shows_the_line_of_the_user():
+    with pytest.warns(UserWarning, match="rises to a rate") as caught:
+        LinearDecay(0.1, 1000)
+    with pytest.warns(UserWarning, match="ends before") as later:
+        fit(meter(), CosineDecay(0.1).warmup(3), epochs=2)
+    assert [one.filename for one in (*caught, *later)] == [__file__, inspect.getfile(fit)]
+
+
+def test_a_number_of_more_digits_than_python_writes():
+    with pytest.raises(ValueError, match=r"Received: lr=an integer of 16610 bits"):
+        Constant(10**5000)
+    with pytest.raises(ValueError, match=r"Received: an integer of 16610 bits"):
+        keras_lr.from_config({"Constant": {"lr": 10**5000}})

@@ -85,6 +85,10 @@ def test_a_single_list_of_a_class_may_also_be_named():
     one = {"Constant": {"lr": 0.1}}
     assert from_config({"Sequence": {"stages": [one]}}) == Sequence([Constant(0.1)])
     assert from_config({"Product": [one, one]}) == Constant(0.1) * Constant(0.1)
+    assert from_config({"Sum": [one, one]}) == Constant(0.1) + Constant(0.1)
+    difference = Constant(0.1) - 0.1
+    assert to_config(difference) == {"Sum": {"terms": [one], "minus": [one]}}
+    assert from_config(to_config(difference)) == difference
 
 
 @pytest.mark.parametrize("none", [None, "none", "None"])
@@ -427,3 +431,11 @@ def test_toml_refuses_the_null_that_it_cannot_tell_from_text(tmp_path):
     save(Own(0.1, None), tmp_path / "lr.json")
     assert load(tmp_path / "lr.json") == [Own(0.1, None)]
     assert "use another" in str(refused(save, Own(0.1, None), tmp_path / "lr.toml"))
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_file_that_holds_one_callback_alone(tmp_path, ending):
+    path = write(tmp_path / f"lr.{ending}", {"CosineDecay": {"initial_lr": 0.1}})
+    assert load(path) == [CosineDecay(0.1)]
+    write(path, {"CosinDecay": {"initial_lr": 0.1}})
+    assert "Did you mean `CosineDecay`?" in str(refused(load, path))

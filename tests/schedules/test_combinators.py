@@ -1,6 +1,7 @@
 """Combinations against values worked out by hand."""
 
 import inspect
+import math
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from keras_lr import (
     Schedule,
     Sequence,
     StepDecay,
+    Sum,
     TriangularCLR,
     WarmupStableDecay,
 )
@@ -120,6 +122,21 @@ LINE = LinearDecay(1.0, over="4 steps")
             (LINE * Constant(2.0) * LinearDecay(1.0, 0.5, "2 steps")) >> Constant(0.1),
             [2, 1.125, 0.5, 0.25, 0.1],
         ),
+        # Sums.
+        (LINE + 0.5, [1.5, 1.25, 1, 0.75, 0.5, 0.5]),
+        (0.5 + LINE, [1.5, 1.25, 1, 0.75, 0.5, 0.5]),
+        (LINE + StepDecay(1.0, 0.5, "2 steps"), [2, 1.75, 1, 0.75, 0.25]),
+        (sum([LINE, LINE, LINE]), [3, 2.25, 1.5, 0.75, 0]),
+        (2 - LINE, [1, 1.25, 1.5, 1.75, 2, 2]),
+        (LINE - 0.125 * LINE - LINE / 8, [0.75, 0.5625, 0.375, 0.1875, 0]),
+        (LinearDecay(0.3, 0.1, "4 steps") - 0.1, [0.2, 0.15, 0.1, 0.05, 0, 0]),
+        (LINE - -0.5, [1.5, 1.25, 1, 0.75, 0.5]),
+        (0.3 + LINE.clip(min=0.1) - 0.1 - 0.3, [0.9, 0.65, 0.4, 0.15, 0]),
+        # What is left within rounding of zero is zero: 0.1 + 0.2 is above 0.3.
+        (Constant(0.3) - 0.1 - 0.2, [0, 0]),
+        # A sum, too, is as long as its longest term that ends.
+        ((LINE + 0.1) >> Constant(0.3), [1.1, 0.85, 0.6, 0.35, 0.3]),
+        ((LINE + CosineDecay(1.0, over="2 steps")) >> Constant(0.3), [2, 1.25, 0.5, 0.25, 0.3]),
         (LINE.clip(0.3, 0.6), [0.6, 0.6, 0.5, 0.3, 0.3]),
         (LINE.clip(max=0.6), [0.6, 0.6, 0.5, 0.25, 0]),
         (LINE.clip(0.5, 0.5), [0.5, 0.5, 0.5]),
@@ -237,10 +254,15 @@ def test_what_has_a_length_can_be_a_stage(schedule):
         lambda: LINE * "2",
         lambda: [2] * LINE,
         lambda: LINE * None,
+        lambda: LINE + "2",
+        lambda: LINE - None,
+        lambda: None + LINE,
     ],
 )
 def test_only_schedules_and_numbers_combine(combine):
-    with pytest.raises(TypeError, match=r"unsupported operand|multiply sequence"):
+    with pytest.raises(
+        TypeError, match=r"unsupported operand|multiply sequence"
+    ):
         combine()
 
 
@@ -271,6 +293,8 @@ def test_only_schedules_and_numbers_combine(combine):
         (lambda: LINE.warmup(1, start=-1), "Warmup: argument `start` must be .*start=-1"),
         (lambda: LINE.lasting("5 bananas"), "Lasting: argument `over` must be a length"),
         (lambda: Sequence([]), "Sequence: argument `stages` must be a list of at least 1"),
+        (lambda: Sum([]), "Sum: argument `terms` must be a list of at least 1"),
+        (lambda: LINE + math.nan, "Constant: argument `lr` must be a finite number"),
         (lambda: Product([]), "Product: argument `factors` must be a list of at least 1"),
     ],
 )
