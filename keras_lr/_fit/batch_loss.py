@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr._keras.host_values import to_float, to_floats
+from keras_lr._keras.mean_updates import is_mean
 
 CountedUnit = Literal["nothing", "samples", "batches", "unknown"]
 """What the count of a metric goes by: see `SampleCounter.unit`."""
@@ -38,6 +40,8 @@ class SampleCounter:
         self.counts: list[Any] = []
         self.samples: int | None = 0
         """Samples of the epoch that passed by on the host; None if the data do not tell."""
+        self.losses: list[tuple[Any, Any]] = []
+        """Sum and count that each execution added to the mean, where the step notes them."""
         self._variable: Any = None
         self._searched = False
 
@@ -52,8 +56,37 @@ class SampleCounter:
         if not self._searched:
             self._searched = True
             metric = next((m for m in self.model.metrics if m.name == "loss"), None)
-            self._variable = getattr(metric, "count", None)
+            if is_mean(metric) or not isinstance(metric, keras.metrics.Metric):
+                self._variable = getattr(metric, "count", None)
         return self._variable
+
+    def note_loss(self, mean: Any, total: Any, count: Any) -> None:
+        """Note what an execution has added to the mean that it logs as its loss."""
+        self.follow(mean)
+        self.losses.append((total, count))
+
+    def follow(self, mean: Any) -> None:
+        """Count by the mean that a step was seen to log as its loss, whatever its name."""
+        self._searched, self._variable = True, mean.count
+        self.unit = "unknown"
+
+    def pop_losses(self, sizes: list[int]) -> NDArray[np.float64] | None:
+        """Return the loss of each of the next executions; None if the step does not note them.
+
+        Args:
+            sizes: Batches in each execution.
+        """
+        executions = len(sizes)
+        if len(self.losses) < executions:
+            self.losses.clear()
+            return None
+        popped, self.losses = self.losses[:executions], self.losses[executions:]
+        del self.counts[:executions]
+        totals, counts = (to_floats([one[i] for one in popped]) for i in (0, 1))
+        if self.samples_per_batch is None:
+            self.samples_per_batch = float(counts[0]) / sizes[0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return totals / counts
 
     def count_batch(self, samples: int | None) -> None:
         """Count a batch that passes by on the host; None if its data do not tell its size."""
@@ -120,6 +153,7 @@ class SampleCounter:
     def clear_counts(self) -> None:
         """Drop the counts of executions that found no data."""
         self.counts.clear()
+        self.losses.clear()
 
 
 class BatchLossTracker:

@@ -62,6 +62,8 @@ class Executions:
     """What the step returned, one mapping per execution."""
     counts: list[float] | None
     """Samples seen in the epoch before each execution; None where they are not read."""
+    losses: NDArray[np.float64] | None = None
+    """Loss of each execution alone, where the step notes it; else the logs hold a running mean."""
 
 
 class Recorder(Protocol):

@@ -60,7 +60,9 @@ class Reports:
         for reader in self.rate_readers:
             done.values[reader.name] = reader.values(done.sizes)
         self._latest = done
-        done.counts = samples.pop_counts(len(done.sizes))
+        done.losses = samples.pop_losses(done.sizes)
+        if done.losses is None:
+            done.counts = samples.pop_counts(len(done.sizes))
         for recorder in self.recorders:
             recorder.extend(epoch, done)
 

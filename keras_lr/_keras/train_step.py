@@ -40,6 +40,10 @@ class CompiledStep:
     """The values of each hyperparameter for some batches to come, where the step reads them."""
     notes: list[Any] = dataclasses.field(default_factory=list)
     """What some variables held when each of these batches began, where the step notes it."""
+    losses: Any = None
+    """What each of these batches added to the mean of the loss: a sum, and the count behind it."""
+    mean: Any = None
+    """The metric that is this mean, where the step notes that."""
     position: Any = None
     """Variable with the row of the last batch."""
     indices: list[Any] = dataclasses.field(default_factory=list)

@@ -175,13 +175,16 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
                 if len(column) < rows:
                     del self._columns[name]
             raise
-        self._write_log(len(self._columns["step"]) - self._open_epoch.estimated)
+        # Of the last execution fewer batches may have run.
+        self._write_log(len(self._columns["step"]) - done.sizes[-1])
 
     def _add_rows(self, epoch: int, done: Executions) -> OpenEpoch:
         batches, before = sum(done.sizes), len(self._columns["step"])
         open_epoch = self._open_epoch or OpenEpoch(before)
         logged = columns_of(done.logs)
         means = logged.pop("loss", np.full(len(done.sizes), np.nan))
+        if done.losses is not None:
+            means, done.counts = done.losses, None
         after, losses = open_epoch.recover(means, done.counts, done.sizes)
         values: dict[str, NDArray[Any]] = {
             metric_column(name, done.values): np.repeat(column, done.sizes)

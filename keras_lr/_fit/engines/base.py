@@ -15,6 +15,7 @@ from keras_lr._fit.tracks import HyperparameterTrack, ValueTable
 from keras_lr._keras.fit_frame import warn_user
 from keras_lr._keras.host_values import read_lazily, samples_in
 from keras_lr._keras.hyperparameters import Hyperparameter, setter
+from keras_lr._keras.mean_updates import MeanUpdates, find_means
 from keras_lr._keras.train_step import (
     Build,
     CompiledStep,
@@ -305,3 +306,18 @@ class EagerEngine(Engine):
     """
 
     numbers_are_baked = False
+
+    def __init__(self, session: Session) -> None:
+        """Find the means to watch, except where the step is compiled."""
+        super().__init__(session)
+        model = session.model
+        self.updates = MeanUpdates([] if model.jit_compile else find_means(model))
+
+    def call_function(self, function: Any, arguments: Arguments) -> Result:
+        with self.updates:
+            logs = function(*arguments)
+        added = self.updates.of_loss(logs)
+        if added is not None:
+            mean, total, count = added
+            self.session.sample_counter.note_loss(mean, *map(read_lazily, (total, count)))
+        return logs, self.size

@@ -17,10 +17,14 @@ from keras_lr._fit.engines.stateless import CountedBatches, StatelessEngine
 from keras_lr._fit.tracks import BLOCK
 from keras_lr._keras.hyperparameters import Hyperparameter
 from keras_lr._keras.jax_state import Place, state_with
+from keras_lr._keras.mean_updates import MeanUpdates, find_means
 from keras_lr._keras.train_step import (
     CompiledStep,
     hyperparameters_set,
 )
+
+ADDED = "_keras_lr_total", "_keras_lr_count"
+"""Names under which a step returns, beside its logs, what it has added to the mean of the loss."""
 
 
 class JaxEngine(StatelessEngine):
@@ -31,19 +35,25 @@ class JaxEngine(StatelessEngine):
         self.batches: ScheduledBatches = ScheduledBatches(session, max(BLOCK, self.size))
 
     def compile_step(self) -> CompiledStep | None:
-        if not self.parameters:
+        # Of the batches of an execution Keras returns the last one's logs alone.
+        means = find_means(self.session.model) if self.size == 1 else []
+        if not self.parameters and not means:
             return None
 
         def build(step: CompiledStep, plain_step: Callable) -> Callable:
-            return _step_with_values(step, plain_step, parameters, places, numbers)
+            return _step_with_values(step, plain_step, parameters, places, numbers, means)
 
         parameters, places, numbers = self.parameters, self.places, self.numbers
-        key = tuple(parameter.key for parameter in parameters)
+        key = *(parameter.key for parameter in parameters), *map(id, means)
         return self.compile(key, build)
 
     def run_step(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
         self.batches.use_table(self.session.table.rows, step.indices)
-        return self.call_function(step.function, arguments, row)
+        (logs, state), count = self.call_function(step.function, arguments, row)
+        if step.mean is not None:
+            added = [logs.pop(name) for name in ADDED]
+            self.session.sample_counter.note_loss(step.mean, *added)
+        return (logs, state), count
 
 
 def _step_with_values(
@@ -52,6 +62,7 @@ def _step_with_values(
     parameters: list[Hyperparameter],
     places: list[Place | None],
     numbers: list[Hyperparameter],
+    means: list[Any],
 ) -> Callable:
     """Return a training step that takes the values of a batch beside its data."""
 
@@ -59,8 +70,15 @@ def _step_with_values(
         step.traced = True
         table, row, batch = scheduled.args
         values = table[row]
-        with hyperparameters_set(numbers, values, parameters):
-            return plain_step(state_with(state, zip(places, values, strict=True)), batch)
+        state = state_with(state, zip(places, values, strict=True))
+        with hyperparameters_set(numbers, values, parameters), MeanUpdates(means) as updates:
+            logs, state = plain_step(state, batch)
+        step.mean, added = None, updates.of_loss(logs, row)
+        if added is not None:
+            step.mean, *parts = added
+            tensors = map(keras.ops.convert_to_tensor, parts)
+            logs = logs | dict(zip(ADDED, tensors, strict=True))
+        return logs, state
 
     return step_with_values
 

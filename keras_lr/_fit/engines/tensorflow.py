@@ -15,6 +15,7 @@ import numpy as np
 from keras_lr._fit.engines.base import Arguments, Engine, Result, Session
 from keras_lr._fit.tracks import BLOCK
 from keras_lr._keras.hyperparameters import Hyperparameter
+from keras_lr._keras.mean_updates import MeanUpdates, find_means
 from keras_lr._keras.train_step import (
     CompiledStep,
     hyperparameters_set,
@@ -33,6 +34,8 @@ class TensorFlowEngine(Engine):
         super().__init__(session)
         self.rows = max(BLOCK, self.size)
         self.noted = self._variables_to_note()
+        replicas = session.model.distribute_strategy.num_replicas_in_sync
+        self.means = find_means(session.model) if replicas == 1 else []
         self._in_tables: Any = None
         """The rows of values that the tables hold."""
 
@@ -43,20 +46,22 @@ class TensorFlowEngine(Engine):
             return []
         rates = [reader.variable for reader in session.rate_readers]
         variables = [session.sample_counter.variable, *rates]
+        self.counts = variables[0] is not None
         return [variable for variable in variables if variable is not None]
 
     def compile_step(self) -> CompiledStep | None:
         model = self.session.model
-        if not self.parameters and not self.noted:
+        if not self.parameters and not self.noted and not self.means:
             return None
 
         def build(step: CompiledStep, plain_step: Callable) -> Callable:
             with model.distribute_strategy.scope():
                 _make_tables(step, rows, len(parameters), noted)
-            return _step_with_values(step, plain_step, parameters, noted, numbers)
+            return _step_with_values(step, plain_step, parameters, noted, numbers, means)
 
         parameters, noted, numbers, rows = self.parameters, self.noted, self.numbers, self.rows
-        key = *(parameter.key for parameter in parameters), *map(id, noted)
+        means = self.means
+        key = *(parameter.key for parameter in parameters), *map(id, (*noted, *means))
         return self.compile(key, build)
 
     def run_step(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
@@ -91,15 +96,19 @@ class TensorFlowEngine(Engine):
             padded[: len(values)] = values[:, column]
             table.assign(padded)
         step.position.assign(row - 1)
+        if step.losses is not None:
+            step.losses.assign(np.zeros((self.rows, 2), np.float32))
         self._in_tables = values
 
     def collect_device_notes(self, first: int, sizes: list[int]) -> None:
-        if self.step is None or not self.noted:
+        if self.step is None or not (self.noted or self.means):
             return
         session = self.session
+        if self.step.mean is not None:
+            self._collect_losses(self.step, first - session.table.start, sizes)
         batches = first + np.cumsum(sizes, dtype=np.int64) - np.array(sizes)
         notes = [np.asarray(note.value)[batches - session.table.start] for note in self.step.notes]
-        if session.sample_counter.variable is not None:
+        if self.counts:
             counts, *rates = notes
         else:
             counts, rates = np.zeros(len(sizes)), notes
@@ -107,6 +116,16 @@ class TensorFlowEngine(Engine):
         on_device = [one for one in session.rate_readers if one.variable is not None]
         for reader, rate in zip(on_device, rates, strict=True):
             reader.seen += rate.tolist()
+
+    def _collect_losses(self, step: CompiledStep, row: int, sizes: list[int]) -> None:
+        """Read what the executions from a row on have added to the mean of the loss."""
+        notes = np.asarray(step.losses.value).astype(np.float64)
+        # An execution that has run fewer batches than it may leaves zeros.
+        step.losses.assign(np.zeros(notes.shape, np.float32))
+        for count in sizes:
+            total, samples = notes[row : row + count].sum(0).tolist()
+            self.session.sample_counter.note_loss(step.mean, total, samples)
+            row += count
 
 
 def _make_tables(step: CompiledStep, rows: int, columns: int, noted: list[Any]) -> None:
@@ -117,6 +136,7 @@ def _make_tables(step: CompiledStep, rows: int, columns: int, noted: list[Any]) 
 
     step.tables = [table("float32") for _ in range(columns)]
     step.notes = [table(variable.dtype) for variable in noted]
+    step.losses = keras.Variable(np.zeros((rows, 2)), dtype="float32", trainable=False)
     step.position = keras.Variable(
         0, trainable=False, dtype="int", aggregation="only_first_replica", name="batch"
     )
@@ -128,6 +148,7 @@ def _step_with_values(
     parameters: list[Hyperparameter],
     noted: list[Any],
     numbers: list[Hyperparameter],
+    means: list[Any],
 ) -> Callable:
     """Return a training step that takes its values from the tables of ``step``."""
     import tensorflow as tf
@@ -139,14 +160,22 @@ def _step_with_values(
 
     def step_with_values(data: Any) -> Any:
         step.traced = True
-        row = advance(1)
+        row = tf.convert_to_tensor(advance(1))
         values = [tf.gather(table, row) for table in tables]
         for note, variable in notes:
             tf.raw_ops.ResourceScatterUpdate(resource=note, indices=row, updates=variable)
         for parameter, value in zip(parameters, values, strict=True):
             if parameter.variable is not None:
                 parameter.variable.assign(value)
-        with hyperparameters_set(numbers, values, parameters):
-            return plain_step(data)
+        with hyperparameters_set(numbers, values, parameters), MeanUpdates(means) as updates:
+            logs = plain_step(data)
+        step.mean = None
+        added = updates.of_loss(logs, row)
+        if added is not None:
+            step.mean, *parts = added
+            parts = tf.stack([tf.cast(part, "float32") for part in parts])
+            handle = step.losses.value.handle
+            tf.raw_ops.ResourceScatterUpdate(resource=handle, indices=row, updates=parts)
+        return logs
 
     return step_with_values

@@ -1,0 +1,124 @@
+"""`MeanUpdates`: what a training step adds to the mean that it logs as its loss.
+
+The loss of a batch cannot be told exactly from Keras's running mean, whose sum in float32 has lost
+its low digits. So the step's additions are noted on their way into the sum.
+
+Relies on (Keras 3.0 and later):
+
+- ``keras.metrics.Mean`` adds to its variables ``total`` and ``count`` by their ``assign_add``, and
+  the training step puts what ``result`` returns into its logs as it is. Where it does not, nothing
+  is noted, and the loss is recovered from the running mean.
+- A tensor that is being traced knows its ``graph`` (TensorFlow) or ``_trace`` (JAX). A tensor of a
+  trace inside the step's cannot be noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+
+def find_means(model: Any) -> list[Any]:
+    """Return the metrics of a model that are plain means, whatever their names."""
+    if not isinstance(model, keras.Model):
+        return []
+    found: dict[int, Any] = {}
+    for metric in (*model.metrics, *_metrics_in(vars(model).values(), 2)):
+        if is_mean(metric):
+            found[id(metric)] = metric
+    return list(found.values())
+
+
+def is_mean(metric: Any) -> bool:
+    """Return whether the result of a metric is its ``total`` divided by its ``count``."""
+    return isinstance(metric, keras.metrics.Mean) and (
+        type(metric).result is keras.metrics.Mean.result
+    )
+
+
+def _metrics_in(values: Any, depth: int) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, keras.metrics.Metric):
+            yield value
+        elif depth and isinstance(value, list | tuple):
+            yield from _metrics_in(value, depth - 1)
+        elif depth and isinstance(value, dict):
+            yield from _metrics_in(value.values(), depth - 1)
+
+
+class MeanUpdates:
+    """Notes what is added to some means while it is entered as a context."""
+
+    def __init__(self, means: list[Any]) -> None:
+        """Watch ``means``."""
+        self.means = means
+        self._results: list[tuple[Any, Any]] = []
+        self._added: dict[int, tuple[list[Any], list[Any]]] = {id(mean): ([], []) for mean in means}
+        self._patches = [patch for mean in means for patch in self._patches_of(mean)]
+
+    def _patches_of(self, mean: Any) -> Iterator[tuple[dict[str, Any], str, Any]]:
+        for variable, added in zip((mean.total, mean.count), self._added[id(mean)], strict=True):
+            yield vars(variable), "assign_add", _noting(variable.assign_add, added)
+        plain = mean.result
+
+        def result() -> Any:
+            value = plain()
+            self._results.append((value, mean))
+            return value
+
+        yield vars(mean), "result", result
+
+    def __enter__(self) -> MeanUpdates:
+        self._results.clear()
+        for totals, counts in self._added.values():
+            totals.clear()
+            counts.clear()
+        for attributes, name, function in self._patches:
+            attributes[name] = function
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for attributes, name, _ in self._patches:
+            attributes.pop(name, None)
+
+    def of_loss(self, logs: Any, trace: Any = None) -> tuple[Any, Any, Any] | None:
+        """Return the mean that a step logs as its loss, and what was added to total and count.
+
+        None if the loss is no result of a watched mean, or nothing of this trace was added to it.
+
+        Args:
+            logs: What the step logs.
+            trace: A tensor of the trace of the step, if it is being traced.
+        """
+        loss = logs.get("loss") if isinstance(logs, dict) else None
+        for value, mean in self._results:
+            totals, counts = self._added[id(mean)]
+            known = value is loss and totals and len(totals) == len(counts)
+            if known and all(_is_of_trace(one, trace) for one in (*totals, *counts)):
+                return mean, _sum(totals), _sum(counts)
+        return None
+
+
+def _noting(assign_add: Any, added: list[Any]) -> Any:
+    def assign_add_noted(value: Any) -> Any:
+        added.append(value)
+        return assign_add(value)
+
+    return assign_add_noted
+
+
+def _sum(values: list[Any]) -> Any:
+    total, *more = values
+    for value in more:
+        total = total + value
+    return total
+
+
+def _is_of_trace(value: Any, trace: Any) -> bool:
+    for name in ("graph", "_trace"):
+        inner = getattr(value, name, None)
+        if inner is not None and inner is not getattr(trace, name, None):
+            return False
+    return True
