@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr._fit.checks import Moved
 from keras_lr._fit.tracks import HyperparameterTrack, free_name
 from keras_lr._hints import user_stacklevel
 from keras_lr._keras.host_values import read_lazily, to_floats
@@ -71,24 +72,31 @@ class LearningRateReader:
         return np.repeat(to_floats(values).astype(np.float32), sizes)
 
 
-def readers_of(model: Any, tracks: list[HyperparameterTrack]) -> list[LearningRateReader]:
-    """Return a reader for each rate of the model's optimizer that no track moves.
+def readers_of(
+    model: Any, tracks: list[HyperparameterTrack], moved: list[Moved]
+) -> list[LearningRateReader]:
+    """Return a reader for each rate that no track moves.
 
-    Of an optimizer that is made of several each has a rate, recorded under its name.
+    The rates are those that callbacks move otherwise, or else that of the model's optimizer. Of
+    several rates each is recorded under its optimizer's name.
     """
-    moved = {track.parameter.key for track in tracks}
+    tracked = {track.parameter.key for track in tracks}
     names = {track.name for track in tracks}
     optimizer = effective(model.optimizer)
-    if not hasattr(optimizer, "optimizers"):
-        if LEARNING_RATE in names:
+    rates = {one.parameter.key: one.parameter for one in moved if one.parameter.key not in tracked}
+    if not rates:
+        parts = map(effective, getattr(optimizer, "optimizers", [optimizer]))
+        rates = {one.key: one for one in (Hyperparameter(part, LEARNING_RATE) for part in parts)}
+        if len(rates) == 1 and LEARNING_RATE in names:
             return []
-        warn_of_rival_optimizer(optimizer)
-        return [LearningRateReader(optimizer)]
-    readers: list[LearningRateReader] = []
-    for part in map(effective, optimizer.optimizers):
-        parameter = Hyperparameter(part, LEARNING_RATE)
-        if parameter.key not in moved:
-            name = free_name(parameter, names)
+        if len(rates) == 1:
+            warn_of_rival_optimizer(optimizer)
+    if len(rates) == 1 and LEARNING_RATE not in names:
+        return [LearningRateReader(rate.optimizer) for rate in rates.values()]
+    readers = []
+    for key, rate in rates.items():
+        if key not in tracked:
+            name = free_name(rate, names)
             names.add(name)
-            readers.append(LearningRateReader(part, name))
+            readers.append(LearningRateReader(rate.optimizer, name))
     return readers

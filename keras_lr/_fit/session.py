@@ -52,11 +52,7 @@ FLUSH_EVERY = 256
 
 
 class FitSession:
-    """Moves hyperparameters through one fit of a model and reports what each batch used.
-
-    Its parts are the patch of the train function, the patch of the list of callbacks, the table of
-    values and the events. The session knows the members, the epochs and the batches.
-    """
+    """One fit of a model: its members, its epochs, its batches, and the parts that do the work."""
 
     def __init__(self, model: Any, params: dict[str, Any] | None) -> None:
         """Begin with nothing to move; `attach` is the way to get the session of a fit."""
@@ -400,7 +396,7 @@ class FitSession:
 
     def make_engine(self) -> Engine:
         """Return what runs the executions with the values of the tracks."""
-        self.reports.rate_readers = readers_of(self.model, self.tracks)
+        self.reports.rate_readers = readers_of(self.model, self.tracks, self.moved)
         self.callbacks.skip_unused_batch_hooks()
         looks = self.callbacks.has_hook("on_train_batch_begin")
         self.callbacks.before_batch = self.show_next_values if looks else None

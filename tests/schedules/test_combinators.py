@@ -260,9 +260,7 @@ def test_what_has_a_length_can_be_a_stage(schedule):
     ],
 )
 def test_only_schedules_and_numbers_combine(combine):
-    with pytest.raises(
-        TypeError, match=r"unsupported operand|multiply sequence"
-    ):
+    with pytest.raises(TypeError, match=r"unsupported operand|multiply sequence"):
         combine()
 
 
