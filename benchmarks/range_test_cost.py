@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.measure import PAIRS, Effort, Row, main, once, pairs
 from keras_lr import CosineDecay, LinearDecay, LRRangeTest
-from keras_lr._keras.snapshot import Snapshot
+from keras_lr._keras.state.snapshot import Snapshot
 
 BACKEND = keras.backend.backend()
 BATCH = 32

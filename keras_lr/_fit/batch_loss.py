@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr._keras.fits.mean_updates import is_mean
 from keras_lr._keras.host_values import to_float, to_floats
-from keras_lr._keras.mean_updates import is_mean
 
 CountedUnit = Literal["nothing", "samples", "batches", "unknown"]
 """What the count of a metric goes by: see `SampleCounter.unit`."""

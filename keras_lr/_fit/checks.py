@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from keras_lr._fit.tracks import HyperparameterTrack
-from keras_lr._keras.callback_list import CallbackListPatch, conflicting_callbacks
-from keras_lr._keras.fit_frame import warn_user
-from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter
-from keras_lr._keras.optimizers import (
+from keras_lr._keras.fits.callback_list import CallbackListPatch, conflicting_callbacks
+from keras_lr._keras.fits.fit_frame import warn_user
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
+from keras_lr._keras.rates.optimizers import (
     effective,
     held_optimizers,
     is_built,

@@ -13,9 +13,14 @@ from keras_lr._fit.checks import Moved
 from keras_lr._fit.tracks import HyperparameterTrack, free_name
 from keras_lr._hints import user_stacklevel
 from keras_lr._keras.host_values import read_lazily, to_floats
-from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter
-from keras_lr._keras.keras_schedules import schedule_values
-from keras_lr._keras.optimizers import effective, schedule_of, updates, warn_of_rival_optimizer
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
+from keras_lr._keras.rates.keras_schedules import schedule_values
+from keras_lr._keras.rates.optimizers import (
+    effective,
+    schedule_of,
+    updates,
+    warn_of_rival_optimizer,
+)
 
 
 class LearningRateReader:

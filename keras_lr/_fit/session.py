@@ -41,11 +41,11 @@ from keras_lr._fit.tracks import (
     new_track,
 )
 from keras_lr._fit.train_function import TrainFunctionPatch
-from keras_lr._keras.callback_list import CallbackListPatch, callback_list
-from keras_lr._keras.fit_frame import fit_validates, frame_of_fit, is_end_of_data
+from keras_lr._keras.fits.callback_list import CallbackListPatch, callback_list
+from keras_lr._keras.fits.fit_frame import fit_validates, frame_of_fit, is_end_of_data
+from keras_lr._keras.fits.jax_state import steps_take_state, sync_state
 from keras_lr._keras.host_values import to_numpy
-from keras_lr._keras.hyperparameters import Hyperparameter
-from keras_lr._keras.jax_state import steps_take_state, sync_state
+from keras_lr._keras.rates.hyperparameters import Hyperparameter
 
 FLUSH_EVERY = 256
 """Executions that pile up before the recorders get them."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
 
 BLOCK = 1024
 """Rows of the table that are filled at once; a longer epoch refills it."""

@@ -6,14 +6,14 @@ import enum
 from typing import Any, Protocol
 
 from keras_lr._fit.engines.base import Engine
-from keras_lr._keras.callback_list import CallbackListPatch
-from keras_lr._keras.model_functions import (
+from keras_lr._keras.fits.callback_list import CallbackListPatch
+from keras_lr._keras.fits.model_functions import (
     MakerPatch,
     check_functions,
     name_of_caller,
     set_train_function,
 )
-from keras_lr._keras.snapshot import initial_metrics, metrics_of, reset_metrics
+from keras_lr._keras.state.snapshot import initial_metrics, metrics_of, reset_metrics
 
 
 class PatchedFit(Protocol):

@@ -9,7 +9,7 @@ import keras
 from keras_lr._fields.kinds import check
 from keras_lr._fields.serialization import decode, encode
 from keras_lr._fit.session import FitSession
-from keras_lr._keras.optimizers import optimizer_of
+from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr.callback import LearningRateCallback
 from keras_lr.schedules.base import Schedule, ScheduleField
 from keras_lr.schedules.control import before_restore, control

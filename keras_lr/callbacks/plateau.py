@@ -26,9 +26,9 @@ from keras_lr._fit.batch_loss import BatchLossTracker
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import HyperparameterTrack
 from keras_lr._keras.host_values import plain_logs, to_float
-from keras_lr._keras.hyperparameters import LEARNING_RATE, Hyperparameter, find_hyperparameter
 from keras_lr._keras.metrics import goes_up
-from keras_lr._keras.optimizers import optimizers_of
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter, find_hyperparameter
+from keras_lr._keras.rates.optimizers import optimizers_of
 from keras_lr._state import StateFile, check_state_path
 from keras_lr.callback import LearningRateCallback, say
 from keras_lr.callbacks.plateau_checkpoint import PlateauCheckpoint

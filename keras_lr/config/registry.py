@@ -25,7 +25,7 @@ from keras_lr._fields.kinds import (
     Path,
     Text,
 )
-from keras_lr._keras.keras_schedules import schedule_values
+from keras_lr._keras.rates.keras_schedules import schedule_values
 from keras_lr.callbacks import plateau
 from keras_lr.callbacks.param_scheduler import ParamScheduler
 from keras_lr.history.callback import LRHistory

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr._files import PathLike
-from keras_lr._keras.hyperparameters import LEARNING_RATE
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr.history.columns import Column, read_csv, write_csv
 
 if TYPE_CHECKING:

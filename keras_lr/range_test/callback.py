@@ -21,9 +21,9 @@ from keras_lr._fields.kinds import (
 )
 from keras_lr._fields.lengths import Batches, WholeEpochs
 from keras_lr._fit.session import FitSession
-from keras_lr._keras.fit_data import build_model
-from keras_lr._keras.fit_frame import arguments_of_fit
-from keras_lr._keras.optimizers import optimizer_of, optimizers_of
+from keras_lr._keras.fits.fit_data import build_model
+from keras_lr._keras.fits.fit_frame import arguments_of_fit
+from keras_lr._keras.rates.optimizers import optimizer_of, optimizers_of
 from keras_lr._state import StateFile, check_state_path, unusable
 from keras_lr.callback import LearningRateCallback, say
 from keras_lr.range_test.in_fit import FitRates, Outcome, from_plain, to_plain

@@ -13,8 +13,8 @@ from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.evaluation import ScheduleEvaluator
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import HyperparameterTrack
-from keras_lr._keras.fit_frame import warn_user
-from keras_lr._keras.hyperparameters import LEARNING_RATE, find_hyperparameter
+from keras_lr._keras.fits.fit_frame import warn_user
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, find_hyperparameter
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.result import RangeTestResult
 from keras_lr.schedules.base import Schedule

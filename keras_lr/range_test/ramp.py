@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from keras_lr._fit.batch_loss import BatchLossTracker
 from keras_lr._fit.session import FitSession
-from keras_lr._keras.fit_frame import let_data_go
+from keras_lr._keras.fits.fit_frame import let_data_go
 from keras_lr._keras.host_values import to_float
-from keras_lr._keras.hyperparameters import LEARNING_RATE, find_hyperparameter
 from keras_lr._keras.metrics import has_own_train_step
-from keras_lr._keras.optimizers import optimizer_of
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, find_hyperparameter
+from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr.callback import LearningRateCallback
 from keras_lr.range_test.curve import Smoother
 

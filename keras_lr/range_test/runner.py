@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from keras_lr._fields.lengths import parse_length
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.running import end_fit, suspend_fit
-from keras_lr._keras.fit_data import FitData
-from keras_lr._keras.fit_frame import forget_initial_epoch
+from keras_lr._keras.fits.fit_data import FitData
+from keras_lr._keras.fits.fit_frame import forget_initial_epoch
+from keras_lr._keras.fits.model_functions import SingleSteps
 from keras_lr._keras.metrics import goes_up, vanishes_at_best
-from keras_lr._keras.model_functions import SingleSteps
-from keras_lr._keras.object_walk import callables_in
-from keras_lr._keras.optimizers import optimizers_of, updates
-from keras_lr._keras.random_state import is_of_keras, set_seed
-from keras_lr._keras.snapshot import Snapshot
+from keras_lr._keras.rates.optimizers import optimizers_of, updates
+from keras_lr._keras.state.object_walk import callables_in
+from keras_lr._keras.state.random_state import is_of_keras, set_seed
+from keras_lr._keras.state.snapshot import Snapshot
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.ramp import NO_DATA, Ramp, combine_endings, median_curve
 from keras_lr.range_test.result import RangeTestResult

@@ -15,8 +15,8 @@ from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import FieldType, ListOf, Number, check
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.session import FitSession
-from keras_lr._keras.hyperparameters import LEARNING_RATE
-from keras_lr._keras.optimizers import optimizer_of
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
+from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr.callback import LearningRateCallback
 from keras_lr.schedules.control import before_restore, control
 from keras_lr.schedules.formulas import find_no_rate

@@ -15,7 +15,7 @@ from keras_lr._fields.lengths import (
     parse_length,
 )
 from keras_lr._fields.timeline import Timeline
-from keras_lr._keras.hyperparameters import LEARNING_RATE, can_move
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, can_move
 from keras_lr.schedules.base import DurationKind, Schedule, Steps, schedule
 from keras_lr.schedules.decay import Constant, CosineDecay, LinearDecay
 from keras_lr.schedules.formulas import (

@@ -13,9 +13,9 @@ import numpy as np
 from keras_lr._fields.kinds import FieldType, Optional, RateField
 from keras_lr._fields.timeline import Timeline
 from keras_lr._keras.host_values import to_float
-from keras_lr._keras.hyperparameters import Hyperparameter
-from keras_lr._keras.keras_schedules import schedule_values
-from keras_lr._keras.optimizers import updates
+from keras_lr._keras.rates.hyperparameters import Hyperparameter
+from keras_lr._keras.rates.keras_schedules import schedule_values
+from keras_lr._keras.rates.optimizers import updates
 from keras_lr.schedules.base import Schedule, Steps, schedule
 from keras_lr.schedules.control import FollowsHyperparameter
 

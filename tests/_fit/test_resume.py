@@ -24,7 +24,7 @@ from keras_lr import (
     ReduceLROnPlateau,
     StateError,
 )
-from keras_lr._keras.snapshot import Snapshot
+from keras_lr._keras.state.snapshot import Snapshot
 
 pytestmark = pytest.mark.core
 

@@ -6,7 +6,7 @@ import pytest
 from models import COMPILE, STEPS, fit, mean_prediction, meter
 
 from keras_lr import CosineDecay, LRHistory, LRRangeTest
-from keras_lr._keras import fit_frame
+from keras_lr._keras.fits import fit_frame
 
 pytestmark = pytest.mark.core
 

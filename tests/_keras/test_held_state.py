@@ -12,8 +12,8 @@ from keras import layers
 from models import COMPILE
 
 from keras_lr import LRRangeTest
-from keras_lr._keras.object_walk import layers_in, walk_objects
-from keras_lr._keras.snapshot import Snapshot, kept
+from keras_lr._keras.state.object_walk import layers_in, walk_objects
+from keras_lr._keras.state.snapshot import Snapshot, kept
 
 BACKEND = keras.backend.backend()
 on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="objects of TensorFlow")

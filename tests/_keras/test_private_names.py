@@ -8,12 +8,12 @@ import pytest
 from models import COMPILE
 
 from keras_lr import LinearDecay, ParamScheduler, ReduceLROnPlateau
-from keras_lr._keras import random_state, snapshot
-from keras_lr._keras.hyperparameters import find_hyperparameter, setter
 from keras_lr._keras.metrics import goes_up
-from keras_lr._keras.optimizers import schedule_of, updates
-from keras_lr._keras.snapshot import Snapshot, kept
-from keras_lr._keras.traced_number import TracedFloat, TracedNumber, trace_number
+from keras_lr._keras.rates.hyperparameters import find_hyperparameter, setter
+from keras_lr._keras.rates.optimizers import schedule_of, updates
+from keras_lr._keras.rates.traced_number import TracedFloat, TracedNumber, trace_number
+from keras_lr._keras.state import random_state, snapshot
+from keras_lr._keras.state.snapshot import Snapshot, kept
 
 pytestmark = pytest.mark.core
 BACKEND = keras.backend.backend()

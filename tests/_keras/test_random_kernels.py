@@ -6,8 +6,8 @@ import pytest
 from models import COMPILE
 
 from keras_lr import LinearDecay, LRRangeTest
-from keras_lr._keras import random_kernels
-from keras_lr._keras.snapshot import kept
+from keras_lr._keras.state import random_kernels
+from keras_lr._keras.state.snapshot import kept
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("operations of TensorFlow", allow_module_level=True)

@@ -10,7 +10,7 @@ import pytest
 from models import COMPILE
 
 from keras_lr import LRRangeTest
-from keras_lr._keras.snapshot import kept
+from keras_lr._keras.state.snapshot import kept
 
 X = np.random.default_rng(0).normal(size=(80, 4)).astype("float32")
 Y = X.sum(1, keepdims=True)

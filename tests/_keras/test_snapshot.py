@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_lr._keras.snapshot import Snapshot, kept
+from keras_lr._keras.state.snapshot import Snapshot, kept
 
 pytestmark = pytest.mark.core
 

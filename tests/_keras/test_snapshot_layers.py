@@ -6,8 +6,8 @@ import pytest
 from keras import layers
 from models import COMPILE
 
-from keras_lr._keras.object_walk import layers_in
-from keras_lr._keras.snapshot import kept
+from keras_lr._keras.state.object_walk import layers_in
+from keras_lr._keras.state.snapshot import kept
 
 pytestmark = pytest.mark.core
 BACKEND = keras.backend.backend()

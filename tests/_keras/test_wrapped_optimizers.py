@@ -14,7 +14,7 @@ from keras_lr import (
     ParamScheduler,
     ReduceLROnPlateau,
 )
-from keras_lr._keras.hyperparameters import find_hyperparameter
+from keras_lr._keras.rates.hyperparameters import find_hyperparameter
 
 pytestmark = pytest.mark.core
 BACKEND = keras.backend.backend()

@@ -23,7 +23,7 @@ from keras_lr import (
     from_config,
     to_config,
 )
-from keras_lr._keras.snapshot import Snapshot
+from keras_lr._keras.state.snapshot import Snapshot
 from keras_lr._state import StateFile
 from keras_lr.range_test.runner import RangeTestRunner
 

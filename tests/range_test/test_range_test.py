@@ -19,7 +19,7 @@ from keras_lr import (
     RangeTestResult,
     ReduceLROnPlateau,
 )
-from keras_lr._keras.snapshot import Snapshot
+from keras_lr._keras.state.snapshot import Snapshot
 
 pytestmark = pytest.mark.core
 

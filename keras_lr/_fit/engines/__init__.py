@@ -14,7 +14,7 @@ from keras_lr._fit.engines.base import EagerEngine, Engine, Session
 from keras_lr._fit.engines.jax import JaxEngine
 from keras_lr._fit.engines.stateless import StatelessEngine
 from keras_lr._fit.engines.tensorflow import TensorFlowEngine
-from keras_lr._keras.jax_state import steps_take_state
+from keras_lr._keras.fits.jax_state import steps_take_state
 
 
 def engine_for(session: Session) -> Engine:

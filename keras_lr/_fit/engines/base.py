@@ -12,11 +12,9 @@ import numpy as np
 from keras_lr._fit.batch_loss import SampleCounter
 from keras_lr._fit.rate_reader import LearningRateReader
 from keras_lr._fit.tracks import HyperparameterTrack, ValueTable
-from keras_lr._keras.fit_frame import warn_user
-from keras_lr._keras.host_values import read_lazily, samples_in
-from keras_lr._keras.hyperparameters import Hyperparameter, setter
-from keras_lr._keras.mean_updates import MeanUpdates, find_means
-from keras_lr._keras.train_step import (
+from keras_lr._keras.fits.fit_frame import warn_user
+from keras_lr._keras.fits.mean_updates import MeanUpdates, find_means
+from keras_lr._keras.fits.train_step import (
     Build,
     CompiledStep,
     compiled_step,
@@ -24,6 +22,8 @@ from keras_lr._keras.train_step import (
     hyperparameters_set,
     was_trained,
 )
+from keras_lr._keras.host_values import read_lazily, samples_in
+from keras_lr._keras.rates.hyperparameters import Hyperparameter, setter
 
 Arguments = tuple[Any, ...]
 """What Keras passes to a train function: the data, on some backends after the model's state."""

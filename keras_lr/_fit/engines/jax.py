@@ -15,13 +15,13 @@ import numpy as np
 from keras_lr._fit.engines.base import Arguments, Result, Session
 from keras_lr._fit.engines.stateless import CountedBatches, StatelessEngine
 from keras_lr._fit.tracks import BLOCK
-from keras_lr._keras.hyperparameters import Hyperparameter
-from keras_lr._keras.jax_state import Place, state_with
-from keras_lr._keras.mean_updates import MeanUpdates, find_means
-from keras_lr._keras.train_step import (
+from keras_lr._keras.fits.jax_state import Place, state_with
+from keras_lr._keras.fits.mean_updates import MeanUpdates, find_means
+from keras_lr._keras.fits.train_step import (
     CompiledStep,
     hyperparameters_set,
 )
+from keras_lr._keras.rates.hyperparameters import Hyperparameter
 
 ADDED = "_keras_lr_total", "_keras_lr_count"
 """Names under which a step returns, beside its logs, what it has added to the mean of the loss."""

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_lr._fit.engines.base import Arguments, Engine, Result, Session
-from keras_lr._keras.host_values import samples_in, to_float
-from keras_lr._keras.hyperparameters import Hyperparameter
-from keras_lr._keras.jax_state import (
+from keras_lr._keras.fits.jax_state import (
     METRICS,
     NON_TRAINABLE,
     OPTIMIZER,
@@ -25,6 +23,8 @@ from keras_lr._keras.jax_state import (
     value_at,
     variables_of_state,
 )
+from keras_lr._keras.host_values import samples_in, to_float
+from keras_lr._keras.rates.hyperparameters import Hyperparameter
 
 
 class StatelessEngine(Engine):

@@ -14,12 +14,12 @@ import numpy as np
 
 from keras_lr._fit.engines.base import Arguments, Engine, Result, Session
 from keras_lr._fit.tracks import BLOCK
-from keras_lr._keras.hyperparameters import Hyperparameter
-from keras_lr._keras.mean_updates import MeanUpdates, find_means
-from keras_lr._keras.train_step import (
+from keras_lr._keras.fits.mean_updates import MeanUpdates, find_means
+from keras_lr._keras.fits.train_step import (
     CompiledStep,
     hyperparameters_set,
 )
+from keras_lr._keras.rates.hyperparameters import Hyperparameter
 
 
 class TensorFlowEngine(Engine):

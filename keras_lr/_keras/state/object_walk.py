@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_lr._keras.optimizers import is_variable
+from keras_lr._keras.rates.optimizers import is_variable
 
 _LIBRARIES = sys.stdlib_module_names | {
     *("jax", "jaxlib", "keras", "numpy", "pandas", "scipy", "sklearn", "tensorflow", "tf_keras"),

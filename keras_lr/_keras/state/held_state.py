@@ -23,8 +23,8 @@ import numpy as np
 
 from keras_lr._hints import user_stacklevel
 from keras_lr._keras.host_values import copy_to_host
-from keras_lr._keras.object_walk import Place, walk_objects
-from keras_lr._keras.optimizers import is_variable
+from keras_lr._keras.rates.optimizers import is_variable
+from keras_lr._keras.state.object_walk import Place, walk_objects
 
 Restorer = Callable[[], Any]
 

@@ -3,7 +3,7 @@
 Relies on public names: ``optimizer.learning_rate`` is the variable where a number holds the rate,
 ``optimizer.get_config()`` names the other numbers, ``Variable.value`` is the backend's own tensor
 or variable. An optimizer whose rate is neither a variable nor a schedule is probed before it is
-moved (see `keras_lr._keras.computed_rate`).
+moved (see `keras_lr._keras.rates.computed_rate`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 import keras
 
 from keras_lr._hints import nearest_name_hint
-from keras_lr._keras.computed_rate import RateProperty
 from keras_lr._keras.host_values import read_lazily, to_float
-from keras_lr._keras.optimizers import held_optimizers, is_variable, schedule_of
-from keras_lr._keras.traced_number import check_numbers_can_be_traced
+from keras_lr._keras.rates.computed_rate import RateProperty
+from keras_lr._keras.rates.optimizers import held_optimizers, is_variable, schedule_of
+from keras_lr._keras.rates.traced_number import check_numbers_can_be_traced
 
 LEARNING_RATE = "learning_rate"
 _FIXED = {

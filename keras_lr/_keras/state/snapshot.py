@@ -21,11 +21,11 @@ from typing import Any
 import keras
 from numpy.typing import NDArray
 
-from keras_lr._keras.held_state import capture_held_state
 from keras_lr._keras.host_values import copy_to_host, to_numpy
-from keras_lr._keras.optimizers import held_optimizers, is_built
-from keras_lr._keras.random_kernels import draws_from_kernels
-from keras_lr._keras.random_state import capture_random_states
+from keras_lr._keras.rates.optimizers import held_optimizers, is_built
+from keras_lr._keras.state.held_state import capture_held_state
+from keras_lr._keras.state.random_kernels import draws_from_kernels
+from keras_lr._keras.state.random_state import capture_random_states
 
 _ABSENT = object()
 

@@ -17,9 +17,9 @@ import dataclasses
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
-from keras_lr._keras.hyperparameters import Hyperparameter
-from keras_lr._keras.optimizers import optimizers_of, updates
-from keras_lr._keras.traced_number import trace_number
+from keras_lr._keras.rates.hyperparameters import Hyperparameter
+from keras_lr._keras.rates.optimizers import optimizers_of, updates
+from keras_lr._keras.rates.traced_number import trace_number
 
 _KEPT = "_keras_lr_compiled_steps"
 """Attribute of a model's train function with the steps that stand in for it.

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_lr._keras.host_values import to_float, to_numpy
-from keras_lr._keras.optimizers import held_optimizers, is_variable
+from keras_lr._keras.rates.optimizers import held_optimizers, is_variable
 
 
 class RateProperty:
