@@ -57,7 +57,7 @@ def page(made: dict[str, Any]) -> str:
     shown = {name: list(defs[name]["properties"]) for name in ("schedule", "callback")}
     shown["callback"] = [name for name in shown["callback"] if name not in shown["schedule"]]
     shown["keras"] = sorted(name for name in defs if name.startswith("keras."))
-    rest = set(defs).difference(["schedule", "callback", "function"], *shown.values())
+    rest = set(defs).difference(["schedule", "callback", "function", "plain"], *shown.values())
     if rest:
         raise ValueError(f"The config reference has no group for {', '.join(sorted(rest))}")
     parts = [TITLE]
@@ -109,6 +109,8 @@ def choices(made: dict[str, Any]) -> list[str]:
             return ["a [schedule](#schedules)"]
         case {"$ref": "#/$defs/function"}:
             return ["the name of a registered function", "a [Keras schedule](#keras-schedules)"]
+        case {"$ref": "#/$defs/plain"}:
+            return ["a number", "text", "`true` or `false`", "`null`", "a list of these"]
         case {"anyOf": some}:
             # The words for null in TOML, which has none, need no mention.
             shown = (one for one in some if one != {"enum": ["none", "None"]})
@@ -128,7 +130,7 @@ def choices(made: dict[str, Any]) -> list[str]:
             bounds = [
                 f"{words} {made[key]:g}"
                 for key, words in BOUNDS.items()
-                if key in made and made[key] < ASTRONOMIC
+                if key in made and abs(made[key]) < ASTRONOMIC
             ]
             return [f"{NOUNS[kind]}{unit} {' and '.join(bounds)}".strip()]
         case {"type": str(kind)}:
