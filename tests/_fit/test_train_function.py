@@ -366,6 +366,7 @@ def test_three_optimizers_of_one_name_have_a_column_each():
     others = [keras.optimizers.SGD(1.0, name="a") for _ in range(2)]
     for other in others:
         other.build(model.trainable_variables)
+    model.others = others  # held, they may have their turn later
     if BACKEND == "jax":
         pytest.skip("JAX takes an optimizer only as a part of the model")
     drivers = [
