@@ -20,7 +20,9 @@ from keras_lr._keras.fits.train_step import (
     compiled_step,
     forget_step,
     hyperparameters_set,
+    read_numbers,
     was_trained,
+    write_numbers,
 )
 from keras_lr._keras.host_values import read_lazily, samples_in
 from keras_lr._keras.rates.hyperparameters import Hyperparameter, setter
@@ -96,6 +98,7 @@ class Engine:
         self.parameters = [track.parameter for track in session.tracks]
         self.numbers = [one for one in self.parameters if one.variable is None]
         """The hyperparameters that Keras keeps in plain attributes."""
+        self._plain_numbers = read_numbers(self.numbers)
         self.step: CompiledStep | None = None
         """The step that has the values compiled in; None where they are set from the host."""
         self._setters = [
@@ -168,6 +171,8 @@ class Engine:
         except BaseException as error:
             if result is None:
                 self.keep_state_of(arguments)
+            # Again: Ctrl-C can strike while `hyperparameters_set` puts them back.
+            write_numbers(self.numbers, self._plain_numbers)
             session.leave_after_exception(error)
             raise
 

@@ -136,7 +136,7 @@ def hyperparameters_set(
     What was there is put back as a plain float, also where another replica's trace runs at the same
     time.
     """
-    plain = [float(getattr(parameter.optimizer, parameter.name)) for parameter in some]
+    plain = read_numbers(some)
     try:
         for number, parameter in zip(plain, some, strict=True):
             value = values[every.index(parameter)]
@@ -144,5 +144,15 @@ def hyperparameters_set(
             setattr(parameter.optimizer, parameter.name, stand_in)
         yield
     finally:
-        for number, parameter in zip(plain, some, strict=True):
-            setattr(parameter.optimizer, parameter.name, number)
+        write_numbers(some, plain)
+
+
+def read_numbers(some: list[Hyperparameter]) -> list[float]:
+    """Return the values of attributes of optimizers as plain floats."""
+    return [float(getattr(parameter.optimizer, parameter.name)) for parameter in some]
+
+
+def write_numbers(some: list[Hyperparameter], numbers: list[float]) -> None:
+    """Set attributes of optimizers."""
+    for number, parameter in zip(numbers, some, strict=True):
+        setattr(parameter.optimizer, parameter.name, number)
