@@ -30,8 +30,9 @@ def find_no_rate(values: Array) -> int | None:
     >>> find_no_rate(np.array([0.0, 1.0])), find_no_rate(np.array([0.1, math.nan, -1.0]))
     (None, 1)
     """
-    wrong = ~((values >= 0.0) & (values <= LARGEST_RATE))
-    return int(np.argmax(wrong)) if wrong.any() else None
+    if values.min(initial=0.0) >= 0.0 and values.max(initial=0.0) <= LARGEST_RATE:
+        return None  # NaN would be both the least and the greatest
+    return int(np.argmin((values >= 0.0) & (values <= LARGEST_RATE)))
 
 
 def lerp(start: Any, end: Any, weight: Any) -> Any:
@@ -138,12 +139,13 @@ def growing_periods(step: Array, first: float, growth: float) -> tuple[Array, Ar
         if not step.size:
             return step, step, step
         low, high = numbers(np.array(ends(step)))
-        if high - low < step.size:
-            occurring = np.arange(low, high + 1.0)
-            number = occurring[place(starts(occurring), step)]
-        else:
+        if high - low >= step.size:
             number = numbers(step)
-        return number, starts(number), first * growth**number
+            return number, starts(number), first * growth**number
+        occurring = np.arange(low, high + 1.0)
+        begun = starts(occurring)
+        index = place(begun, step)
+        return occurring[index], begun[index], (first * growth**occurring)[index]
 
 
 def log_of_compounding(rate: float, count: Array) -> Array:

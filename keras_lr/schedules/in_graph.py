@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_lr._fields.kinds import Number, check
+from keras_lr._fields.serialization import decode, encode
 from keras_lr._fields.timeline import Timeline
 from keras_lr.schedules.formulas import find_no_rate
 
@@ -97,7 +98,7 @@ class InGraph(keras.optimizers.schedules.LearningRateSchedule):
     def get_config(self) -> dict[str, Any]:
         """Return the schedule's config and the fit's size."""
         return {
-            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "schedule": encode(self.schedule),
             "epochs": self.epochs,
             "steps_per_epoch": self.steps_per_epoch,
         }
@@ -105,5 +106,4 @@ class InGraph(keras.optimizers.schedules.LearningRateSchedule):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Build the schedule from what `get_config` returned."""
-        schedule = keras.saving.deserialize_keras_object(config["schedule"])
-        return cls(schedule, config["epochs"], config["steps_per_epoch"])
+        return cls(decode(config["schedule"]), config["epochs"], config["steps_per_epoch"])
