@@ -534,7 +534,12 @@ def test_a_warning_shows_the_line_of_the_user():
         LinearDecay(0.1, 1000)
     with pytest.warns(UserWarning, match="ends before") as later:
         fit(meter(), CosineDecay(0.1).warmup(3), epochs=2)
-    assert [one.filename for one in (*caught, *later)] == [__file__, inspect.getfile(fit)]
+    ours = [
+        one.filename
+        for one in (*caught, *later)
+        if "rises to a rate" in str(one.message) or "ends before" in str(one.message)
+    ]
+    assert ours == [__file__, inspect.getfile(fit)]
 
 
 def test_a_number_of_more_digits_than_python_writes():

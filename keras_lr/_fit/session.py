@@ -378,7 +378,7 @@ class FitSession:
             self.patch.install()
             if self._use is None:
                 warn_of_conflicts(self.tracks, self.moved, self.callbacks)
-                self._use = OptimizerUse(self.model, self.moved)
+                self._use = OptimizerUse(self.model, [] if self.brief else self.moved)
 
     @property
     def rate_readers(self) -> list[LearningRateReader]:

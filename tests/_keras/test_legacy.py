@@ -30,7 +30,7 @@ def build(**options):
     dense = tf_keras.layers.Dense(1, use_bias=False, input_shape=(2,))
     model = tf_keras.Sequential([dense])
     dense.set_weights([START])
-    model.compile(tf_keras.rates.optimizers.SGD(1.0), "mse", **options)
+    model.compile(tf_keras.optimizers.SGD(1.0), "mse", **options)
     return model
 
 
@@ -195,7 +195,7 @@ def test_states_and_variables_come_back():
 
 def test_a_momentum_moves_in_eager_steps():
     model = build()
-    model.compile(tf_keras.rates.optimizers.SGD(1.0, momentum=0.9), "mse", run_eagerly=True)
+    model.compile(tf_keras.optimizers.SGD(1.0, momentum=0.9), "mse", run_eagerly=True)
     rates, momenta = CosineDecay(0.1), LinearDecay(0.9, 0.1)
     scheduler = ParamScheduler(learning_rate=rates, momentum=momenta)
     found, _ = fit(model, scheduler)
@@ -212,7 +212,7 @@ def test_a_momentum_moves_in_eager_steps():
 
 def test_a_momentum_cannot_move_in_the_compiled_step():
     model = build()
-    model.compile(tf_keras.rates.optimizers.SGD(1.0, momentum=0.9), "mse")
+    model.compile(tf_keras.optimizers.SGD(1.0, momentum=0.9), "mse")
     with pytest.raises(RuntimeError, match="run_eagerly=True"):
         fit(model, ParamScheduler(momentum=CosineDecay(0.9, 0.5)))
 

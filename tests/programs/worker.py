@@ -19,7 +19,7 @@ x = np.random.default_rng(0).normal(size=(16, 2)).astype("float32")
 data = tf.data.Dataset.from_tensor_slices((x, x[:, :1])).batch(4)
 with strategy.scope():
     model = tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(2,))])
-    model.compile(tf_keras.rates.optimizers.SGD(1.0), "mse")
+    model.compile(tf_keras.optimizers.SGD(1.0), "mse")
 history = LRHistory(folder / "history.npz", log_dir=folder / "logs")
 cut = ReduceLROnPlateau("loss", 0.5, patience=1, min_delta=1e9, state_path=folder / "plateau.json")
 model.fit(data, epochs=3, verbose=0, callbacks=[CosineDecay(0.1), cut, history])
