@@ -37,9 +37,9 @@ def test_pickled_schedules_have_the_same_curves():
     schedules = read("schedules")
     assert len(schedules) == len(EXPECTED["values"])
     for one, values in zip(schedules, EXPECTED["values"].values(), strict=True):
-        # A schedule of Keras among them computes in the float32 of the backend.
-        rtol = 0 if keras.backend.backend() == "tensorflow" else 1e-6
-        np.testing.assert_allclose(one.values(**EXPECTED["size"]), values, rtol=rtol, atol=0)
+        # A schedule of Keras computes in the float32 of the backend, and cancels near its end.
+        atol = np.finfo(np.float32).eps * max(values) if isinstance(one, lr.Function) else 0.0
+        np.testing.assert_allclose(one.values(**EXPECTED["size"]), values, rtol=0.0, atol=atol)
 
 
 def test_serialized_schedules_are_built_again():
