@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr._keras.fits.mean_updates import is_mean
+from keras_lr._keras.fits.mean_updates import LossUpdate, is_mean
 from keras_lr._keras.host_values import to_float, to_floats
 
 CountedUnit = Literal["nothing", "samples", "batches", "unknown"]
@@ -41,7 +41,10 @@ class SampleCounter:
         self.samples: int | None = 0
         """Samples of the epoch that passed by on the host; None if the data do not tell."""
         self.losses: list[tuple[Any, Any]] = []
-        """Sum and count that each execution added to the mean, where the step notes them."""
+        """Sum and count that each execution added to a mean, if the step notes them."""
+        self.notes_losses: bool | None
+        """Whether this mean is the loss in the logs; None until that is known."""
+        self.forget_notes()
         self._variable: Any = None
         self._searched = False
 
@@ -60,33 +63,62 @@ class SampleCounter:
                 self._variable = getattr(metric, "count", None)
         return self._variable
 
-    def note_loss(self, mean: Any, total: Any, count: Any) -> None:
-        """Note what an execution has added to the mean that it logs as its loss."""
-        self.follow(mean)
-        self.losses.append((total, count))
+    def forget_notes(self) -> None:
+        """Count again, as long as the steps do not note their losses."""
+        self.losses.clear()
+        self.notes_losses = None
+        self._sums = np.zeros(2)
 
-    def follow(self, mean: Any) -> None:
-        """Count by the mean that a step was seen to log as its loss, whatever its name."""
-        self._searched, self._variable = True, mean.count
-        self.unit = "unknown"
+    def note_loss(self, update: LossUpdate) -> None:
+        """Note what an execution has added to the mean that it may log as its loss."""
+        self._update = update
+        if update.is_logged and not self.notes_losses:
+            self._follow()
+        self.losses.append((update.total, update.count))
 
-    def pop_losses(self, sizes: list[int]) -> NDArray[np.float64] | None:
-        """Return the loss of each of the next executions; None if the step does not note them.
+    def _follow(self) -> None:
+        """Count no more, and read totals of the mean that the steps log."""
+        self.notes_losses, self.unit = True, "unknown"
+        self._searched, self._variable = True, self._update.mean.count
+
+    def pop_losses(
+        self, sizes: list[int], logs: list[dict[str, Any]]
+    ) -> NDArray[np.float64] | None:
+        """Return the loss of each of the next executions; None if the steps do not note them.
 
         Args:
             sizes: Batches in each execution.
+            logs: What each execution logged.
         """
         executions = len(sizes)
-        if len(self.losses) < executions:
-            self.losses.clear()
-            return None
         popped, self.losses = self.losses[:executions], self.losses[executions:]
-        del self.counts[:executions]
-        totals, counts = (to_floats([one[i] for one in popped]) for i in (0, 1))
+        if len(popped) < executions or self.notes_losses is False:
+            return None
+        added = np.stack([to_floats([one[i] for one in popped]) for i in (0, 1)])
         if self.samples_per_batch is None:
-            self.samples_per_batch = float(counts[0]) / sizes[0]
+            self.samples_per_batch = float(added[1, 0]) / sizes[0]
         with np.errstate(divide="ignore", invalid="ignore"):
-            return totals / counts
+            losses = added[0] / added[1]
+            if self.notes_losses is None and not self._may_be_logged(losses, added, logs):
+                self.notes_losses, self.unit = False, "nothing"
+                return None
+        del self.counts[:executions]
+        return losses
+
+    def _may_be_logged(
+        self, losses: NDArray[np.float64], added: NDArray[np.float64], logs: list[dict[str, Any]]
+    ) -> bool:
+        """Return whether the logs may have the mean that the notes are of, by its numbers."""
+        sums = self._sums[:, None] + np.cumsum(added, axis=1)
+        self._sums = sums[:, -1]
+        means = sums[0] / sums[1]
+        telling = np.abs(means - losses) > 1e-3 * np.abs(losses)
+        logged = np.array([to_float(log.get("loss")) for log in logs])
+        if not np.allclose(logged[telling], means[telling], rtol=1e-4):
+            return False
+        if telling.any():
+            self._follow()
+        return True
 
     def count_batch(self, samples: int | None) -> None:
         """Count a batch that passes by on the host; None if its data do not tell its size."""
@@ -100,6 +132,8 @@ class SampleCounter:
             batch: Batches of the epoch so far.
             fetch: Returns the metric's present count.
         """
+        if self.notes_losses:
+            return
         if batch == 0:
             self.counts.append(0.0)
             self.samples = 0
@@ -154,6 +188,7 @@ class SampleCounter:
         """Drop the counts of executions that found no data."""
         self.counts.clear()
         self.losses.clear()
+        self._sums = np.zeros(2)
 
 
 class BatchLossTracker:

@@ -60,7 +60,7 @@ class Reports:
         for reader in self.rate_readers:
             done.values[reader.name] = reader.values(done.sizes)
         self._latest = done
-        done.losses = samples.pop_losses(done.sizes)
+        done.losses = samples.pop_losses(done.sizes, done.logs)
         if done.losses is None:
             done.counts = samples.pop_counts(len(done.sizes))
         for recorder in self.recorders:

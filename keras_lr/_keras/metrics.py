@@ -14,6 +14,8 @@ from typing import Any
 
 import keras
 
+from keras_lr._keras.fits.mean_updates import is_mean, metrics_held_by
+
 ZERO_AT_BEST = frozenset(
     {
         "binary_crossentropy",
@@ -78,6 +80,25 @@ def _directions(model: Any) -> dict[str, bool | None]:
     return found
 
 
+def cumulative_metrics(model: Any) -> set[str]:
+    """Return the names in the logs of metrics that are no mean over the samples of an epoch.
+
+    AUC, recall, a root of a mean, a sum: the value of a batch does not follow from the values of
+    the epoch so far. Nor does that of a weighted metric, whose weights do not show.
+    """
+    if not isinstance(model, keras.Model):
+        return set()
+    named = _metrics_by_log_name([*model.metrics, *metrics_held_by(model)])
+    means = {name for name, metric in named if is_mean(metric)}
+    others = {name for name, metric in named if not is_mean(metric)}
+    for compiled in model.metrics:
+        unweighted = {name for name, _ in _metrics_in_lists(compiled, "_flat_metrics")}
+        for name, _ in _metrics_in_lists(compiled, "_flat_weighted_metrics"):
+            others.add(name if name not in unweighted else f"weighted_{name}")
+            means -= {name} - unweighted
+    return others - means
+
+
 def _counterpart(metric: Any) -> Any:
     """Return Keras's metric of the same name for one of legacy Keras, which has no direction."""
     function = getattr(metric, "_fn", type(metric))
@@ -100,10 +121,8 @@ def _metrics_by_log_name(metrics: Any, prefix: str = "") -> list[tuple[str, Any]
         # A metric of legacy Keras has such a list too, which is empty.
         inner = getattr(metric, "metrics", None)
         if getattr(metric, "_flat_metrics", None):
-            lists = metric._flat_metrics + getattr(metric, "_flat_weighted_metrics", [])
-            for one in filter(None, lists):
-                output = getattr(one, "output_name", None)
-                found += _metrics_by_log_name(one.metrics, f"{output}_" if output else "")
+            found += _metrics_in_lists(metric, "_flat_metrics")
+            found += _metrics_in_lists(metric, "_flat_weighted_metrics")
         elif inner:
             found += _metrics_by_log_name(inner, prefix)
         else:
@@ -147,3 +166,12 @@ def _is_of_keras(thing: Any) -> bool:
 
 def _name_of(function: Any) -> str:
     return getattr(function, "__name__", type(function).__name__).lower()
+
+
+def _metrics_in_lists(compiled: Any, attribute: str) -> list[tuple[str, Any]]:
+    """Return the metrics of one attribute of compiled metrics, each with its name in the logs."""
+    found = []
+    for one in filter(None, getattr(compiled, attribute, None) or []):
+        output = getattr(one, "output_name", None)
+        found += _metrics_by_log_name(one.metrics, f"{output}_" if output else "")
+    return found

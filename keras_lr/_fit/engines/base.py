@@ -94,6 +94,7 @@ class Engine:
     def __init__(self, session: Session) -> None:
         """Serve a session; `start` comes next."""
         self.session = session
+        session.sample_counter.forget_notes()
         self.size = session.steps_per_execution
         self.parameters = [track.parameter for track in session.tracks]
         self.numbers = [one for one in self.parameters if one.variable is None]
@@ -321,8 +322,9 @@ class EagerEngine(Engine):
     def call_function(self, function: Any, arguments: Arguments) -> Result:
         with self.updates:
             logs = function(*arguments)
-        added = self.updates.of_loss(logs)
-        if added is not None:
-            mean, total, count = added
-            self.session.sample_counter.note_loss(mean, *map(read_lazily, (total, count)))
+        update = self.updates.of_loss(logs)
+        if update is not None:
+            total, count = read_lazily(update.total), read_lazily(update.count)
+            noted = update._replace(total=total, count=count)
+            self.session.sample_counter.note_loss(noted)
         return logs, self.size

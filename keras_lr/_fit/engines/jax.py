@@ -50,9 +50,10 @@ class JaxEngine(StatelessEngine):
     def run_step(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
         self.batches.use_table(self.session.table.rows, step.indices)
         (logs, state), count = self.call_function(step.function, arguments, row)
-        if step.mean is not None:
-            added = [logs.pop(name) for name in ADDED]
-            self.session.sample_counter.note_loss(step.mean, *added)
+        if step.update is not None:
+            total, added = (logs.pop(name) for name in ADDED)
+            noted = step.update._replace(total=total, count=added)
+            self.session.sample_counter.note_loss(noted)
         return (logs, state), count
 
 
@@ -73,10 +74,10 @@ def _step_with_values(
         state = state_with(state, zip(places, values, strict=True))
         with hyperparameters_set(numbers, values, parameters), MeanUpdates(means) as updates:
             logs, state = plain_step(state, batch)
-        step.mean, added = None, updates.of_loss(logs, row)
-        if added is not None:
-            step.mean, *parts = added
-            tensors = map(keras.ops.convert_to_tensor, parts)
+        step.update, update = None, updates.of_loss(logs, row)
+        if update is not None:
+            step.update = update._replace(total=None, count=None)
+            tensors = map(keras.ops.convert_to_tensor, (update.total, update.count))
             logs = logs | dict(zip(ADDED, tensors, strict=True))
         return logs, state
 

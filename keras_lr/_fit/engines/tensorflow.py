@@ -104,7 +104,7 @@ class TensorFlowEngine(Engine):
         if self.step is None or not (self.noted or self.means):
             return
         session = self.session
-        if self.step.mean is not None:
+        if self.step.update is not None:
             self._collect_losses(self.step, first - session.table.start, sizes)
         batches = first + np.cumsum(sizes, dtype=np.int64) - np.array(sizes)
         notes = [np.asarray(note.value)[batches - session.table.start] for note in self.step.notes]
@@ -124,7 +124,8 @@ class TensorFlowEngine(Engine):
         step.losses.assign(np.zeros(notes.shape, np.float32))
         for count in sizes:
             total, samples = notes[row : row + count].sum(0).tolist()
-            self.session.sample_counter.note_loss(step.mean, total, samples)
+            noted = step.update._replace(total=total, count=samples)  # type: ignore[union-attr]
+            self.session.sample_counter.note_loss(noted)
             row += count
 
 
@@ -169,13 +170,12 @@ def _step_with_values(
                 parameter.variable.assign(value)
         with hyperparameters_set(numbers, values, parameters), MeanUpdates(means) as updates:
             logs = plain_step(data)
-        step.mean = None
-        added = updates.of_loss(logs, row)
-        if added is not None:
-            step.mean, *parts = added
-            parts = tf.stack([tf.cast(part, "float32") for part in parts])
+        step.update, update = None, updates.of_loss(logs, row)
+        if update is not None:
+            step.update = update._replace(total=None, count=None)
+            parts = [tf.cast(part, "float32") for part in (update.total, update.count)]
             handle = step.losses.value.handle
-            tf.raw_ops.ResourceScatterUpdate(resource=handle, indices=row, updates=parts)
+            tf.raw_ops.ResourceScatterUpdate(resource=handle, indices=row, updates=tf.stack(parts))
         return logs
 
     return step_with_values

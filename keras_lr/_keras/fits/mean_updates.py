@@ -6,8 +6,9 @@ its low digits. So the step's additions are noted on their way into the sum.
 Relies on (Keras 3.0 and later):
 
 - ``keras.metrics.Mean`` adds to its variables ``total`` and ``count`` by their ``assign_add``, and
-  the training step puts what ``result`` returns into its logs as it is. Where it does not, nothing
-  is noted, and the loss is recovered from the running mean.
+  the training step puts what ``result`` returns into its logs as it is. Where nothing is added so,
+  nothing is noted, and the loss is recovered from the running mean. Where the logs have something
+  else, their numbers tell whether it is this mean.
 - A tensor that is being traced knows its ``graph`` (TensorFlow) or ``_trace`` (JAX). A tensor of a
   trace inside the step's cannot be noted.
 """
@@ -15,7 +16,7 @@ Relies on (Keras 3.0 and later):
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -25,7 +26,7 @@ def find_means(model: Any) -> list[Any]:
     if not isinstance(model, keras.Model):
         return []
     found: dict[int, Any] = {}
-    for metric in (*model.metrics, *_metrics_in(vars(model).values(), 2)):
+    for metric in (*model.metrics, *metrics_held_by(model)):
         if is_mean(metric):
             found[id(metric)] = metric
     return list(found.values())
@@ -38,6 +39,11 @@ def is_mean(metric: Any) -> bool:
     )
 
 
+def metrics_held_by(model: Any) -> list[Any]:
+    """Return the metrics in a model's attributes, which need not be among its ``metrics``."""
+    return list(_metrics_in(vars(model).values(), 2))
+
+
 def _metrics_in(values: Any, depth: int) -> Iterator[Any]:
     for value in values:
         if isinstance(value, keras.metrics.Metric):
@@ -46,6 +52,16 @@ def _metrics_in(values: Any, depth: int) -> Iterator[Any]:
             yield from _metrics_in(value, depth - 1)
         elif depth and isinstance(value, dict):
             yield from _metrics_in(value.values(), depth - 1)
+
+
+class LossUpdate(NamedTuple):
+    """What a step has added to the mean of its loss."""
+
+    mean: Any
+    is_logged: bool
+    """Whether the step is known to log the result of the mean as its loss."""
+    total: Any
+    count: Any
 
 
 class MeanUpdates:
@@ -83,21 +99,28 @@ class MeanUpdates:
         for attributes, name, _ in self._patches:
             attributes.pop(name, None)
 
-    def of_loss(self, logs: Any, trace: Any = None) -> tuple[Any, Any, Any] | None:
-        """Return the mean that a step logs as its loss, and what was added to total and count.
+    def of_loss(self, logs: Any, trace: Any = None) -> LossUpdate | None:
+        """Return what was added to the mean that a step logs as its loss.
 
-        None if the loss is no result of a watched mean, or nothing of this trace was added to it.
+        If the loss is no result of a watched mean, it may be made from one: then that called
+        ``"loss"`` is taken, or another. None if nothing of this trace was added to it.
 
         Args:
             logs: What the step logs.
             trace: A tensor of the trace of the step, if it is being traced.
         """
         loss = logs.get("loss") if isinstance(logs, dict) else None
-        for value, mean in self._results:
+        if loss is None:
+            return None
+        logged = [mean for value, mean in self._results if value is loss]
+        others = sorted(self.means, key=lambda mean: mean.name != "loss")
+        for mean in logged[:1] or others:
             totals, counts = self._added[id(mean)]
-            known = value is loss and totals and len(totals) == len(counts)
-            if known and all(_is_of_trace(one, trace) for one in (*totals, *counts)):
-                return mean, _sum(totals), _sum(counts)
+            values = *totals, *counts
+            if values and len(totals) == len(counts):
+                if not all(_is_of_trace(one, trace) for one in values):
+                    return None
+                return LossUpdate(mean, bool(logged), _sum(totals), _sum(counts))
         return None
 
 

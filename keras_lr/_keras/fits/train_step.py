@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
+from keras_lr._keras.fits.mean_updates import LossUpdate
 from keras_lr._keras.rates.hyperparameters import Hyperparameter
 from keras_lr._keras.rates.optimizers import optimizers_of, updates
 from keras_lr._keras.rates.traced_number import trace_number
@@ -42,8 +43,8 @@ class CompiledStep:
     """What some variables held when each of these batches began, where the step notes it."""
     losses: Any = None
     """What each of these batches added to the mean of the loss: a sum, and the count behind it."""
-    mean: Any = None
-    """The metric that is this mean, where the step notes that."""
+    update: LossUpdate | None = None
+    """Which mean that is, where the step notes what it adds."""
     position: Any = None
     """Variable with the row of the last batch."""
     indices: list[Any] = dataclasses.field(default_factory=list)

@@ -1,0 +1,221 @@
+"""The losses of a record are those of the batches, whatever averages them, at every digit."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lr import Constant, LRHistory
+
+pytestmark = pytest.mark.core
+
+BACKEND = keras.backend.backend()
+compiled = pytest.mark.skipif(BACKEND == "torch", reason="Keras takes no such option on PyTorch")
+own_steps = pytest.mark.skipif(BACKEND == "jax", reason="on JAX a train_step has no side effects")
+LOSSES = np.array([5.0, 1.0, 4.0, 2.0, 8.0, 0.5], "float32")
+
+
+class Labels(keras.losses.Loss):
+    """The label is the loss, so that a test decides the loss of each batch."""
+
+    def call(self, y_true, y_pred):
+        return y_true + 0.0 * y_pred
+
+
+def fit(model, losses, *callbacks, size=1, epochs=1, **options):
+    y = np.repeat(np.asarray(losses, "float32"), size)[:, None]
+    return model.fit(
+        *(np.ones_like(y), y),
+        batch_size=size,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=list(callbacks),
+        **options,
+    )
+
+
+def dense(**options):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.0), Labels(), **options)
+    return model
+
+
+# Digits.
+
+STEEP = [1e6, *np.linspace(0.5, 1.5, 50)]
+"""A running mean in float32 that begins with a million keeps no digit of what follows."""
+
+
+@pytest.mark.parametrize("callback", [LRHistory, lambda: Constant(0.0)], ids=["alone", "moved"])
+def test_a_loss_keeps_its_digits_however_large_the_mean_is(callback):
+    callback = callback()
+    model = dense()
+    fit(model, STEEP, callback, size=3, epochs=2)
+    history = callback if isinstance(callback, LRHistory) else callback.history
+    np.testing.assert_allclose(history.loss, STEEP * 2, rtol=3e-7)
+    # What Keras shows is what it shows without us.
+    plain = fit(dense(), STEEP, size=3, epochs=2).history["loss"]
+    assert model.history.history["loss"] == plain
+
+
+@compiled
+def test_losses_of_long_executions():
+    history = LRHistory()
+    fit(dense(steps_per_execution=4), [5.0, 1.0, 4.0, 2.0, 8.0, 0.5], history, size=2, epochs=2)
+    np.testing.assert_allclose(history.loss, [3.0] * 4 + [4.25] * 2 + [3.0] * 4 + [4.25] * 2)
+
+
+@pytest.mark.slow
+def test_the_losses_of_a_long_epoch_keep_six_digits():
+    values = np.random.default_rng(0).uniform(0.5, 1.5, 100_000).astype("float32")
+    history = LRHistory()
+    fit(dense(), values, history)
+    np.testing.assert_allclose(history.loss, values, rtol=1e-6)
+
+
+# Trackers of any name.
+
+
+class Own(keras.Model):
+    """A model with a custom step that averages its loss in a metric."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+        self.dense.build((None, 1))
+        self.total = keras.metrics.Mean(name="total_loss")
+        self.other = keras.metrics.Mean(name="loss")
+        self.built = True
+        self.compile(keras.optimizers.SGD(0.0))
+
+    @property
+    def metrics(self):
+        return [self.total, self.other]
+
+    def call(self, x):
+        return self.dense(x)
+
+    def train_step(self, data):
+        loss = keras.ops.mean(self.dense(data[0]) + data[1])
+        weights = self.dense.trainable_variables
+        self.optimizer.apply([keras.ops.zeros_like(one.value) for one in weights], weights)
+        return self.average(keras.ops.stop_gradient(loss))
+
+    def average(self, loss):
+        self.total.update_state(loss)
+        return {"loss": self.total.result()}
+
+
+class Two(Own):
+    def average(self, loss):
+        self.other.update_state(100.0 * loss)
+        self.total.update_state(loss)
+        return {"loss": self.total.result(), "regularization": self.other.result()}
+
+
+class Untracked(Own):
+    """Keras does not know of the metric, and never resets it."""
+
+    @property
+    def metrics(self):
+        return []
+
+
+class Listed(Own):
+    def __init__(self):
+        super().__init__()
+        self.trackers = {"all": [keras.metrics.Mean(name="any")]}
+
+    @property
+    def metrics(self):
+        return [self.trackers["all"][0]]
+
+    def average(self, loss):
+        self.metrics[0].update_state(loss)
+        return {"loss": self.metrics[0].result()}
+
+
+class ResetEachStep(Own):
+    def average(self, loss):
+        self.total.reset_state()
+        return super().average(loss)
+
+
+class TwicePerStep(Own):
+    """Averages two halves of a batch."""
+
+    def average(self, loss):
+        self.total.update_state(0.5 * loss)
+        self.total.update_state(1.5 * loss)
+        return {"loss": self.total.result()}
+
+
+class Raw(Own):
+    """Logs the loss itself, and averages it for something else."""
+
+    def average(self, loss):
+        self.total.update_state(loss)
+        self.other.update_state(loss)
+        return {"loss": loss, "mean": self.total.result()}
+
+
+class Called(Own):
+    def average(self, loss):
+        return {"loss": self.total(loss)}
+
+
+@own_steps
+@pytest.mark.parametrize(
+    "kind", [Own, Two, Untracked, Listed, ResetEachStep, TwicePerStep, Called, Raw]
+)
+@pytest.mark.parametrize("callback", [LRHistory, lambda: Constant(0.0)], ids=["alone", "moved"])
+def test_losses_that_a_custom_step_averages(kind, callback):
+    callback, model = callback(), kind()
+    fit(model, LOSSES, callback, size=4, epochs=2)
+    history = callback if isinstance(callback, LRHistory) else callback.history
+    np.testing.assert_allclose(history.loss, [*LOSSES, *LOSSES], rtol=1e-6)
+    for name in ("total", "other"):
+        assert "assign_add" not in vars(getattr(model, name).total)
+        assert "result" not in vars(getattr(model, name))
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="a step of JAX takes and returns the state")
+def test_losses_that_a_custom_step_of_jax_averages():
+    class Stateless(Own):
+        def train_step(self, state, data):
+            *rest, metrics = state
+            loss = keras.ops.mean(data[1])
+            new = self.total.stateless_update_state(metrics[:2], loss)
+            logs = {"loss": self.total.stateless_result(new)}
+            return logs, (*rest, [*new, *metrics[2:]])
+
+    history = LRHistory()
+    fit(Stateless(), LOSSES, history, size=4, epochs=2)
+    np.testing.assert_allclose(history.loss, [*LOSSES, *LOSSES], rtol=1e-6)
+
+
+# Metrics that are no mean over samples.
+
+
+def test_a_metric_that_is_no_mean_says_that_it_is_of_the_epoch_so_far():
+    metrics = [
+        keras.metrics.RootMeanSquaredError(name="rmse"),
+        keras.metrics.AUC(name="auc"),
+        keras.metrics.Recall(name="recall"),
+        keras.metrics.MeanAbsoluteError(name="mae"),
+    ]
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, activation="sigmoid")])
+    model.compile(keras.optimizers.SGD(0.0), "mse", metrics=metrics, weighted_metrics=["mse"])
+    history = LRHistory()
+    y = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 1.0], "float32")
+    x = np.linspace(-1.0, 1.0, 6, dtype="float32")[:, None]
+    kept = model.fit(x, y, batch_size=2, shuffle=False, verbose=0, callbacks=[history]).history
+    so_far = ["rmse_so_far", "auc_so_far", "recall_so_far", "mse_so_far"]
+    assert sorted(history.names[4:]) == sorted([*so_far, "mae"])
+    for name in (*so_far, "mae"):
+        logged = kept[name.removesuffix("_so_far")][-1]
+        np.testing.assert_allclose(history[name][-1], logged, rtol=1e-6)
+    error = model.predict(x, verbose=0)[:, 0] - y
+    expected = [np.sqrt(np.mean(error[:n] ** 2)) for n in (2, 4, 6)]
+    np.testing.assert_allclose(history["rmse_so_far"], expected, rtol=1e-5)
+    np.testing.assert_allclose(history.loss, (error**2).reshape(3, 2).mean(1), rtol=1e-5)
