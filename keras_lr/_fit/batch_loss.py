@@ -69,12 +69,12 @@ class SampleCounter:
         self.notes_losses = None
         self._sums = np.zeros(2)
 
-    def note_loss(self, update: LossUpdate) -> None:
-        """Note what an execution has added to the mean that it may log as its loss."""
+    def note_loss(self, update: LossUpdate, total: Any, count: Any) -> None:
+        """Note what an execution has added to the mean of ``update``."""
         self._update = update
         if update.is_logged and not self.notes_losses:
             self._follow()
-        self.losses.append((update.total, update.count))
+        self.losses.append((total, count))
 
     def _follow(self) -> None:
         """Count no more, and read totals of the mean that the steps log."""

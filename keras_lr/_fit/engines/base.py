@@ -325,6 +325,5 @@ class EagerEngine(Engine):
         update = self.updates.of_loss(logs)
         if update is not None:
             total, count = read_lazily(update.total), read_lazily(update.count)
-            noted = update._replace(total=total, count=count)
-            self.session.sample_counter.note_loss(noted)
+            self.session.sample_counter.note_loss(update, total, count)
         return logs, self.size

@@ -16,7 +16,7 @@ from keras_lr._fit.engines.base import Arguments, Result, Session
 from keras_lr._fit.engines.stateless import CountedBatches, StatelessEngine
 from keras_lr._fit.tracks import BLOCK
 from keras_lr._keras.fits.jax_state import Place, state_with
-from keras_lr._keras.fits.mean_updates import MeanUpdates, find_means
+from keras_lr._keras.fits.mean_updates import LossUpdate, MeanUpdates, find_means
 from keras_lr._keras.fits.train_step import (
     CompiledStep,
     hyperparameters_set,
@@ -51,9 +51,8 @@ class JaxEngine(StatelessEngine):
         self.batches.use_table(self.session.table.rows, step.indices)
         (logs, state), count = self.call_function(step.function, arguments, row)
         if step.update is not None:
-            total, added = (logs.pop(name) for name in ADDED)
-            noted = step.update._replace(total=total, count=added)
-            self.session.sample_counter.note_loss(noted)
+            added = (logs.pop(name) for name in ADDED)
+            self.session.sample_counter.note_loss(step.update, *added)
         return (logs, state), count
 
 
@@ -76,7 +75,7 @@ def _step_with_values(
             logs, state = plain_step(state, batch)
         step.update, update = None, updates.of_loss(logs, row)
         if update is not None:
-            step.update = update._replace(total=None, count=None)
+            step.update = LossUpdate(update.mean, update.is_logged)
             tensors = map(keras.ops.convert_to_tensor, (update.total, update.count))
             logs = logs | dict(zip(ADDED, tensors, strict=True))
         return logs, state

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_lr._fit.engines.base import Arguments, Engine, Result, Session
 from keras_lr._fit.tracks import BLOCK
-from keras_lr._keras.fits.mean_updates import MeanUpdates, find_means
+from keras_lr._keras.fits.mean_updates import LossUpdate, MeanUpdates, find_means
 from keras_lr._keras.fits.train_step import (
     CompiledStep,
     hyperparameters_set,
@@ -105,7 +105,8 @@ class TensorFlowEngine(Engine):
             return
         session = self.session
         if self.step.update is not None:
-            self._collect_losses(self.step, first - session.table.start, sizes)
+            row = first - session.table.start
+            self._collect_losses(self.step, self.step.update, row, sizes)
         batches = first + np.cumsum(sizes, dtype=np.int64) - np.array(sizes)
         notes = [np.asarray(note.value)[batches - session.table.start] for note in self.step.notes]
         if self.counts:
@@ -117,16 +118,17 @@ class TensorFlowEngine(Engine):
         for reader, rate in zip(on_device, rates, strict=True):
             reader.seen += rate.tolist()
 
-    def _collect_losses(self, step: CompiledStep, row: int, sizes: list[int]) -> None:
+    def _collect_losses(
+        self, step: CompiledStep, update: LossUpdate, row: int, sizes: list[int]
+    ) -> None:
         """Read what the executions from a row on have added to the mean of the loss."""
         notes = np.asarray(step.losses.value).astype(np.float64)
         # An execution that has run fewer batches than it may leaves zeros.
         step.losses.assign(np.zeros(notes.shape, np.float32))
-        for count in sizes:
-            total, samples = notes[row : row + count].sum(0).tolist()
-            noted = step.update._replace(total=total, count=samples)  # type: ignore[union-attr]
-            self.session.sample_counter.note_loss(noted)
-            row += count
+        starts = row + np.cumsum([0, *sizes[:-1]])
+        added = np.add.reduceat(notes[: row + sum(sizes)], starts)
+        for total, count in added.tolist():
+            self.session.sample_counter.note_loss(update, total, count)
 
 
 def _make_tables(step: CompiledStep, rows: int, columns: int, noted: list[Any]) -> None:
@@ -172,7 +174,7 @@ def _step_with_values(
             logs = plain_step(data)
         step.update, update = None, updates.of_loss(logs, row)
         if update is not None:
-            step.update = update._replace(total=None, count=None)
+            step.update = LossUpdate(update.mean, update.is_logged)
             parts = [tf.cast(part, "float32") for part in (update.total, update.count)]
             handle = step.losses.value.handle
             tf.raw_ops.ResourceScatterUpdate(resource=handle, indices=row, updates=tf.stack(parts))

@@ -15,8 +15,9 @@ Relies on (Keras 3.0 and later):
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 
@@ -54,14 +55,15 @@ def _metrics_in(values: Any, depth: int) -> Iterator[Any]:
             yield from _metrics_in(value.values(), depth - 1)
 
 
-class LossUpdate(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class LossUpdate:
     """What a step has added to the mean of its loss."""
 
     mean: Any
     is_logged: bool
     """Whether the step is known to log the result of the mean as its loss."""
-    total: Any
-    count: Any
+    total: Any = None
+    count: Any = None
 
 
 class MeanUpdates:
