@@ -37,11 +37,11 @@ ROUNDING = 1e-9
 LARGEST = 1e100
 """Losses are cut off here so that their sums and second differences stay finite."""
 
-FALL_SLOWS = 0.9
-"""Share of the whole fall that is reached where it slows."""
-
 PLATEAU = 10.0
 """Factor of rates over which a loss that stays low has a plateau."""
+
+PLATEAU_BEGINS = 0.75
+"""Share of the whole fall that is reached where a plateau begins: noise moves its lowest point."""
 
 CHECK_THE_TASK = "look for a mistake in the loss, the labels or the scale of the inputs"
 
@@ -232,13 +232,13 @@ class Curve:
     def plateau(self) -> float | None:
         """Rate from which a loss that falls up to the end hardly falls; None for any other loss.
 
-        Nine tenths of the fall are reached there, at least a decade below the highest rate. A loss
-        that is not bounded breaks down within a decade, or falls by more.
+        Three quarters of the fall are reached there, at least a decade below the highest rate. A
+        loss that is not bounded breaks down within a decade, or falls by more.
         """
         if self.verdict != "falls":
             return None
         fallen = (self.start - self.smoothed) / self.drop
-        reached = float(self.rates[int(np.argmax(fallen >= FALL_SLOWS))])
+        reached = float(self.rates[int(np.argmax(fallen >= PLATEAU_BEGINS))])
         return reached if reached * PLATEAU <= self.rates[-1] else None
 
     def check(self) -> None:

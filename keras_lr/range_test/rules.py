@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_lr._fields.kinds import Choice
-from keras_lr.range_test.curve import FALL_SLOWS, WIDTH, Curve, NoSuggestion, smooth
+from keras_lr.range_test.curve import WIDTH, Curve, NoSuggestion, smooth
 
 SLIDE_WIDTH = 1.2
 """Decades of the interval that ``slide`` moves."""
@@ -16,8 +16,8 @@ SLIDE_WIDTH = 1.2
 SLIDE_CHANGE = 0.03
 """Change of the slope, per decade and as a share of the whole fall, up to which it is constant."""
 
-FALL_BEGINS = 0.1
-"""Share of the whole fall that is reached where it begins."""
+FALL_BEGINS, FALL_SLOWS = 0.1, 0.9
+"""Shares of the whole fall between which the bounds for a cycle lie."""
 
 RAGGED = 3.0
 """Factor by which second differences exceed those at lower rates where losses become ragged."""
