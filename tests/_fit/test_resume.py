@@ -498,11 +498,11 @@ def test_state_dict_for_a_checkpoint_of_ones_own():
 
 
 @pytest.mark.slow
-def test_twenty_kills(tmp_path):
+def test_thirty_kills(tmp_path):
     program = pathlib.Path(__file__).parents[1] / "programs" / "killed.py"
     result = subprocess.run(
-        [sys.executable, program, tmp_path, "20"], capture_output=True, text=True, timeout=900
+        [sys.executable, program, tmp_path, "30"], capture_output=True, text=True, timeout=900
     )
     assert result.returncode == 0, result.stdout + result.stderr
     kills = [line for line in result.stdout.splitlines() if line.startswith("killed")]
-    assert len(kills) == 20
+    assert len(kills) == 30
