@@ -107,8 +107,6 @@ def choices(made: dict[str, Any]) -> list[str]:
     match made:
         case {"$ref": "#/$defs/schedule"}:
             return ["a [schedule](#schedules)"]
-        case {"$ref": "#/$defs/plain"}:
-            return ["a number, text, `true`, `false`, `null` or a list of these"]
         case {"$ref": "#/$defs/function"}:
             return ["the name of a registered function", "a [Keras schedule](#keras-schedules)"]
         case {"$ref": "#/$defs/plain"}:
