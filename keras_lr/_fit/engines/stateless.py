@@ -55,7 +55,8 @@ class StatelessEngine(Engine):
         self.rates = [
             _SeenRate(self.find_place(reader.parameter)) for reader in session.rate_readers
         ]
-        self.counter = place_of(self.variables, session.sample_counter.variable, (METRICS,))
+        self._counted: tuple[Any, Place | None] = None, None
+        """The variable that counts the samples, and its place in the state."""
         self.state: Any = None
         self.writes: dict[Place, np.ndarray] = {}
         self.batches = CountedBatches(session)
@@ -74,16 +75,28 @@ class StatelessEngine(Engine):
             )
         return self._found[parameter.key]
 
+    def _count_in(self, state: Any) -> Any:
+        """Return the samples that a state counts; None if no variable counts them.
+
+        Which variable does so may show only in the first step.
+        """
+        variable = self.session.sample_counter.variable
+        if variable is None:
+            return None
+        if variable is not self._counted[0]:
+            parts = METRICS, NON_TRAINABLE
+            self._counted = variable, place_of(self.variables, variable, parts)
+        place = self._counted[1]
+        # The variables are empty here: one that the step does not take has counted nothing.
+        return 0.0 if place is None else value_at(state, place)
+
     def keep_state_of(self, arguments: Arguments) -> None:
         # Keras has emptied the variables, and may know of no state yet.
         keep_state(self.session.model, arguments[0])
 
     def note_inputs(self, arguments: Arguments) -> None:
         state, session = arguments[0], self.session
-        session.sample_counter.note_count(
-            session.batch,
-            lambda: 0.0 if self.counter is None else to_float(value_at(state, self.counter)),
-        )
+        session.sample_counter.note_count(session.batch, lambda: to_float(self._count_in(state)))
         for reader, rate in zip(session.rate_readers, self.rates, strict=True):
             if reader.variable is not None and rate.place is not None:
                 reader.seen.append(rate.read(state))
@@ -125,9 +138,8 @@ class StatelessEngine(Engine):
         self.state = state
         for rate in self.rates:
             rate.remember(state)
-        total = None if self.counter is None else value_at(state, self.counter)
         try:
-            self.session.after_execution(count, logs, total)
+            self.session.after_execution(count, logs, self._count_in(state))
         except BaseException:
             # Keras has not yet taken what the step returned, and its own arrays are used up.
             keep_state(self.session.model, state)
