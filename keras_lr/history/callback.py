@@ -25,6 +25,9 @@ from keras_lr.history.open_epoch import OpenEpoch
 from keras_lr.history.record import ALWAYS, Record
 from keras_lr.history.tensorboard import EventLog
 
+SO_FAR = "{}_so_far"
+"""Column of a metric that is no mean over samples, and is known for the epoch so far alone."""
+
 
 class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
     """Record the learning rate, the batch's own loss and every metric of each training step.
@@ -222,7 +225,7 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
             # By now the model has made its metrics.
             model = None if self._session is None else self._session.model
             self._cumulative = cumulative_metrics(model)
-        return metric_column(f"{name}_so_far" if name in self._cumulative else name, moving)
+        return metric_column(SO_FAR.format(name) if name in self._cumulative else name, moving)
 
     def finish_epoch(self, batches: int, total: float | None) -> None:
         """Recover the last loss of an epoch, now that the number of its samples is known."""
