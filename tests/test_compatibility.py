@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import keras_lr as lr
+import keras_lr.plotting
 
 OLD = Path(__file__).parent / "data" / "0.1.0"
 EXPECTED = json.loads((OLD / "expected.json").read_text())
@@ -124,3 +126,17 @@ def test_a_model_that_holds_a_curve_is_loaded():
     np.testing.assert_allclose(
         float(model.optimizer.learning_rate), rate.values(**EXPECTED["size"])[2], rtol=1e-6
     )
+
+
+def test_plotting_offers_what_it_did():
+    functions = ["close", "gallery", "plot_curves", "plot_panels", "sparkline"]
+    parts = ["count_along", "new_axes", "new_figure", "scale_rates", "title_above"]
+    for name in functions + parts:
+        assert callable(getattr(lr.plotting, name)), name
+    assert lr.plotting.BLUE == "#0072b2"
+    assert lr.plotting.COLORS[0] == lr.plotting.BLUE
+    for name in ("DARK_BLUE", "FAINT", "INK", "ORANGE"):
+        assert re.fullmatch("#[0-9a-f]{6}", getattr(lr.plotting, name)), name
+    assert lr.plotting.STYLES[0] == "-"
+    with pytest.raises(AttributeError, match=r"keras_lr\.plotting. has no attribute .blue"):
+        lr.plotting.blue  # noqa: B018

@@ -7,9 +7,15 @@ from typing import Any
 
 __all__ = ["close", "gallery", "plot_curves", "plot_panels", "sparkline"]
 
+_LOOKS = {"BLUE", "COLORS", "DARK_BLUE", "FAINT", "INK", "ORANGE", "STYLES"}
+"""Colours and line styles of the pictures, for pictures that go beside them."""
+
+_PARTS = {"count_along", "new_axes", "new_figure", "scale_rates", "title_above"}
+"""What the pictures are made of."""
+
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _LOOKS | _PARTS and name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from keras_lr.plotting import curves
 
@@ -17,4 +23,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(_LOOKS | _PARTS | {*__all__})
