@@ -290,7 +290,7 @@ def test_a_process_that_an_exception_ends_writes_what_it_has(tmp_path):
 import sys
 from keras_lr import LinearDecay, LRHistory
 from models import fit, meter
-from test_tensorboard import Raise
+from history.test_tensorboard import Raise
 
 fit(meter(), [LinearDecay(1.0, over=2), LRHistory(log_dir=sys.argv[1]), Raise(1)], epochs=2)
 """
