@@ -1,34 +1,42 @@
-"""Modules under the names that version 0.1.0 gave them, which its pickles hold."""
+"""Modules under the names that version 0.1.0 gave them, which its pickles and models hold."""
 
+import importlib
 import sys
 import types
+from typing import Any
 
-from keras_lr import _state
-from keras_lr._fields import kinds, timeline
-from keras_lr.callbacks import param_scheduler, plateau, plateau_rule
-from keras_lr.range_test import curve, result, search
-from keras_lr.schedules import base, combinators, cyclic, decay, function, in_graph
-
-_MODULES: dict[str, types.ModuleType] = {
-    "compose": combinators,
-    "cyclic": cyclic,
-    "decay": decay,
-    "fields": kinds,
-    "function": function,
-    "graph": in_graph,
-    "param_scheduler": param_scheduler,
-    "plateau": plateau,
-    "plateau_rule": plateau_rule,
-    "range_result": result,
-    "range_rules": curve,
-    "range_search": search,
-    "schedule": base,
-    "state": _state,
-    "timeline": timeline,
+_MODULES = {
+    "compose": "schedules",
+    "cyclic": "schedules.cyclic",
+    "decay": "schedules.decay",
+    "fields": "_fields.kinds",
+    "function": "schedules.function",
+    "graph": "schedules.in_graph",
+    "param_scheduler": "callbacks.param_scheduler",
+    "plateau": "callbacks.plateau",
+    "plateau_rule": "callbacks.plateau_rule",
+    "range_result": "range_test.result",
+    "range_rules": "range_test.curve",
+    "range_search": "range_test.search",
+    "schedule": "schedules.base",
+    "state": "_state",
+    "timeline": "_fields.timeline",
 }
-_CLASSES = {"range_search": {"Found": search.SearchResult}}
+_CLASSES = {"Found": "SearchResult"}
 
-for _name, _module in _MODULES.items():
-    _old = types.ModuleType(f"{__package__}.{_name}", _module.__doc__)
-    vars(_old).update(vars(_module) | _CLASSES.get(_name, {}) | {"__name__": _old.__name__})
+
+class _RenamedModule(types.ModuleType):
+    """Module that finds its names in the one that has its content now."""
+
+    def __getattr__(self, name: str) -> Any:
+        # Python asks every module for such names, which must not import this one's content.
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        _, _, old = self.__name__.rpartition(".")
+        module = importlib.import_module(f"{__package__}.{_MODULES[old]}")
+        return getattr(module, _CLASSES.get(name, name))
+
+
+for _name in _MODULES:
+    _old = _RenamedModule(f"{__package__}.{_name}", __doc__)
     sys.modules[_old.__name__] = _old

@@ -353,5 +353,23 @@ def test_every_public_name_exists_and_shows_an_example():
     assert [name for name, text in documented.items() if ">>>" not in text] == []
 
 
+def test_what_is_imported_late_is_there_when_it_is_asked_for():
+    code = """
+import sys
+import keras_lr
+assert "keras_lr.config" not in sys.modules
+assert keras_lr.plotting.sparkline
+assert keras_lr.config.load is keras_lr.load
+assert not hasattr(keras_lr, "lode")
+# Names that Python asks of every module import nothing.
+assert not hasattr(sys.modules["keras_lr.range_search"], "__warningregistry__")
+assert sys.modules["keras_lr.range_search"].Found.__name__ == "SearchResult"
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
 def test_every_module_says_what_it_is():
     assert [short(path) for path in FILES if not ast.get_docstring(tree(path))] == []
