@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import keras
@@ -113,16 +113,24 @@ def plain_logs(logs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def columns_of(logs: list[dict[str, Any]]) -> dict[str, NDArray[np.float64]]:
-    """Return the scalars in several mappings of logs by name, NaN where one lacks the name."""
+def columns_of(
+    logs: list[dict[str, Any]], without: Collection[str] = ()
+) -> dict[str, NDArray[np.float64]]:
+    """Return the scalars in several mappings of logs by name, NaN where one lacks the name.
+
+    Args:
+        logs: The mappings.
+        without: Names that are left out.
+    """
     names = logs[0].keys()
     if all(log.keys() == names for log in logs):
+        wanted = [name for name in names if name not in without]
         try:
-            return {name: to_floats([log[name] for log in logs]) for name in names}
+            return {name: to_floats([log[name] for log in logs]) for name in wanted}
         except (AttributeError, TypeError, ValueError, RuntimeError):
             pass  # something nested, larger than a scalar, or of several kinds
     flat = [{name: to_float(value) for name, value in plain_logs(log)} for log in logs]
-    every = dict.fromkeys(name for log in flat for name in log)
+    every = dict.fromkeys(name for log in flat for name in log if name not in without)
     return {name: np.array([log.get(name, np.nan) for log in flat]) for name in every}
 
 

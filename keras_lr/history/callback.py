@@ -194,13 +194,14 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
     def _add_rows(self, epoch: int, done: Executions) -> OpenEpoch:
         batches, before = sum(done.sizes), len(self._columns["step"])
         open_epoch = self._open_epoch or OpenEpoch(before)
+        noted = () if done.losses is None else ("loss",)
         logged = {
             self._column_of(name, done.values): column
-            for name, column in columns_of(done.logs).items()
+            for name, column in columns_of(done.logs, noted).items()
         }
-        means = logged.pop("loss", np.full(len(done.sizes), np.nan))
-        if done.losses is not None:
-            means, done.counts = done.losses, None
+        means = done.losses
+        if means is None:
+            means = logged.pop("loss", np.full(len(done.sizes), np.nan))
         after, losses = open_epoch.recover(means, done.counts, done.sizes)
         values: dict[str, NDArray[Any]] = {
             name: np.repeat(column, done.sizes) for name, column in logged.items()

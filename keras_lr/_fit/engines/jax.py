@@ -23,7 +23,7 @@ from keras_lr._keras.fits.train_step import (
 )
 from keras_lr._keras.rates.hyperparameters import Hyperparameter
 
-ADDED = "_keras_lr_total", "_keras_lr_count"
+ADDED, COUNT = "_keras_lr_added", "_keras_lr_count"
 """Names under which a step returns, beside its logs, what it has added to the mean of the loss."""
 
 
@@ -51,8 +51,8 @@ class JaxEngine(StatelessEngine):
         self.batches.use_table(self.session.table.rows, step.indices)
         (logs, state), count = self.call_function(step.function, arguments, row)
         if step.update is not None:
-            added = (logs.pop(name) for name in ADDED)
-            self.session.sample_counter.note_loss(step.update, *added)
+            samples = 1.0 if step.update.is_logged else logs.pop(COUNT)
+            self.session.sample_counter.note_loss(step.update, logs.pop(ADDED), samples)
         return (logs, state), count
 
 
@@ -76,8 +76,11 @@ def _step_with_values(
         step.update, update = None, updates.of_loss(logs, row)
         if update is not None:
             step.update = LossUpdate(update.mean, update.is_logged)
-            tensors = map(keras.ops.convert_to_tensor, (update.total, update.count))
-            logs = logs | dict(zip(ADDED, tensors, strict=True))
+            # Each more that a step returns costs time.
+            if update.is_logged:
+                logs = logs | {ADDED: update.total / update.count}
+            else:
+                logs = logs | {ADDED: update.total, COUNT: update.count}
         return logs, state
 
     return step_with_values

@@ -25,43 +25,43 @@ from keras_lr._keras.rates.hyperparameters import Hyperparameter
 class TensorFlowEngine(Engine):
     """Reads tables inside the compiled step: exact whatever the number of steps per execution.
 
-    The step also notes what nobody could read in each step without waiting: the samples so far, and
-    the rates that nobody here moves.
+    The step also notes what nobody could read in each step without waiting: what it adds to the
+    mean of the loss, and the rates that nobody here moves.
     """
 
     def __init__(self, session: Session) -> None:
         """Find the variables that the step notes."""
         super().__init__(session)
         self.rows = max(BLOCK, self.size)
-        self.noted = self._variables_to_note()
-        replicas = session.model.distribute_strategy.num_replicas_in_sync
-        self.means = find_means(session.model) if replicas == 1 else []
+        self.rates: list[Any] = []
+        """The variables with the rates that nobody moves."""
+        self.means: list[Any] = []
+        """The metrics of which one may be the loss in the logs."""
+        self.counter: Any = None
+        """The variable that counts samples, to be noted if nothing is added to such a mean."""
+        if session.model.distribute_strategy.num_replicas_in_sync == 1:
+            rates = [reader.variable for reader in session.rate_readers]
+            self.rates = [variable for variable in rates if variable is not None]
+            self.means = find_means(session.model)
+            self.counter = session.sample_counter.variable
+        self.takes_notes = bool(self.rates or self.means or self.counter is not None)
         self._in_tables: Any = None
         """The rows of values that the tables hold."""
 
-    def _variables_to_note(self) -> list[Any]:
-        """Return the count of samples, where there is one, and the rates that nobody moves."""
-        session = self.session
-        if session.model.distribute_strategy.num_replicas_in_sync > 1:
-            return []
-        rates = [reader.variable for reader in session.rate_readers]
-        variables = [session.sample_counter.variable, *rates]
-        self.counts = variables[0] is not None
-        return [variable for variable in variables if variable is not None]
-
     def compile_step(self) -> CompiledStep | None:
         model = self.session.model
-        if not self.parameters and not self.noted and not self.means:
+        if not self.parameters and not self.takes_notes:
             return None
 
         def build(step: CompiledStep, plain_step: Callable) -> Callable:
             with model.distribute_strategy.scope():
-                _make_tables(step, rows, len(parameters), noted)
-            return _step_with_values(step, plain_step, parameters, noted, numbers, means)
+                _make_tables(step, self.rows, len(self.parameters), self.rates)
+            return _step_with_values(step, plain_step, parameters, numbers, rates, means, counter)
 
-        parameters, noted, numbers, rows = self.parameters, self.noted, self.numbers, self.rows
-        means = self.means
-        key = *(parameter.key for parameter in parameters), *map(id, (*noted, *means))
+        parameters, numbers, rates = self.parameters, self.numbers, self.rates
+        means, counter = self.means, self.counter
+        keys = [parameter.key for parameter in parameters]
+        key = *keys, *map(id, (*rates, *means, counter))
         return self.compile(key, build)
 
     def run_step(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
@@ -70,9 +70,10 @@ class TensorFlowEngine(Engine):
         return self.call_function(step.function, arguments)
 
     def run_first(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
-        samples = self.count_of_samples() if self.noted and self.session.batch else 0.0
+        known = self.counter is not None and self.session.batch
+        samples = self.count_of_samples() if known else 0.0
         result = super().run_first(step, arguments, row)
-        if self.step is None and self.noted:
+        if self.step is None and self.takes_notes:
             # The step would have noted these.
             self.session.sample_counter.note_count(self.session.batch, lambda: samples)
             for reader in self.session.rate_readers:
@@ -81,7 +82,7 @@ class TensorFlowEngine(Engine):
         return result
 
     def note_inputs(self, arguments: Arguments) -> None:
-        if self.step is None or not self.noted:
+        if self.step is None or not self.takes_notes:
             super().note_inputs(arguments)
             return
         for reader in self.session.rate_readers:
@@ -101,44 +102,35 @@ class TensorFlowEngine(Engine):
         self._in_tables = values
 
     def collect_device_notes(self, first: int, sizes: list[int]) -> None:
-        if self.step is None or not (self.noted or self.means):
+        step, session = self.step, self.session
+        if step is None or not self.takes_notes:
             return
-        session = self.session
-        if self.step.update is not None:
-            row = first - session.table.start
-            self._collect_losses(self.step, self.step.update, row, sizes)
-        batches = first + np.cumsum(sizes, dtype=np.int64) - np.array(sizes)
-        notes = [np.asarray(note.value)[batches - session.table.start] for note in self.step.notes]
-        if self.counts:
-            counts, *rates = notes
-        else:
-            counts, rates = np.zeros(len(sizes)), notes
-        session.sample_counter.add_device_counts(batches, counts)
+        start = first - session.table.start
+        rows = start + np.cumsum([0, *sizes[:-1]])
         on_device = [one for one in session.rate_readers if one.variable is not None]
-        for reader, rate in zip(on_device, rates, strict=True):
-            reader.seen += rate.tolist()
-
-    def _collect_losses(
-        self, step: CompiledStep, update: LossUpdate, row: int, sizes: list[int]
-    ) -> None:
-        """Read what the executions from a row on have added to the mean of the loss."""
+        for reader, note in zip(on_device, step.notes, strict=True):
+            reader.seen += np.asarray(note.value)[rows].tolist()
         notes = np.asarray(step.losses.value).astype(np.float64)
-        # An execution that has run fewer batches than it may leaves zeros.
-        step.losses.assign(np.zeros(notes.shape, np.float32))
-        starts = row + np.cumsum([0, *sizes[:-1]])
-        added = np.add.reduceat(notes[: row + sum(sizes)], starts)
-        for total, count in added.tolist():
-            self.session.sample_counter.note_loss(update, total, count)
+        if step.update is not None:
+            for total, count in np.add.reduceat(notes[: start + sum(sizes)], rows).tolist():
+                session.sample_counter.note_loss(step.update, total, count)
+            # An execution that runs fewer batches than it may leaves zeros.
+            step.losses.assign(np.zeros(notes.shape, np.float32))
+        elif self.counter is not None:
+            batches = rows + session.table.start
+            session.sample_counter.add_device_counts(batches, notes[rows, 1])
+        else:
+            session.sample_counter.add_device_counts(rows, np.zeros(len(sizes)))
 
 
-def _make_tables(step: CompiledStep, rows: int, columns: int, noted: list[Any]) -> None:
-    """Give a step the variables that it reads its values from and notes others in."""
+def _make_tables(step: CompiledStep, rows: int, columns: int, rates: list[Any]) -> None:
+    """Give a step the variables that it reads its values from and takes its notes in."""
 
     def table(dtype: str) -> Any:
         return keras.Variable(np.zeros(rows), dtype=dtype, trainable=False)
 
     step.tables = [table("float32") for _ in range(columns)]
-    step.notes = [table(variable.dtype) for variable in noted]
+    step.notes = [table(variable.dtype) for variable in rates]
     step.losses = keras.Variable(np.zeros((rows, 2)), dtype="float32", trainable=False)
     step.position = keras.Variable(
         0, trainable=False, dtype="int", aggregation="only_first_replica", name="batch"
@@ -149,16 +141,17 @@ def _step_with_values(
     step: CompiledStep,
     plain_step: Callable,
     parameters: list[Hyperparameter],
-    noted: list[Any],
     numbers: list[Hyperparameter],
+    rates: list[Any],
     means: list[Any],
+    counter: Any,
 ) -> Callable:
     """Return a training step that takes its values from the tables of ``step``."""
     import tensorflow as tf
 
     # Keras's own operations on variables would be several where one does.
     tables = [table.value for table in step.tables]
-    notes = [(a.value.handle, b.value) for a, b in zip(step.notes, noted, strict=True)]
+    notes = [(a.value.handle, b.value) for a, b in zip(step.notes, rates, strict=True)]
     advance = step.position.value.assign_add
 
     def step_with_values(data: Any) -> Any:
@@ -167,6 +160,7 @@ def _step_with_values(
         values = [tf.gather(table, row) for table in tables]
         for note, variable in notes:
             tf.raw_ops.ResourceScatterUpdate(resource=note, indices=row, updates=variable)
+        counted = None if counter is None else tf.convert_to_tensor(counter.value)
         for parameter, value in zip(parameters, values, strict=True):
             if parameter.variable is not None:
                 parameter.variable.assign(value)
@@ -175,9 +169,13 @@ def _step_with_values(
         step.update, update = None, updates.of_loss(logs, row)
         if update is not None:
             step.update = LossUpdate(update.mean, update.is_logged)
-            parts = [tf.cast(part, "float32") for part in (update.total, update.count)]
+            parts = [update.total, update.count]
+        else:
+            parts = [] if counted is None else [counted, counted]
+        if parts:
+            parts = tf.stack([tf.cast(part, "float32") for part in parts])
             handle = step.losses.value.handle
-            tf.raw_ops.ResourceScatterUpdate(resource=handle, indices=row, updates=tf.stack(parts))
+            tf.raw_ops.ResourceScatterUpdate(resource=handle, indices=row, updates=parts)
         return logs
 
     return step_with_values
