@@ -324,6 +324,9 @@ class EagerEngine(Engine):
             logs = function(*arguments)
         update = self.updates.of_loss(logs)
         if update is not None:
-            total, count = read_lazily(update.total), read_lazily(update.count)
-            self.session.sample_counter.note_loss(update, total, count)
+            total, count = update.total, update.count
+            if update.is_logged and update.loss is not None:
+                total, count = update.loss, 1.0
+            note = self.session.sample_counter.note_loss
+            note(update, read_lazily(total), read_lazily(count))
         return logs, self.size

@@ -78,7 +78,8 @@ def _step_with_values(
             step.update = LossUpdate(update.mean, update.is_logged)
             # Each more that a step returns costs time.
             if update.is_logged:
-                logs = logs | {ADDED: update.total / update.count}
+                loss = update.total / update.count if update.loss is None else update.loss
+                logs = logs | {ADDED: loss}
             else:
                 logs = logs | {ADDED: update.total, COUNT: update.count}
         return logs, state

@@ -56,7 +56,9 @@ class TensorFlowEngine(Engine):
         def build(step: CompiledStep, plain_step: Callable) -> Callable:
             with model.distribute_strategy.scope():
                 _make_tables(step, self.rows, len(self.parameters), self.rates)
-            return _step_with_values(step, plain_step, parameters, numbers, rates, means, counter)
+            return _step_with_values(
+                step, plain_step, parameters, numbers, rates, means, counter, self.size == 1
+            )
 
         parameters, numbers, rates = self.parameters, self.numbers, self.rates
         means, counter = self.means, self.counter
@@ -97,9 +99,14 @@ class TensorFlowEngine(Engine):
             padded[: len(values)] = values[:, column]
             table.assign(padded)
         step.position.assign(row - 1)
-        if step.losses is not None:
-            step.losses.assign(np.zeros((self.rows, 2), np.float32))
+        self._clear_losses(step)
         self._in_tables = values
+
+    def _clear_losses(self, step: CompiledStep) -> None:
+        # An execution that runs fewer batches than it may leaves rows as they are.
+        if self.size > 1:
+            step.losses.assign(np.zeros(self.rows, np.float32))
+            step.counts.assign(np.zeros(self.rows, np.float32))
 
     def collect_device_notes(self, first: int, sizes: list[int]) -> None:
         step, session = self.step, self.session
@@ -110,17 +117,23 @@ class TensorFlowEngine(Engine):
         on_device = [one for one in session.rate_readers if one.variable is not None]
         for reader, note in zip(on_device, step.notes, strict=True):
             reader.seen += np.asarray(note.value)[rows].tolist()
-        notes = np.asarray(step.losses.value).astype(np.float64)
+        counter = session.sample_counter
         if step.update is not None:
-            for total, count in np.add.reduceat(notes[: start + sum(sizes)], rows).tolist():
-                session.sample_counter.note_loss(step.update, total, count)
-            # An execution that runs fewer batches than it may leaves zeros.
-            step.losses.assign(np.zeros(notes.shape, np.float32))
+            used = slice(start + sum(sizes))
+            losses = np.asarray(step.losses.value)[used].astype(np.float64)
+            if step.notes_loss:
+                counts = np.ones(len(losses))
+            else:
+                counts = np.asarray(step.counts.value)[used].astype(np.float64)
+            added = np.add.reduceat(np.stack([losses, counts], axis=1), rows)
+            for total, count in added.tolist():
+                counter.note_loss(step.update, total, count)
+            self._clear_losses(step)
         elif self.counter is not None:
-            batches = rows + session.table.start
-            session.sample_counter.add_device_counts(batches, notes[rows, 1])
+            counts = np.asarray(step.counts.value)[rows].astype(np.float64)
+            counter.add_device_counts(rows + session.table.start, counts)
         else:
-            session.sample_counter.add_device_counts(rows, np.zeros(len(sizes)))
+            counter.add_device_counts(rows, np.zeros(len(sizes)))
 
 
 def _make_tables(step: CompiledStep, rows: int, columns: int, rates: list[Any]) -> None:
@@ -131,7 +144,7 @@ def _make_tables(step: CompiledStep, rows: int, columns: int, rates: list[Any]) 
 
     step.tables = [table("float32") for _ in range(columns)]
     step.notes = [table(variable.dtype) for variable in rates]
-    step.losses = keras.Variable(np.zeros((rows, 2)), dtype="float32", trainable=False)
+    step.losses, step.counts = table("float32"), table("float32")
     step.position = keras.Variable(
         0, trainable=False, dtype="int", aggregation="only_first_replica", name="batch"
     )
@@ -145,37 +158,57 @@ def _step_with_values(
     rates: list[Any],
     means: list[Any],
     counter: Any,
+    single: bool,
 ) -> Callable:
-    """Return a training step that takes its values from the tables of ``step``."""
+    """Return a training step that takes its values from the tables of ``step``.
+
+    Args:
+        step: Has the tables.
+        plain_step: The model's own step.
+        parameters: What the tables have columns for.
+        numbers: Those of them that are plain numbers.
+        rates: The variables with the rates that nobody moves.
+        means: The metrics of which one may be the loss.
+        counter: The variable that counts samples.
+        single: Whether an execution runs a single batch.
+    """
     import tensorflow as tf
 
     # Keras's own operations on variables would be several where one does.
     tables = [table.value for table in step.tables]
-    notes = [(a.value.handle, b.value) for a, b in zip(step.notes, rates, strict=True)]
+    notes = list(zip(step.notes, (rate.value for rate in rates), strict=True))
     advance = step.position.value.assign_add
+
+    def note(table: Any, row: Any, value: Any) -> None:
+        value = tf.cast(value, table.dtype)
+        handle = table.value.handle
+        tf.raw_ops.ResourceScatterUpdate(resource=handle, indices=row, updates=value)
 
     def step_with_values(data: Any) -> Any:
         step.traced = True
         row = tf.convert_to_tensor(advance(1))
         values = [tf.gather(table, row) for table in tables]
-        for note, variable in notes:
-            tf.raw_ops.ResourceScatterUpdate(resource=note, indices=row, updates=variable)
+        for table, rate in notes:
+            note(table, row, rate)
         counted = None if counter is None else tf.convert_to_tensor(counter.value)
         for parameter, value in zip(parameters, values, strict=True):
             if parameter.variable is not None:
                 parameter.variable.assign(value)
         with hyperparameters_set(numbers, values, parameters), MeanUpdates(means) as updates:
             logs = plain_step(data)
-        step.update, update = None, updates.of_loss(logs, row)
-        if update is not None:
-            step.update = LossUpdate(update.mean, update.is_logged)
-            parts = [update.total, update.count]
+        update = updates.of_loss(logs, row)
+        if update is None:
+            step.update = None
+            if counted is not None:
+                note(step.counts, row, counted)
+            return logs
+        step.update = LossUpdate(update.mean, update.is_logged)
+        step.notes_loss = single and update.is_logged and update.loss is not None
+        if step.notes_loss:
+            note(step.losses, row, update.loss)
         else:
-            parts = [] if counted is None else [counted, counted]
-        if parts:
-            parts = tf.stack([tf.cast(part, "float32") for part in parts])
-            handle = step.losses.value.handle
-            tf.raw_ops.ResourceScatterUpdate(resource=handle, indices=row, updates=parts)
+            note(step.losses, row, update.total)
+            note(step.counts, row, update.count)
         return logs
 
     return step_with_values

@@ -9,6 +9,8 @@ Relies on (Keras 3.0 and later):
   the training step puts what ``result`` returns into its logs as it is. Where nothing is added so,
   nothing is noted, and the loss is recovered from the running mean. Where the logs have something
   else, their numbers tell whether it is this mean.
+- A number that ``Mean.update_state`` gets alone is what it adds to the total, whatever its weight,
+  divided by what it adds to the count. Keras's training step hands over the loss so.
 - A tensor that is being traced knows its ``graph`` (TensorFlow) or ``_trace`` (JAX). A tensor of a
   trace inside the step's cannot be noted.
 """
@@ -16,6 +18,7 @@ Relies on (Keras 3.0 and later):
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,6 +67,8 @@ class LossUpdate:
     """Whether the step is known to log the result of the mean as its loss."""
     total: Any = None
     count: Any = None
+    loss: Any = None
+    """The total divided by the count, where the step has it already."""
 
 
 class MeanUpdates:
@@ -74,11 +79,14 @@ class MeanUpdates:
         self.means = means
         self._results: list[tuple[Any, Any]] = []
         self._added: dict[int, tuple[list[Any], list[Any]]] = {id(mean): ([], []) for mean in means}
+        self._values: dict[int, list[Any]] = {id(mean): [] for mean in means}
         self._patches = [patch for mean in means for patch in self._patches_of(mean)]
 
     def _patches_of(self, mean: Any) -> Iterator[tuple[dict[str, Any], str, Any]]:
         for variable, added in zip((mean.total, mean.count), self._added[id(mean)], strict=True):
             yield vars(variable), "assign_add", _noting(variable.assign_add, added)
+        if type(mean).update_state is keras.metrics.Mean.update_state:
+            yield vars(mean), "update_state", _noting(mean.update_state, self._values[id(mean)])
         plain = mean.result
 
         def result() -> Any:
@@ -90,9 +98,8 @@ class MeanUpdates:
 
     def __enter__(self) -> MeanUpdates:
         self._results.clear()
-        for totals, counts in self._added.values():
-            totals.clear()
-            counts.clear()
+        for noted in (*itertools.chain(*self._added.values()), *self._values.values()):
+            noted.clear()
         for attributes, name, function in self._patches:
             attributes[name] = function
         return self
@@ -122,16 +129,29 @@ class MeanUpdates:
             if values and len(totals) == len(counts):
                 if not all(_is_of_trace(one, trace) for one in values):
                     return None
-                return LossUpdate(mean, bool(logged), _sum(totals), _sum(counts))
+                return LossUpdate(
+                    mean, bool(logged), _sum(totals), _sum(counts), self._single_value(mean, trace)
+                )
         return None
 
+    def _single_value(self, mean: Any, trace: Any) -> Any:
+        """Return the number of the only update of a mean; None if it is not known."""
+        values = self._values[id(mean)]
+        if len(values) != 1 or len(self._added[id(mean)][0]) != 1:
+            return None
+        (value,) = values
+        is_number = getattr(value, "shape", None) == () and _is_of_trace(value, trace)
+        return value if is_number else None
 
-def _noting(assign_add: Any, added: list[Any]) -> Any:
-    def assign_add_noted(value: Any) -> Any:
-        added.append(value)
-        return assign_add(value)
 
-    return assign_add_noted
+def _noting(function: Any, noted: list[Any]) -> Any:
+    """Return a function that also notes its first argument."""
+
+    def noting(*arguments: Any, **named: Any) -> Any:
+        noted.append(arguments[0] if arguments else next(iter(named.values())))
+        return function(*arguments, **named)
+
+    return noting
 
 
 def _sum(values: list[Any]) -> Any:

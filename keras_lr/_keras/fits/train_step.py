@@ -42,7 +42,11 @@ class CompiledStep:
     notes: list[Any] = dataclasses.field(default_factory=list)
     """What some variables held when each of these batches began, where the step notes it."""
     losses: Any = None
-    """What each of these batches added to the mean of the loss: a sum, and the count behind it."""
+    """What each of these batches added to the mean of the loss: a sum, or the loss itself."""
+    notes_loss: bool = False
+    """Whether it is the loss itself."""
+    counts: Any = None
+    """The count behind the sum; or the count before the batch, where nothing is added."""
     update: LossUpdate | None = None
     """Which mean that is, where the step notes what it adds."""
     position: Any = None
