@@ -4,39 +4,45 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from keras_lr import _renamed as _renamed
-from keras_lr._fields.timeline import Timeline, UnresolvedLength
-from keras_lr._state import StateError
-from keras_lr.callbacks import ParamScheduler, ReduceLROnPlateau
-from keras_lr.history import LRHistory
-from keras_lr.range_test import LRRangeTest, NoSuggestion, RangeTestResult
-from keras_lr.schedules import (
-    Clip,
-    Constant,
-    CosineDecay,
-    CosineRestarts,
-    ExponentialDecay,
-    Function,
-    InGraph,
-    InverseSqrtDecay,
-    Lasting,
-    LinearDecay,
-    OneCycle,
-    PerEpoch,
-    PiecewiseConstant,
-    PolynomialDecay,
-    Product,
-    Repeat,
-    Scaled,
-    Schedule,
-    Sequence,
-    StepDecay,
-    Sum,
-    TimeDecay,
-    TriangularCLR,
-    Warmup,
-    WarmupStableDecay,
-)
+from keras_lr._command_line import is_command_line
 
+# The import registers the classes with Keras, which may load a model at any time afterwards. The
+# command line does without, because importing Keras takes seconds.
+if TYPE_CHECKING or not is_command_line():
+    from keras_lr._fields.timeline import Timeline, UnresolvedLength
+    from keras_lr._state import StateError
+    from keras_lr.callbacks import ParamScheduler, ReduceLROnPlateau
+    from keras_lr.history import LRHistory
+    from keras_lr.range_test import LRRangeTest, NoSuggestion, RangeTestResult
+    from keras_lr.schedules import (
+        Clip,
+        Constant,
+        CosineDecay,
+        CosineRestarts,
+        ExponentialDecay,
+        Function,
+        InGraph,
+        InverseSqrtDecay,
+        Lasting,
+        LinearDecay,
+        OneCycle,
+        PerEpoch,
+        PiecewiseConstant,
+        PolynomialDecay,
+        Product,
+        Repeat,
+        Scaled,
+        Schedule,
+        Sequence,
+        StepDecay,
+        Sum,
+        TimeDecay,
+        TriangularCLR,
+        Warmup,
+        WarmupStableDecay,
+    )
+
+# Configs need not be there so early, and would take a tenth of the time.
 if TYPE_CHECKING:
     from keras_lr.config import ConfigError, from_config, load, register, save, to_config
 
@@ -86,24 +92,19 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-# The classes must be registered with Keras when this package is imported. What follows need not be
-# there so early, and would take a tenth of the time.
-_LATER = {
-    **dict.fromkeys(
-        ["ConfigError", "from_config", "load", "register", "save", "to_config"], "config"
-    ),
-    "config": "",
-    "plotting": "",
-}
+_ROOMS = ("schedules", "callbacks", "history", "range_test", "_state", "config", "plotting")
+"""Where a name is looked up that is not there yet, in this order."""
 
+if not TYPE_CHECKING:  # a type checker would take every name for one of this module
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if not _LATER[name]:
-        return importlib.import_module(f"{__name__}.{name}")
-    globals()[name] = value = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
-    return value
+    def __getattr__(name: str) -> Any:
+        if name in _ROOMS:
+            return importlib.import_module(f"{__name__}.{name}")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        rooms = (importlib.import_module(f"{__name__}.{room}") for room in _ROOMS)
+        globals()[name] = value = next(getattr(room, name) for room in rooms if hasattr(room, name))
+        return value
 
 
 def __dir__() -> list[str]:

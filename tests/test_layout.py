@@ -29,6 +29,7 @@ from source import (
 )
 
 ROOMS = [
+    "_command_line",
     "_files",
     "_hints",
     "_state",

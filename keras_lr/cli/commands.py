@@ -5,28 +5,30 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Each subcommand imports what it needs, because only some of them draw. Keras and its backend come
-# with the package in any case: Python imports `keras_lr` before this module, and importing
-# `keras_lr` has to register its classes with Keras.
+from keras_lr.cli.signatures import ClassSummary, summarize_classes
+from keras_lr.cli.sources import ConfigSource, display_names, short_names
+from keras_lr.plotting import text
+
+# Each subcommand imports what it needs, because importing Keras takes seconds.
 
 
-def check_configs(configs: list[Path], modules: list[str]) -> int:
+def check_configs(configs: list[ConfigSource], modules: list[str]) -> int:
     """Print every error in some configs."""
-    from keras_lr import ConfigError, load
+    from keras_lr import ConfigError
 
     _import_modules(modules)
     failed = False
-    for path in configs:
+    for source in configs:
         try:
-            count = len(load(path))
+            count = len(source.load())
             what = (
                 f"{count} {'callback' if count == 1 else 'callbacks'}" if count else "an empty list"
             )
-            print(f"{path}: {what}, no errors")
+            print(f"{source}: {what}, no errors")
         except (ConfigError, OSError) as error:
             print(error, file=sys.stderr)
             failed = True
@@ -41,7 +43,11 @@ def _import_modules(names: list[str]) -> None:
 
 
 def preview_configs(
-    configs: list[Path], modules: list[str], epochs: float, steps_per_epoch: float, out: Path | None
+    configs: list[ConfigSource],
+    modules: list[str],
+    epochs: float,
+    steps_per_epoch: float,
+    out: Path | None,
 ) -> int:
     """Draw the schedules of some configs, without training."""
     import numpy as np
@@ -53,8 +59,8 @@ def preview_configs(
 
     _import_modules(modules)
     drawn: dict[str, dict[str, Any]] = {}
-    for path, name in _display_names(configs).items():
-        for label, parameter, schedule in _load_schedules(path, name):
+    for source, name in display_names(configs).items():
+        for label, parameter, schedule in _load_schedules(source, name):
             drawn.setdefault(parameter, {})[label] = schedule
     if not drawn:
         raise ValueError(f"no schedule to draw in {', '.join(map(str, configs))}")
@@ -69,12 +75,12 @@ def preview_configs(
     for parameter, some in curves.items():
         scale = Scale.of(some.values())
         for label, values in some.items():
-            print(f"{label}: {parameter.replace('_', ' ')}")
+            _print_head(label, parameter.replace("_", " "))
             print(terminal.draw(values, steps_per_epoch, scale))
             starts = drawn[parameter][label].stage_starts(timeline)
             print(terminal.describe(np.asarray(values), steps_per_epoch, starts))
             if note := unreached_warning(drawn[parameter][label], timeline):
-                print(note)
+                print(text.wrap(note))
             print()
     if out is not None:
         _write_panels(
@@ -85,13 +91,19 @@ def preview_configs(
     return 0
 
 
-def _load_schedules(path: Path, file: str) -> list[tuple[str, str, Any]]:
+def _print_head(label: str, what: str) -> None:
+    """Print what stands above a drawing."""
+    label = text.shorten(label, text.line_width() - len(f": {what}"))
+    print(text.emphasize(f"{label}: {what}"))
+
+
+def _load_schedules(source: ConfigSource, config: str) -> list[tuple[str, str, Any]]:
     """Return the label, hyperparameter and schedule of everything that a config moves."""
     import keras
 
-    from keras_lr import ParamScheduler, Schedule, load
+    from keras_lr import ParamScheduler, Schedule
 
-    callbacks = load(path)
+    callbacks = source.load()
     # What a schedule moves besides the rate depends on the optimizer; this one has a momentum.
     optimizer = keras.optimizers.SGD(momentum=0.9)
     found: list[tuple[str, str, Any]] = []
@@ -107,11 +119,11 @@ def _load_schedules(path: Path, file: str) -> list[tuple[str, str, Any]]:
             ]
         else:
             kind = type(callback).__name__
-            print(f"{path}: {kind} depends on the training and is not drawn", file=sys.stderr)
+            print(f"{source}: {kind} depends on the training and is not drawn", file=sys.stderr)
     parameters = [parameter for _, parameter, _ in found]
     return [
-        # Place and class tell apart several schedules of one hyperparameter in a file.
-        (file if parameters.count(name) == 1 else f"{file} [{i}] {label}", name, schedule)
+        # Place and class tell apart several schedules of one hyperparameter in a config.
+        (config if parameters.count(name) == 1 else f"{config} [{i}] {label}", name, schedule)
         for i, (label, name, schedule) in enumerate(found)
     ]
 
@@ -132,12 +144,6 @@ def _write_figure(figure: Any, out: Path) -> None:
     print(f"wrote {out}")
 
 
-def _display_names(files: Sequence[Path]) -> dict[Path, str]:
-    """Return each file's name, or its path where several files have the same name."""
-    names = [file.name for file in dict.fromkeys(files)]
-    return {file: file.name if names.count(file.name) == 1 else str(file) for file in files}
-
-
 def print_schema(modules: list[str]) -> int:
     """Print the JSON Schema of configs."""
     from keras_lr.config.schema import schema
@@ -152,10 +158,11 @@ def draw_history(file: Path, out: Path | None) -> int:
     from keras_lr.plotting import terminal
 
     history = _load_history(file)
-    print(f"{file}: {history!r}")
+    print(text.wrap(f"{file}: {history!r}"))
     per_epoch = _steps_per_epoch(history)
     for name, values in (("learning rate", history.learning_rate), ("loss", history.loss)):
-        print(f"\n{name}")
+        print()
+        print(text.emphasize(name))
         print(terminal.draw(values, per_epoch))
     if out is not None:
         print()
@@ -168,7 +175,7 @@ def compare_histories(files: list[Path], out: Path | None) -> int:
     from keras_lr.plotting import terminal
     from keras_lr.plotting.scales import Scale
 
-    histories = {name: _load_history(file) for file, name in _display_names(files).items()}
+    histories = {name: _load_history(file) for file, name in short_names(files).items()}
     rows: list[tuple[str, ...]] = []
     losses = {}
     for name, history in histories.items():
@@ -177,18 +184,20 @@ def compare_histories(files: list[Path], out: Path | None) -> int:
         epochs = len(set(history.epoch.tolist()))
         rows.append((name, f"{len(history):,}", f"{epochs:,}", *(f"{n:.4g}" for n in numbers)))
     head = ("", "steps", "epochs", "first lr", "peak lr", "last lr", "last loss")
-    print(terminal.align_columns([head, *rows]))
+    print(text.format_table([head, *rows]))
     rates = {name: history.learning_rate for name, history in histories.items()}
     sizes = {name: _steps_per_epoch(history) for name, history in histories.items()}
     first = next(iter(sizes))
     per_epoch = sizes[first]
     if len(set(sizes.values())) > 1:
-        print(f"(their epochs differ in length; those of {first}, {per_epoch:g} steps, count)")
+        whose = f"those of {first}, {per_epoch:g} steps, count"
+        print(text.wrap(f"(their epochs differ in length; {whose})"))
     panels = {"learning rate": rates, "loss (moving mean)": losses}
     for what, curves in panels.items():
         scale = Scale.of(curves.values())
         for name, values in curves.items():
-            print(f"\n{name}: {what}")
+            print()
+            _print_head(name, what)
             print(terminal.draw(values, per_epoch, scale))
     if out is not None:
         print()
@@ -242,17 +251,23 @@ def run_demo(**arguments: Any) -> int:
     return 0
 
 
-def list_schedules() -> int:
-    """Print every schedule with the first line of its docstring."""
-    import keras_lr
-    from keras_lr.schedules.base import Schedule
-
-    public = {name: getattr(keras_lr, name) for name in keras_lr.__all__}
-    found = {
-        name: (one.__doc__ or "").strip().splitlines()[0].replace("``", "")
-        for name, one in public.items()
-        if isinstance(one, type) and issubclass(one, Schedule) and one is not Schedule
+def list_classes() -> int:
+    """Print every schedule and callback with its arguments and the first line of its docstring."""
+    found = summarize_classes()
+    parts = {
+        "schedules": [one for one in found if one.is_schedule],
+        "callbacks": [one for one in found if not one.is_schedule],
     }
-    for name in sorted(found):
-        print(f"{name:<{max(map(len, found))}}  {found[name]}")
+    for number, (title, some) in enumerate(parts.items()):
+        print("\n" * bool(number) + text.emphasize(f"{title}:"))
+        for one in some:
+            print(_format_call(one, text.line_width()))
+            print(text.wrap(one.summary, indent=" " * 6))
     return 0
+
+
+def _format_call(one: ClassSummary, width: int) -> str:
+    """Return a class and its arguments, in lines that are broken between arguments."""
+    *others, last = one.arguments or ("",)
+    first, *later = (*(f"{argument}," for argument in others), f"{last})")
+    return text.join_words([f"{one.name}({first}", *later], width, " " * 2, " " * 6)

@@ -1,13 +1,21 @@
 """The command line: `keras-lr preview`, `check`, `list`, `schema`, `history`, `compare`, `demo`."""
 
 import argparse
+import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_lr import __version__
 from keras_lr.cli import commands
+from keras_lr.cli.sources import ConfigSource
+from keras_lr.plotting.text import join_words
+
+QUOTED = re.compile(r"'[^']*'|\S+")
+"""A word of a command line."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,8 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 1 for an error that has been explained, 130 when interrupted.
         A mistake in the arguments exits with 2.
     """
-    arguments = vars(_build_parser().parse_args(argv))
-    command = arguments.pop("command")
+    parser = _build_parser()
+    _complete(parser)
+    arguments = vars(parser.parse_args(argv))
+    command, trains = arguments.pop("command"), arguments.pop("trains")
+    if not trains:
+        _choose_light_backend(arguments.get("modules", ()))
     try:
         return command(**arguments)
     except KeyboardInterrupt:
@@ -38,25 +50,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _build_parser() -> argparse.ArgumentParser:
-    from keras_lr import __version__
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer the shell if it asks how a line can go on, which ends the process."""
+    if "COMP_LINE" in os.environ:
+        with contextlib.suppress(ImportError):
+            import argcomplete
 
+            argcomplete.autocomplete(parser)
+
+
+def _choose_light_backend(modules: Sequence[str]) -> None:
+    """Let Keras run on NumPy for a command that trains nothing, unless it was imported before.
+
+    Keras is imported in half the time then, and prints nothing. Modules of users may need the
+    backend that they were written for.
+    """
+    if not modules and "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "numpy"
+
+
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "keras-lr",
-        description="Learning-rate schedules for Keras.",
+        description="Learning-rate schedules for Keras: draw, check and compare them.",
         epilog="example:\n  keras-lr preview lr.yaml --epochs 90 --steps-per-epoch 391",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
     group = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     preview = _add_command(
         group,
+        commands.preview_configs,
         "preview",
         "draw the learning rates of configs, without training",
         "keras-lr preview a.yaml b.toml --epochs 90 --steps-per-epoch 391 --out lr.png",
+        "keras-lr preview 'CosineDecay: {initial_lr: 0.1}' --epochs 90 --steps-per-epoch 391",
     )
-    preview.set_defaults(command=commands.preview_configs)
     _add_configs(preview)
     for name, what in (("--epochs", "epochs of the fit"), ("--steps-per-epoch", "batches in each")):
         preview.add_argument(name, type=_whole_number(1), required=True, metavar="N", help=what)
@@ -64,57 +94,62 @@ def _build_parser() -> argparse.ArgumentParser:
 
     check = _add_command(
         group,
+        commands.check_configs,
         "check",
         "print every error in configs, and exit with 1 if there is one",
         "keras-lr check lr.yaml",
     )
-    check.set_defaults(command=commands.check_configs)
     _add_configs(check)
 
-    listing = _add_command(
-        group, "list", "print every schedule with one line about it", "keras-lr list"
+    _add_command(
+        group,
+        commands.list_classes,
+        "list",
+        "print every schedule and callback with its arguments and one line about it",
+        "keras-lr list",
     )
-    listing.set_defaults(command=commands.list_schedules)
 
     schema = _add_command(
         group,
+        commands.print_schema,
         "schema",
         "print the JSON Schema of configs, with which editors complete and check",
         "keras-lr schema > lr.schema.json",
     )
-    schema.set_defaults(command=commands.print_schema)
     _add_modules(schema)
 
     history = _add_command(
         group,
+        commands.draw_history,
         "history",
         "draw a record that LRHistory.to_csv wrote",
         "keras-lr history run.csv --out run.png",
     )
-    history.set_defaults(command=commands.draw_history)
     history.add_argument("file", type=Path, metavar="FILE.csv", help="the record")
     _add_out(history)
 
     compare = _add_command(
         group,
+        commands.compare_histories,
         "compare",
         "draw the rates and losses of several records",
         "keras-lr compare a.csv b.csv --out both.png",
     )
-    compare.set_defaults(command=commands.compare_histories)
     compare.add_argument("files", type=Path, nargs="+", metavar="FILE.csv", help="the records")
     _add_out(compare)
 
     demo = _add_command(
         group,
+        commands.run_demo,
         "demo",
         "train a small network under every kind of schedule and compare",
         "keras-lr demo --data fashion-mnist --data-dir ~/fashion --train-size 6000",
+        trains=True,
     )
-    demo.set_defaults(command=commands.run_demo)
     demo.add_argument(
         "--data",
         choices=("digits", "fashion-mnist"),
+        metavar="NAME",
         default="digits",
         help="digits (the default) come with scikit-learn; fashion-mnist is downloaded by Keras",
     )
@@ -149,7 +184,11 @@ def _build_parser() -> argparse.ArgumentParser:
 
 def _add_configs(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "configs", type=Path, nargs="+", metavar="CONFIG", help="a .yaml, .toml or .json file"
+        "configs",
+        type=ConfigSource,
+        nargs="+",
+        metavar="CONFIG",
+        help="a .yaml, .toml or .json file, - for standard input, or the text itself",
     )
     _add_modules(command)
 
@@ -171,14 +210,45 @@ def _add_out(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_command(group: Any, name: str, what: str, example: str) -> argparse.ArgumentParser:
-    return group.add_parser(
+def _add_command(
+    group: Any,
+    command: Callable[..., int],
+    name: str,
+    what: str,
+    *examples: str,
+    trains: bool = False,
+) -> argparse.ArgumentParser:
+    """Add a subcommand.
+
+    Args:
+        group: The parser's group of subcommands.
+        command: What it runs, with its arguments by name; returns the exit code.
+        name: Its name.
+        what: What it does.
+        *examples: Lines that call it.
+        trains: Whether it needs the backend that trainings run on.
+    """
+    parser = group.add_parser(
         name,
         help=what,
         description=f"{what[0].upper()}{what[1:]}.",
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(["example:", *(f"  {example}" for example in examples)]),
+        formatter_class=_Formatter,
     )
+    parser.set_defaults(command=command, trains=trains)
+    return parser
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Keeps lines apart and wraps each to the width of the terminal, commands with backslashes."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(
+            join_words(QUOTED.findall(line), width, indent + "  ", indent + "    ", end=" \\")
+            if line.startswith("  ")
+            else join_words(line.split(), width, indent, indent)
+            for line in text.splitlines()
+        )
 
 
 def _whole_number(at_least: int) -> Callable[[str], int]:

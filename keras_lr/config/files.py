@@ -20,6 +20,9 @@ MOST_BYTES = 2**20
 MOST_DOTS = 300
 """Parts of a dotted key in TOML, whose reader takes the square of their number."""
 
+Parser = Callable[[str], tuple[Any, LineOf | None]]
+"""Returns the data that a text holds, and what knows their lines."""
+
 _TOO_DEEP = f"must be nested at most {IN_A_FILE.levels} levels deep"
 
 # YAML 1.2, where 1e-3 is a number and `no` and `12:30` are not; PyYAML reads YAML 1.1.
@@ -49,10 +52,27 @@ def load(path: PathLike) -> list[Any]:
     ...     load(path)
     [CosineDecay(initial_lr=0.1)]
     """
-    file = os.fspath(path)
     parse = _PARSERS.get(_ending(path)) or _unknown(path)
     with open(path, "rb") as opened:
         content = opened.read(MOST_BYTES + 1)
+    return _load_content(content, parse, os.fspath(path))
+
+
+def load_text(content: bytes, name: str) -> list[Any]:
+    """Return the callbacks that a text describes, which may be JSON, TOML or YAML.
+
+    Args:
+        content: The text, as UTF-8.
+        name: What errors call it.
+
+    Raises:
+        ConfigError: If the config is wrong.
+        ImportError: If the text is neither JSON nor TOML, and PyYAML is missing.
+    """
+    return _load_content(content, _parse_any, name)
+
+
+def _load_content(content: bytes, parse: Parser, file: str) -> list[Any]:
     try:
         if len(content) > MOST_BYTES:
             _fail(f"must be at most {MOST_BYTES} bytes long")
@@ -327,7 +347,16 @@ def _write_yaml(config: dict[str, Any]) -> str:
     )
 
 
-_PARSERS: dict[str, Callable[[str], tuple[Any, LineOf | None]]] = {
+def _parse_any(text: str) -> tuple[Any, LineOf | None]:
+    for parse in (_parse_json, _parse_toml):
+        try:
+            return parse(text)
+        except ConfigError:
+            continue
+    return _parse_yaml(text)
+
+
+_PARSERS: dict[str, Parser] = {
     ".yaml": _parse_yaml,
     ".yml": _parse_yaml,
     ".toml": _parse_toml,

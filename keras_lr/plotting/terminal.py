@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_lr.plotting.downsampling import ROUNDING, find_jumps
 from keras_lr.plotting.scales import Scale
+from keras_lr.plotting.text import NARROWEST, align_columns, line_width
 
 Array = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ def draw(
         curve: The values; NaN leaves a gap.
         steps_per_epoch: Steps that make one epoch, for the axis.
         scale: The vertical axis; made from the curve by default.
-        width: Characters in a line; those of the terminal by default.
+        width: Characters in a line, at least 30; those of the terminal by default.
         plain: Whether to draw with ASCII characters, by default where the terminal has no others.
 
     Returns:
@@ -43,7 +43,7 @@ def draw(
     """
     values = np.asarray(curve, float)
     scale = Scale.of([values]) if scale is None else scale
-    width = max(30, width or min(shutil.get_terminal_size().columns, 100))
+    width = max(NARROWEST, width or line_width())
     plain = not _can_print("⣿┤│└─") if plain is None else plain
     labels = {
         row: _number(scale.at(1 - row / (HEIGHT - 1))) for row in (0, HEIGHT // 2, HEIGHT - 1)
@@ -61,7 +61,7 @@ def draw(
     lines.append(" " * margin + ("+" + "-" * room if plain else "└" + "─" * room))
     lines.append(" " * margin + _axis(len(values) / steps_per_epoch, room + 1))
     if scale.log:
-        lines[0] += "  (logarithmic)"
+        lines.insert(0, " " * margin + "(logarithmic)")
     return "\n".join(lines)
 
 
@@ -90,26 +90,15 @@ def _raster(places: Array, columns: int) -> NDArray[np.bool_]:
 
 def _axis(epochs: float, width: int) -> str:
     """Return the line of numbers below a drawing."""
-    line = [" "] * width
-    for part in range(5):
+    last = f"{_number(epochs)} epochs"
+    line = " " * (width - len(last)) + last
+    for part in range(4):
         text = _number(epochs * part / 4)
-        at = round((width - 1) * part / 4)
-        at = min(max(at - len(text) // 2 if 0 < part < 4 else at, 0), width - len(text))
-        line[at : at + len(text)] = text
-    return "".join(line).rstrip() + " epochs"
-
-
-def align_columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of text as aligned columns, the first to the left and the others to the right."""
-    columns = range(len(rows[0]))
-    widths = [max(len(row[column]) for row in rows) for column in columns]
-    return "\n".join(
-        "  ".join(
-            text.ljust(size) if column == 0 else text.rjust(size)
-            for column, (text, size) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+        at = max(0, round((width - 1) * part / 4) - len(text) // 2)
+        # Nothing, where it would touch what stands there.
+        if not line[max(0, at - 1) : at + len(text) + 1].strip():
+            line = line[:at] + text + line[at + len(text) :]
+    return line
 
 
 def describe(values: Array, steps_per_epoch: float, starts: Iterable[float] = ()) -> str:

@@ -1,5 +1,6 @@
 """The command line: what each subcommand prints and writes, and how it ends."""
 
+import io
 import json
 import os
 import subprocess
@@ -245,6 +246,58 @@ def test_preview_draws_the_momentum_of_one_cycle(capsys, folder, monkeypatch):
     }
     assert set(drawn["momentum"]) == {"one.json", "third.json"}
     assert [drawn["momentum"]["one.json"][step] for step in (0, 60)] == [0.95, 0.85]
+
+
+def test_preview_draws_what_stands_on_the_command_line(capsys, monkeypatch):
+    cosine = "CosineDecay: {initial_lr: 0.1}"
+    listed = '{"callbacks": [{"LinearDecay": {"initial_lr": 0.4}}]}'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"[Constant]\nlr = 0.2\n")))
+    assert main(["preview", cosine, "-", listed, *FIT]) == 0
+    said = capsys.readouterr().out
+    heads = [line for line in said.splitlines() if line.endswith(": learning rate")]
+    names = (cosine, "standard input", listed)
+    assert heads == [f"{name}: learning rate" for name in names]
+    peaks = [row[-1] for row in rows(said) if "peak" in row]
+    assert peaks == ["0.1", "0.2", "0.4"]
+
+
+def test_a_long_text_is_shortened_in_its_head_and_names_no_file(capsys, folder):
+    long = "Sequence: [" + "{Lasting: {schedule: {Constant: {lr: 0.1}}, over: 1}}, " * 3
+    assert main(["preview", long + "{Constant: {lr: 0.2}}]", *FIT]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("Sequence: [{Lasting")
+    assert "..." in said[0]
+    assert max(map(len, said)) <= 80
+    (folder / "odd: name.json").write_text('{"Constant": {"lr": 0.3}}')
+    assert main(["preview", "odd: name.json", *FIT]) == 0
+    assert capsys.readouterr().out.startswith("odd: name.json: learning rate")
+
+
+def test_check_reads_text_and_standard_input(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"callbacks:\n- Constant: 3\n")))
+    assert main(["check", "Constant: {lr: 0.1}", "-", "Constant: {lr: -1}", "x = 2"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "inline: 1 callback, no errors\n"
+    assert [line[:40] for line in said.err.splitlines()] == [
+        "standard input:2: callbacks[0].Constant:",
+        "inline:1: Constant.lr: must be a finite ",
+        "inline: x: unknown name of a class. Know",
+    ]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_no_line_of_a_drawing_is_longer_than_the_terminal(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    inline = "ExponentialDecay: {initial_lr: 0.1, factor: 0.7}"
+    late = "Warmup: {schedule: {CosineDecay: {initial_lr: 0.1}}, over: 300 steps}"
+    assert main(["preview", inline, late, *FIT]) == 0
+    names = "a-rather-long-name-of-a-record.csv", "b.csv"
+    files = [record(name, np.geomspace(0.1, 1e-6, 50), np.linspace(3, 1, 50)) for name in names]
+    assert main(["history", files[0]]) == main(["compare", *files]) == 0
+    said = capsys.readouterr().out
+    assert "(logarithmic)" in said
+    assert max(map(len, said.splitlines())) <= columns
+    assert ["last", "loss", "1"] in rows(said) or "last loss" in said
 
 
 def test_preview_needs_something_to_draw(capsys, folder):

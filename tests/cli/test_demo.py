@@ -266,12 +266,16 @@ def test_interruption_exits_with_130(monkeypatch):
     assert main(["demo"]) == 130
 
 
-def test_list_names_every_schedule_and_says_what_it_does(capsys):
+def test_list_names_every_schedule_and_callback_and_says_what_it_does(capsys):
     assert main(["list"]) == 0
-    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert {"CosineDecay", "OneCycle", "Sequence", "Function"} <= set(lines)
-    assert not {"LRHistory", "Schedule"} & set(lines)
-    assert lines["StepDecay"].startswith("Multiply the rate")
+    schedules, callbacks = capsys.readouterr().out.split("callbacks:\n")
+    lines = schedules.splitlines()
+    heads = {line.split("(")[0].strip() for line in lines if line[:2] == "  " != line[2:4]}
+    assert {"CosineDecay", "OneCycle", "Sequence", "Function"} <= heads
+    assert not {"LRHistory", "Schedule"} & heads
+    assert "LRHistory(" in callbacks
+    (place,) = (i for i, line in enumerate(lines) if line.startswith("  StepDecay("))
+    assert lines[place + 1].strip().startswith("Multiply the rate")
 
 
 def fashion_command(folder):

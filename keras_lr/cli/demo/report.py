@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_lr.cli.demo.data import Data
 from keras_lr.cli.demo.training import Run
-from keras_lr.plotting.terminal import align_columns
+from keras_lr.plotting.text import align_columns
 
 
 def format_results(runs: list[Run], target: float) -> str:

@@ -1,0 +1,72 @@
+"""Configs as the command line names them: a file, standard input, or the text itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+STANDARD_INPUT = "-"
+
+_TEXT = re.compile(r"[{\n]|:\s|\s=\s")
+"""What the text of a config has, and the name of a file hardly."""
+
+
+class ConfigSource(NamedTuple):
+    """Where a config comes from."""
+
+    argument: str
+    """As it stands on the command line."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the argument is the config itself."""
+        return bool(_TEXT.search(self.argument)) and not os.path.exists(self.argument)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the argument names a file."""
+        return self.argument != STANDARD_INPUT and not self.is_text
+
+    def __str__(self) -> str:
+        """Return what messages call the config."""
+        if self.is_text:
+            return "inline"
+        return self.argument if self.is_file else "standard input"
+
+    def load(self) -> list[Any]:
+        """Return the callbacks that the config describes.
+
+        Raises:
+            ConfigError: If the config is wrong.
+            OSError: If the file cannot be read.
+        """
+        from keras_lr.config import load
+        from keras_lr.config.files import load_text
+
+        if self.is_file:
+            return load(self.argument)
+        content = self.argument.encode() if self.is_text else sys.stdin.buffer.read()
+        return load_text(content, str(self))
+
+
+def display_names(sources: Sequence[ConfigSource]) -> dict[ConfigSource, str]:
+    """Return what to call each config in a drawing, a text by itself."""
+    distinct = list(dict.fromkeys(sources))
+    files = short_names([Path(one.argument) for one in distinct if one.is_file])
+
+    def name(source: ConfigSource) -> str:
+        if source.is_file:
+            return files[Path(source.argument)]
+        return source.argument if source.is_text else str(source)
+
+    return {source: name(source) for source in distinct}
+
+
+def short_names(files: Sequence[Path]) -> dict[Path, str]:
+    """Return each file's name, or its path where several files have the same name."""
+    names = [file.name for file in dict.fromkeys(files)]
+    return {file: file.name if names.count(file.name) == 1 else str(file) for file in files}
