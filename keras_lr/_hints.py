@@ -23,11 +23,20 @@ def nearest_name_hint(name: object, known: Iterable[str], quote: str = "`") -> s
 
     >>> nearest_name_hint("inital_lr", ["initial_lr", "final_lr"])
     ' Did you mean `initial_lr`?'
+    >>> nearest_name_hint("lr", ["initial_lr", "final_lr"])
+    ' Did you mean `initial_lr`?'
     >>> nearest_name_hint("gamma", ["initial_lr", "final_lr"])
     ''
     """
-    near = difflib.get_close_matches(str(name)[:_LONGEST_NAME], list(known), n=1)
+    written, names = str(name)[:_LONGEST_NAME], list(known)
+    near = difflib.get_close_matches(written, names, n=1) or _names_with_words_of(written, names)
     return f" Did you mean {quote}{near[0]}{quote}?" if near else ""
+
+
+def _names_with_words_of(written: str, names: list[str]) -> list[str]:
+    """Return the names that have all words of ``written``, which compares them as no near name."""
+    words = set(written.lower().replace("learning_rate", "lr").split("_"))
+    return [name for name in names if words < set(name.split("_"))]
 
 
 def user_stacklevel() -> int:

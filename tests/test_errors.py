@@ -214,6 +214,27 @@ def test_a_misspelt_keyword_is_answered_by_the_nearest(cls):
         assert f"Known: {', '.join(VALID[cls])}" in text
 
 
+@pytest.mark.parametrize(
+    ("cls", "written", "meant"),
+    [
+        (CosineDecay, "lr", "initial_lr"),
+        (CosineDecay, "learning_rate", "initial_lr"),
+        (CosineDecay, "min_lr", "final_lr"),
+        (OneCycle, "lr", "max_lr"),
+        (OneCycle, "warmup_steps", "warmup"),
+        (TriangularCLR, "size", "step_size"),
+    ],
+)
+def test_a_part_of_a_name_is_answered_by_the_name(cls, written, meant):
+    """In the words that configs have, too."""
+    with pytest.raises(TypeError) as of_constructor:
+        cls(**{written: 0.1})
+    with pytest.raises(keras_lr.ConfigError) as of_config:
+        keras_lr.from_config({cls.__name__: {written: 0.1}})
+    for error in (of_constructor.value, of_config.value):
+        assert f"Did you mean `{meant}`? Known: {', '.join(VALID[cls])}" in str(error)
+
+
 def test_a_keyword_that_is_like_none_lists_the_known():
     with pytest.raises(
         TypeError, match=r"`verbose`. Received: verbose=1. Known: initial_lr, final"

@@ -95,11 +95,12 @@ class Schedule(Configurable, LearningRateCallback):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.duration_kind  # Kept from now on: the parts have theirs, so nothing recurses.
+        # Kept from now on: the parts have theirs, so nothing recurses.
+        _ = self.duration_kind, self.is_empty
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        _ = self.duration_kind
+        _ = self.duration_kind, self.is_empty
 
     def value(self, step: Steps, timeline: Timeline) -> Steps | float:
         """Return the rate at ``step``.

@@ -49,6 +49,10 @@ class _Around(Schedule):
     def duration_kind(self) -> DurationKind:
         return self.schedule.duration_kind
 
+    @functools.cached_property
+    def is_empty(self) -> bool:
+        return self.schedule.is_empty
+
     @nested
     def length(self, timeline: Timeline) -> Nested[float]:
         return (yield call(self.schedule.length, timeline))
@@ -99,6 +103,11 @@ class _SideBySide(Schedule):
     def duration_kind(self) -> DurationKind:
         kinds = {part.duration_kind for part in self.direct_parts()}
         return "rest" if "rest" in kinds else "own" if "own" in kinds else "never"
+
+    @functools.cached_property
+    def is_empty(self) -> bool:
+        ending = [part for part in self.direct_parts() if part.duration_kind != "never"]
+        return bool(ending) and all(part.is_empty for part in ending)
 
     @nested
     def length(self, timeline: Timeline) -> Nested[float]:

@@ -159,6 +159,10 @@ class Warmup(Schedule):
     def duration_kind(self) -> DurationKind:
         return self.schedule.duration_kind
 
+    @functools.cached_property
+    def is_empty(self) -> bool:
+        return self.schedule.is_empty and parse_length(self.over)[0] == 0.0
+
     @nested
     def length(self, timeline: Timeline) -> Nested[float]:
         over = timeline.steps(self.over)
@@ -275,6 +279,10 @@ class Repeat(Schedule):
     @functools.cached_property
     def duration_kind(self) -> DurationKind:
         return "own" if self.schedule.duration_kind == "own" else "rest"
+
+    @functools.cached_property
+    def is_empty(self) -> bool:
+        return self.schedule.is_empty
 
     def _stretches(self) -> Steps:
         """Return the length of each cycle over that of the first."""

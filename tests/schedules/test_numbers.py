@@ -1,11 +1,13 @@
 """Lengths and rates at the ends of what numbers can hold: a finite curve, or an error."""
 
+import json
 import math
 import warnings
 
 import keras
 import numpy as np
 import pytest
+from configs import validator
 from models import fit, meter, settled
 
 import keras_lr
@@ -25,6 +27,7 @@ from keras_lr import (
     TriangularCLR,
     WarmupStableDecay,
 )
+from keras_lr.cli.main import main
 
 LARGEST = 3.4028234663852886e38
 LENGTHS = [
@@ -231,6 +234,66 @@ def test_a_length_of_0_leaves_a_part_out(zero):
     ):
         expected = expected if isinstance(expected, np.ndarray) else expected.values(**SIZE)
         np.testing.assert_allclose(schedule.values(**SIZE), expected, rtol=1e-12, atol=1e-17)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda nothing: 2 * nothing,
+        lambda nothing: nothing.clip(max=0.2).per_epoch(),
+        lambda nothing: nothing * Constant(2.0),
+        lambda nothing: nothing + nothing,
+        lambda nothing: nothing.repeat(3),
+        lambda nothing: nothing.warmup(0),
+        lambda nothing: nothing >> 3 * nothing,
+    ],
+)
+def test_what_wraps_a_length_of_0_is_left_out_as_well(wrap):
+    nothing, line = wrap(Constant(0.1).lasting(0)), LinearDecay(1.0, 0.5)
+    for schedule, expected in (
+        (nothing >> line, line),
+        (line.lasting(2) >> nothing, line.lasting(2)),
+        (line.lasting(2) >> nothing >> line, line.lasting(2) >> line),
+    ):
+        np.testing.assert_array_equal(schedule.values(**SIZE), expected.values(**SIZE))
+        assert schedule.unreached_stages(Timeline(5, 4)) == []
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, "0 steps", "0%", "0 epochs"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        lambda zero: {"Warmup": {"schedule": {"CosineDecay": {"initial_lr": 0.1}}, "over": zero}},
+        lambda zero: {"OneCycle": {"max_lr": 0.1, "warmup": zero}},
+        lambda zero: {"WarmupStableDecay": {"max_lr": 0.1, "warmup": zero, "decay": zero}},
+        lambda zero: {
+            "Sequence": [
+                {"Lasting": {"schedule": {"Constant": {"lr": 0.3}}, "over": zero}},
+                {"CosineDecay": {"initial_lr": 0.1}},
+            ]
+        },
+    ],
+    ids=["Warmup", "OneCycle", "WarmupStableDecay", "Lasting"],
+)
+def test_a_config_may_hold_a_length_of_0(config, zero, tmp_path, capsys):
+    path = tmp_path / "lr.json"
+    path.write_text(json.dumps(config(zero)))
+    validator.validate(config(zero))
+    (schedule,) = keras_lr.load(path)
+    assert keras_lr.from_config(keras_lr.to_config(schedule)) == schedule
+    assert schedule(0, Timeline(5, 4)) == 0.1
+    assert main(["check", str(path)]) == 0
+    assert main(["preview", str(path), "--epochs", "4", "--steps-per-epoch", "5"]) == 0
+    assert "learning rate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("zero", [0, "0 steps", "0%"])
+@pytest.mark.parametrize("name", ["CosineDecay", "LinearDecay", "PolynomialDecay"])
+def test_a_config_of_a_decay_over_nothing_is_an_error(name, zero):
+    config = {name: {"initial_lr": 0.1, "over": zero}}
+    assert not validator.is_valid(config)
+    with pytest.raises(keras_lr.ConfigError, match="over: must be a positive length"):
+        keras_lr.from_config(config)
 
 
 def test_a_part_of_length_0_is_no_stage_that_never_begins():
