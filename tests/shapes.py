@@ -122,6 +122,9 @@ SHAPES = {
     "WarmupStableDecay-sqrt": Shape(
         lambda: WarmupStableDecay(0.2, "10%", "50%", "sqrt"), 0.0, 0.2, 0.0, 0.0
     ),
+    "WarmupStableDecay-square": Shape(
+        lambda: WarmupStableDecay(0.2, "10%", "50%", "square"), 0.0, 0.2, 0.0, 0.0
+    ),
     "Function-epoch": Shape(lambda: Function(by_epoch), 0.0, 0.5, 0.5),
     "Function-epoch-and-lr": Shape(lambda: Function(by_epoch_and_lr, 0.8), 0.0, 0.8, 0.8),
     "Function-keras": Shape(
@@ -139,6 +142,10 @@ SHAPES = {
     ),
     "Warmup": Shape(lambda: CosineDecay(0.1).warmup(1), 0.0, 0.1, 0.0, 0.0),
     "Warmup-share": Shape(lambda: InverseSqrtDecay(0.1, 1).warmup("10%", start=0.2), 0.0, 0.2, 0.2),
+    "Warmup-cosine": Shape(lambda: CosineDecay(0.1).warmup(1, shape="cosine"), 0.0, 0.1, 0.0, 0.0),
+    "Warmup-masks": Shape(
+        lambda: CosineDecay(0.1).warmup("20%", 0.01, "square", shift=False), 0.0, 0.1, 0.01, 0.0
+    ),
     "Lasting": Shape(lambda: LinearDecay(0.4).lasting("50%"), 0.0, 0.4, 0.4, 0.0),
     "Lasting-cut-off": Shape(
         lambda: LinearDecay(0.5, 0.0, over="4 steps").lasting("2 steps"), 0.25, 0.5, 0.5, 0.25

@@ -4,6 +4,8 @@ PyTorch and optax count as this package does: a boundary at ``b`` takes effect a
 ``PiecewiseConstantDecay`` keeps the old value at ``t = b`` and changes one step later.
 """
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from keras_lr import (
     StepDecay,
     TimeDecay,
     TriangularCLR,
+    WarmupStableDecay,
 )
 
 oracle = pytest.mark.oracle
@@ -297,3 +300,59 @@ def test_keras(name):
     theirs, ours = KERAS[name]
     expected = [float(theirs(step)) for step in range(40)]
     np.testing.assert_allclose(curve(ours, 40), expected, rtol=2e-6, atol=1e-7)
+
+
+# timm, Transformers and BERT, by their formulas.
+
+
+def timm_cosine(t, lr, low, n, k, warmup_lr):
+    """`timm.scheduler.CosineLRScheduler._get_lr`, with `warmup_prefix=False`, its default."""
+    if t < k:
+        return warmup_lr + t * (lr - warmup_lr) / k
+    return low + 0.5 * (lr - low) * (1 + math.cos(math.pi * t / n))
+
+
+def bert(t, lr, n, k):
+    """`create_optimizer` of google-research/bert: a linear decay, masked by the warmup."""
+    return lr * t / k if t < k else lr * (1 - t / n)
+
+
+def huggingface_cosine(t, lr, n, k):
+    """`transformers.get_cosine_schedule_with_warmup`."""
+    if t < k:
+        return lr * t / max(1, k)
+    return lr * max(0.0, 0.5 * (1.0 + math.cos(math.pi * (t - k) / max(1, n - k))))
+
+
+def huggingface_wsd(t, lr, n, k, m):
+    """`transformers.get_wsd_schedule(warmup_type="cosine", decay_type="1-sqrt")`."""
+    if t < k:
+        return lr * 0.5 * (1.0 - math.cos(math.pi * t / k))
+    if t < n - m:
+        return lr
+    return lr * (1.0 - math.sqrt((t - (n - m)) / m))
+
+
+FORMULAS = {
+    "timm-cosine": (
+        lambda t: timm_cosine(t, 0.4, 0.01, 40, 6, 0.02),
+        CosineDecay(0.4, 0.01).warmup(6, start=0.02, shift=False),
+    ),
+    "bert": (lambda t: bert(t, 0.4, 40, 7), LinearDecay(0.4).warmup(7, shift=False)),
+    "huggingface-cosine": (
+        lambda t: huggingface_cosine(t, 0.4, 40, 6),
+        CosineDecay(0.4).warmup(6),
+    ),
+    "huggingface-wsd": (
+        lambda t: huggingface_wsd(t, 0.4, 40, 6, 8),
+        WarmupStableDecay(0.4, warmup=0, decay=8, shape="sqrt").warmup(6, shape="cosine"),
+    ),
+}
+
+
+@oracle
+@pytest.mark.parametrize("name", FORMULAS)
+def test_formulas_of_other_libraries(name):
+    theirs, ours = FORMULAS[name]
+    expected = [theirs(t) for t in range(40)]
+    np.testing.assert_allclose(curve(ours, 40), expected, rtol=1e-12, atol=1e-16)

@@ -340,14 +340,23 @@ class Schedule(Configurable, LearningRateCallback):
         """Return ``factor`` times this schedule."""
         return _classes().Scaled(self, factor)
 
-    def warmup(self, over: float | int | str, start: float = 0.0) -> combinators.Warmup:
-        """Return a schedule that first rises linearly from ``start`` to this one's first value.
+    def warmup(
+        self,
+        over: float | int | str,
+        start: float = 0.0,
+        shape: str = "linear",
+        shift: bool = True,
+    ) -> combinators.Warmup:
+        """Return a schedule that first rises from ``start`` to this one's first value.
 
         Args:
-            over: Length of the warmup. It counts inside the whole: what follows begins after it.
+            over: Length of the warmup. It counts inside the whole.
             start: Rate of the first update.
+            shape: ``"linear"``, ``"cosine"``, ``"sqrt"`` or ``"square"``.
+            shift: Whether this schedule begins after the warmup; if not, it begins with it, and the
+                warmup hides its first part.
         """
-        return _classes().Warmup(self, over, start)
+        return _classes().Warmup(self, over, start, shape, shift)
 
     def lasting(self, over: float | int | str) -> combinators.Lasting:
         """Return this schedule with a length, which is the whole that its shares refer to."""

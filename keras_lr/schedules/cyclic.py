@@ -19,6 +19,8 @@ from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, can_move
 from keras_lr.schedules.base import DurationKind, Schedule, Steps, schedule
 from keras_lr.schedules.decay import Constant, CosineDecay, LinearDecay
 from keras_lr.schedules.formulas import (
+    RAMPS,
+    RampShape,
     growing_periods,
     half_cosine,
     inside,
@@ -225,7 +227,8 @@ class WarmupStableDecay(Schedule):
 
     - ``"linear"``: ``1 - w``;
     - ``"cosine"``: ``(1 + cos(pi * w)) / 2``;
-    - ``"sqrt"``: ``1 - sqrt(w)``,
+    - ``"sqrt"``: ``1 - sqrt(w)``;
+    - ``"square"``: ``1 - w ** 2``,
 
     where ``w`` goes from 0 to 1. It fills what earlier stages leave of its part.
 
@@ -234,7 +237,7 @@ class WarmupStableDecay(Schedule):
         warmup: Length of the rise: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"`` of the whole;
             0 for none.
         decay: Length of the fall, likewise.
-        shape: ``"linear"``, ``"cosine"`` or ``"sqrt"``.
+        shape: ``"linear"``, ``"cosine"``, ``"sqrt"`` or ``"square"``.
 
     Raises:
         ValueError: If a number is out of range, or rise and fall together are longer than the
@@ -254,7 +257,7 @@ class WarmupStableDecay(Schedule):
     max_lr: PositiveRate
     rise: TimescaleOrZero = "5%"
     decay: TimescaleOrZero = "20%"
-    shape: Annotated[str, Choice(("linear", "cosine", "sqrt"))] = "linear"
+    shape: RampShape = "linear"
 
     @property
     def duration_kind(self) -> DurationKind:
@@ -281,9 +284,5 @@ class WarmupStableDecay(Schedule):
                 values[where] *= step[where] / rise
             elif part == 2:
                 done = np.minimum((step[where] - (whole - fall)) / fall, 1.0)
-                if self.shape == "cosine":
-                    done = half_cosine(done)
-                elif self.shape == "sqrt":
-                    done = np.sqrt(done)
-                values[where] *= 1.0 - done
+                values[where] *= 1.0 - RAMPS[self.shape](done)
         return values

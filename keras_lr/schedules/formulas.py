@@ -9,13 +9,13 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr._fields.kinds import LARGEST_RATE
+from keras_lr._fields.kinds import LARGEST_RATE, Choice
 from keras_lr._fields.timeline import snap_each_to_whole
 
 Array = NDArray[np.float64]
@@ -73,6 +73,18 @@ def half_cosine(done: Any) -> Any:
     array([0.  , 0.25, 1.  ])
     """
     return np.square(np.sin((math.pi / 2.0) * done))
+
+
+RAMPS: dict[str, Callable[[Array], Array]] = {
+    "linear": lambda done: done,
+    "cosine": half_cosine,
+    "sqrt": np.sqrt,
+    "square": np.square,
+}
+"""How a weight goes from 0 to 1 while a length goes by, by the name of the shape."""
+
+RampShape = Annotated[str, Choice(tuple(RAMPS))]
+"""The name of such a shape."""
 
 
 def power(base: float, exponent: Array) -> Array:

@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar, Self
 
 import numpy as np
 
-from keras_lr._fields.kinds import Number, Positive, Rate
+from keras_lr._fields.kinds import Bool, Number, Positive, Rate
 from keras_lr._fields.lengths import LengthOrZero, TimescaleOrZero, parse_length
 from keras_lr._fields.nesting import Nested, call, nested
 from keras_lr._fields.timeline import Timeline, UnresolvedLength, snap_each_to_whole, snap_to_whole
 from keras_lr.schedules.base import DurationKind, Inner, Inners, Schedule, Steps, schedule
-from keras_lr.schedules.formulas import lerp, pieces
+from keras_lr.schedules.formulas import RAMPS, RampShape, lerp, pieces
 
 
 @nested
@@ -134,26 +134,41 @@ class Sequence(Schedule):
 
 @schedule
 class Warmup(Schedule):
-    """Rise linearly to a schedule's first value, then follow the schedule: ``a.warmup(5)``.
+    """Rise to a schedule's first value, then follow the schedule: ``a.warmup(5)``.
 
-    ``value(t) = start + (a(0) - start) * t / over`` for ``t < over``, then ``a(t - over)``.
+    ``value(t) = start + (a(0) - start) * ramp(t / over)`` for ``t < over``, then ``a(t - over)``,
+    or with ``shift=False`` ``a(t)``. The ramp is by ``shape``
+
+    - ``"linear"``: ``w``;
+    - ``"cosine"``: ``(1 - cos(pi * w)) / 2``, which begins and ends flat;
+    - ``"sqrt"``: ``sqrt(w)``, which begins steep;
+    - ``"square"``: ``w ** 2``, which begins flat.
 
     Args:
         schedule: What follows.
         over: Length of the warmup; 0 for none. It counts inside the whole:
             ``CosineDecay(0.1).warmup(5)`` over 90 epochs decays over 85.
         start: Rate of the first update.
+        shape: ``"linear"``, ``"cosine"``, ``"sqrt"`` or ``"square"``.
+        shift: Whether the schedule begins after the warmup. If not, it begins with the warmup,
+            which hides its first part: the rate then jumps from ``a(0)`` to ``a(over)``.
 
-    Source: Goyal et al. 2017, Accurate, Large Minibatch SGD, sec. 2.2 (arXiv:1706.02677).
+    Source: Goyal et al. 2017, Accurate, Large Minibatch SGD, sec. 2.2 (arXiv:1706.02677). Without
+        ``shift`` the optimizer of BERT (Devlin et al. 2018), and timm's default.
 
-    >>> from keras_lr import Constant
+    >>> from keras_lr import Constant, LinearDecay
     >>> Constant(1.0).warmup("4 steps").values(epochs=1, steps_per_epoch=6)
     array([0.  , 0.25, 0.5 , 0.75, 1.  , 1.  ])
+    >>> masked = LinearDecay(1.0).warmup("2 steps", shift=False)
+    >>> masked.values(epochs=1, steps_per_epoch=8)
+    array([0.   , 0.5  , 0.75 , 0.625, 0.5  , 0.375, 0.25 , 0.125])
     """
 
     schedule: Inner
     over: TimescaleOrZero
     start: Rate = 0.0
+    shape: RampShape = "linear"
+    shift: Annotated[bool, Bool()] = True
 
     @functools.cached_property
     def duration_kind(self) -> DurationKind:
@@ -163,31 +178,41 @@ class Warmup(Schedule):
     def is_empty(self) -> bool:
         return self.schedule.is_empty and parse_length(self.over)[0] == 0.0
 
+    def _begin(self, timeline: Timeline) -> float:
+        """Return the step at which the schedule's own clock begins."""
+        return timeline.steps(self.over) if self.shift else 0.0
+
     @nested
     def length(self, timeline: Timeline) -> Nested[float]:
-        over = timeline.steps(self.over)
-        return over + (yield call(self.schedule.length, timeline.after(over)))
+        begin = self._begin(timeline)
+        length = yield call(self.schedule.length, timeline.after(begin))
+        return max(begin + length, timeline.steps(self.over))
 
     @nested
     def unreached_stages(self, timeline: Timeline) -> Nested[list[Schedule]]:
-        return (yield call(_unreached, self.schedule, timeline.steps(self.over), timeline))
+        over = timeline.steps(self.over)
+        if self.shift or (timeline.rest is not None and over >= timeline.rest):
+            return (yield call(_unreached, self.schedule, over, timeline))
+        return (yield call(self.schedule.unreached_stages, timeline))
 
     @nested
     def stage_starts(self, timeline: Timeline) -> Nested[list[float]]:
-        return (yield call(_stage_starts, self.schedule, timeline.steps(self.over), timeline))
+        over, begin = timeline.steps(self.over), self._begin(timeline)
+        starts = yield call(_stage_starts, self.schedule, begin, timeline)
+        return [over, *(start for start in starts if start > over)]
 
     @nested
     def value(self, step: Steps, timeline: Timeline) -> Nested[Steps]:
-        over = timeline.steps(self.over)
-        after = timeline.after(over)
+        over, begin = timeline.steps(self.over), self._begin(timeline)
+        after = timeline.after(begin)
         values = np.full(step.shape, self.start)
         for number, where in pieces(step, [0.0, over]):
             inside = step[where]
             if number:
-                values[where] = yield call(self.schedule.value, inside - over, after)
+                values[where] = yield call(self.schedule.value, inside - begin, after)
             elif inside.any():
                 first = yield call(self.schedule.value, np.zeros(1), after)
-                values[where] = lerp(self.start, first, inside / over)
+                values[where] = lerp(self.start, first, RAMPS[self.shape](inside / over))
         return values
 
 

@@ -21,6 +21,7 @@ from keras_lr import (
     Sequence,
     StepDecay,
     Sum,
+    Timeline,
     TriangularCLR,
     WarmupStableDecay,
 )
@@ -29,7 +30,7 @@ from keras_lr import (
 @pytest.mark.parametrize(
     ("name", "signature"),
     [
-        ("warmup", "(over, start=0.0)"),
+        ("warmup", "(over, start=0.0, shape='linear', shift=True)"),
         ("lasting", "(over)"),
         ("scale", "(factor)"),
         ("clip", "(min=0.0, max=None)"),
@@ -100,6 +101,33 @@ LINE = LinearDecay(1.0, over="4 steps")
         (LINE.warmup("2 steps"), [0, 0.5, 1, 0.75, 0.5, 0.25, 0, 0]),
         (LINE.warmup("2 steps", start=0.5), [0.5, 0.75, 1, 0.75]),
         (LINE.warmup("2 steps", start=3.0), [3, 2, 1, 0.75]),
+        # (1 - cos(pi w)) / 2, sqrt(w) and w^2 at w = 0, 1/4, 1/2, 3/4
+        (
+            LINE.warmup("4 steps", shape="cosine"),
+            [0, 0.1464466094067263, 0.5, 0.8535533905932737, 1, 0.75],
+        ),
+        (
+            LINE.warmup("4 steps", shape="sqrt"),
+            [0, 0.5, 0.7071067811865476, 0.8660254037844386, 1, 0.75],
+        ),
+        (LINE.warmup("4 steps", 0.2, shape="square"), [0.2, 0.25, 0.4, 0.65, 1, 0.75]),
+        # The schedule goes on behind a warmup that hides it, and "rest" is all of the fit.
+        (LINE.warmup("2 steps", shift=False), [0, 0.5, 0.5, 0.25, 0, 0]),
+        (LINE.warmup("2 steps", 3.0, shift=False), [3, 2, 0.5, 0.25, 0]),
+        (
+            LinearDecay(1.0).warmup("25%", shift=False),
+            [0, 0.5, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125],
+        ),
+        (
+            LINE.warmup("2 steps", shift=False) >> Constant(0.3),
+            [0, 0.5, 0.5, 0.25, 0.3, 0.3],
+        ),
+        # It lasts at least as long as the warmup.
+        (
+            LinearDecay(1.0, 0.4, over="2 steps").warmup("4 steps", shift=False) >> Constant(0.3),
+            [0, 0.25, 0.5, 0.75, 0.3],
+        ),
+        (LINE.warmup(0, shift=False, shape="sqrt"), [1, 0.75, 0.5, 0.25, 0]),
         (LINE.warmup("2 steps").warmup("2 steps", 0.4), [0.4, 0.2, 0, 0.5, 1, 0.75]),
         (LinearDecay(1.0).warmup("50%"), [0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25]),
         # Longer than the fit: it rises as far as it gets.
@@ -198,6 +226,16 @@ def test_over_90_epochs_of_2_steps(schedule, expected):
     np.testing.assert_allclose(curve[list(expected)], list(expected.values()), rtol=1e-6)
 
 
+def test_stages_behind_a_warmup_that_hides_them():
+    stages = Constant(0.3).lasting("3 steps") >> Constant(0.2).lasting("2 steps") >> Constant(0.1)
+    rate, timeline = stages.warmup("4 steps", shift=False), Timeline(10, 1)
+    assert rate.stage_starts(timeline) == [4.0, 5.0]
+    assert rate.unreached_stages(timeline) == []
+    assert rate.unreached_stages(Timeline(5, 1)) == [Constant(0.1)]
+    assert rate.unreached_stages(Timeline(4, 1)) == [stages]
+    assert stages.warmup("4 steps").stage_starts(timeline) == [4.0, 7.0, 9.0]
+
+
 def test_a_longer_warmup_leaves_less_for_the_rest():
     one = CosineDecay(0.1).warmup(5).values(epochs=90, steps_per_epoch=1)
     two = CosineDecay(0.1).values(epochs=85, steps_per_epoch=1)
@@ -288,6 +326,7 @@ def test_only_schedules_and_numbers_combine(combine):
         (lambda: LINE.repeat(10**300), "Repeat: argument `times` must be .* at most 1e\\+06"),
         (lambda: LINE.warmup("rest"), "Warmup: argument `over` must be a length of its own"),
         (lambda: LINE.warmup(-1), "Warmup: argument `over` must be a positive length"),
+        (lambda: LINE.warmup(1, shape="sin"), "argument `shape` must be one of 'linear', 'cosine'"),
         (lambda: LINE.warmup(1, start=-1), "Warmup: argument `start` must be .*start=-1"),
         (lambda: LINE.lasting("5 bananas"), "Lasting: argument `over` must be a length"),
         (lambda: Sequence([]), "Sequence: argument `stages` must be a list of at least 1"),

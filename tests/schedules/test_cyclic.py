@@ -80,6 +80,11 @@ from keras_lr import (
             WarmupStableDecay(1.0, "2 steps", "4 steps", "sqrt"),
             [0.0, 0.5, 1.0, 1.0, 1.0, 0.5, 0.29289321881345254, 0.1339745962155614],
         ),
+        # 1 - 1/16, 1 - 4/16, 1 - 9/16
+        (
+            WarmupStableDecay(1.0, "2 steps", "4 steps", "square"),
+            [0.0, 0.5, 1.0, 1.0, 1.0, 0.9375, 0.75, 0.4375],
+        ),
         (WarmupStableDecay(0.8, "50%", "50%"), [0.0, 0.2, 0.4, 0.6, 0.8, 0.6, 0.4, 0.2]),
     ],
     ids=lambda value: repr(value) if not isinstance(value, list) else "",
