@@ -103,3 +103,59 @@ class ScheduleEvaluator:
             return self.schedule(before + first + np.arange(count), timeline)
         except UnresolvedLength:
             raise self.unresolved from None
+
+
+class ZeroCounter:
+    """Counts the batches of a fit in which a schedule was 0.
+
+    Those before the fit's first epoch count too, where the fit goes on with an earlier one.
+    """
+
+    def __init__(self, evaluator: ScheduleEvaluator) -> None:
+        """Count the zeros of a schedule that is evaluated for a fit."""
+        self.evaluator = evaluator
+        self._epoch: int | None = None
+        self._before = 0
+        """Zeros before the present epoch."""
+        self._zeros: NDArray[np.bool_] = np.zeros(0, bool)
+        """Which batches of the present epoch have one, as far as it is known."""
+
+    def values(self, first: int, count: int) -> NDArray[np.float64]:
+        """Return how many zeros came before each of ``count`` batches of the present epoch."""
+        session = self.evaluator.session
+        if session.epoch != self._epoch:
+            if self._epoch is None:
+                self._before = self._zeros_before(session.epoch)
+            else:
+                self._before += int(self._zeros[: self._ran_in_last_epoch()].sum())
+            self._epoch, self._zeros = session.epoch, np.zeros(0, bool)
+            self._ran_at_start = session.ran - session.batch
+        zeros = self.evaluator.values(first, count).astype(np.float32) == 0.0
+        self._zeros = np.concatenate([self._zeros[:first], zeros])
+        counted = np.concatenate([[0], np.cumsum(self._zeros)])[first : first + count]
+        return (self._before + counted).astype(np.float64)
+
+    def _ran_in_last_epoch(self) -> int:
+        session = self.evaluator.session
+        return session.ran - session.batch - self._ran_at_start
+
+    def _zeros_before(self, epoch: int) -> int:
+        """Return how many batches before an epoch had a zero.
+
+        Raises:
+            UnresolvedLength: If the steps of an epoch are not known.
+        """
+        evaluator, timeline = self.evaluator, self.evaluator.timeline
+        if epoch == 0:
+            return 0
+        if timeline.steps_per_epoch is None:
+            raise UnresolvedLength(
+                f"{evaluator.schedule!r} freezes variables, and the fit begins at epoch "
+                f"{epoch + 1}: how many updates they have missed is not known. Pass "
+                "`steps_per_epoch` to `fit`."
+            )
+        end, zeros = int(epoch * timeline.steps_per_epoch), 0
+        for first in range(0, end, EVALUATED_AT_ONCE):
+            steps = np.arange(first, min(first + EVALUATED_AT_ONCE, end))
+            zeros += int((evaluator.schedule(steps, timeline).astype(np.float32) == 0.0).sum())
+        return zeros

@@ -82,13 +82,15 @@ def readers_of(
 ) -> list[LearningRateReader]:
     """Return a reader for each rate that no track moves.
 
-    The rates are those that callbacks move otherwise, or else that of the model's optimizer. Of
-    several rates each is recorded under its optimizer's name.
+    The rates are those that callbacks move otherwise or that factors multiply, or else that of the
+    model's optimizer. Of several rates each is recorded under its optimizer's name.
     """
     tracked = {track.parameter.key for track in tracks}
     names = {track.name for track in tracks}
     optimizer = effective(model.optimizer)
-    rates = {one.parameter.key: one.parameter for one in moved if one.parameter.key not in tracked}
+    bases = [track.parameter.multiplies for track in tracks]
+    wanted = [one.parameter for one in moved] + [base for base in bases if base is not None]
+    rates = {one.key: one for one in wanted if one.key not in tracked}
     if not rates:
         parts = map(effective, getattr(optimizer, "optimizers", [optimizer]))
         rates = {one.key: one for one in (Hyperparameter(part, LEARNING_RATE) for part in parts)}

@@ -6,6 +6,9 @@ import math
 from collections.abc import Container
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from keras_lr._fit.batch_loss import SampleCounter
 from keras_lr._fit.events import Executions, Recorder
 from keras_lr._fit.rate_reader import LearningRateReader
@@ -59,12 +62,22 @@ class Reports:
         done.values = table.columns(done.first, sum(done.sizes))
         for reader in self.rate_readers:
             done.values[reader.name] = reader.values(done.sizes)
+        self._multiply_factors(done.values, table)
         self._latest = done
         done.losses = samples.pop_losses(done.sizes, done.logs)
         if done.losses is None:
             done.counts = samples.pop_counts(len(done.sizes))
         for recorder in self.recorders:
             recorder.extend(epoch, done)
+
+    def _multiply_factors(self, values: dict[str, NDArray[np.float32]], table: ValueTable) -> None:
+        """Let the column of each factor hold its product with what it is a factor of."""
+        names = {track.parameter.key: track.name for track in table.tracks}
+        names |= {reader.parameter.key: reader.name for reader in self.rate_readers}
+        for track in table.tracks:
+            base = track.parameter.multiplies
+            if base is not None:
+                values[track.name] = values[track.name] * values[names[base.key]]
 
     def finish_epoch(self, ran: int, total: float | None) -> None:
         """Tell the recorders of an epoch's end.

@@ -49,7 +49,7 @@ class HyperparameterTrack:
             values = adjustment(values)
         used = np.broadcast_to(values, count).astype(np.float32)
         wrong, expected = ~np.isfinite(used), "finite"
-        if self.parameter.name == LEARNING_RATE:
+        if self.parameter.minimum == 0.0:
             wrong, expected = wrong | (used < 0), "finite and not negative"
         if wrong.any():
             where = int(np.flatnonzero(wrong)[0])
@@ -81,13 +81,13 @@ def new_track(
                 "`>>`, or give each its own optimizer with ParamScheduler(optimizer=...)."
             )
     taken = {track.name for track in tracks}
-    name = parameter.name if parameter.name not in taken else free_name(parameter, taken)
+    name = parameter.column if parameter.column not in taken else free_name(parameter, taken)
     return HyperparameterTrack(parameter, owner, source, name, peak, adjust)
 
 
 def free_name(parameter: Hyperparameter, taken: Collection[str]) -> str:
     """Return a name for the values of a hyperparameter that says the optimizer's name."""
-    base = f"{parameter.name}_{parameter.optimizer.name}"
+    base = f"{parameter.column}_{parameter.optimizer.name}"
     names = itertools.chain([base], (f"{base}_{number}" for number in itertools.count(2)))
     return next(name for name in names if name not in taken)
 
@@ -145,7 +145,11 @@ class ValueTable:
     def columns(self, first: int, count: int) -> dict[str, NDArray[np.float32]]:
         """Return the values of some batches, by the name of their track."""
         rows = self.rows[first - self.start :][:count]
-        return {track.name: rows[:, column] for column, track in enumerate(self.tracks)}
+        return {
+            track.name: rows[:, column]
+            for column, track in enumerate(self.tracks)
+            if track.parameter.is_recorded
+        }
 
     def last(self, track: HyperparameterTrack, ran: int) -> float:
         """Return the value that the last of the ``ran`` batches of the epoch used."""

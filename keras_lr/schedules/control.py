@@ -14,7 +14,7 @@ from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.evaluation import ScheduleEvaluator
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.fits.fit_frame import warn_user
-from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter, find_hyperparameter
+from keras_lr._keras.rates.hyperparameters import Hyperparameter, find_hyperparameter
 from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr.callback import LearningRateCallback
 from keras_lr.schedules.formulas import find_no_rate
@@ -121,15 +121,15 @@ def start_schedule(
     Raises:
         ValueError: If the schedule gives something else than a rate later in the fit.
     """
-    if parameter.name == LEARNING_RATE:
-        _check_rates(schedule, epoch)
+    if parameter.minimum == 0.0:
+        _check_rates(schedule, parameter.name, epoch)
     for part in schedule.parts():
         alone = part is schedule and not session.adjustments[parameter.key]
         if isinstance(part, FollowsHyperparameter):
             part.on_fit_start(parameter, epoch, schedule.timeline or Timeline(), alone)
 
 
-def _check_rates(schedule: Moving, epoch: int) -> None:
+def _check_rates(schedule: Moving, name: str, epoch: int) -> None:
     """Refuse what leaves the range of a rate in a later epoch, before the first update.
 
     A function is called once for each epoch, so what it gives is checked when it is used; so are
@@ -148,6 +148,6 @@ def _check_rates(schedule: Moving, epoch: int) -> None:
         where = find_no_rate(rates)
         if where is not None:
             raise ValueError(
-                f"{schedule!r} gives learning_rate={rates[where]:g} for step {first + where} of "
+                f"{schedule!r} gives {name}={rates[where]:g} for step {first + where} of "
                 "the fit; it must be finite and not negative."
             )

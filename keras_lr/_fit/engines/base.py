@@ -98,7 +98,7 @@ class Engine:
         self.size = session.steps_per_execution
         self.parameters = [track.parameter for track in session.tracks]
         self.numbers = [one for one in self.parameters if one.variable is None]
-        """The hyperparameters that Keras keeps in plain attributes."""
+        """The hyperparameters that no variable of Keras's holds."""
         self._plain_numbers = read_numbers(self.numbers)
         self.step: CompiledStep | None = None
         """The step that has the values compiled in; None where they are set from the host."""
@@ -129,10 +129,11 @@ class Engine:
     def compile(self, key: tuple[Any, ...], build: Build) -> CompiledStep | None:
         """Return the step that ``build`` builds, compiled or kept from an earlier fit.
 
-        A brief fit compiles nothing for a model that has a step of Keras's already.
+        A brief fit compiles nothing for a model that has a step of Keras's already, if that step
+        can do what is needed.
         """
         session, model = self.session, self.session.model
-        kept_only = session.brief and self.size == 1 and was_trained(model)
+        kept_only = session.brief and self.size == 1 and not self.numbers and was_trained(model)
         key = self.size, *key
         return compiled_step(model, key, build, session.make_train_function, kept_only)
 

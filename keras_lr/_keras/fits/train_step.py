@@ -20,7 +20,6 @@ from typing import Any
 from keras_lr._keras.fits.mean_updates import LossUpdate
 from keras_lr._keras.rates.hyperparameters import Hyperparameter
 from keras_lr._keras.rates.optimizers import optimizers_of, updates
-from keras_lr._keras.rates.traced_number import trace_number
 
 _KEPT = "_keras_lr_compiled_steps"
 """Attribute of a model's train function with the steps that stand in for it.
@@ -136,28 +135,31 @@ def _code(function: Any) -> Any:
 def hyperparameters_set(
     some: list[Hyperparameter], values: Any, every: list[Hyperparameter]
 ) -> Iterator[None]:
-    """Let a training step see ``values`` as the attributes ``some`` of all hyperparameters.
+    """Let a training step see ``values`` of those hyperparameters that no variable holds.
 
-    What was there is put back as a plain float, also where another replica's trace runs at the same
-    time.
+    What was there is put back as it is outside of a step, also where another replica's trace runs
+    at the same time.
+
+    Args:
+        some: The hyperparameters that no variable holds.
+        values: The values of all hyperparameters.
+        every: All hyperparameters.
     """
     plain = read_numbers(some)
     try:
         for number, parameter in zip(plain, some, strict=True):
-            value = values[every.index(parameter)]
-            stand_in = value if isinstance(value, float) else trace_number(number, value)
-            setattr(parameter.optimizer, parameter.name, stand_in)
+            parameter.enter_step(values[every.index(parameter)], number)
         yield
     finally:
         write_numbers(some, plain)
 
 
-def read_numbers(some: list[Hyperparameter]) -> list[float]:
-    """Return the values of attributes of optimizers as plain floats."""
-    return [float(getattr(parameter.optimizer, parameter.name)) for parameter in some]
+def read_numbers(some: list[Hyperparameter]) -> list[Any]:
+    """Return what stands in the place of some hyperparameters outside of a step."""
+    return [parameter.plain_value() for parameter in some]
 
 
-def write_numbers(some: list[Hyperparameter], numbers: list[float]) -> None:
-    """Set attributes of optimizers."""
+def write_numbers(some: list[Hyperparameter], numbers: list[Any]) -> None:
+    """Put back what `read_numbers` returned."""
     for number, parameter in zip(numbers, some, strict=True):
-        setattr(parameter.optimizer, parameter.name, number)
+        parameter.leave_step(number)

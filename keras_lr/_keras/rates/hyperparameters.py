@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import numbers
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from keras_lr._hints import nearest_name_hint
 from keras_lr._keras.host_values import read_lazily, to_float
 from keras_lr._keras.rates.computed_rate import RateProperty
 from keras_lr._keras.rates.optimizers import held_optimizers, is_variable, schedule_of
-from keras_lr._keras.rates.traced_number import check_numbers_can_be_traced
+from keras_lr._keras.rates.traced_number import check_numbers_can_be_traced, trace_number
 
 LEARNING_RATE = "learning_rate"
 _FIXED = {
@@ -42,6 +43,8 @@ class Hyperparameter:
 
     host_only: ClassVar[bool] = False
     """Whether the number can be set between two steps only, and not inside a compiled one."""
+    is_recorded: ClassVar[bool] = True
+    """Whether the values are of use to anybody but the step."""
 
     @functools.cached_property
     def variable(self) -> Any:
@@ -54,8 +57,23 @@ class Hyperparameter:
         rate = getattr(self.optimizer, LEARNING_RATE, None)
         return rate if is_variable(rate) else None
 
+    @property
+    def minimum(self) -> float:
+        """The least value that makes sense."""
+        return 0.0 if self.name == LEARNING_RATE else -math.inf
+
+    @property
+    def column(self) -> str:
+        """Name under which the values are recorded, unless another number has it."""
+        return self.name
+
+    @property
+    def multiplies(self) -> Hyperparameter | None:
+        """The number that this one is a factor of, whose product with it is recorded."""
+        return None
+
     @functools.cached_property
-    def key(self) -> tuple[int, str]:
+    def key(self) -> tuple[Any, ...]:
         """What identifies the number, whichever of several optimizers it is reached through."""
         return id(self.optimizer if self.variable is None else self.variable), self.name
 
@@ -65,6 +83,24 @@ class Hyperparameter:
         return to_float(
             getattr(self.optimizer, self.name) if variable is None else read_lazily(variable)
         )
+
+    def plain_value(self) -> Any:
+        """Return what a plain attribute holds outside of a step, as a float."""
+        return float(getattr(self.optimizer, self.name))
+
+    def enter_step(self, value: Any, plain: Any) -> None:
+        """Let a step that runs or is traced see a value in the place of the plain one.
+
+        Args:
+            value: A float, or a tensor of the step.
+            plain: What `plain_value` returned.
+        """
+        stand_in = value if isinstance(value, float) else trace_number(plain, value)
+        setattr(self.optimizer, self.name, stand_in)
+
+    def leave_step(self, plain: Any) -> None:
+        """Put back what there was, as often as it takes."""
+        setattr(self.optimizer, self.name, plain)
 
 
 class ComputedRate(Hyperparameter):
@@ -78,7 +114,7 @@ class ComputedRate(Hyperparameter):
         return RateProperty(self.optimizer)
 
     @functools.cached_property
-    def key(self) -> tuple[int, str]:
+    def key(self) -> tuple[Any, ...]:
         """What identifies the number."""
         return id(self.optimizer), self.name
 

@@ -180,9 +180,9 @@ def trained_variables(optimizer: Any) -> list[Any]:
 
 def schedule_of(optimizer: Any) -> Callable[..., Any] | None:
     """Return the schedule or function that an optimizer takes its learning rate from, if any."""
-    known = isinstance(optimizer, keras.optimizers.Optimizer)
-    if optimizer is None or (known and _overrides_learning_rate(type(optimizer))):
+    if optimizer is None or overrides_learning_rate(optimizer):
         return None
+    known = isinstance(optimizer, keras.optimizers.Optimizer)
     rate = getattr(optimizer, "_learning_rate", None)
     if rate is None and known:
         rate = optimizer.get_config().get("learning_rate")
@@ -190,8 +190,10 @@ def schedule_of(optimizer: Any) -> Callable[..., Any] | None:
     return rate if callable(rate) and not is_variable(rate) else None
 
 
-def _overrides_learning_rate(kind: type) -> bool:
-    """Return whether a class decides itself what its `learning_rate` is."""
-    base: type = keras.optimizers.Optimizer
+def overrides_learning_rate(optimizer: Any) -> bool:
+    """Return whether the class of an optimizer of Keras 3 decides what its `learning_rate` is."""
+    base, kind = keras.optimizers.Optimizer, type(optimizer)
+    if not isinstance(optimizer, base):
+        return False
     names = "learning_rate", "_get_current_learning_rate"
     return any(getattr(kind, name, None) is not getattr(base, name, None) for name in names)

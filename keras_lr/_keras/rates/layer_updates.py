@@ -1,0 +1,414 @@
+"""Updates in which each group of an optimizer's variables has a rate of its own, or is frozen.
+
+Relies on these names of Keras 3 (3.12 and later), whose presence is checked before a fit trains:
+
+- ``apply`` hands the gradients to ``_apply_weight_decay``, which multiplies by ``learning_rate``,
+  and to ``_backend_update_step(gradients, variables, learning_rate)``. That calls ``update_step``
+  for each variable, or, on PyTorch, ``_parallel_update_step`` for all of them. An optimizer that
+  updates its variables otherwise is refused in its first step.
+- ``_learning_rate`` and ``_iterations`` hold what the properties ``learning_rate`` and
+  ``iterations`` return; a tensor in their place is returned as it is.
+- ``_var_key`` tells variables apart, and ``_trainable_variables`` are those that the optimizer was
+  built for, in the order of their averages in ``_model_variables_moving_average``.
+- Under JAX ``StatelessScope.state_mapping`` holds what a step has assigned so far.
+- ``_u_product`` is what Nadam multiplies in each update on PyTorch, once for all variables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import functools
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import keras
+
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
+from keras_lr._keras.rates.optimizers import (
+    overrides_learning_rate,
+    trained_variables,
+)
+from keras_lr._keras.rates.step_methods import StepMethods, check_has
+
+USE = "a rate for each part of a model"
+
+
+class Freezing(enum.Enum):
+    """Whether the variables of a group stand still."""
+
+    NEVER = "never"
+    SOMETIMES = "sometimes"
+    """In the steps in which the factor is 0."""
+    ALWAYS = "always"
+
+
+@dataclasses.dataclass(frozen=True)
+class VariableGroup:
+    """Variables whose rate has the same factor."""
+
+    name: str
+    variables: tuple[Any, ...]
+    freezing: Freezing
+
+
+class LayerFactor(Hyperparameter):
+    """The factor of the rate for one group of an optimizer's variables."""
+
+    minimum: ClassVar[float] = 0.0
+    is_recorded: ClassVar[bool] = True
+
+    def __init__(self, updates: LayerUpdates, index: int) -> None:
+        """Belong to a group, by its place among those of ``updates``."""
+        self.__dict__.update(
+            optimizer=updates.optimizer, name="factor", updates=updates, index=index
+        )
+
+    updates: LayerUpdates
+    index: int
+
+    @property
+    def group(self) -> VariableGroup:
+        """The group."""
+        return self.updates.groups[self.index]
+
+    @property
+    def column(self) -> str:
+        """Name under which the rate of the group is recorded."""
+        return f"{LEARNING_RATE}_{self.group.name}"
+
+    @property
+    def multiplies(self) -> Hyperparameter | None:
+        """The rate that the factor multiplies."""
+        return self.updates.rate
+
+    @functools.cached_property
+    def variable(self) -> None:
+        """None: no variable of Keras's holds a factor."""
+        return None
+
+    @functools.cached_property
+    def key(self) -> tuple[Any, ...]:
+        """What identifies the factor: all that a compiled step depends on but the number."""
+        members = tuple(map(self.updates.key_of, self.group.variables))
+        return id(self.optimizer), self.name, self.index, self.group.freezing, members
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def read(self) -> float:
+        """Return the factor outside of a step."""
+        return 1.0
+
+    def plain_value(self) -> Any:
+        """Return None: nothing stands in the optimizer outside of a step."""
+        return None
+
+    def enter_step(self, value: Any, plain: Any) -> None:
+        """Let the updates of a step use a factor."""
+        self.updates.factors[self.index] = value
+        self.updates.methods.enter()
+
+    def leave_step(self, plain: Any) -> None:
+        """Let the optimizer update as ever."""
+        self.updates.methods.leave()
+
+
+class MissedUpdates(LayerFactor):
+    """The number of updates that a group has missed since the fit's first step, being frozen.
+
+    Where an optimizer counts its updates, as Adam does for the correction of its means, the group
+    has made fewer.
+    """
+
+    is_recorded: ClassVar[bool] = False
+
+    def __init__(self, updates: LayerUpdates, index: int) -> None:
+        super().__init__(updates, index)
+        self.__dict__["name"] = "missed_updates"
+
+    @property
+    def multiplies(self) -> None:
+        """None: the number is no factor."""
+        return None
+
+    def enter_step(self, value: Any, plain: Any) -> None:
+        """Let the updates of a step use a number."""
+        self.updates.missed[self.index] = value
+        self.updates.methods.enter()
+
+
+class LayerUpdates:
+    """The updates of one optimizer, in which each group of variables has a factor.
+
+    A factor of 0 freezes: neither the variables nor what the optimizer keeps for them changes.
+    """
+
+    def __init__(self, optimizer: Any, groups: Sequence[VariableGroup]) -> None:
+        """Check that the optimizer can be updated in groups.
+
+        Args:
+            optimizer: The optimizer.
+            groups: Its groups; variables in none of them are updated as ever.
+
+        Raises:
+            RuntimeError: If the optimizer lacks something that this relies on.
+            ValueError: If its weight decay does not use the learning rate that it is given.
+        """
+        self.optimizer = optimizer
+        self.groups = list(groups)
+        self.factors: list[Any] = [1.0] * len(self.groups)
+        """The factor of each group: a tensor where a step is compiled."""
+        self.missed: list[Any] = [0.0] * len(self.groups)
+        """The updates that each group has missed, likewise."""
+        parallel = hasattr(optimizer, "_parallel_update_step")
+        leaf = "_parallel_update_step" if parallel else "update_step"
+        functions: dict[str, Callable[..., Any]] = {
+            "apply": self._apply,
+            "_apply_weight_decay": self._decay,
+            "_backend_update_step": self._update,
+            leaf: self._update_some if parallel else self._update_one,
+        }
+        names = ["_learning_rate", "_iterations", "_trainable_variables", "_var_key", "built"]
+        if optimizer_has(optimizer, "use_ema"):
+            functions["_update_model_variables_moving_average"] = self._average
+            names.append("_model_variables_moving_average" if optimizer.built else "build")
+        check_has(optimizer, names, USE)
+        self.methods = StepMethods(optimizer, functions, USE)
+        self.rate = Hyperparameter(optimizer, LEARNING_RATE)
+        self._learning_rate = vars(optimizer)["_learning_rate"]
+        self._iterations = vars(optimizer)["_iterations"]
+        self._group_of = {
+            self.key_of(variable): index
+            for index, group in enumerate(self.groups)
+            for variable in group.variables
+        }
+        self._rates: list[Any] = []
+        self._active: list[Any] = []
+        self._counts: list[Any] = []
+        self._updated = False
+        """Whether the optimizer updates its variables in the way that this relies on."""
+        if optimizer_has(optimizer, "weight_decay") and overrides_learning_rate(optimizer):
+            raise ValueError(
+                f"The optimizer {type(optimizer).__name__} computes its learning rate, and has a "
+                "weight decay, which multiplies by that rate: a factor for a part of the model "
+                "would not reach the decay. Let `learning_rate` be the variable that Keras keeps "
+                "for it, or set weight_decay=None."
+            )
+
+    def key_of(self, variable: Any) -> Hashable:
+        """Return what tells a variable of the optimizer from others."""
+        return self.optimizer._var_key(variable)
+
+    def group_of(self, variable: Any) -> int | None:
+        """Return the place of a variable's group; None if it has none."""
+        return self._group_of.get(self.key_of(variable))
+
+    # Factors ----------------------------------------------------------------------------------
+
+    def _stands_still(self, index: int | None) -> bool:
+        """Return whether a group is known to be frozen while Python goes through the step."""
+        if index is None:
+            return False
+        factor, freezing = self.factors[index], self.groups[index].freezing
+        known = isinstance(factor, float) and factor == 0.0
+        return freezing is Freezing.ALWAYS or (freezing is Freezing.SOMETIMES and known)
+
+    def _may_stand_still(self, index: int | None) -> bool:
+        """Return whether only the running step knows if a group is frozen."""
+        if index is None or isinstance(self.factors[index], float):
+            return False
+        return self.groups[index].freezing is Freezing.SOMETIMES
+
+    def _is_active(self, index: int) -> Any:
+        """Return a boolean tensor: whether a group moves in the running step."""
+        return keras.ops.greater(self.factors[index], 0)
+
+    def _rate_of(self, index: int | None, rate: Any) -> Any:
+        """Return the rate of a group, in the precision in which the optimizer keeps its own."""
+        if index is None:
+            return rate
+        rate = keras.ops.convert_to_tensor(rate)
+        return rate * keras.ops.cast(self.factors[index], rate.dtype)
+
+    def _count_of(self, index: int) -> Any:
+        """Return how many updates the optimizer has made of a group."""
+        counted = keras.ops.convert_to_tensor(self._iterations)
+        missed = keras.ops.cast(self.missed[index], counted.dtype)
+        return keras.ops.maximum(counted - missed, keras.ops.zeros_like(counted))
+
+    # What stands in for the optimizer's methods -----------------------------------------------
+
+    def _apply(
+        self, method: Callable[..., Any], grads: Any, trainable_variables: Any = None
+    ) -> None:
+        """Apply the gradients of the variables that are not frozen."""
+        optimizer = self.optimizer
+        variables = list(trainable_variables or trained_variables(optimizer))
+        if not optimizer.built and variables:
+            with keras.name_scope(optimizer.name, caller=optimizer):
+                optimizer.build(variables)
+        pairs = list(zip(grads, variables, strict=True))
+        moving = [
+            (self._masked(gradient, variable), variable)
+            for gradient, variable in pairs
+            if not self._stands_still(self.group_of(variable))
+        ]
+        if pairs and not moving:
+            self._iterations.assign_add(1)
+            return
+        constrained = [
+            (variable, keras.ops.convert_to_tensor(variable))
+            for _, variable in moving
+            if getattr(variable, "constraint", None) is not None
+            and self._may_stand_still(self.group_of(variable))
+        ]
+        self._updated = self._updated or bool(optimizer.gradient_accumulation_steps)
+        method([gradient for gradient, _ in moving], [variable for _, variable in moving])
+        for variable, before in constrained:
+            active = self._is_active(self._group_of[self.key_of(variable)])
+            variable.assign(keras.ops.where(active, variable, before))
+        if moving and not self._updated:
+            raise RuntimeError(
+                f"The optimizer {type(optimizer).__name__} updates its variables in a way of its "
+                f"own, and not by `update_step`, so that {USE} cannot work with it."
+            )
+
+    def _masked(self, gradient: Any, variable: Any) -> Any:
+        """Return a gradient, or zeros in the steps in which the variable is frozen.
+
+        Only what looks at the gradients of several variables or steps needs that.
+        """
+        optimizer, index = self.optimizer, self.group_of(variable)
+        looks = optimizer.gradient_accumulation_steps or optimizer.global_clipnorm
+        if gradient is None or not looks or not self._may_stand_still(index):
+            return gradient
+        active = self._is_active(index)  # type: ignore[arg-type]
+        if not hasattr(gradient, "indices"):
+            return keras.ops.where(active, gradient, keras.ops.zeros_like(gradient))
+        values = keras.ops.where(active, gradient.values, keras.ops.zeros_like(gradient.values))
+        return type(gradient)(values, gradient.indices, gradient.dense_shape)
+
+    def _decay(self, method: Callable[..., Any], variables: Any) -> None:
+        """Apply the weight decay to each group by its own rate; by a rate of 0 it changes none."""
+        if self.optimizer.weight_decay is None:
+            method(variables)
+            return
+        for index, some in self._split(variables):
+            members = [variables[place] for place in some]
+            rate = self._rate_of(index, self.optimizer.learning_rate)
+            with self._attribute("_learning_rate", rate, self._learning_rate):
+                method(members)
+
+    def _update(
+        self, method: Callable[..., Any], grads: Any, variables: Any, learning_rate: Any
+    ) -> Any:
+        """Update all variables; compute first what each group needs, once."""
+        everyone = range(len(self.groups))
+        self._rates = [self._rate_of(index, learning_rate) for index in everyone]
+        varying = [index for index in everyone if self._may_stand_still(index)]
+        self._active = [self._is_active(i) if i in varying else None for i in everyone]
+        frozen = [g.freezing is Freezing.SOMETIMES for g in self.groups]
+        self._counts = [self._count_of(i) if frozen[i] else self._iterations for i in everyone]
+        return method(grads, variables, learning_rate)
+
+    def _update_one(
+        self, method: Callable[..., Any], gradient: Any, variable: Any, learning_rate: Any
+    ) -> None:
+        """Update one variable by the rate of its group."""
+        self._updated, index = True, self.group_of(variable)
+        if index is None:
+            method(gradient, variable, learning_rate)
+            return
+        update = functools.partial(method, gradient, variable, self._rates[index])
+        with self._attribute("_iterations", self._counts[index], self._iterations):
+            if self._active[index] is None:
+                update()
+            else:
+                run_if(self._active[index], update)
+
+    def _update_some(
+        self, method: Callable[..., Any], grads: Any, variables: Any, learning_rate: Any
+    ) -> None:
+        """Update variables that are updated together on PyTorch, each group by its rate."""
+        self._updated = True
+        shared = getattr(self.optimizer, "_u_product", None)
+        before = None if shared is None else keras.ops.copy(shared)
+        for index, some in self._split(variables):
+            if shared is not None:
+                shared.assign(before)
+            rate = learning_rate if index is None else self._rates[index]
+            counts = self._iterations if index is None else self._counts[index]
+            with self._attribute("_iterations", counts, self._iterations):
+                method([grads[i] for i in some], [variables[i] for i in some], rate)
+
+    def _average(self, method: Callable[..., Any], trainable_variables: Any) -> None:
+        """Update the moving averages of the weights; that of frozen weights is the weights."""
+        method(trainable_variables)
+        if not self.optimizer.use_ema:
+            return
+        averages = self.optimizer._model_variables_moving_average
+        for variable, average in zip(trainable_variables, averages, strict=True):
+            index = self.group_of(variable)
+            if average is None or index is None:
+                continue
+            if self._stands_still(index):
+                average.assign(variable)
+            elif self._may_stand_still(index):
+                average.assign(keras.ops.where(self._is_active(index), average, variable))
+
+    # How --------------------------------------------------------------------------------------
+
+    def _split(self, variables: Sequence[Any]) -> Iterator[tuple[int | None, list[int]]]:
+        """Iterate over the groups among some variables, each with the places of its own."""
+        found: dict[int | None, list[int]] = {}
+        for place, variable in enumerate(variables):
+            found.setdefault(self.group_of(variable), []).append(place)
+        yield from found.items()
+
+    @contextlib.contextmanager
+    def _attribute(self, name: str, value: Any, plain: Any) -> Iterator[None]:
+        """Let an attribute of the optimizer have another value."""
+        if value is plain:
+            yield
+            return
+        attributes = vars(self.optimizer)
+        attributes[name] = value
+        try:
+            yield
+        finally:
+            attributes[name] = plain
+
+
+def optimizer_has(optimizer: Any, name: str) -> bool:
+    """Return whether an optimizer makes use of one of its options."""
+    return bool(getattr(optimizer, name, None))
+
+
+def run_if(condition: Any, update: Callable[[], Any]) -> None:
+    """Run what assigns to variables, and let it have an effect only where ``condition`` is true."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        def changed() -> Any:
+            update()
+            return tf.constant(0)
+
+        tf.cond(condition, changed, lambda: tf.constant(0))
+        return
+    from keras.src.backend.common.stateless_scope import get_stateless_scope
+
+    scope = get_stateless_scope()
+    if scope is None:
+        if condition:
+            update()
+        return
+    before = dict(scope.state_mapping)
+    update()
+    for key, value in scope.state_mapping.items():
+        if value is not before.get(key):
+            scope.state_mapping[key] = keras.ops.where(condition, value, before[key])

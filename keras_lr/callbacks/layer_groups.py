@@ -1,0 +1,211 @@
+"""Which variables of a model a pattern, a path or a layer's name stands for."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from keras_lr._keras.rates.model_layers import layers_in, path_of
+
+DEFAULT = "default"
+"""Name of the group of the variables that nothing stands for."""
+
+MOST_NAMES = 5
+"""Names that an error lists."""
+
+
+class Group(NamedTuple):
+    """Variables whose rate has the same factor: a number or a schedule."""
+
+    name: str
+    variables: tuple[Any, ...]
+    factor: Any
+
+
+class LayerRow(NamedTuple):
+    """A variable, the group that it is in, and the factor of its rate now."""
+
+    variable: str
+    group: str
+    factor: float
+
+
+class LayerTable(tuple[LayerRow, ...]):
+    """Rows of variables with their groups and factors, shown as a table."""
+
+    def __repr__(self) -> str:
+        cells = [
+            ("variable", "group", "factor"),
+            *((a, b, f"{factor:.6g}") for a, b, factor in self),
+        ]
+        widths = [max(len(str(row[column])) for row in cells) for column in range(3)]
+        lines = (
+            f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]:>{widths[2]}}" for row in cells
+        )
+        return "\n".join(lines)
+
+
+def group_by_patterns(
+    model: Any, variables: Sequence[Any], factors: Mapping[str, Any], default: Any
+) -> list[Group]:
+    """Return the groups of a model's variables, in the order of ``factors``.
+
+    A key stands for the variable of that path; or else for the variables whose whole path it
+    matches as a regular expression, as in Keras's ``OptimizerMap``; or else for all variables of
+    the layer of that name or path.
+
+    Args:
+        model: The model.
+        variables: Its variables that are trained.
+        factors: The factor of each key.
+        default: The factor of all other variables.
+
+    Raises:
+        ValueError: If a key stands for no variable, or two keys for the same one.
+    """
+    paths = [path_of(variable) for variable in variables]
+    members = {key: _members(key, model, variables, paths) for key in factors}
+    for key, found in members.items():
+        if not found:
+            raise _unmatched(key, model, paths)
+    chosen: dict[int, str] = {}
+    for place, path in enumerate(paths):
+        keys = [path] if path in factors else [key for key in factors if place in members[key]]
+        if len(keys) > 1:
+            raise ValueError(
+                f"LayerRates: the variable {path!r} is in two groups: {keys[0]!r} and {keys[1]!r} "
+                "both stand for it. Give it the path itself as a key, or narrow one of them. "
+                f"Received: factors={dict(factors)!r}"
+            )
+        if keys:
+            chosen[place] = keys[0]
+    names = names_of_groups(factors)
+    groups = [
+        Group(names[key], tuple(variables[p] for p, of in chosen.items() if of == key), factor)
+        for key, factor in factors.items()
+    ]
+    rest = tuple(one for place, one in enumerate(variables) if place not in chosen)
+    if rest:
+        groups.append(Group(DEFAULT, rest, default))
+    return [group for group in groups if group.variables]
+
+
+def names_of_groups(keys: Iterable[str]) -> dict[str, str]:
+    """Return a short name for the group of each key, different ones for different keys.
+
+    >>> names_of_groups(["backbone/.*", "head", "dense/kernel"])
+    {'backbone/.*': 'backbone', 'head': 'head', 'dense/kernel': 'dense/kernel'}
+    """
+    keys = list(keys)
+    short = {key: key.removesuffix("/.*") or key for key in keys}
+    taken = [*short.values(), DEFAULT]
+    return {key: name if taken.count(name) == 1 else key for key, name in short.items()}
+
+
+def _members(key: str, model: Any, variables: Sequence[Any], paths: list[str]) -> set[int]:
+    """Return the places of the variables that a key stands for."""
+    exact = {place for place, path in enumerate(paths) if path == key}
+    if exact:
+        return exact
+    try:
+        matching = {place for place, path in enumerate(paths) if re.fullmatch(key, path)}
+    except re.error:
+        matching = set()
+    if matching:
+        return matching
+    inside = {id(variable) for layer in layers_called(key, model) for variable in layer.variables}
+    return {place for place, variable in enumerate(variables) if id(variable) in inside}
+
+
+def layers_called(name: str, model: Any) -> list[Any]:
+    """Return the layers of a name or path inside a model."""
+    return [one for one in layers_in(model) if name in (one.name, getattr(one, "path", None))]
+
+
+def _unmatched(key: str, model: Any, paths: list[str]) -> ValueError:
+    """Return the error for a key that stands for no variable."""
+    hint = ""
+    layer = key.removesuffix("/.*")
+    names = {one.name for one in layers_in(model)}
+    inside = [one for called in layers_called(layer, model) for one in called.trainable_variables]
+    if layer != key and inside:
+        hint = (
+            f" The variables of the layer {layer!r} have paths such as {path_of(inside[0])!r}: "
+            f"give the layer's name alone, {layer!r}."
+        )
+    elif any(_matches(key, path_of(one)) for one in model.variables) or key in names:
+        hint = " What it stands for is not trainable."
+    near = nearest_names(key, [*paths, *sorted(names)])
+    return ValueError(
+        f"LayerRates: argument `factors` has a key that stands for no trained variable of the "
+        f"model {model.name!r}, and for no layer that has any.{hint} "
+        f"Received: {key!r}. Nearest: {', '.join(near)}"
+    )
+
+
+def _matches(key: str, path: str) -> bool:
+    try:
+        return re.fullmatch(key, path) is not None
+    except re.error:
+        return False
+
+
+def nearest_names(wanted: str, known: Iterable[str]) -> list[str]:
+    """Return the names nearest to one, or the first ones where none is near."""
+    known = list(dict.fromkeys(known))
+    near = difflib.get_close_matches(wanted[:100], known, n=MOST_NAMES, cutoff=0.3)
+    return near or known[:MOST_NAMES]
+
+
+def group_by_blocks(
+    model: Any, variables: Sequence[Any], blocks: str, factor: float
+) -> list[Group]:
+    """Return the groups of a model of numbered blocks, whose factors fall from the top down.
+
+    The head has 1, the last block ``factor``, the block below it ``factor ** 2``, and what is below
+    all blocks one power more than the first block.
+
+    Args:
+        model: The model.
+        variables: Its variables that are trained, from the bottom to the top.
+        blocks: Regular expression that finds the number of a block in the path of a variable.
+        factor: The factor of one block.
+
+    Raises:
+        ValueError: If no path has a block, or a variable without one lies between two blocks.
+    """
+    paths = [path_of(variable) for variable in variables]
+    found = [re.search(blocks, path) for path in paths]
+    numbers: list[tuple[int, ...] | None] = [
+        None if match is None else tuple(map(int, match.groups())) for match in found
+    ]
+    places = [place for place, number in enumerate(numbers) if number is not None]
+    if not places:
+        near = nearest_names(blocks, paths)
+        raise ValueError(
+            f"LayerRates.decay: argument `blocks` finds no block in the paths of the trained "
+            f"variables of {model.name!r}. Received: blocks={blocks!r}. The paths are like: "
+            f"{', '.join(near)}"
+        )
+    first, last = places[0], places[-1]
+    between = [paths[p] for p in range(first, last) if numbers[p] is None]
+    if between:
+        raise ValueError(
+            f"LayerRates.decay: the variables {', '.join(between[:MOST_NAMES])} belong to no block "
+            "and lie between two blocks, so that their depth is not known. Give their block by "
+            f"`blocks`, or use LayerRates with a factor for each part. Received: blocks={blocks!r}"
+        )
+    order = sorted({number for number in numbers if number is not None})
+    count = len(order)
+    parts: dict[str, tuple[float, list[Any]]] = {"below_blocks": (factor ** (count + 1), [])}
+    names = {number: f"block_{'_'.join(map(str, number))}" for number in order}
+    for depth, number in enumerate(order):
+        parts[names[number]] = factor ** (count - depth), []
+    parts["head"] = 1.0, []
+    for place, variable in enumerate(variables):
+        block = numbers[place]
+        outside = "below_blocks" if place < first else "head"
+        parts[outside if block is None else names[block]][1].append(variable)
+    return [Group(name, tuple(some), power) for name, (power, some) in parts.items() if some]
