@@ -73,6 +73,9 @@ SHAPES = {
     "StepDecay": Shape(lambda: StepDecay(0.5, every=2), 0.0, 0.5, 0.5),
     "StepDecay-steps": Shape(lambda: StepDecay(0.5, 0.1, "13 steps"), 0.0, 0.5, 0.5),
     "StepDecay-share": Shape(lambda: StepDecay(0.5, 1.0, "20%"), 0.5, 0.5, 0.5, 0.5),
+    "StepDecay-up": Shape(
+        lambda: StepDecay(0.01, 2.0, every=1, final_lr=0.2), 0.01, 0.2, 0.01, 0.2
+    ),
     "LinearDecay": Shape(lambda: LinearDecay(0.3), 0.0, 0.3, 0.3, 0.0),
     "LinearDecay-up": Shape(lambda: LinearDecay(0.0, 0.7, over=2.5), 0.0, 0.7, 0.0, 0.7),
     "LinearDecay-steps": Shape(
@@ -89,6 +92,12 @@ SHAPES = {
     ),
     "ExponentialDecay": Shape(lambda: ExponentialDecay(0.2), 0.0, 0.2, 0.2),
     "ExponentialDecay-share": Shape(lambda: ExponentialDecay(0.2, 0.1, "50%"), 0.002, 0.2, 0.2),
+    "ExponentialDecay-floor": Shape(
+        lambda: ExponentialDecay(0.2, 0.1, "50%", final_lr=0.01), 0.01, 0.2, 0.2, 0.01
+    ),
+    "ExponentialDecay-up": Shape(
+        lambda: ExponentialDecay(0.01, 10.0, "25%", final_lr=0.3), 0.01, 0.3, 0.01, 0.3
+    ),
     "InverseSqrtDecay": Shape(lambda: InverseSqrtDecay(0.2, timescale=1), 0.0, 0.2, 0.2),
     "CosineDecay": Shape(lambda: CosineDecay(0.3), 0.0, 0.3, 0.3, 0.0),
     "CosineDecay-floor": Shape(lambda: CosineDecay(0.3, 0.01, over="90%"), 0.01, 0.3, 0.3, 0.01),
@@ -109,6 +118,10 @@ SHAPES = {
     ),
     "CosineRestarts-three": Shape(
         lambda: CosineRestarts(0.3, 0.0, "10%", cycle_mult=3), 0.0, 0.3, 0.3
+    ),
+    "CosineRestarts-up": Shape(
+        lambda: CosineRestarts(0.1, 0.01, "7 steps", cycle_mult=1, lr_mult=1.5, highest_lr=0.3),
+        *(0.01, 0.3, 0.1),
     ),
     "OneCycle": Shape(lambda: OneCycle(0.5), 2e-6, 0.5, 0.02, 2e-6),
     "OneCycle-linear": Shape(

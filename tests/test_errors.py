@@ -39,17 +39,17 @@ from keras_lr.schedules.base import schedule
 VALID = {
     Constant: {"lr": 0.1},
     PiecewiseConstant: {"boundaries": [1, 2], "values": [0.3, 0.2, 0.1]},
-    StepDecay: {"initial_lr": 0.1, "factor": 0.5, "every": 2},
+    StepDecay: {"initial_lr": 0.1, "factor": 0.5, "every": 2, "final_lr": None},
     LinearDecay: {"initial_lr": 0.1, "final_lr": 0.01, "over": 2},
     PolynomialDecay: {"initial_lr": 0.1, "final_lr": 0.01, "power": 2.0, "over": 2},
     TimeDecay: {"initial_lr": 0.1, "rate": 0.5, "every": 1, "compounding": True},
-    ExponentialDecay: {"initial_lr": 0.1, "factor": 0.5, "every": 1},
+    ExponentialDecay: {"initial_lr": 0.1, "factor": 0.5, "every": 1, "final_lr": None},
     InverseSqrtDecay: {"initial_lr": 0.1, "timescale": 3},
     CosineDecay: {"initial_lr": 0.1, "final_lr": 0.01, "over": 2},
     TriangularCLR: {"base_lr": 0.01, "max_lr": 0.1, "step_size": 2}
     | {"mode": "exp_range", "gamma": 0.9, "step_size_down": 3},
     CosineRestarts: {"initial_lr": 0.1, "final_lr": 0.01, "first_cycle": 2}
-    | {"cycle_mult": 2.0, "lr_mult": 0.5},
+    | {"cycle_mult": 2.0, "lr_mult": 0.5, "highest_lr": None},
     OneCycle: {"max_lr": 0.1, "over": 9, "warmup": 2, "div": 25.0, "final_div": 10.0}
     | {"momentum": (0.85, 0.95), "shape": "cosine"},
     WarmupStableDecay: {"max_lr": 0.1, "warmup": 1, "decay": 2, "shape": "sqrt"},
@@ -59,7 +59,7 @@ KIND = {
     "own length": ("every", "timescale", "step_size", "first_cycle"),
     "own length of a part": ("warmup", "decay"),
     "optional length": ("step_size_down",),
-    "rate": ("final_lr", "base_lr", "lr"),
+    "rate": ("final_lr", "base_lr", "lr", "highest_lr"),
     "factor": ("factor", "gamma", "lr_mult"),
     "positive": ("max_lr", "rate", "power"),
     "at least one": ("div", "final_div", "cycle_mult"),
@@ -100,7 +100,8 @@ def cases():
                 for value in NO_LENGTH + none:
                     yield cls, argument, value, TypeError
             elif kind != "word":
-                for value in [*NO_NUMBER, None]:
+                none = [] if valid[argument] is None else [None]
+                for value in NO_NUMBER + none:
                     yield cls, argument, value, TypeError
 
 
@@ -304,6 +305,31 @@ def test_a_number_that_came_as_text_says_why():
         Constant("1e-3")
     with pytest.raises(TypeError, match=r"at least 0\. Received: lr=.fast."):
         Constant("fast")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: StepDecay(0.1, 1.5), "`factor` must be a number .* or go with a final_lr"),
+        (
+            lambda: ExponentialDecay(0.1, 1.001),
+            "`factor` must be a number .* or go with a final_lr",
+        ),
+        (
+            lambda: CosineRestarts(0.1, lr_mult=2),
+            "`lr_mult` must be a number .* or go with a highest_lr",
+        ),
+        (lambda: StepDecay(0.1, 2, final_lr=0.05), "`final_lr` must be at least initial_lr=0.1"),
+        (lambda: ExponentialDecay(0.1, 0.5, final_lr=1), "`final_lr` must be at most initial_lr"),
+        (
+            lambda: CosineRestarts(0.1, highest_lr=0.05),
+            "`highest_lr` must be at least initial_lr=0.1",
+        ),
+    ],
+)
+def test_growth_needs_an_end(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
 
 
 def test_a_momentum_that_moves_with_the_rate_is_refused():

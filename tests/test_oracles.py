@@ -197,6 +197,18 @@ OPTAX = {
         lambda optax: optax.exponential_decay(0.4, 7, 0.5, staircase=True, end_value=0.03),
         StepDecay(0.4, 0.5, every=7).clip(min=0.03),
     ),
+    "exponential_decay-up": (
+        lambda optax: optax.exponential_decay(0.01, 7, 2.5, end_value=0.6),
+        ExponentialDecay(0.01, 2.5, every=7, final_lr=0.6),
+    ),
+    "exponential_decay-stairs-up": (
+        lambda optax: optax.exponential_decay(0.01, 7, 2.5, staircase=True, end_value=0.6),
+        StepDecay(0.01, 2.5, every=7, final_lr=0.6),
+    ),
+    "exponential_decay-end": (
+        lambda optax: optax.exponential_decay(0.4, 7, 0.5, end_value=0.03),
+        ExponentialDecay(0.4, 0.5, every=7, final_lr=0.03),
+    ),
     "piecewise_constant": (
         lambda optax: optax.piecewise_constant_schedule(0.4, {5: 0.5, 9: 0.1}),
         PiecewiseConstant([5, 9], [0.4, 0.2, 0.02]),
@@ -270,6 +282,10 @@ KERAS = {
         schedules.CosineDecayRestarts(0.4, 5, t_mul=2.0, m_mul=0.5),
         CosineRestarts(0.4, first_cycle=5, lr_mult=0.5),
     ),
+    "CosineDecayRestarts-up": (
+        schedules.CosineDecayRestarts(0.4, 5, t_mul=1.0, m_mul=1.2),
+        CosineRestarts(0.4, first_cycle=5, cycle_mult=1, lr_mult=1.2, highest_lr=100.0),
+    ),
     "CosineDecayRestarts-even": (
         schedules.CosineDecayRestarts(0.4, 8, t_mul=1.0),
         CosineRestarts(0.4, first_cycle=8, cycle_mult=1),
@@ -281,6 +297,10 @@ KERAS = {
     "ExponentialDecay-stairs": (
         schedules.ExponentialDecay(0.4, 7, 0.5, staircase=True),
         StepDecay(0.4, 0.5, every=7),
+    ),
+    "ExponentialDecay-up": (
+        schedules.ExponentialDecay(0.4, 7, 1.5),
+        ExponentialDecay(0.4, 1.5, every=7, final_lr=100.0),
     ),
     "InverseTimeDecay": (schedules.InverseTimeDecay(0.4, 7, 0.5), TimeDecay(0.4, 0.5, every=7)),
     "PolynomialDecay": (

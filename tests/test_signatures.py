@@ -12,11 +12,11 @@ import keras_lr
     [
         ("Constant", "(lr)"),
         ("PiecewiseConstant", "(boundaries, values)"),
-        ("StepDecay", "(initial_lr, factor=0.5, every=10)"),
+        ("StepDecay", "(initial_lr, factor=0.5, every=10, final_lr=None)"),
         ("LinearDecay", "(initial_lr, final_lr=0.0, over='rest')"),
         ("PolynomialDecay", "(initial_lr, final_lr=0.0, power=2.0, over='rest')"),
         ("TimeDecay", "(initial_lr, rate, every=1, compounding=False)"),
-        ("ExponentialDecay", "(initial_lr, factor=0.96, every=1)"),
+        ("ExponentialDecay", "(initial_lr, factor=0.96, every=1, final_lr=None)"),
         ("InverseSqrtDecay", "(initial_lr, timescale)"),
         ("CosineDecay", "(initial_lr, final_lr=0.0, over='rest')"),
         (
@@ -25,7 +25,8 @@ import keras_lr
         ),
         (
             "CosineRestarts",
-            "(initial_lr, final_lr=0.0, first_cycle=10, cycle_mult=2.0, lr_mult=1.0)",
+            "(initial_lr, final_lr=0.0, first_cycle=10, cycle_mult=2.0, lr_mult=1.0, "
+            "highest_lr=None)",
         ),
         (
             "OneCycle",

@@ -322,6 +322,9 @@ class OptimizerReference(FieldType):
 Rate = Annotated[float, RateField(minimum=0.0)]
 """A learning rate: not negative, and at most the largest number of float32."""
 
+OptionalRate = Annotated[float | None, Optional(RateField(minimum=0.0))]
+"""A learning rate, or None."""
+
 PositiveRate = Annotated[float, RateField(above=0.0)]
 """A learning rate above zero, and at most the largest number of float32."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Self
 
 import numpy as np
 
-from keras_lr._fields.kinds import ListOf, Optional, Positive, Rate, RateField
+from keras_lr._fields.kinds import ListOf, OptionalRate, Positive, Rate
 from keras_lr._fields.nesting import Nested, call, nested
 from keras_lr._fields.timeline import Timeline
 from keras_lr.schedules.base import (
@@ -238,7 +238,7 @@ class Clip(_Around):
 
     schedule: Inner
     min: Rate = 0.0
-    max: Annotated[float | None, Optional(RateField(minimum=0.0))] = None
+    max: OptionalRate = None
 
     def validate(self) -> None:
         if self.max is not None and self.max < self.min:

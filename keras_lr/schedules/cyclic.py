@@ -6,7 +6,17 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from keras_lr._fields.kinds import Choice, DecayFactor, ListOf, Number, Optional, PositiveRate, Rate
+from keras_lr._fields.kinds import (
+    Choice,
+    DecayFactor,
+    ListOf,
+    Number,
+    Optional,
+    OptionalRate,
+    Positive,
+    PositiveRate,
+    Rate,
+)
 from keras_lr._fields.lengths import (
     Length,
     LengthField,
@@ -104,17 +114,20 @@ class CosineRestarts(Schedule):
 
     ``value(t) = final_lr + (peak - final_lr) * (1 + cos(pi * (t - start_k) / length_k)) / 2`` in
     cycle ``k``, with ``length_k = first_cycle * cycle_mult ** k`` and ``peak = initial_lr * lr_mult
-    ** k``
+    ** k``, at most ``highest_lr``
 
     Args:
         initial_lr: Rate at ``t = 0``; positive.
         final_lr: Rate that each cycle nears; not negative.
         first_cycle: Length of the first cycle: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"``.
         cycle_mult: Length of a cycle over the length of the one before; at least 1.
-        lr_mult: Peak of a cycle over the peak of the one before; above 0, at most 1.
+        lr_mult: Peak of a cycle over the peak of the one before; positive. Above 1 the peaks grow,
+            and need a ``highest_lr``.
+        highest_lr: The highest peak; None for peaks that do not grow.
 
     Raises:
-        ValueError: If a number is out of range, or ``first_cycle`` is no positive length.
+        ValueError: If a number is out of range, the peaks grow without a ``highest_lr`` or begin
+            above it, or ``first_cycle`` is no positive length.
 
     Source: Loshchilov & Hutter 2017, SGDR, eq. 5 (arXiv:1608.03983).
 
@@ -127,7 +140,15 @@ class CosineRestarts(Schedule):
     final_lr: Rate = 0.0
     first_cycle: Timescale = 10
     cycle_mult: Annotated[float, Number(minimum=1.0)] = 2.0
-    lr_mult: DecayFactor = 1.0
+    lr_mult: Positive = 1.0
+    highest_lr: OptionalRate = None
+
+    def validate(self) -> None:
+        if self.highest_lr is None:
+            if self.lr_mult > 1.0:
+                raise self.invalid("lr_mult", "a number of at most 1, or go with a highest_lr")
+        elif self.highest_lr < self.initial_lr:
+            raise self.invalid("highest_lr", f"at least initial_lr={self.initial_lr}")
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         first = timeline.steps(self.first_cycle)
@@ -138,7 +159,10 @@ class CosineRestarts(Schedule):
             cycle, start, length = growing_periods(step, first, self.cycle_mult)
             done = (step - start) / length
         weight = half_cosine(done)
-        return lerp(self.initial_lr * self.lr_mult**cycle, self.final_lr, weight)
+        peak = self.initial_lr * self.lr_mult**cycle
+        if self.highest_lr is not None:
+            peak = np.minimum(peak, self.highest_lr)
+        return lerp(peak, self.final_lr, weight)
 
 
 @schedule

@@ -10,8 +10,8 @@ import numpy as np
 
 from keras_lr._fields.kinds import (
     Bool,
-    DecayFactor,
     ListOf,
+    OptionalRate,
     Positive,
     PositiveRate,
     Rate,
@@ -100,33 +100,63 @@ class PiecewiseConstant(Schedule):
         return np.asarray(self.rates)[place([0.0, *boundaries], step)]
 
 
+class _Geometric(Schedule):
+    """What multiplies its rate by a factor again and again has in common."""
+
+    initial_lr: PositiveRate
+    factor: Positive
+    final_lr: OptionalRate
+
+    def validate(self) -> None:
+        if self.final_lr is None:
+            if self.factor > 1.0:
+                raise self.invalid("factor", "a number of at most 1, or go with a final_lr")
+        elif self.factor > 1.0 and self.final_lr < self.initial_lr:
+            raise self.invalid("final_lr", f"at least initial_lr={self.initial_lr}: the rate grows")
+        elif self.factor <= 1.0 and self.final_lr > self.initial_lr:
+            raise self.invalid("final_lr", f"at most initial_lr={self.initial_lr}: the rate falls")
+
+    def up_to_final(self, rates: Steps) -> Steps:
+        """Return rates that have stopped at ``final_lr``."""
+        if self.final_lr is None:
+            return rates
+        return (np.minimum if self.factor > 1.0 else np.maximum)(rates, self.final_lr)
+
+
 @schedule
-class StepDecay(Schedule):
+class StepDecay(_Geometric):
     """Multiply the rate by ``factor`` after every period.
 
-    ``value(t) = initial_lr * factor ** floor(t / every)``
+    ``value(t) = initial_lr * factor ** floor(t / every)``, but not beyond ``final_lr``
 
     Args:
         initial_lr: Rate of the first period; positive.
-        factor: What each period multiplies with; above 0, at most 1.
+        factor: What each period multiplies with; positive. Above 1 the rate grows, and needs a
+            ``final_lr``.
         every: The period: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"``.
+        final_lr: Rate at which the decay or the growth stops; None lets a decay go on.
 
     Raises:
-        ValueError: If a number is out of range, or ``every`` is no positive length.
+        ValueError: If a number is out of range, the rate grows without a ``final_lr`` or moves away
+            from it, or ``every`` is no positive length.
 
     Source: PyTorch's ``StepLR``; He et al. 2016, Deep Residual Learning, sec. 4.2
         (arXiv:1512.03385).
 
     >>> StepDecay(0.1, factor=0.1, every=2).values(epochs=5, steps_per_epoch=1).round(6)
     array([0.1  , 0.1  , 0.01 , 0.01 , 0.001])
+    >>> StepDecay(0.1, factor=2, every=1, final_lr=0.3).values(epochs=4, steps_per_epoch=1)
+    array([0.1, 0.2, 0.3, 0.3])
     """
 
     initial_lr: PositiveRate
-    factor: DecayFactor = 0.5
+    factor: Positive = 0.5
     every: Timescale = 10
+    final_lr: OptionalRate = None
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
-        return self.initial_lr * self.factor ** periods(step, timeline.steps(self.every))
+        number = periods(step, timeline.steps(self.every))
+        return self.up_to_final(self.initial_lr * self.factor**number)
 
 
 class _Ramp(Schedule):
@@ -290,31 +320,38 @@ class TimeDecay(Schedule):
 
 
 @schedule
-class ExponentialDecay(Schedule):
+class ExponentialDecay(_Geometric):
     """Multiply the rate by ``factor`` in every period, smoothly.
 
-    ``value(t) = initial_lr * factor ** (t / every)``
+    ``value(t) = initial_lr * factor ** (t / every)``, but not beyond ``final_lr``
 
     Args:
         initial_lr: Rate at ``t = 0``; positive.
-        factor: What a period multiplies with; above 0, at most 1.
+        factor: What a period multiplies with; positive. Above 1 the rate grows, and needs a
+            ``final_lr``.
         every: The period: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"``.
+        final_lr: Rate at which the decay or the growth stops; None lets a decay go on.
 
     Raises:
-        ValueError: If a number is out of range, or ``every`` is no positive length.
+        ValueError: If a number is out of range, the rate grows without a ``final_lr`` or moves away
+            from it, or ``every`` is no positive length.
 
-    Source: PyTorch's ``ExponentialLR`` and Keras's ``ExponentialDecay``.
+    Source: PyTorch's ``ExponentialLR``, and ``exponential_decay`` of Keras and optax.
 
     >>> ExponentialDecay(0.1, factor=0.5).values(epochs=3, steps_per_epoch=1)
     array([0.1  , 0.05 , 0.025])
+    >>> ExponentialDecay(0.1, factor=2, final_lr=0.3).values(epochs=4, steps_per_epoch=1)
+    array([0.1, 0.2, 0.3, 0.3])
     """
 
     initial_lr: PositiveRate
-    factor: DecayFactor = 0.96
+    factor: Positive = 0.96
     every: Timescale = 1
+    final_lr: OptionalRate = None
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
-        return self.initial_lr * power(self.factor, step / timeline.steps(self.every))
+        grown = power(self.factor, step / timeline.steps(self.every))
+        return self.up_to_final(self.initial_lr * grown)
 
 
 @schedule

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import keras
 import numpy as np
 
-from keras_lr._fields.kinds import FieldType, Optional, RateField
+from keras_lr._fields.kinds import FieldType, OptionalRate
 from keras_lr._fields.timeline import Timeline
 from keras_lr._keras.host_values import to_float
 from keras_lr._keras.rates.hyperparameters import Hyperparameter
@@ -99,7 +99,7 @@ class Function(Schedule, FollowsHyperparameter):
     """
 
     fn: Annotated[Any, FunctionField()]
-    initial_lr: Annotated[float | None, Optional(RateField(minimum=0.0))] = None
+    initial_lr: OptionalRate = None
 
     def validate(self) -> None:
         self._takes_rate = not isinstance(self.fn, KerasSchedule) and arity(self.fn) == 2

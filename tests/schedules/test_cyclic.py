@@ -55,6 +55,11 @@ from keras_lr import (
             CosineRestarts(1.0, 0.0, "1 steps", cycle_mult=3, lr_mult=0.5),
             [1.0, 0.5, 0.375, 0.125, 0.25],
         ),
+        # Peaks 0.2, 0.4, 0.8, and then 1.0 instead of 1.6 and 3.2.
+        (
+            CosineRestarts(0.2, 0.0, "2 steps", cycle_mult=1, lr_mult=2, highest_lr=1.0),
+            [0.2, 0.1, 0.4, 0.2, 0.8, 0.4, 1.0, 0.5, 1.0, 0.5],
+        ),
         (
             OneCycle(1.0, "10 steps", "4 steps", div=10, final_div=10, shape="linear"),
             [0.1, 0.325, 0.55, 0.775, 1.0, 0.835, 0.67, 0.505, 0.34, 0.175, 0.01, 0.01],
