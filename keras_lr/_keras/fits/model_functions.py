@@ -41,6 +41,14 @@ def set_train_function(model: Any, function: Any) -> None:
     model.train_function = function
 
 
+def stop_evaluation(model: Any) -> None:
+    """End the evaluation that runs on a model after the present batch, as ``stop_training`` does.
+
+    Where Keras does not look at the attribute, the evaluation goes on to its end.
+    """
+    model.stop_evaluating = True
+
+
 def name_of_caller(depth: int = 1) -> str:
     """Return the name of the function that called the caller, ``depth`` calls further out."""
     return sys._getframe(depth + 1).f_code.co_name

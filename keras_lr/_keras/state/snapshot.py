@@ -85,9 +85,8 @@ class Snapshot:
                 "Input, call it on a batch, or call model.build(input_shape) first."
             )
         self.model = model
+        build_optimizer(model)
         if getattr(model, "optimizer", None) is not None:
-            if not is_built(model.optimizer):
-                model.optimizer.build(model.trainable_variables)
             model.make_train_function()
         self._function = getattr(model, "train_function", None)
         self.keeps_kernels = draws_from_kernels(self._function)
@@ -111,10 +110,21 @@ class Snapshot:
         self._unbuilt = [part for part in compiled if part is not None and not part.built]
         self._restore_random_states = capture_random_states()
 
-    def restore(self) -> None:
-        """Put everything back; may be called any number of times."""
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each variable that it holds, in the order of `values_of`."""
+        return [value.shape for _, value in self._values]
+
+    def restore(self, values: list[NDArray] | None = None) -> None:
+        """Put everything back; may be called any number of times.
+
+        Args:
+            values: What to put into the variables instead of what they held, in the order of
+                `values_of`: that of another model of the same kind.
+        """
         _discard_interrupted_epoch(self.model)
-        for variable, value in self._values:
+        kept = [value for _, value in self._values]
+        for (variable, _), value in zip(self._values, values or kept, strict=True):
             variable.assign(value)
         self._restore_held_state()
         known = {id(variable) for variable, _ in self._values}
@@ -165,6 +175,15 @@ class Snapshot:
         elif draws_from_kernels(self._function):
             # It was traced with seeds that were in force meanwhile.
             self._renew_train_function()
+
+    def renew_functions(self) -> None:
+        """Have the model compile its functions anew, so that their random operations begin anew."""
+        self._renew_train_function()
+        self._attributes["train_function"] = self._function = self.model.train_function
+        if self.model.test_function is not None:
+            self.model.test_function = None
+            self.model.make_test_function()
+            self._attributes["test_function"] = self.model.test_function
 
     def _renew_train_function(self) -> None:
         """Give the model a new train function, whose random operations have drawn nothing yet."""
@@ -219,6 +238,18 @@ def reset_metrics(model: Any, known: set[int]) -> None:
     for metric in model.metrics:
         if any(id(v) not in known for v in metric.variables):
             metric.reset_state()
+
+
+def build_optimizer(model: Any) -> None:
+    """Give the optimizer of a model its slots, if it is compiled and has none yet."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and not is_built(optimizer):
+        optimizer.build(model.trainable_variables)
+
+
+def values_of(model: Any) -> list[NDArray]:
+    """Return copies of all variables that a training changes, in the order of a snapshot."""
+    return [copy_to_host(variable) for variable in _all_variables(model)]
 
 
 def _all_variables(model: Any) -> list[Any]:

@@ -1,0 +1,148 @@
+"""What `LRSweep.run` is called with, checked before any training."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lr._hints import nearest_name_hint
+from keras_lr._keras.fits.fit_data import are_arrays, count_rows, split_validation
+from keras_lr.callbacks import ParamScheduler
+from keras_lr.range_test import LRRangeTest
+from keras_lr.schedules.base import Schedule
+from keras_lr.search.trials.problem import ARRAYS, Build, subset
+
+DECIDED = ("initial_epoch", "verbose")
+"""Arguments of ``fit`` that the sweep decides."""
+
+SUBSET_SEED = 0
+
+
+def named_builds(build: Any) -> dict[str, Build]:
+    """Return the functions that build a model, by the name of the size.
+
+    Raises:
+        TypeError: If there is none.
+    """
+    if isinstance(build, Mapping) and build:
+        wrong = [name for name, one in build.items() if not _is_function(one)]
+        if not wrong:
+            return {str(name): one for name, one in build.items()}
+    if not _is_function(build):
+        raise TypeError(
+            "LRSweep.run: argument `build` must be a function of an optimizer that returns a "
+            "compiled model, or a dict of such functions by the name of the size. "
+            f"Received: build={build!r}"
+        )
+    return {"": build}
+
+
+def _is_function(build: Any) -> bool:
+    return callable(build) and not isinstance(build, keras.Model)
+
+
+def check_callbacks(callbacks: Any) -> Any:
+    """Return the callbacks of the trials, if none of them decides the rate.
+
+    Raises:
+        TypeError: If they are no list of callbacks and no function.
+        ValueError: If one of them decides the rate, which the sweep does.
+    """
+    callbacks = [] if callbacks is None else callbacks
+    if isinstance(callbacks, keras.callbacks.Callback):
+        callbacks = [callbacks]
+    if isinstance(callbacks, list | tuple):
+        if any(not isinstance(one, keras.callbacks.Callback) for one in callbacks):
+            raise TypeError(
+                "LRSweep.run: argument `callbacks` must be a list of Keras callbacks, or a "
+                f"function of a trial that returns one. Received: callbacks={callbacks!r}"
+            )
+        driving = [one for one in callbacks if _decides_rate(one)]
+        if driving:
+            raise ValueError(
+                "LRSweep.run: argument `callbacks` must hold none that decides the learning rate, "
+                "which the sweep does. To sweep a schedule, pass LRSweep(schedule=lambda lr: ...). "
+                f"Received: callbacks={driving!r}"
+            )
+    elif not callable(callbacks):
+        raise TypeError(
+            "LRSweep.run: argument `callbacks` must be a list of Keras callbacks, or a function "
+            f"of a trial that returns one. Received: callbacks={callbacks!r}"
+        )
+    return callbacks
+
+
+def _decides_rate(callback: Any) -> bool:
+    if isinstance(callback, ParamScheduler):
+        return "learning_rate" in callback.schedules
+    return isinstance(callback, Schedule | LRRangeTest | keras.callbacks.LearningRateScheduler)
+
+
+def check_fit(fit: dict[str, Any], share: float | None) -> dict[str, Any]:
+    """Return the arguments of ``fit`` for each trial, with a subset of the rows if one is wanted.
+
+    Args:
+        fit: The arguments, data among them.
+        share: Share of the rows to train on; None for all.
+
+    Raises:
+        TypeError: If an argument is unknown, or decided by the sweep.
+        ValueError: If the data cannot be read twice, or hold no rows.
+    """
+    known = [*inspect.signature(keras.Model.fit).parameters][1:]
+    for name in fit:
+        if name in DECIDED:
+            raise TypeError(
+                f"LRSweep.run: argument `{name}` is decided by the sweep. Received: "
+                f"{name}={fit[name]!r}"
+            )
+        if name not in known:
+            raise TypeError(
+                f"LRSweep.run: unknown argument `{name}`, which fit does not have."
+                f"{nearest_name_hint(name, known)} Received: {name}={fit[name]!r}"
+            )
+    for name in ("x", "validation_data"):
+        check_readable_twice(name, fit.get(name))
+    fit = {name: value for name, value in fit.items() if value is not None}
+    if fit.get("x") is None or (are_arrays(fit["x"]) and not count_rows(fit["x"])):
+        raise ValueError(
+            "LRSweep.run: argument `x` must hold data to train on. "
+            f"Received: x={None if 'x' not in fit else 'no rows'}"
+        )
+    split = fit.pop("validation_split", None)
+    if split and "validation_data" not in fit:
+        arrays, last = split_validation([fit.get(name) for name in ARRAYS], split)
+        fit |= {name: part for name, part in zip(ARRAYS, arrays, strict=True) if part is not None}
+        fit["validation_data"] = tuple(part for part in last if part is not None)
+    return fit if share is None else _cut(fit, share)
+
+
+def check_readable_twice(name: str, data: Any) -> None:
+    """Refuse data that are used up by the first trial, or go on where it ended.
+
+    Raises:
+        ValueError: If they are.
+    """
+    if data is None or are_arrays(data):
+        return
+    parts = data if isinstance(data, tuple | list) else [data]
+    if any(inspect.isgenerator(part) or hasattr(part, "__next__") for part in parts):
+        raise ValueError(
+            f"LRSweep.run: argument `{name}` must be data that can be read again, because every "
+            "trial reads them from the start: arrays, a keras.utils.PyDataset or a "
+            f"tf.data.Dataset. Received: {name}={data!r}, which can be read once"
+        )
+
+
+def _cut(fit: dict[str, Any], share: float) -> dict[str, Any]:
+    if not are_arrays(fit["x"]):
+        raise ValueError(
+            "LRSweep: argument `subset` needs arrays or tensors, of which it takes some rows. "
+            f"Received: subset={share}, with x of type {type(fit['x']).__name__}"
+        )
+    order = np.random.default_rng(SUBSET_SEED).permutation(count_rows(fit["x"]))
+    return subset(fit, share, order)

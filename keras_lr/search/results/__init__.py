@@ -1,0 +1,1 @@
+"""What a sweep tells: a row for each trial, the valley of each optimizer, reports and pictures."""

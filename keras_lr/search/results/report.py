@@ -1,0 +1,92 @@
+"""What a sweep shows, in plain words."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+from keras_lr.search.results.rows import Criterion
+from keras_lr.search.results.valleys import Best, Valley
+
+if TYPE_CHECKING:
+    from keras_lr.search.results.result import SweepResult
+
+
+def report(result: SweepResult) -> str:
+    """Return a line about the whole, and one about each optimizer, the best first."""
+    lines = [_summary(result)]
+    sizes = list(dict.fromkeys(group.size for group in result.groups))
+    for best in result.bests:
+        lines.append(_describe_best(best, result.criterion))
+    lines += [_describe_failure(valley) for valley in result.valleys if valley.best is None]
+    lines += [_describe_gaps(valley) for valley in result.valleys if valley.best and valley.gaps()]
+    if len(sizes) > 1:
+        lines += _describe_moves(result, sizes)
+    return "\n".join(lines)
+
+
+def _summary(result: SweepResult) -> str:
+    rows = result.rows
+    seconds = sum(row.seconds for row in rows)
+    ended = " (interrupted: not all that was planned)" if result.interrupted else ""
+    what = "trial" if len(rows) == 1 else "trials"
+    goal = f"steps to {result.criterion.until}" if result.criterion.until else ""
+    compared = goal or f"{result.criterion.monitor} after {result.criterion.epochs} epochs"
+    return f"{len(rows)} {what}{ended}, {seconds:.1f} s of training, compared by {compared}."
+
+
+def _describe_best(best: Best, criterion: Criterion) -> str:
+    name = f"{best.optimizer}, {best.size}" if best.size else best.optimizer
+    low, high = best.band
+    if math.isnan(best.spread):
+        band = "one seed does not tell how far chance moves it"
+    elif low == high:
+        band = "no other rate is as good within the spread of the seeds"
+    else:
+        band = f"as good within the spread of the seeds: {low:.2g} to {high:.2g}"
+    if best.target is not None:
+        epochs, steps, seconds = best.target
+        found = f"{criterion.until} after {steps:.0f} steps, {epochs:.1f} epochs, {seconds:.2g} s"
+    else:
+        missed = f"{criterion.until} not reached with every seed; " if criterion.until else ""
+        found = f"{missed}{criterion.monitor} {best.value:.4g}"
+    line = f"{name}: best at {best.learning_rate:.2g} ({found}); {band}."
+    if best.end:
+        beyond = {"lowest": "lower", "highest": "higher"}[best.end]
+        line += f" It is the {best.end} rate tried: a {beyond} one may do better still."
+    if best.test:
+        tested = ", ".join(f"{name} {value:.4g}" for name, value in best.test.items())
+        line += f" On the test data: {tested}."
+    return line
+
+
+def _describe_failure(valley: Valley) -> str:
+    reasons = dict.fromkeys(row.reason for rows in valley.rows for row in rows if row.reason)
+    return f"{valley.group}: no best rate ({'; '.join(list(reasons)[:2]) or 'none was trained'})."
+
+
+def _describe_gaps(valley: Valley) -> str:
+    gaps = valley.gaps()
+    rates = sorted({row.trial.learning_rate for row in gaps})
+    where = f"at {rates[0]:.2g}" if len(rates) == 1 else f"from {rates[0]:.2g} to {rates[-1]:.2g}"
+    return f"{valley.group}: {len(gaps)} trials without a value, {where} ({gaps[0].reason})."
+
+
+def _describe_moves(result: SweepResult, sizes: list[str]) -> list[str]:
+    """Return by how much the best rate of each optimizer moves from each size to the next."""
+    found = {(best.optimizer, best.size): best for best in result.bests}
+    lines = []
+    for optimizer in dict.fromkeys(group.optimizer for group in result.groups):
+        for small, large in itertools.pairwise(sizes):
+            one, other = found.get((optimizer, small)), found.get((optimizer, large))
+            if one is None or other is None:
+                continue
+            factor = other.learning_rate / one.learning_rate
+            low, high = other.band
+            verdict = "does as well" if low <= one.learning_rate <= high else "is worse"
+            lines.append(
+                f"{optimizer}, {small} to {large}: the best rate moves by a factor of "
+                f"{factor:.2g}; that of {small} {verdict} at {large}."
+            )
+    return lines

@@ -1,0 +1,141 @@
+"""`SweepResult`: what a sweep has found."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+from typing import TYPE_CHECKING
+
+from keras_lr._files import PathLike, atomic_write
+from keras_lr.range_test.curve import NoSuggestion
+from keras_lr.search.results.rows import Criterion, TrialRow, plain_row
+from keras_lr.search.results.valleys import Best, Valley, find_valley
+from keras_lr.search.trials.description import Group
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepResult:
+    """What a sweep has found: a row for each trial, and where each optimizer does best.
+
+    Attributes:
+        rows: The trials, by size, optimizer, rate and seed.
+        criterion: How they are compared.
+        groups: Sizes and optimizers, in the order in which they were given.
+        interrupted: Whether Ctrl-C ended the sweep before all was trained.
+
+    >>> from keras_lr.search.results.rows import Criterion
+    >>> SweepResult((), Criterion("loss", False, "", 20), ())
+    SweepResult(0 trials, no best rate)
+    """
+
+    rows: tuple[TrialRow, ...]
+    criterion: Criterion
+    groups: tuple[Group, ...]
+    interrupted: bool = False
+
+    @functools.cached_property
+    def valleys(self) -> list[Valley]:
+        """What each optimizer does over the rates, at each size."""
+        return [find_valley(self.rows, group, self.criterion) for group in self.groups]
+
+    @property
+    def bests(self) -> list[Best]:
+        """The best rate of each optimizer at each size, the best of all first.
+
+        With several sizes, those of a size stay together, in the order of the sizes.
+        """
+        sizes = list(dict.fromkeys(group.size for group in self.groups))
+        found = [valley for valley in self.valleys if valley.best is not None]
+        found.sort(key=lambda one: (sizes.index(one.group.size), self._rank(one)))
+        return [valley.best for valley in found if valley.best is not None]
+
+    def _rank(self, valley: Valley) -> tuple[float, ...]:
+        """Return what to rank a group by: what its best rate is ranked by."""
+        rates = valley.rates.tolist()
+        best = rates.index(valley.best.learning_rate) if valley.best else 0
+        return self.criterion.rank(valley.rows[best])
+
+    @property
+    def best(self) -> Best:
+        """The best optimizer with its best rate; at the first size, where there are several.
+
+        Raises:
+            NoSuggestion: If no rate was trained to its end; the message says why.
+        """
+        if not self.bests:
+            raise NoSuggestion(self._explain_failure())
+        return self.bests[0]
+
+    def best_of(self, optimizer: str, size: str = "") -> Best:
+        """Return the best rate of one optimizer.
+
+        Args:
+            optimizer: What the sweep calls the optimizer.
+            size: Name of the model's size, where there are several.
+
+        Raises:
+            KeyError: If there is no such optimizer or size.
+            NoSuggestion: If no rate of it was trained to its end.
+        """
+        for valley in self.valleys:
+            if valley.group == Group(size, optimizer):
+                if valley.best is None:
+                    raise NoSuggestion(self._explain_failure())
+                return valley.best
+        raise KeyError(
+            f"The sweep has no {Group(size, optimizer)}. It has: {', '.join(map(str, self.groups))}"
+        )
+
+    def _explain_failure(self) -> str:
+        reasons = dict.fromkeys(row.reason for row in self.rows if row.reason)
+        shown = "; ".join(list(reasons)[:3]) or "none was trained"
+        return f"No rate was trained to its end with every seed: {shown}."
+
+    def __repr__(self) -> str:
+        bests = self.bests
+        shown = f"best {bests[0].optimizer} at {bests[0].learning_rate:.3g}" if bests else None
+        return f"SweepResult({len(self.rows)} trials, {shown or 'no best rate'})"
+
+    def report(self) -> str:
+        """Return in plain words what the sweep shows."""
+        from keras_lr.search.results.report import report
+
+        return report(self)
+
+    def plot(self, y: str | None = None, ax: Axes | None = None) -> Axes:
+        """Draw the valley of each optimizer over a log axis of rates, with the spread of the seeds.
+
+        Args:
+            y: What to draw: ``"steps"``, ``"epochs"`` or ``"seconds"`` to the target, or a logged
+                value; by default what the trials are compared by.
+            ax: Axes to draw into; by default those of a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ValueError: If there is nothing of that name.
+        """
+        from keras_lr.search.results.plot import plot_valleys
+
+        return plot_valleys(self, y, ax)
+
+    def to_csv(self, path: PathLike) -> None:
+        """Write a row for each trial to a CSV file, which appears whole or not at all."""
+        rows = [plain_row(row) for row in self.rows]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        with atomic_write(path) as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a pandas ``DataFrame``, one row per trial."""
+        import pandas
+
+        return pandas.DataFrame([plain_row(row) for row in self.rows])

@@ -1,0 +1,167 @@
+"""`TrialRow`: all that is known of one trial; and how trials are compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_lr.search.trials.description import Group, Outcome, Trial
+from keras_lr.search.trials.target import Target
+
+GAPS = ("diverged", "failed")
+"""How trials end that have no value."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialRow:
+    """One trial, its stretches put together.
+
+    Attributes:
+        trial: The trial.
+        status: ``"trained"`` to the last epoch, ``"reached"`` the target, ``"stopped"`` by a
+            callback, ``"diverged"``, ``"failed"``, or ``"dropped"`` after a rung (or by Ctrl-C).
+        reason: Why it ended early, in words; empty where it did not.
+        epochs: Whole epochs that it was trained for.
+        steps: Batches that it was trained on.
+        seconds: Seconds of training, validation left out.
+        value: What is compared, as the last epoch logged it; NaN where there is none.
+        logs: What each epoch logged, by name.
+        target: Epochs, steps and seconds to the target; None where it was not reached.
+        test: What the test data gave at the end, by name.
+        route: How it was trained; see `Outcome`.
+    """
+
+    trial: Trial
+    status: str
+    reason: str
+    epochs: int
+    steps: int
+    seconds: float
+    value: float
+    logs: dict[str, list[float]]
+    target: tuple[int, int, float] | None
+    test: dict[str, float]
+    route: str
+
+    def measure(self, name: str) -> float:
+        """Return a number of the trial by name, to be drawn or compared; NaN where it is missing.
+
+        Args:
+            name: ``"epochs"``, ``"steps"`` or ``"seconds"`` to the target, or what an epoch logs.
+        """
+        if name in TO_TARGET:
+            return math.nan if self.target is None else self.target[TO_TARGET.index(name)]
+        values = self.logs.get(name, [])
+        return values[-1] if values and self.status not in GAPS else math.nan
+
+
+TO_TARGET = ("epochs", "steps", "seconds")
+"""What it takes to reach a target."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Criterion:
+    """How the trials of a sweep are compared.
+
+    Attributes:
+        monitor: Name of the logged value.
+        up: Whether more of it is better.
+        until: The target, as it was written; empty where there is none.
+        epochs: Epochs of a trial that is trained to its end.
+    """
+
+    monitor: str
+    up: bool
+    until: str
+    epochs: int
+
+    @property
+    def measure(self) -> str:
+        """Name of what decides: steps to the target, or the monitored value."""
+        return "steps" if self.until else self.monitor
+
+    @property
+    def target(self) -> Target | None:
+        """The target, if there is one."""
+        return Target.parse(self.until) if self.until else None
+
+    def rank(self, rows: Sequence[TrialRow]) -> tuple[float, ...]:
+        """Return what to rank a rate by, from the rows of its seeds; less is better.
+
+        What fails with some seed comes last. The fewest seeds that miss the target, the fewest
+        steps to it, and the best value follow.
+        """
+        failed = sum(row.status in GAPS for row in rows)
+        reached = [row.measure("steps") for row in rows if row.target is not None]
+        missed = len(rows) - failed - len(reached) if self.until else 0
+        values = [row.value for row in rows if math.isfinite(row.value)]
+        mean = float(np.mean(values)) if values else math.inf
+        steps = float(np.mean(reached)) if reached else 0.0
+        return failed, missed, steps, -mean if self.up and values else mean
+
+    def row(self, outcomes: Iterable[Outcome]) -> TrialRow:
+        """Return the row of a trial from the outcomes of its stretches."""
+        parts = sorted(outcomes, key=lambda outcome: outcome.stops)
+        last = parts[-1]
+        logs: dict[str, list[float]] = {}
+        for part in parts:
+            for name, values in part.logs.items():
+                logs.setdefault(name, []).extend(values)
+        values = logs.get(self.monitor, [])
+        is_gap = last.status in GAPS
+        dropped = last.status == "trained" and last.stops[-1] < self.epochs
+        return TrialRow(
+            last.trial,
+            "dropped" if dropped else last.status,
+            f"trained for {last.stops[-1]} epochs only" if dropped else last.reason,
+            sum(part.epochs for part in parts),
+            sum(part.steps for part in parts),
+            sum(part.seconds for part in parts),
+            math.nan if is_gap or not values else values[-1],
+            logs,
+            _to_target(parts) if last.status == "reached" else None,
+            last.test,
+            last.route,
+        )
+
+
+def _to_target(parts: list[Outcome]) -> tuple[int, int, float]:
+    """Return epochs, steps and seconds of a trial that ended at its target."""
+    return (
+        sum(part.epochs for part in parts),
+        sum(part.steps for part in parts),
+        sum(part.seconds for part in parts),
+    )
+
+
+def rows_by_rate(rows: Iterable[TrialRow], group: Group) -> dict[float, list[TrialRow]]:
+    """Return the rows of a group by rate, the lowest first, each by seed."""
+    found: dict[float, list[TrialRow]] = {}
+    for row in sorted(rows, key=lambda row: row.trial):
+        if row.trial.group == group:
+            found.setdefault(row.trial.learning_rate, []).append(row)
+    return found
+
+
+def plain_row(row: TrialRow) -> dict[str, Any]:
+    """Return a row as flat plain data, one value a column."""
+    target = row.target or (None, None, None)
+    last = {name: values[-1] for name, values in row.logs.items() if values}
+    return {
+        **dataclasses.asdict(row.trial),
+        "status": row.status,
+        "reason": row.reason,
+        "epochs": row.epochs,
+        "steps": row.steps,
+        "seconds": row.seconds,
+        "target_epochs": target[0],
+        "target_steps": target[1],
+        "target_seconds": target[2],
+        "route": row.route,
+        **last,
+        **{f"test_{name}": value for name, value in row.test.items()},
+    }

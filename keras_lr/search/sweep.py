@@ -1,0 +1,211 @@
+"""`LRSweep`: train at many rates, and see the valley of each optimizer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from keras_lr._fields.configurable import Configurable, configurable
+from keras_lr._fields.kinds import Choice, Number, Optional, Path, PositiveRate, Text
+from keras_lr._keras.state.random_state import capture_random_states
+from keras_lr.callback import say
+from keras_lr.search.arguments import (
+    check_callbacks,
+    check_fit,
+    check_readable_twice,
+    named_builds,
+)
+from keras_lr.search.engines import make_engine
+from keras_lr.search.engines.base import Engine, Rehearsal
+from keras_lr.search.fields import FunctionField, OptimizersField, TargetField
+from keras_lr.search.halving import rate_grid, rung_stops
+from keras_lr.search.progress import ProgressLine
+from keras_lr.search.results.result import SweepResult
+from keras_lr.search.results.rows import Criterion
+from keras_lr.search.running import SweepRun
+from keras_lr.search.trials.problem import Build, Callbacks, Problem
+from keras_lr.search.trials.target import Target
+
+
+@configurable
+class LRSweep(Configurable):
+    """Train at rates from low to high, and see which serve, for each of several optimizers.
+
+    Each trial is a training of its own from new weights: what a program gives that seeds, builds a
+    model with this rate and calls ``fit``. But there is one model for each optimizer, which is
+    compiled once, and every trial begins from its state put back. A trial that diverges or fails
+    is a gap with its reason, and the others go on.
+
+    Args:
+        min_lr: Lowest rate.
+        max_lr: Highest rate.
+        per_decade: Rates in a factor of ten, evenly spaced on a log axis.
+        seeds: Trainings at each rate, each from other initial weights and with another order of
+            the batches. Two or more show how far chance moves the best rate.
+        optimizers: What to compare, each at its own best rate: names of Keras, or objects, whose
+            own rate does not matter. A dict gives them names.
+        monitor: Logged value that trials are compared by, at the last epoch; by default
+            ``"val_loss"`` with validation data and ``"loss"`` without.
+        mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
+        until: A target such as ``"accuracy >= 0.97"``. A trial ends with the first epoch that meets
+            it, and fewer steps to it are better.
+        schedule: A function of the rate that returns the callback to train with, such as
+            ``lambda lr: OneCycle(lr)``. The rate on the axis is what it is called with.
+        halving: Share of the epochs after which the worse half of each optimizer's rates is left;
+            again after twice as many, and so on. A rate that goes on continues its trainings.
+        refine: Further rates in each of the two gaps beside the best, once the others are done.
+        subset: Share of the rows to train on, with the steps shortened in proportion.
+        directory: Folder in which every outcome is kept. A sweep that was killed goes on from it.
+        verbose: 1 shows a line with the trials done, the best so far and the time left, and then a
+            report; 0 shows nothing.
+
+    Raises:
+        TypeError: If an argument has the wrong type or is unknown.
+        ValueError: If a number is out of range, or the range is empty.
+
+    >>> import keras
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
+    >>> def build(optimizer):
+    ...     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    ...     model.compile(optimizer, "mse")
+    ...     return model
+    >>> sweep = LRSweep(1e-3, 10.0, per_decade=1, optimizers=["sgd"], verbose=0)
+    >>> result = sweep.run(build, x, x.sum(1, keepdims=True), epochs=4)
+    >>> result.best.learning_rate
+    0.1
+    """
+
+    min_lr: PositiveRate = 1e-5
+    max_lr: PositiveRate = 1.0
+    per_decade: Annotated[int, Number(minimum=1, whole=True)] = 2
+    seeds: Annotated[int, Number(minimum=1, whole=True)] = 2
+    optimizers: Annotated[Any, OptimizersField()] = ("sgd", "adam")
+    monitor: Annotated[str | None, Optional(Text())] = None
+    mode: Annotated[str, Choice(("auto", "min", "max"))] = "auto"
+    until: Annotated[str | None, Optional(TargetField())] = None
+    schedule: Annotated[Any, Optional(FunctionField())] = None
+    halving: Annotated[float | None, Optional(Number(above=0.0, below=1.0))] = None
+    refine: Annotated[int, Number(minimum=0, whole=True)] = 0
+    subset: Annotated[float | None, Optional(Number(above=0.0, maximum=1.0))] = None
+    directory: Annotated[str | None, Optional(Path("the path of a folder"))] = None
+    verbose: Annotated[int, Number(minimum=0, maximum=1, whole=True)] = 1
+
+    def validate(self) -> None:
+        if self.max_lr <= self.min_lr:
+            raise self.invalid("max_lr", f"above min_lr={self.min_lr}")
+
+    def run(
+        self,
+        build: Build | dict[str, Build],
+        x: Any = None,
+        y: Any = None,
+        *,
+        epochs: int,
+        callbacks: Callbacks | None = None,
+        test_data: tuple[Any, ...] | None = None,
+        engine: str | Engine = "local",
+        **fit: Any,
+    ) -> SweepResult:
+        """Train all trials, and return what they show.
+
+        Args:
+            build: A function of an optimizer that returns a new compiled model; or a dict of such
+                functions by name, of models of several sizes.
+            x: Inputs: whatever ``fit`` takes and can be read again.
+            y: Targets, likewise.
+            epochs: Epochs of a trial that is trained to its end.
+            callbacks: Callbacks for the trials, of which each gets a copy of its own; or a function
+                of the trial that returns them. None of them may decide the rate.
+            test_data: ``(x, y)`` to evaluate each trial on that is trained to its end. They decide
+                nothing, so they tell how good the choice is.
+            engine: ``"local"``, which trains in this process, or an engine.
+            **fit: Further arguments of ``fit``, such as ``batch_size`` or ``validation_data``.
+
+        Returns:
+            What was found. Ctrl-C ends the sweep with what is finished.
+
+        Raises:
+            TypeError: If an argument is unknown or of the wrong type, or ``build`` returns no
+                model.
+            ValueError: If the data cannot be read again, ``build`` returns a model that is not
+                compiled with the optimizer that it is given, or an epoch does not log what
+                ``monitor`` or ``until`` names.
+        """
+        problem = self._problem(build, epochs, callbacks, test_data, {"x": x, "y": y, **fit})
+        chosen = make_engine(engine)
+        restore_random_states = capture_random_states()
+        try:
+            result = self._train(problem, chosen)
+        finally:
+            chosen.close()
+            restore_random_states()
+        if self.verbose:
+            say(result.report())
+        return result
+
+    def _problem(
+        self,
+        build: Any,
+        epochs: int,
+        callbacks: Any,
+        test_data: tuple[Any, ...] | None,
+        fit: dict[str, Any],
+    ) -> Problem:
+        """Return what is to be trained, from the arguments of `run`."""
+        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+            raise ValueError(
+                f"LRSweep.run: argument `epochs` must be a whole number of at least 1. "
+                f"Received: epochs={epochs!r}"
+            )
+        builds = named_builds(build)
+        arguments = check_fit(fit, self.subset)
+        check_readable_twice("test_data", test_data)
+        validated = arguments.get("validation_data") is not None
+        return Problem(
+            builds,
+            self.optimizers,
+            arguments,
+            epochs,
+            self.monitor or ("val_loss" if validated else "loss"),
+            self.mode,
+            Target.parse(self.until) if self.until else None,
+            self.schedule,
+            check_callbacks(callbacks),
+            test_data,
+        )
+
+    def _train(self, problem: Problem, engine: Engine) -> SweepResult:
+        """Train all trials on an engine."""
+        rehearsal = engine.start(problem)
+        self._check_logged(problem, rehearsal)
+        criterion = Criterion(problem.monitor, rehearsal.up, self.until or "", problem.epochs)
+        progress = ProgressLine(criterion, bool(self.verbose))
+        stops = rung_stops(problem.epochs, self.halving)
+        run = SweepRun(engine, criterion, self.seeds, stops, None, progress)
+        grid = rate_grid(self.min_lr, self.max_lr, self.per_decade)
+        rates = dict.fromkeys(problem.groups, grid)
+        interrupted = False
+        try:
+            run.train(rates, halve=self.halving is not None)
+            if self.refine:
+                run.train(run.finer(rates, self.refine), halve=False)
+        except KeyboardInterrupt:
+            if not run.rows:
+                raise
+            interrupted = True
+        finally:
+            progress.end()
+        return SweepResult(tuple(run.rows), criterion, tuple(problem.groups), interrupted)
+
+    def _check_logged(self, problem: Problem, rehearsal: Rehearsal) -> None:
+        """Refuse a metric that is not logged, as far as any model could be built."""
+        names = {"monitor": problem.monitor}
+        if problem.target is not None:
+            names["until"] = problem.target.name
+        for argument, name in names.items():
+            if rehearsal.logged and name not in rehearsal.logged:
+                raise ValueError(
+                    f"LRSweep: argument `{argument}` must name a value that an epoch logs. "
+                    f"Received: {argument}={getattr(self, argument)!r}. Logged are: "
+                    f"{', '.join(rehearsal.logged)}"
+                )

@@ -1,0 +1,166 @@
+"""`Problem`: everything that decides a trial's numbers besides its own description."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_lr._keras.fits.fit_data import are_arrays, batch_size_of, count_rows, take_rows
+from keras_lr._keras.rates.optimizers import held_optimizers, schedule_of
+from keras_lr._keras.state.random_state import set_seed
+from keras_lr.search.trials.description import Group, Trial
+from keras_lr.search.trials.target import Target
+
+Build = Callable[[Any], Any]
+"""A function of an optimizer that returns a compiled model."""
+
+Schedules = Callable[[float], keras.callbacks.Callback]
+"""A function of the rate on the axis that returns the callback that drives the rate."""
+
+Callbacks = Sequence[keras.callbacks.Callback] | Callable[[Trial], Sequence[Any]]
+
+ARRAYS = ("x", "y", "sample_weight")
+
+
+class BuildFailed(Exception):
+    """The user's ``build`` has raised; the message says what."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What is trained, and on what.
+
+    Attributes:
+        builds: The function that builds the model, by the name of its size.
+        optimizers: An optimizer that is not built, by what the sweep calls it.
+        fit: Arguments of ``fit``, the data among them; without ``epochs`` and ``callbacks``.
+        epochs: Epochs of a trial that is trained to its end.
+        monitor: Name of the logged value that trials are compared by.
+        mode: Whether less of it is better: ``"min"``, ``"max"`` or ``"auto"``.
+        target: What ends a trial early, if anything does.
+        schedule: Makes the callback that drives the rate; None for a constant rate.
+        callbacks: Further callbacks of each trial.
+        test_data: Data that a trial is evaluated on at its end, and that decide nothing.
+    """
+
+    builds: Mapping[str, Build]
+    optimizers: Mapping[str, keras.optimizers.Optimizer]
+    fit: Mapping[str, Any]
+    epochs: int
+    monitor: str
+    mode: str = "auto"
+    target: Target | None = None
+    schedule: Schedules | None = None
+    callbacks: Callbacks = ()
+    test_data: tuple[Any, ...] | None = None
+
+    @property
+    def groups(self) -> list[Group]:
+        """All pairs of a size and an optimizer, sizes first."""
+        return [Group(size, optimizer) for size in self.builds for optimizer in self.optimizers]
+
+    def build(self, group: Group, seed: int, keep_kernels: bool = False) -> Any:
+        """Return a new model with the initial weights of a seed.
+
+        It is what a program gets that calls ``keras.utils.set_random_seed(seed)`` before ``build``.
+
+        Raises:
+            BuildFailed: If the user's function raises.
+            TypeError: If it returns no model.
+            ValueError: If the model cannot be swept.
+        """
+        given = copy_unbuilt(self.optimizers[group.optimizer])
+        set_seed(seed, keep_kernels)
+        try:
+            model = self.builds[group.size](given)
+        except Exception as error:
+            raise BuildFailed(f"build raised {type(error).__name__}: {error}") from error
+        _check_model(model, given, group)
+        return model
+
+    def callbacks_of(self, trial: Trial) -> list[Any]:
+        """Return new callbacks for a trial, without the one that drives the rate."""
+        if callable(self.callbacks):
+            return list(self.callbacks(trial))
+        return copy.deepcopy(list(self.callbacks))
+
+    def short_fit(self) -> dict[str, Any] | None:
+        """Return arguments of a ``fit`` that compiles all that a trial runs, on as few rows as can.
+
+        Besides a full batch there is a short one where the data end in one.
+
+        Returns:
+            The arguments; None where the data cannot be cut.
+        """
+        fit = dict(self.fit)
+        if not are_arrays(fit["x"]) or fit.get("steps_per_epoch"):
+            return None
+        size = batch_size_of(fit)
+        fit |= dict(zip(ARRAYS, first_rows([fit.get(name) for name in ARRAYS], size), strict=True))
+        data = fit.get("validation_data")
+        if data is not None:
+            if not are_arrays(list(data)) or fit.get("validation_steps"):
+                return None
+            size = fit.get("validation_batch_size") or size
+            fit["validation_data"] = tuple(first_rows(list(data), size))
+        return fit
+
+
+def first_rows(arrays: list[Any], batch_size: int) -> list[Any]:
+    """Return the first rows of arrays: a full batch, and one like the last where that is short."""
+    rows = count_rows(arrays)
+    return take_rows(arrays, slice(0, min(rows, batch_size + rows % batch_size)))
+
+
+def subset(fit: Mapping[str, Any], share: float, order: Any) -> dict[str, Any]:
+    """Return the arguments of ``fit`` with a share of the rows, and of the steps if they are given.
+
+    Args:
+        fit: Arguments of ``fit``.
+        share: Share of the rows.
+        order: All rows, in the order in which to take them.
+    """
+    rows = order[: max(1, math.ceil(share * len(order)))]
+    arrays = take_rows([fit.get(name) for name in ARRAYS], rows)
+    cut = {**fit, **dict(zip(ARRAYS, arrays, strict=True))}
+    if fit.get("steps_per_epoch"):
+        cut["batch_size"] = batch_size_of(dict(fit))
+        cut["steps_per_epoch"] = max(1, math.ceil(share * fit["steps_per_epoch"]))
+    return cut
+
+
+def copy_unbuilt(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Return a new optimizer with the arguments of another one."""
+    return type(optimizer).from_config(optimizer.get_config())
+
+
+def _check_model(model: Any, given: Any, group: Group) -> None:
+    """Refuse what ``build`` returned, if it is no model compiled with the optimizer it got."""
+    name = f"build (for {group})"
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"LRSweep.run: {name} must return a compiled Keras model. Received: {model!r}, a "
+            f"{type(model).__name__}"
+        )
+    found = getattr(model, "optimizer", None)
+    if found is None or not model.compiled:
+        raise ValueError(
+            f"LRSweep.run: {name} must return a compiled model: call model.compile(optimizer, "
+            f"loss) in it. Received: the model {model.name!r}, which is not compiled"
+        )
+    if schedule_of(found) is not None:
+        raise ValueError(
+            f"LRSweep.run: {name} returned a model whose optimizer has a learning rate schedule, "
+            "so that the sweep cannot set its rate. Compile the model with the optimizer as it is "
+            "given, and pass LRSweep(schedule=lambda lr: ...) to sweep a schedule."
+        )
+    if all(one is not given for one in (found, *held_optimizers(model).values())):
+        raise ValueError(
+            f"LRSweep.run: {name} must compile the model with the optimizer that it is given. "
+            f"Received: a model with another optimizer, a {type(found).__name__}"
+        )

@@ -1,0 +1,231 @@
+"""`TrialRunner`: trains all trials that share a model, which is compiled once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+from numpy.typing import NDArray
+
+from keras_lr._fit.running import end_fit
+from keras_lr._keras.fits.fit_data import are_arrays, build_model
+from keras_lr._keras.fits.fit_frame import forget_initial_epoch
+from keras_lr._keras.metrics import goes_up
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, find_hyperparameter
+from keras_lr._keras.rates.optimizers import optimizer_of
+from keras_lr._keras.state.object_walk import callables_in
+from keras_lr._keras.state.random_kernels import draws_from_kernels
+from keras_lr._keras.state.random_state import capture_random_states, is_of_keras, set_seed
+from keras_lr._keras.state.snapshot import Snapshot, build_optimizer, values_of
+from keras_lr.callbacks import ParamScheduler
+from keras_lr.schedules import Constant
+from keras_lr.schedules.base import Schedule
+from keras_lr.search.trials.description import Group, Outcome, Stretch
+from keras_lr.search.trials.problem import Problem
+from keras_lr.search.trials.watch import TrialWatch
+
+
+class Beginning(NamedTuple):
+    """Where all trials of a seed begin."""
+
+    values: list[NDArray]
+    """What stands in the variables of a new model, in the order of a snapshot."""
+    restore_random_states: Callable[[], None]
+    """Puts back the random states that ``build`` has left."""
+
+
+class FirstBatch(keras.callbacks.Callback):
+    """Ends a fit after its first batch."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.model.stop_training = True
+
+
+class TrialRunner:
+    """Trainer of the trials of one group, on one model that is compiled once.
+
+    Each trial begins from what a new model of its seed holds. So it gives bit for bit what a
+    program gives that calls ``keras.utils.set_random_seed(seed)``, builds a model with this rate
+    and fits it, whatever was trained before.
+    """
+
+    def __init__(self, problem: Problem, group: Group) -> None:
+        """Build the model.
+
+        Raises:
+            BuildFailed: If the user's ``build`` raises.
+            TypeError: If it returns no model.
+            ValueError: If it returns a model that cannot be swept.
+        """
+        self.problem = problem
+        self.group = group
+        self.model = self._build(0)
+        optimizer = optimizer_of(self.model)
+        self.rate = find_hyperparameter(optimizer, LEARNING_RATE)
+        if problem.fit.get("validation_data") is not None:
+            # A snapshot keeps the function. Otherwise it would be compiled again for each trial.
+            self.model.make_test_function()
+        self.snapshot = Snapshot(self.model)
+        data = [problem.fit.get(name) for name in ("x", "validation_data")]
+        loaders = [one for one in data if one is not None and not are_arrays(one)]
+        self.keep_kernels = all(map(is_of_keras, [*callables_in(self.model), *loaders]))
+        self._draws: bool | None = None
+        self._beginnings: dict[int, Beginning] = {}
+        self._logged: tuple[str, ...] = ()
+
+    def _build(self, seed: int) -> Any:
+        model = self.problem.build(self.group, seed)
+        build_model(model, self.problem.fit["x"])
+        build_optimizer(model)
+        return model
+
+    def describe(self) -> str:
+        """Return in words what the model is like: its layers, variables, loss and metrics."""
+        parts = [[v.path, list(v.shape), str(v.dtype)] for v in self.model.variables]
+        compiled = self.model.get_compile_config() or {}
+        compiled.pop("optimizer", None)
+        layers = [type(layer).__name__ for layer in self.model.layers]
+        return json.dumps([layers, parts, compiled], default=repr, sort_keys=True)
+
+    def warm_up(self) -> tuple[str, ...]:
+        """Compile all that a trial runs, and return the names of what an epoch logs.
+
+        The seconds of the first trial then are those of training, as in the others.
+        """
+        if self._logged:
+            return self._logged
+        short = self.problem.short_fit()
+        callbacks = [*self._standing_driver()]
+        if short is None:
+            callbacks.append(FirstBatch())
+        fit = dict(self.problem.fit) if short is None else short
+        begin = capture_random_states()
+        try:
+            history = self.model.fit(**fit, epochs=1, verbose=0, callbacks=callbacks)
+        finally:
+            end_fit(self.model)
+            begin()
+        self._logged = tuple(history.history)
+        return self._logged
+
+    def goes_up(self) -> bool:
+        """Return whether more of the monitored value is better; call it after `warm_up`."""
+        return goes_up("LRSweep", self.model, self.problem.monitor, self.problem.mode)
+
+    def _standing_driver(self) -> list[Any]:
+        """Return a callback that moves what the schedule moves, and leaves it where it is.
+
+        The step that it compiles is the one that the schedule needs.
+        """
+        schedule = self.problem.schedule(self.rate.read()) if self.problem.schedule else None
+        if not isinstance(schedule, Schedule):
+            return []
+        optimizer = optimizer_of(self.model)
+        moved = {
+            name: Constant(find_hyperparameter(optimizer, name).read())
+            for name in schedule.hyperparameter_schedules(optimizer)
+        }
+        return [ParamScheduler(**moved)]
+
+    def run(self, stretch: Stretch) -> Outcome:
+        """Train a stretch, after those before it if its state is not at hand."""
+        state = stretch.state
+        if state is None and stretch.start:
+            before = self.run(stretch.before())
+            if before.status != "trained":
+                return before
+            state = before.state
+        self.warm_up()
+        watch = TrialWatch(stretch.stop, self.problem.target)
+        try:
+            self._go_to_start(stretch, state)
+            self._fit(stretch, watch)
+        except Exception as error:
+            watch.status = "failed"
+            watch.reason = f"{type(error).__name__}: {error}"
+        if self._draws is None:
+            self._draws = draws_from_kernels(self.model.train_function)
+        return self._outcome(stretch, watch)
+
+    def _go_to_start(self, stretch: Stretch, state: Snapshot | None) -> None:
+        """Put the model and all random states where the stretch begins."""
+        if self._draws:
+            # The kernels of such a function count their draws, and nothing sets the count back.
+            self.snapshot.renew_functions()
+        seed = stretch.trial.seed
+        if state is not None:
+            if not self.keep_kernels:
+                set_seed(seed, keep_kernels=False)
+            state.restore()
+            return
+        beginning = self._beginning(seed)
+        if not self.keep_kernels:
+            set_seed(seed, keep_kernels=False)
+        self.snapshot.restore(beginning.values)
+        beginning.restore_random_states()
+        self.rate.variable.assign(stretch.trial.learning_rate)
+
+    def _beginning(self, seed: int) -> Beginning:
+        """Return where the trials of a seed begin, from a new model at the first call."""
+        if seed not in self._beginnings:
+            model = self._build(seed)
+            restore = capture_random_states()
+            if model is self.model:
+                raise ValueError(
+                    f"LRSweep.run: build (for {self.group}) must return a new model at each call. "
+                    f"Received: the same model {model.name!r} twice"
+                )
+            values = values_of(model)
+            if [value.shape for value in values] != self.snapshot.shapes:
+                raise ValueError(
+                    f"LRSweep.run: build (for {self.group}) must return a model of the same shape "
+                    "at each call. Received: models whose variables differ in shape"
+                )
+            self._beginnings[seed] = Beginning(values, restore)
+        return self._beginnings[seed]
+
+    def _fit(self, stretch: Stretch, watch: TrialWatch) -> None:
+        problem, trial = self.problem, stretch.trial
+        driver = [problem.schedule(trial.learning_rate)] if problem.schedule else []
+        callbacks = [*driver, *problem.callbacks_of(trial), watch]
+        forget_initial_epoch(self.model)
+        try:
+            self.model.fit(
+                **problem.fit,
+                epochs=problem.epochs,
+                initial_epoch=stretch.start,
+                verbose=0,
+                callbacks=callbacks,
+            )
+        finally:
+            end_fit(self.model)
+
+    def _outcome(self, stretch: Stretch, watch: TrialWatch) -> Outcome:
+        trained = watch.status == "trained"
+        ends = watch.status in ("reached", "stopped") or (
+            trained and stretch.stop >= self.problem.epochs
+        )
+        test = self._test() if ends and self.problem.test_data is not None else {}
+        return Outcome(
+            stretch.trial,
+            stretch.stops,
+            watch.status,
+            watch.reason,
+            watch.epochs,
+            watch.steps,
+            watch.seconds,
+            watch.logs,
+            watch.marks,
+            test,
+            state=Snapshot(self.model) if trained and stretch.keep else None,
+        )
+
+    def _test(self) -> dict[str, float]:
+        data = self.problem.test_data
+        assert data is not None
+        size = self.problem.fit.get("validation_batch_size") or self.problem.fit.get("batch_size")
+        x, *rest = data
+        found = self.model.evaluate(x, *rest[:1], batch_size=size, verbose=0, return_dict=True)
+        return {name: float(value) for name, value in found.items()}

@@ -1,0 +1,100 @@
+"""`TrialWatch`: the callback that times a stretch and ends it where it is through."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import keras
+
+from keras_lr._keras.fits.model_functions import stop_evaluation
+from keras_lr._keras.host_values import plain_logs, to_float
+from keras_lr._keras.rates.optimizers import updates
+from keras_lr.search.trials.description import Status
+from keras_lr.search.trials.target import Target
+
+CHECK_EVERY = 64
+"""Batches between two looks at the loss: each waits for the device. The first batches, where most
+trainings that diverge do so, are looked at more often."""
+
+
+class TrialWatch(keras.callbacks.Callback):
+    """Notes what an epoch logged and how long it took, and ends the stretch.
+
+    It ends at its last epoch, at the end of the epoch that meets the target, or as soon as the loss
+    is seen to be infinite or NaN. The running mean that Keras logs stays so until the epoch ends.
+    """
+
+    def __init__(self, stop: int, target: Target | None) -> None:
+        """Watch up to an epoch.
+
+        Args:
+            stop: Number of the epoch after the last one.
+            target: What ends the stretch early.
+        """
+        super().__init__()
+        self.stop = stop
+        self.target = target
+        self.status: Status = "stopped"
+        self.reason = "a callback stopped the training"
+        self.epochs = 0
+        self.steps = 0
+        self.seconds = 0.0
+        self.logs: dict[str, list[float]] = {}
+        self.marks: list[tuple[int, float]] = []
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._updates = updates(self.model.optimizer)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._started = time.perf_counter()
+        self._paused = 0.0
+        self._epoch = epoch
+        self._batches = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._batches += 1
+        count = self._batches
+        often = count <= CHECK_EVERY and not count & (count - 1)
+        if (often or not count % CHECK_EVERY) and logs and "loss" in logs:
+            self._check_loss(to_float(logs["loss"]), f"batch {batch + 1} of ")
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._test_began = time.perf_counter()
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.status == "diverged":
+            stop_evaluation(self.model)
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._paused += time.perf_counter() - self._test_began
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.seconds += time.perf_counter() - self._started - self._paused
+        done = updates(self.model.optimizer)
+        self.steps += done - self._updates
+        self._updates = done
+        if self.status == "diverged":
+            return
+        found = {name: to_float(value) for name, value in plain_logs(logs or {})}
+        self.epochs += 1
+        for name, value in found.items():
+            self.logs.setdefault(name, []).append(value)
+        self.marks.append((self.steps, self.seconds))
+        if not self._check_loss(found.get("loss", 0.0), ""):
+            return
+        if self.target is not None and self.target.is_met(found):
+            self._end("reached", "")
+        elif epoch + 1 >= self.stop:
+            self._end("trained", "")
+
+    def _check_loss(self, loss: float, place: str) -> bool:
+        """Return whether a loss is finite, and end the stretch if it is not."""
+        if not math.isfinite(loss):
+            self._end("diverged", f"the loss was {loss} in {place}epoch {self._epoch + 1}")
+        return math.isfinite(loss)
+
+    def _end(self, status: Status, reason: str) -> None:
+        self.status, self.reason = status, reason
+        self.model.stop_training = True

@@ -1,0 +1,46 @@
+"""Small problems that a sweep trains on, with a valley that is known."""
+
+import functools
+
+import keras
+import numpy as np
+from models import COMPILE
+
+
+@functools.cache
+def digits(rows=400):
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16).astype("float32")
+    return (x[:rows], y[:rows]), (x[rows : rows + 100], y[rows : rows + 100])
+
+
+def classifier(optimizer, width=16):
+    """Return a small network for digits, with every kind of state."""
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            keras.layers.Dense(width, "relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.1),
+            keras.layers.Dense(10),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"], **COMPILE)
+    return model
+
+
+LINE = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+
+
+def line(optimizer):
+    """Return a model of three weights without a bias, whose loss is a parabola."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(optimizer, "mse", **COMPILE)
+    return model
+
+
+def line_data():
+    return LINE, LINE.sum(1, keepdims=True)
