@@ -90,7 +90,7 @@ __all__ = [
     "to_config",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 
 _ROOMS = ("schedules", "callbacks", "history", "range_test", "_state", "config", "plotting")

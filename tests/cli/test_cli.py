@@ -3,9 +3,10 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
-from importlib.metadata import version
+import tomllib
 from pathlib import Path
 
 import jsonschema
@@ -148,7 +149,14 @@ def test_it_says_its_version(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out.strip() == keras_lr.__version__ == version("keras-lr")
+    assert capsys.readouterr().out.strip() == keras_lr.__version__
+
+
+def test_its_version_stands_in_one_place():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert settings["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "keras_lr.__version__"}
+    first = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert keras_lr.__version__ in first
 
 
 def test_preview_lists_the_boundaries(capsys):
