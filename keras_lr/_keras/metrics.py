@@ -13,8 +13,10 @@ import re
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_lr._keras.fits.mean_updates import is_mean, metrics_held_by
+from keras_lr._keras.host_values import to_numpy
 
 ZERO_AT_BEST = frozenset(
     {
@@ -42,6 +44,16 @@ ZERO_AT_BEST = frozenset(
     }
 )
 """Names of Keras's functions whose least value is zero, for a prediction that is right."""
+
+
+SATURATED = 1e-4
+"""Loss of a classification below which every sample counts as right."""
+
+SQUARED, ABSOLUTE = ("mean_squared_error", "huber", "log_cosh"), ("mean_absolute_error",)
+"""Names of Keras's losses of a regression, by the power of a small error in them."""
+
+ROUNDING = 1e-6
+"""Error of a prediction, as a share of the targets, that is all but the rounding of float32."""
 
 
 def goes_up(owner: str, model: Any, monitor: str, mode: str) -> bool:
@@ -141,21 +153,48 @@ def vanishes_at_best(model: Any) -> bool:
 
     That is so for most of Keras's own losses. Others may have any least value.
     """
+    names = _names_of_losses(model)
+    return bool(names) and ZERO_AT_BEST.issuperset(names)
+
+
+def least_loss_to_lower(model: Any, y: Any) -> float:
+    """Return the loss below which a model has nothing left to learn; 0 where that is not known.
+
+    It is known for one of Keras's own losses: a classification has its own scale, and that of a
+    regression is the scale of the targets.
+
+    Args:
+        model: A compiled model.
+        y: Its targets, if they are an array.
+    """
+    (name, *more) = _names_of_losses(model) or [""]
+    if more or name not in ZERO_AT_BEST:
+        return 0.0
+    if not name.startswith("mean_") and name not in SQUARED:
+        return SATURATED
+    if not hasattr(y, "shape") or name not in SQUARED + ABSOLUTE:
+        return 0.0
+    targets = np.abs(np.asarray(to_numpy(y), np.float64))
+    power = 2 if name in SQUARED else 1
+    return ROUNDING**power * float(np.mean(targets**power))
+
+
+def _names_of_losses(model: Any) -> list[str]:
+    """Return the names of the losses that a model is compiled with; "" for any but Keras's own."""
     if has_own_train_step(model) or not _is_of_keras(type(model).compute_loss):
-        return False
-    losses = [loss for loss in keras.tree.flatten(getattr(model, "loss", None)) if loss is not None]
-    return bool(losses) and all(_is_zero_at_best(loss) for loss in losses)
+        return []
+    losses = keras.tree.flatten(getattr(model, "loss", None))
+    return [_name_of_loss(loss) for loss in losses if loss is not None]
 
 
-def _is_zero_at_best(loss: Any) -> bool:
+def _name_of_loss(loss: Any) -> str:
     if isinstance(loss, str):
         try:
             loss = keras.losses.get(loss)
         except (TypeError, ValueError):
-            return False
+            return ""
     function = getattr(loss, "fn", loss)
-    known = _is_of_keras(loss) and _is_of_keras(function)
-    return known and _name_of(function) in ZERO_AT_BEST
+    return _name_of(function) if _is_of_keras(loss) and _is_of_keras(function) else ""
 
 
 def _is_of_keras(thing: Any) -> bool:

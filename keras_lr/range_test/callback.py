@@ -24,6 +24,7 @@ from keras_lr._fit.session import FitSession
 from keras_lr._keras.fits.fit_data import build_model
 from keras_lr._keras.fits.fit_frame import arguments_of_fit
 from keras_lr._keras.rates.optimizers import optimizer_of, optimizers_of
+from keras_lr._keras.state.callback_state import unfit_for_trials
 from keras_lr._state import StateFile, check_state_path, unusable
 from keras_lr.callback import LearningRateCallback, say
 from keras_lr.range_test.in_fit import FitRates, Outcome, from_plain, to_plain
@@ -156,7 +157,9 @@ class LRRangeTest(Configurable, LearningRateCallback):
                 ``validation_split``, whose rows are left out; ``verbose`` counts for this run. Not
                 ``epochs`` and ``initial_epoch``, which the test decides. To callbacks every short
                 training of the test is a fit, from ``on_train_begin`` to ``on_train_end``; none of
-                them may drive the rate.
+                them may drive the rate or write checkpoints. Afterwards Keras's own callbacks are
+                as they were. A ``History``, an `LRHistory` and callbacks of yours keep what they
+                saw; pass a copy of one that a later fit uses.
 
         Returns:
             The curve and what it suggests.
@@ -164,8 +167,9 @@ class LRRangeTest(Configurable, LearningRateCallback):
         Raises:
             TypeError: If ``model`` is not a model, or an argument is one that the test decides.
             ValueError: If the model is not compiled or cannot be built from the data, the data hold
-                no batch or end too early, a callback drives a hyperparameter, the test has an
-                argument that acts only inside ``fit``, or the optimizer makes no update.
+                no batch or end too early, a callback drives a hyperparameter or writes checkpoints,
+                the test has an argument that acts only inside ``fit``, or the optimizer makes no
+                update.
         """
         if not callable(getattr(model, "fit", None)):
             raise TypeError(
@@ -361,4 +365,10 @@ def check_arguments(fit: dict[str, Any]) -> None:
         raise ValueError(
             "LRRangeTest.run: argument `callbacks` must hold none that drives a rate or another "
             f"hyperparameter, which the test does. Received: callbacks={driving!r}"
+        )
+    if unfit := [type(one).__name__ for one in unfit_for_trials(given)]:
+        raise ValueError(
+            "LRRangeTest.run: argument `callbacks` must hold none that drives the rate, which the "
+            "test does, or writes checkpoints, which would be of the test's short trainings. "
+            f"Received: callbacks=[{', '.join(unfit)}]"
         )

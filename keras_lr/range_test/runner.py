@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from typing import Any, Self
 
@@ -17,13 +18,14 @@ from keras_lr._fit.running import end_fit, suspend_fit
 from keras_lr._keras.fits.fit_data import FitData
 from keras_lr._keras.fits.fit_frame import forget_initial_epoch
 from keras_lr._keras.fits.model_functions import SingleSteps
-from keras_lr._keras.metrics import goes_up, vanishes_at_best
-from keras_lr._keras.rates.optimizers import optimizers_of, updates
+from keras_lr._keras.metrics import goes_up, least_loss_to_lower, vanishes_at_best
+from keras_lr._keras.rates.optimizers import held_optimizers, optimizers_of, updates
+from keras_lr._keras.state.callback_state import CallbackState
 from keras_lr._keras.state.object_walk import callables_in
 from keras_lr._keras.state.random_state import is_of_keras, set_seed
 from keras_lr._keras.state.snapshot import Snapshot
 from keras_lr.range_test.curve import NoSuggestion
-from keras_lr.range_test.ramp import NO_DATA, Ramp, combine_endings, median_curve
+from keras_lr.range_test.ramp import MIN_EARLY, NO_DATA, Ramp, combine_endings, median_curve
 from keras_lr.range_test.result import RangeTestResult
 from keras_lr.range_test.search import MIN_STEPS, SearchResult, search
 from keras_lr.range_test.trials import NUM_CONSTANT_RUNS
@@ -90,6 +92,7 @@ class RangeTestRunner:
         self.data = FitData(rest)
         suspend_fit(model)
         self.snapshot = Snapshot(model)
+        self.callback_state = CallbackState(self.callbacks)
         self.optimizers = optimizers_of(model, settings.optimizer)
         called = [*callables_in(model), *self.callbacks, *self.data.loaders]
         self.keep_kernels = self.snapshot.keeps_kernels or all(map(is_of_keras, called))
@@ -139,9 +142,10 @@ class RangeTestRunner:
 
     def search(self, steps: int, budget: int) -> SearchResult:
         """Return what a search with runs of this model finds."""
+        inner = (held_optimizers(optimizer).values() for optimizer in self.optimizers)
         normalizes = all(
             kind.__name__ not in GRADIENT_STEPS
-            for optimizer in self.optimizers
+            for optimizer in (*self.optimizers, *itertools.chain(*inner))
             for kind in type(optimizer).__mro__
         )
         return search(
@@ -223,7 +227,25 @@ class RangeTestRunner:
         self.ramps = []
         for number in range(self.settings.repeats):
             self.ramps.append(self.train(rates, self.settings.stop_factor, number))
-        return median_curve(self.ramps)[1]
+        losses = median_curve(self.ramps)[1]
+        self.check_loss_can_fall(losses)
+        return losses
+
+    def check_loss_can_fall(self, losses: NDArray[np.float64]) -> None:
+        """Refuse a model that has learnt its data: only rounding errors tell rates apart there.
+
+        Raises:
+            NoSuggestion: If the loss at the lowest rates is one of such a model.
+        """
+        if self.settings.monitor != "loss" or not losses.size:
+            return
+        start = float(np.median(losses[:MIN_EARLY]))
+        if 0.0 <= start < least_loss_to_lower(self.model, self.data.fit.get("y")):
+            raise NoSuggestion(
+                f"Nothing is left to learn: the loss is {start:.1e} before any training, and what "
+                "remains says nothing about a rate. Test on other data, or before the model is "
+                "trained."
+            )
 
     def hold(self, rate: float, steps: int) -> NDArray[np.float64]:
         """Train at one rate and return the losses."""
@@ -314,5 +336,6 @@ class RangeTestRunner:
                     self.snapshot.put_back()
             finally:
                 self.single_steps.restore()
+                self.callback_state.put_back()
         if self.bar is not None and self.points_shown:
             self.bar.update(self.points_shown, finalize=True)

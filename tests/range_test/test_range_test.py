@@ -573,3 +573,58 @@ def test_a_second_ctrl_c_while_the_model_is_put_back(monkeypatch):
         quick(rule="edge", repeats=2).run(model, X, Y)
     assert len(calls) == 4
     assert same(state(model), before)
+
+
+def test_callbacks_of_keras_are_as_they_were_and_others_keep_what_they_saw():
+    class Count(keras.callbacks.Callback):
+        fits = 0
+
+        def on_train_begin(self, logs=None):
+            self.fits += 1
+
+    stopper, count = keras.callbacks.EarlyStopping("loss", patience=99), Count()
+    network().fit(X, Y, epochs=2, verbose=0, callbacks=[stopper])
+    before = dict(vars(stopper))
+    quick().run(network(), X, Y, callbacks=[stopper, count])
+    assert vars(stopper) == before
+    assert count.fits > 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: keras.callbacks.ModelCheckpoint(path / "best.keras"),
+        lambda path: keras.callbacks.BackupAndRestore(path / "backup"),
+        lambda path: keras.callbacks.LearningRateScheduler(lambda epoch: 0.1),
+        lambda path: keras.callbacks.ReduceLROnPlateau("loss"),
+    ],
+)
+def test_no_callback_of_a_run_may_write_checkpoints_or_set_the_rate(make, tmp_path):
+    callback = make(tmp_path)
+    with pytest.raises(ValueError, match=rf"must hold none .*\[{type(callback).__name__}\]"):
+        quick().run(network(), X, Y, callbacks=[callback])
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("rule", ["search", "edge"])
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_a_model_that_has_learnt_everything_gets_no_rate(task, rule):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(64, 2)).astype("float32")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
+    if task == "regression":
+        x, y, loss, weights = x, x @ np.array([[1.0], [2.0]], "float32"), "mse", [[1.0], [2.0]]
+    else:
+        x[:, 0] += np.where(x[:, 0] > 0, 1.0, -1.0)
+        y, weights = (x[:, :1] > 0).astype("float32"), [[50.0], [0.0]]
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(), loss)
+    model.set_weights([np.array(weights, "float32")])
+    result = quick(rule=rule, steps=20).run(model, x, y, batch_size=8)
+    with pytest.raises(NoSuggestion, match="Nothing is left to learn"):
+        _ = result.suggestion
+    assert result.confidence == 0.0
+    # The same data are worth a test before they are learnt.
+    model.set_weights([np.zeros((2, 1), "float32")])
+    again = quick(rule=rule, steps=20).run(model, x, y, batch_size=8)
+    assert "left to learn" not in again.report()
