@@ -224,7 +224,22 @@ class SchedulesItself(keras.optimizers.SGD):
         return super()._get_current_learning_rate() * share
 
 
+class FallsLater(keras.optimizers.SGD):
+    """What it is set to is its rate now, and less after each update."""
+
+    learning_rate = property(
+        lambda self: self._get_current_learning_rate(),
+        lambda self, value: self._learning_rate.assign(
+            value * (keras.ops.cast(self.iterations, "float32") + 1.0)
+        ),
+    )
+
+    def _get_current_learning_rate(self):
+        return self._learning_rate / (keras.ops.cast(self.iterations, "float32") + 1.0)
+
+
 REFUSED = {
+    "falls later": (lambda: FallsLater(0.5), r"moves by itself with the number of its updates"),
     "other than set": (lambda: OtherThanSet(keras.optimizers.SGD(0.5)), r"reads 1 after"),
     "cannot be set": (lambda: CannotBeSet(keras.optimizers.SGD(0.5)), r"setting it fails"),
     "plain attribute": (lambda: PlainAttribute(0.1), r"from a plain attribute"),

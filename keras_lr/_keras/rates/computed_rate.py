@@ -16,6 +16,9 @@ import numpy as np
 from keras_lr._keras.host_values import to_float, to_numpy
 from keras_lr._keras.rates.optimizers import held_optimizers, is_variable
 
+LATER = 1, 1_000_000
+"""Updates after which a rate that was set has to be the same still."""
+
 
 class RateProperty:
     """Stands in for the variable of a learning rate that an optimizer computes.
@@ -62,16 +65,30 @@ def _check_rate_can_be_set(optimizer: Any) -> None:
             not np.array_equal(to_numpy(variable), value)
             for variable, value in zip(variables, values, strict=True)
         )
+        later = [_rate_after(optimizer, updates) for updates in LATER]
     except (AttributeError, TypeError, ValueError, NotImplementedError, RuntimeError) as error:
         raise _refusal(optimizer, f"and setting it fails: {error}") from error
     finally:
         _put_back(optimizer, before, variables, values)
     if not math.isclose(after, trial, rel_tol=1e-5):
         raise _refusal(optimizer, f"and reads {after:g} after it was set to {trial:g}")
+    if not np.allclose(later, after, rtol=1e-5, atol=0):
+        raise _refusal(optimizer, "which moves by itself with the number of its updates")
     if not moved:
         raise _refusal(
             optimizer, "from a plain attribute, which stays as it is in a compiled training step"
         )
+
+
+def _rate_after(optimizer: Any, updates: int) -> float:
+    """Return the rate that an optimizer will have after some more updates, as far as it knows."""
+    iterations = optimizer.iterations
+    before = to_numpy(iterations)
+    iterations.assign(before + updates)
+    try:
+        return to_float(optimizer.learning_rate)
+    finally:
+        iterations.assign(before)
 
 
 def _put_back(optimizer: Any, rate: float, variables: list[Any], values: list[np.ndarray]) -> None:
