@@ -112,7 +112,7 @@ def save_arrays(path: PathLike, arrays: dict[str, np.ndarray], known: bytes = b"
     if checksum.tobytes() != known:
         with atomic_write(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
             # As `np.savez` does, whose own arguments take away the names "file" and "allow_pickle".
-            for name, array in {**arrays, CHECKSUM: checksum}.items():
+            for name, array in {**_escaped(arrays), CHECKSUM: checksum}.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
     return checksum.tobytes()
@@ -138,9 +138,18 @@ def load_arrays(path: PathLike) -> dict[str, np.ndarray]:
         raise unusable(path, f"it is truncated or damaged ({error})") from error
     # The archive's own checksums do not notice a member that is lost.
     checksum = arrays.pop(CHECKSUM, np.zeros(0))
+    arrays = {name.removeprefix(CHECKSUM): array for name, array in arrays.items()}
     if not np.array_equal(checksum, _checksum_of(arrays)):
         raise unusable(path, "it is damaged or no state file of keras_lr")
     return arrays
+
+
+def _escaped(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays under names of which none is that of the checksum."""
+    return {
+        CHECKSUM + name if name.startswith(CHECKSUM) else name: array
+        for name, array in arrays.items()
+    }
 
 
 def unusable(path: PathLike, reason: str) -> StateError:

@@ -14,7 +14,7 @@ import pytest
 from models import fit, meter
 
 from keras_lr import LRHistory, LRRangeTest, ReduceLROnPlateau, StateError
-from keras_lr._state import StateFile, load_arrays, save_arrays
+from keras_lr._state import CHECKSUM, StateFile, load_arrays, save_arrays
 
 STATES = {1: {"best": 0.5, "wait": 1}, 2: {"best": 0.25, "wait": 0}}
 ARRAYS = {"step": np.arange(5), "loss": np.linspace(0, 1, 5, dtype=np.float32)}
@@ -154,7 +154,9 @@ def test_what_is_not_a_file_is_refused_and_stays(path):
     assert stat.S_ISFIFO(path.stat().st_mode)
 
 
-@pytest.mark.parametrize("name", ["file", "allow_pickle", "args", "a/b", "épreuve", "x.npy"])
+@pytest.mark.parametrize(
+    "name", ["file", "allow_pickle", "args", "a/b", "épreuve", "x.npy", CHECKSUM]
+)
 def test_arrays_may_have_any_name(path, name):
     save_arrays(path, {name: np.arange(3)})
     assert load_arrays(path)[name].tolist() == [0, 1, 2]
