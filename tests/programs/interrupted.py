@@ -19,6 +19,12 @@ from models import COMPILE, settled
 
 from keras_lr import LinearDecay, LRHistory, LRRangeTest, ParamScheduler
 
+LOST = "deleted", "'NoneType' object is not callable"
+"""What a model of JAX says that has lost its state, whatever the callbacks.
+
+JAX has taken the old arrays and Keras has not stored the new ones, or Keras has emptied the
+variables and not called the first step yet.
+"""
 EPOCHS, STEPS, RATE, MOMENTUM = 3, 30, 0.125, 0.5
 UNCOMPILED = keras.backend.backend() == "torch"
 """Whether Python, and so an interruption, can come between the operations of one update."""
@@ -107,10 +113,9 @@ def check_fits(times, moments, problems):
         times -= interrupt(run, moments.uniform(0, seconds))
         try:
             left = state(model)
-        except RuntimeError as error:
-            if "deleted" not in str(error):
+        except (RuntimeError, TypeError) as error:
+            if not any(words in str(error) for words in LOST):
                 raise
-            # JAX has taken the old arrays, and nobody has got hold of the new ones.
             lost += 1
             model = build()
             fit(model, callbacks())

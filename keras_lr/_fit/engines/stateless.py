@@ -19,6 +19,7 @@ from keras_lr._keras.fits.jax_state import (
     place_of,
     show_values,
     state_with,
+    store_state,
     sync_state,
     value_at,
     variables_of_state,
@@ -49,8 +50,10 @@ class StatelessEngine(Engine):
                 raise RuntimeError(
                     f"Keras does not hand the {parameter.name} of the optimizer "
                     f"{parameter.optimizer.name!r} to the training step, so that on JAX it cannot "
-                    "move. Let the model's non_trainable_variables include the optimizer's "
-                    "variables, and let train_step pass them through stateless_apply."
+                    "move. If the model does not train with it, as with one left from before a "
+                    "`compile`, name the one that it does. Otherwise let its "
+                    "non_trainable_variables include the optimizer's variables, and let train_step "
+                    "pass them through stateless_apply."
                 )
         self.rates = [
             _SeenRate(self.find_place(reader.parameter)) for reader in session.rate_readers
@@ -122,7 +125,10 @@ class StatelessEngine(Engine):
         state, iterator = arguments
         self.batches.start(iterator, row, keep=self.step is not None and not self.step.traced)
         try:
-            return function(state, self.batches), self.batches.used
+            result = function(state, self.batches)
+            # From here on Ctrl-C loses no state: Keras stores it only when all this has returned.
+            store_state(self.session.model, result[1])
+            return result, self.batches.used
         finally:
             self.batches.release()
 

@@ -49,7 +49,13 @@ def keep_state(model: Any, state: Any) -> None:
     """Let a model keep a state that Keras does not have, unless a step has used up its arrays."""
     arrays = (array for part in state for array in part)
     if not any(array.is_deleted() for array in arrays if hasattr(array, "is_deleted")):
-        model._jax_state = dict(zip(PARTS, state, strict=True))
+        store_state(model, state)
+
+
+def store_state(model: Any, state: Any) -> None:
+    """Let a model keep a state that a step has returned, as Keras does a moment later."""
+    # Not by Keras's own way of setting attributes, which takes several times as long.
+    vars(model)["_jax_state"] = dict(zip(PARTS, state, strict=True))
 
 
 def show_values(model: Any, values: Iterable[tuple[Place, Any, float]]) -> None:
