@@ -81,6 +81,13 @@ class SampleCounter:
         self.notes_losses, self.unit = True, "unknown"
         self._searched, self._variable = True, self._update.mean.count
 
+    def last_loss(self) -> float | None:
+        """Return the loss that was noted last; None if the notes may be of another mean."""
+        if not self.notes_losses or not self.losses:
+            return None
+        total, count = map(to_float, self.losses[-1])
+        return total / count if count else None
+
     def pop_losses(
         self, sizes: list[int], logs: list[dict[str, Any]]
     ) -> NDArray[np.float64] | None:
@@ -147,6 +154,13 @@ class SampleCounter:
             self.counts.append(fetch())
         else:
             self.counts.append(batch if self.unit == "batches" else 0.0)
+
+    def forget_inputs(self, executions: int) -> None:
+        """Forget the count that an execution found which has failed, after so many others."""
+        if len(self.counts) > executions:
+            del self.counts[executions:]
+            # Its batch has passed by on the host, but not through the metric.
+            self.unit, self.samples = None, None
 
     def add_device_counts(self, batches: NDArray[np.integer], counts: NDArray[np.floating]) -> None:
         """Add the counts that a compiled step noted before some executions.

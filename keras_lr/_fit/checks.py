@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from keras_lr._fit.tracks import HyperparameterTrack
+from keras_lr._fit.tracks import Adjustment, HyperparameterTrack
 from keras_lr._keras.fits.callback_list import CallbackListPatch, conflicting_callbacks
 from keras_lr._keras.fits.fit_frame import warn_user
+from keras_lr._keras.fits.jax_state import steps_take_state
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
 from keras_lr._keras.rates.optimizers import (
     effective,
@@ -23,17 +24,25 @@ class Moved(NamedTuple):
     parameter: Hyperparameter
     owner: Any
 
+    @classmethod
+    def by_adjustment(cls, parameter: Hyperparameter, adjustment: Adjustment) -> Self:
+        """Return what an adjustment moves, a method of its owner or a partial function of one."""
+        method = getattr(adjustment, "func", adjustment)
+        return cls(parameter, getattr(method, "__self__", method))
+
 
 def check_compiled_once(model: Any, controllers: list[Any]) -> None:
     """Refuse a model whose optimizer is another one since the fit began.
 
     Raises:
-        RuntimeError: If one of ``controllers`` moves hyperparameters of the one that it had.
+        RuntimeError: If one of ``controllers`` moves hyperparameters of the one that it had, or if
+            the fit cannot go on because the state that it hands to a step is of the one it had.
     """
-    if controllers:
+    if controllers or steps_take_state():
+        moves = f" than the one that {controllers[0]!r} moves" if controllers else ""
         raise RuntimeError(
             f"The model {model.name!r} was compiled during the fit, so that it has another "
-            f"optimizer than the one that {controllers[0]!r} moves. Compile it between two fits: "
+            f"optimizer{moves}. Compile it between two fits: "
             "the second one goes on with `initial_epoch`."
         )
 

@@ -46,6 +46,13 @@ class Reports:
         pending.logs.append(logs)
         return len(pending.sizes)
 
+    def forget_inputs(self, samples: SampleCounter) -> None:
+        """Forget what an execution that has failed found, after those that wait."""
+        waiting = len(self.pending.sizes)
+        samples.forget_inputs(waiting)
+        for reader in self.rate_readers:
+            del reader.seen[waiting:]
+
     def hand_over(self, epoch: int, batch: int, table: ValueTable, samples: SampleCounter) -> None:
         """Hand the executions to the recorders.
 

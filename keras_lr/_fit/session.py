@@ -94,7 +94,7 @@ class FitSession:
         """The last execution, until the deferred handlers are called with it."""
         self._logs: dict[str, Any] | None = None
         self._use: OptimizerUse | None = None
-        self.callbacks.move_to_front(self.on_epoch_end_first)
+        self.callbacks.move_to_front(self.start_epoch, self.on_epoch_end_first)
         self.callbacks.guard_hooks(self.leave_after_exception, self.check_optimizer)
         self._keep_list = self.callbacks.on_abandoned(self.end)
 
@@ -141,7 +141,7 @@ class FitSession:
     def adjust(self, parameter: Hyperparameter, adjustment: Adjustment) -> None:
         """Change the values of a hyperparameter that a track moves, if one does."""
         self.adjustments[parameter.key].append(adjustment)
-        self.moved.append(Moved(parameter, getattr(adjustment, "__self__", adjustment)))
+        self.moved.append(Moved.by_adjustment(parameter, adjustment))
 
     def start_epoch(self, epoch: int) -> None:
         """Start counting the batches of an epoch."""
@@ -245,6 +245,7 @@ class FitSession:
         if self.steps is not None and self.batch >= self.steps:
             self.close_epoch(total)
         elif waiting >= FLUSH_EVERY:
+            self.flush_deferred()
             self.flush()
 
     def flush_deferred(self) -> None:
@@ -354,6 +355,7 @@ class FitSession:
             if self.in_fit:
                 self.end()
             else:
+                self.reports.forget_inputs(self.sample_counter)
                 self.patch.pause()
         except Exception as another:
             error.add_note(f"keras_lr could not leave the model as it was: {another!r}")

@@ -36,6 +36,9 @@ class PatchedFit(Protocol):
     def flush(self) -> None:
         """Hand over the executions that have piled up."""
 
+    def show_next_values(self) -> None:
+        """Let callbacks that look at the optimizer see the values of the batch to come."""
+
     def collect_device_notes(self) -> None:
         """Read what the device has noted of these executions."""
 
@@ -171,8 +174,17 @@ class TrainFunctionPatch:
         self.detach()
 
     def pause(self) -> None:
-        """Leave the model after an exception, up to the next batch or epoch if there is one."""
+        """Leave the model after an exception, up to the next batch or epoch if there is one.
+
+        A loop without a list of callbacks tells of no batch that begins. It may go on all the same,
+        so that the model keeps its function there, as between two batches.
+        """
+        if self.fit.open and self.fit.callbacks.group is None:
+            self.fit.flush()
+            return
         if self.fit.open:
+            # For a loop that tries the same batch once more.
+            self.fit.show_next_values()
             self.fit.flush()
             self.fit.callbacks.call_at_next_batch(self.resume)
         self.detach()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import warnings
 from typing import Annotated, Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from keras_lr._fields.lengths import Patience, parse_length
 from keras_lr._fit.batch_loss import BatchLossTracker
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import HyperparameterTrack
+from keras_lr._keras.fits.fit_frame import warn_user
 from keras_lr._keras.host_values import plain_logs, to_float
 from keras_lr._keras.metrics import goes_up
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter, find_hyperparameter
@@ -68,9 +68,10 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             instead and monitors the batch loss, smoothed over about ``1 / (1 - smoothing)`` steps.
         verbose: 1 prints each change.
         mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
-        min_delta: The least change that counts as an improvement. If steps are counted, give more
-            than ``2e-7 * loss`` times the batches in an epoch. That is the error of the batch loss,
-            which is recovered from Keras's running mean in float32.
+        min_delta: The least change that counts as an improvement. If steps are counted, the loss of
+            a batch is exact where the training step can note it, as in `LRHistory`. Elsewhere it is
+            recovered from Keras's running mean in float32, which is off by about ``2e-7 * loss``
+            times the batches of the epoch so far: give more than that.
         cooldown: Epochs (or steps) after a reduction in which nothing is counted.
         min_lr: The lowest rate that reductions lead to.
         threshold_mode: ``"absolute"``: an improvement passes ``best - min_delta``; ``"relative"``:
@@ -226,10 +227,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         super().on_train_end(logs)
         self._session = None
         if not self.by_steps and not self._saw_metric:
-            warnings.warn(
+            warn_user(
                 f"ReduceLROnPlateau never saw {self.monitor!r}: the fit ran no validation. The "
-                "rate was not reduced.",
-                stacklevel=2,
+                "rate was not reduced."
             )
 
     def _has_metric(self, logs: dict[str, Any]) -> bool:
@@ -247,7 +247,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     def _monitor_execution(self, first: int, count: int, logs: dict[str, Any]) -> None:
         """Decide by the smoothed loss after an execution."""
-        loss, state, epoch = self._batch_loss(first + count, logs), self.state, self.session.epoch
+        loss, state, epoch = self._batch_loss(first, count, logs), self.state, self.session.epoch
         if math.isfinite(loss):
             smooth = self.smoothing * state.smooth + (1.0 - self.smoothing) * loss
             state = state.replace(smooth=smooth, smoothed=state.smoothed + 1)
@@ -258,22 +258,26 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         else:
             self._apply(state, action, improved, f"Epoch {epoch + 1}, step {first + count}")
 
-    def _batch_loss(self, done: int, logs: dict[str, Any]) -> float:
-        """Return the loss of the last execution alone, from the mean over ``done`` batches."""
+    def _batch_loss(self, first: int, count: int, logs: dict[str, Any]) -> float:
+        """Return the loss of the last execution alone.
+
+        Where its step has not noted that, it follows from the mean of the epoch so far.
+        """
         if "loss" not in logs:
             raise ValueError(
                 "ReduceLROnPlateau: with patience in steps the training step must return a loss. "
                 f"Available: {', '.join(logs) or 'none'}"
             )
-        mean, before = to_float(logs["loss"]), self._batch_losses.batches
-        if done - before > 1 and not self._warned_of_executions:
+        if count > 1 and not self._warned_of_executions:
             self._warned_of_executions = True
-            warnings.warn(
-                f"ReduceLROnPlateau sees the loss once per execution of {done - before} batches "
-                "(steps_per_execution) and holds the rate inside it.",
-                stacklevel=2,
+            warn_user(
+                f"ReduceLROnPlateau sees the loss once per execution of {count} batches "
+                "(steps_per_execution) and holds the rate inside it."
             )
-        return self._batch_losses.batch_loss(done, mean)
+        recovered = self._batch_losses.batch_loss(first + count, to_float(logs["loss"]))
+        engine = self.session.patch.engine
+        noted = None if engine is None else engine.read_last_loss(first, count)
+        return recovered if noted is None else noted
 
     def _save_early(self, logs: dict[str, Any]) -> None:
         """Save the state that the epoch's end will lead to, before other callbacks' checkpoints."""

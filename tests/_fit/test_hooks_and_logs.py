@@ -35,10 +35,11 @@ class Look(keras.callbacks.Callback):
         setattr(self, hook, look)
 
 
+@pytest.mark.parametrize("where", [1, -1], ids=["behind", "in front"])
 @pytest.mark.parametrize("hook", ["on_epoch_begin", "on_train_batch_begin", "on_train_batch_end"])
-def test_a_hook_sees_the_rate_of_what_it_begins_or_ends(hook):
+def test_a_hook_sees_the_rate_of_what_it_begins_or_ends(hook, where):
     schedule, look = LinearDecay(1.0, 0.25), Look(hook)
-    rates = fit(meter(), [schedule, look], epochs=EPOCHS)
+    rates = fit(meter(), [schedule, look][::where], epochs=EPOCHS)
     curve = schedule.values(epochs=EPOCHS, steps_per_epoch=STEPS)
     np.testing.assert_allclose(rates, curve, rtol=1e-6)
     every = STEPS if hook == "on_epoch_begin" else 1
@@ -158,6 +159,23 @@ def test_a_callback_behind_ours_that_compiles_the_model_is_an_error(hook):
     setattr(other, hook, compile_again)
     with pytest.raises(RuntimeError, match=r"compiled during the fit.*initial_epoch"):
         fit(model, [LinearDecay(0.5), other], epochs=EPOCHS)
+
+
+def test_a_model_compiled_beside_a_record_alone_goes_on_or_is_refused():
+    """On JAX a fit hands the state of one optimizer from step to step."""
+
+    def compile_again(epoch, logs=None):
+        if epoch == 0:
+            model.compile(keras.optimizers.SGD(0.25), mean_prediction, **COMPILE)
+
+    model, other, history = meter(learning_rate=0.5), keras.callbacks.Callback(), LRHistory()
+    other.on_epoch_end = compile_again
+    if BACKEND == "jax":
+        with pytest.raises(RuntimeError, match=r"compiled during the fit.*initial_epoch"):
+            fit(model, [history, other], epochs=2)
+        return
+    fit(model, [history, other], epochs=2)
+    np.testing.assert_allclose(history.learning_rate, np.repeat([0.5, 0.25], STEPS))
 
 
 def test_a_backup_passes_callbacks_of_others_only_for_a_metric_to_come(tmp_path):

@@ -133,3 +133,24 @@ def test_patience_in_steps_ends_training_after_the_step_that_decides():
     plateau = in_steps(2, min_lr=1.0, stop_at_min_lr=True)
     flat([plateau])
     assert len(plateau.history) == 3
+
+
+def test_the_loss_of_a_batch_is_exact_however_large_the_mean_of_the_epoch_is():
+    """A running mean in float32 that begins with a million keeps no digit of what follows."""
+    losses = np.array([1e6, *np.linspace(2.0, 1.0, 51)], "float32")
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1.0), BatchLoss())
+    plateau = in_steps(2, min_delta=0.01)
+    y = losses[:, None]
+    model.fit(y, y, batch_size=1, shuffle=False, verbose=0, callbacks=[plateau])
+    assert rates(plateau) == [1.0] * len(losses)
+    assert plateau.best == pytest.approx(1.0, rel=1e-6)
+
+
+def test_the_loss_of_a_short_last_batch_counts_as_it_is():
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1.0), BatchLoss())
+    plateau = in_steps(100)
+    y = np.repeat(np.array([3.0, 2.0, 1.0], "float32"), 4)[:9, None]
+    model.fit(y, y, batch_size=4, shuffle=False, verbose=0, callbacks=[plateau])
+    assert plateau.best == pytest.approx(1.0, rel=1e-6)

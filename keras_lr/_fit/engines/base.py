@@ -250,6 +250,15 @@ class Engine:
         """Return the metric's count of samples, on a device where there is one."""
         return read_lazily(self.session.sample_counter.variable)
 
+    def read_last_loss(self, first: int, count: int) -> float | None:
+        """Return the loss of the last execution, until its notes are handed on; None without notes.
+
+        Args:
+            first: Its first batch.
+            count: Batches that it ran.
+        """
+        return self.session.sample_counter.last_loss()
+
     def collect_device_notes(self, first: int, sizes: list[int]) -> None:
         """Give out what the compiled step has noted of the executions from batch ``first`` on."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lr._fit.engines.base import Arguments, Engine, Result, Session
 from keras_lr._fit.tracks import BLOCK
@@ -83,6 +84,10 @@ class TensorFlowEngine(Engine):
                     reader.note_rate()
         return result
 
+    def keep_state_of(self, arguments: Arguments) -> None:
+        # A step that failed may have moved on in the tables. A loop may go on, with the same row.
+        self._in_tables = None
+
     def note_inputs(self, arguments: Arguments) -> None:
         if self.step is None or not self.takes_notes:
             super().note_inputs(arguments)
@@ -119,13 +124,7 @@ class TensorFlowEngine(Engine):
             reader.seen += np.asarray(note.value)[rows].tolist()
         counter = session.sample_counter
         if step.update is not None:
-            used = slice(start + sum(sizes))
-            losses = np.asarray(step.losses.value)[used].astype(np.float64)
-            if step.notes_loss:
-                counts = np.ones(len(losses))
-            else:
-                counts = np.asarray(step.counts.value)[used].astype(np.float64)
-            added = np.add.reduceat(np.stack([losses, counts], axis=1), rows)
+            added = np.add.reduceat(_read_losses(step, slice(start + sum(sizes))), rows)
             for total, count in added.tolist():
                 counter.note_loss(step.update, total, count)
             self._clear_losses(step)
@@ -134,6 +133,22 @@ class TensorFlowEngine(Engine):
             counter.add_device_counts(rows + session.table.start, counts)
         else:
             counter.add_device_counts(rows, np.zeros(len(sizes)))
+
+    def read_last_loss(self, first: int, count: int) -> float | None:
+        step = self.step
+        if step is None or step.update is None or not step.update.is_logged:
+            return None
+        row = first - self.session.table.start
+        total, samples = _read_losses(step, slice(row, row + count)).sum(0)
+        return float(total / samples) if samples else None
+
+
+def _read_losses(step: CompiledStep, rows: slice) -> NDArray[np.float64]:
+    """Return what some batches have added to the mean of the loss: sums, and the counts behind."""
+    losses = np.asarray(step.losses.value)[rows].astype(np.float64)
+    if step.notes_loss:
+        return np.stack([losses, np.ones(len(losses))], axis=1)
+    return np.stack([losses, np.asarray(step.counts.value)[rows].astype(np.float64)], axis=1)
 
 
 def _make_tables(step: CompiledStep, rows: int, columns: int, rates: list[Any]) -> None:

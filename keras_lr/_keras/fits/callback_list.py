@@ -39,14 +39,20 @@ _GO_ON = {"on_epoch_begin", *_BATCH_HOOKS}
 
 
 class FrontCallback(LegacyHooks, keras.callbacks.Callback):
-    """Callback that stands before all others, which may log or write a checkpoint."""
+    """Callback that stands before all others, which may read a rate, log or write a checkpoint."""
 
     async_safe = True
 
-    def __init__(self, on_epoch_end: Callable[[dict[str, Any]], None]) -> None:
-        """Call ``on_epoch_end`` with the logs of each epoch."""
+    def __init__(
+        self, on_epoch_begin: Callable[[int], None], on_epoch_end: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """Call ``on_epoch_begin`` with each epoch, and ``on_epoch_end`` with its logs."""
         super().__init__()
-        self._handler = on_epoch_end
+        self._on_epoch_begin, self._handler = on_epoch_begin, on_epoch_end
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Tell of an epoch, before other callbacks look at the rate."""
+        self._on_epoch_begin(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Hand over the logs, which all callbacks share."""
@@ -90,8 +96,10 @@ class CallbackListPatch:
         finalizer.atexit = False
         return finalizer.detach
 
-    def move_to_front(self, on_epoch_end: Callable[[dict[str, Any]], None]) -> None:
-        """Let ``on_epoch_end`` be called with each epoch's logs first; for ``on_train_begin``.
+    def move_to_front(
+        self, on_epoch_begin: Callable[[int], None], on_epoch_end: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """Let each epoch's number, and its logs, be handed over first; for ``on_train_begin``.
 
         A ``BackupAndRestore`` right before callbacks of this package that have a state goes behind
         them: what it writes is then never ahead of their state.
@@ -102,7 +110,7 @@ class CallbackListPatch:
         self._found = [one for one in group.callbacks if not isinstance(one, FrontCallback)]
         ordered = _with_backups_behind(self._found, _keeps_state, _is_ours)
         # A new list, since Keras is iterating over the old one.
-        group.callbacks = [FrontCallback(on_epoch_end), *ordered]
+        group.callbacks = [FrontCallback(on_epoch_begin, on_epoch_end), *ordered]
 
     def move_backups_behind_metrics(self, logs: dict[str, Any], validates: bool) -> None:
         """Let backups wait for metrics that are not in the logs; for the front, at an epoch's end.
