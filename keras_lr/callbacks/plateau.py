@@ -259,10 +259,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             self._apply(state, action, improved, f"Epoch {epoch + 1}, step {first + count}")
 
     def _batch_loss(self, first: int, count: int, logs: dict[str, Any]) -> float:
-        """Return the loss of the last execution alone.
-
-        Where its step has not noted that, it follows from the mean of the epoch so far.
-        """
+        """Return the loss of the last execution, noted by its step or recovered from the mean."""
         if "loss" not in logs:
             raise ValueError(
                 "ReduceLROnPlateau: with patience in steps the training step must return a loss. "
@@ -274,10 +271,11 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 f"ReduceLROnPlateau sees the loss once per execution of {count} batches "
                 "(steps_per_execution) and holds the rate inside it."
             )
-        recovered = self._batch_losses.batch_loss(first + count, to_float(logs["loss"]))
         engine = self.session.patch.engine
         noted = None if engine is None else engine.read_last_loss(first, count)
-        return recovered if noted is None else noted
+        if noted is not None:
+            return noted
+        return self._batch_losses.batch_loss(first + count, to_float(logs["loss"]))
 
     def _save_early(self, logs: dict[str, Any]) -> None:
         """Save the state that the epoch's end will lead to, before other callbacks' checkpoints."""
