@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tomli_w
 import yaml
-from shapes import SHAPES, by_epoch, by_epoch_and_lr
+from shapes import SHAPES, by_epoch, by_epoch_and_lr, one_over
 
 import keras_lr
 from keras_lr import (
@@ -34,6 +34,7 @@ from keras_lr.schedules.base import schedule
 
 register(by_epoch)
 register(by_epoch_and_lr)
+register(one_over)
 register("renamed")(lambda epoch: 0.1)
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.*"))

@@ -57,6 +57,11 @@ def by_epoch_and_lr(epoch, lr):
     return lr * 0.5 if epoch else lr
 
 
+@keras.saving.register_keras_serializable(package="tests")
+def one_over(number):
+    return 1.0 / number
+
+
 SHAPES = {
     "Constant": Shape(lambda: Constant(0.1), 0.1, 0.1, 0.1, 0.1),
     "Constant-zero": Shape(lambda: Constant(0.0), 0.0, 0.0, 0.0, 0.0),
@@ -81,6 +86,9 @@ SHAPES = {
     "LinearDecay-steps": Shape(
         lambda: LinearDecay(0.3, 0.01, over="17 steps"), 0.01, 0.3, 0.3, 0.01
     ),
+    "LinearDecay-endpoint": Shape(
+        lambda: LinearDecay(0.3, 0.01, endpoint=True), 0.01, 0.3, 0.3, 0.01
+    ),
     "PolynomialDecay": Shape(lambda: PolynomialDecay(0.3), 0.0, 0.3, 0.3, 0.0),
     "PolynomialDecay-root": Shape(
         lambda: PolynomialDecay(0.3, 0.07, power=0.5, over="50%"), 0.07, 0.3, 0.3, 0.07
@@ -100,6 +108,9 @@ SHAPES = {
     ),
     "InverseSqrtDecay": Shape(lambda: InverseSqrtDecay(0.2, timescale=1), 0.0, 0.2, 0.2),
     "CosineDecay": Shape(lambda: CosineDecay(0.3), 0.0, 0.3, 0.3, 0.0),
+    "CosineDecay-endpoint": Shape(
+        lambda: CosineDecay(0.3, over="90%", endpoint=True), 0.0, 0.3, 0.3, 0.0
+    ),
     "CosineDecay-floor": Shape(lambda: CosineDecay(0.3, 0.01, over="90%"), 0.01, 0.3, 0.3, 0.01),
     "CosineDecay-up": Shape(lambda: CosineDecay(0.01, 0.3, over="1 steps"), 0.01, 0.3, 0.01, 0.3),
     "TriangularCLR": Shape(lambda: TriangularCLR(0.01, 0.3, step_size=1), 0.01, 0.3, 0.01),
@@ -111,6 +122,19 @@ SHAPES = {
     ),
     "TriangularCLR-asymmetric": Shape(
         lambda: TriangularCLR(0.0, 0.3, "2 steps", step_size_down="15%"), 0.0, 0.3, 0.0
+    ),
+    "TriangularCLR-scale": Shape(
+        lambda: TriangularCLR(0.01, 0.3, 1, scale=one_over, momentum=(0.85, 0.95)), 0.01, 0.3, 0.01
+    ),
+    "TriangularCLR-scale-by-a-schedule": Shape(
+        lambda: TriangularCLR(0.0, 0.3, 0.5, scale=CosineDecay(1.0, over=4) >> Constant(0.5)),
+        0.0,
+        0.3,
+        0.0,
+    ),
+    "TriangularCLR-scale-by-step": Shape(
+        lambda: TriangularCLR(0.01, 0.3, "3 steps", scale=LinearDecay(1.0), scale_by="step"),
+        *(0.01, 0.3, 0.01, 0.01),
     ),
     "CosineRestarts": Shape(lambda: CosineRestarts(0.3, 0.01, first_cycle=1), 0.01, 0.3, 0.3),
     "CosineRestarts-even": Shape(
@@ -127,6 +151,10 @@ SHAPES = {
     "OneCycle-linear": Shape(
         lambda: OneCycle(0.5, "80%", "10%", div=10, final_div=10, momentum=None, shape="linear"),
         *(0.005, 0.5, 0.05, 0.005),
+    ),
+    "OneCycle-endpoint": Shape(
+        lambda: OneCycle(0.5, warmup="20%", shape="linear", endpoint=True),
+        *(2e-6, 0.5, 0.02, 2e-6),
     ),
     "WarmupStableDecay": Shape(lambda: WarmupStableDecay(0.2), 0.0, 0.2, 0.0, 0.0),
     "WarmupStableDecay-cosine": Shape(

@@ -40,18 +40,20 @@ VALID = {
     Constant: {"lr": 0.1},
     PiecewiseConstant: {"boundaries": [1, 2], "values": [0.3, 0.2, 0.1]},
     StepDecay: {"initial_lr": 0.1, "factor": 0.5, "every": 2, "final_lr": None},
-    LinearDecay: {"initial_lr": 0.1, "final_lr": 0.01, "over": 2},
-    PolynomialDecay: {"initial_lr": 0.1, "final_lr": 0.01, "power": 2.0, "over": 2},
+    LinearDecay: {"initial_lr": 0.1, "final_lr": 0.01, "over": 2, "endpoint": True},
+    PolynomialDecay: {"initial_lr": 0.1, "final_lr": 0.01, "power": 2.0, "over": 2}
+    | {"endpoint": True},
     TimeDecay: {"initial_lr": 0.1, "rate": 0.5, "every": 1, "compounding": True},
     ExponentialDecay: {"initial_lr": 0.1, "factor": 0.5, "every": 1, "final_lr": None},
     InverseSqrtDecay: {"initial_lr": 0.1, "timescale": 3},
-    CosineDecay: {"initial_lr": 0.1, "final_lr": 0.01, "over": 2},
+    CosineDecay: {"initial_lr": 0.1, "final_lr": 0.01, "over": 2, "endpoint": True},
     TriangularCLR: {"base_lr": 0.01, "max_lr": 0.1, "step_size": 2}
-    | {"mode": "exp_range", "gamma": 0.9, "step_size_down": 3},
+    | {"mode": "exp_range", "gamma": 0.9, "step_size_down": 3, "scale": None}
+    | {"scale_by": "step", "momentum": (0.85, 0.95)},
     CosineRestarts: {"initial_lr": 0.1, "final_lr": 0.01, "first_cycle": 2}
     | {"cycle_mult": 2.0, "lr_mult": 0.5, "highest_lr": None},
     OneCycle: {"max_lr": 0.1, "over": 9, "warmup": 2, "div": 25.0, "final_div": 10.0}
-    | {"momentum": (0.85, 0.95), "shape": "cosine"},
+    | {"momentum": (0.85, 0.95), "shape": "cosine", "endpoint": True},
     WarmupStableDecay: {"max_lr": 0.1, "warmup": 1, "decay": 2, "shape": "sqrt"},
 }
 KIND = {
@@ -63,7 +65,7 @@ KIND = {
     "factor": ("factor", "gamma", "lr_mult"),
     "positive": ("max_lr", "rate", "power"),
     "at least one": ("div", "final_div", "cycle_mult"),
-    "word": ("mode", "shape"),
+    "word": ("mode", "shape", "scale_by"),
 }
 # Some integers are too large for a float.
 NOT_FINITE = [math.nan, math.inf, -math.inf, np.float32("nan"), 10**400, -(10**400)]
@@ -117,7 +119,7 @@ def check(error, cls, argument, value):
 
 def test_every_argument_of_every_shape_is_tried():
     tried = {(cls, argument) for cls, argument, *_ in cases()}
-    elsewhere = {"boundaries", "values", "momentum", "compounding"}
+    elsewhere = {"boundaries", "values", "momentum", "compounding", "endpoint", "scale"}
     assert tried == {
         (cls, name)
         for cls in VALID
@@ -142,6 +144,8 @@ def test_wrong_values():
         (TimeDecay, "compounding", 1),
         (TimeDecay, "compounding", "yes"),
         (TimeDecay, "compounding", None),
+        (CosineDecay, "endpoint", 1),
+        (OneCycle, "endpoint", "yes"),
         (PiecewiseConstant, "boundaries", 3),
         (PiecewiseConstant, "boundaries", "3 steps"),
         (PiecewiseConstant, "boundaries", [1, None]),
@@ -149,6 +153,12 @@ def test_wrong_values():
         (PiecewiseConstant, "values", [0.3, "0.2", 0.1]),
         (OneCycle, "momentum", 0.9),
         (OneCycle, "momentum", ["0.8", 0.9]),
+        (TriangularCLR, "momentum", 0.9),
+        (TriangularCLR, "scale", 0.5),
+        (TriangularCLR, "scale", "triangular2"),
+        (TriangularCLR, "scale", dict),
+        (TriangularCLR, "scale", lambda: 1.0),
+        (TriangularCLR, "scale", lambda cycle, lr: 1.0),
     ],
 )
 def test_wrong_types_in_lists_and_flags(cls, argument, value):
@@ -168,6 +178,8 @@ def test_wrong_types_in_lists_and_flags(cls, argument, value):
         (PiecewiseConstant, "values", []),
         (PiecewiseConstant, "values", [0.1, 0.2, -0.3]),
         (PiecewiseConstant, "values", [0.1, 0.2, math.nan]),
+        (TriangularCLR, "momentum", (0.85,)),
+        (TriangularCLR, "momentum", (0.85, 1.0)),
         (OneCycle, "momentum", (0.85,)),
         (OneCycle, "momentum", (0.8, 0.9, 0.95)),
         (OneCycle, "momentum", (0.85, 1.0)),
@@ -310,7 +322,10 @@ def test_a_number_that_came_as_text_says_why():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: StepDecay(0.1, 1.5), "`factor` must be a number .* or go with a final_lr"),
+        (
+            lambda: StepDecay(0.1, 1.5),
+            "`factor` must be a number .* or go with a final_lr",
+        ),
         (
             lambda: ExponentialDecay(0.1, 1.001),
             "`factor` must be a number .* or go with a final_lr",
@@ -335,6 +350,8 @@ def test_growth_needs_an_end(make, words):
 def test_a_momentum_that_moves_with_the_rate_is_refused():
     with pytest.raises(ValueError, match=r"momentum.*the first not the higher"):
         OneCycle(0.1, momentum=(0.95, 0.85))
+    with pytest.raises(ValueError, match=r"momentum.*the first not the higher"):
+        TriangularCLR(0.1, 0.2, momentum=(0.95, 0.85))
     assert OneCycle(0.1, momentum=(0.9, 0.9)).momentum == (0.9, 0.9)
 
 

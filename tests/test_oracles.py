@@ -81,6 +81,20 @@ TORCH = {
         lambda torch: (torch.CyclicLR, cyclic(step_size_up=4, mode="exp_range", gamma=0.97)),
         TriangularCLR(0.01, 0.4, step_size=4, mode="exp_range", gamma=0.97),
     ),
+    "CyclicLR-scale_fn-by-cycle": (
+        lambda torch: (
+            torch.CyclicLR,
+            cyclic(step_size_up=4, scale_fn=lambda x: 1 / x**0.5, scale_mode="cycle"),
+        ),
+        TriangularCLR(0.01, 0.4, step_size=4, scale=lambda x: 1 / x**0.5),
+    ),
+    "CyclicLR-scale_fn-by-iteration": (
+        lambda torch: (
+            torch.CyclicLR,
+            cyclic(step_size_up=4, scale_fn=lambda x: 0.9**x, scale_mode="iterations"),
+        ),
+        TriangularCLR(0.01, 0.4, step_size=4, scale=lambda x: 0.9**x, scale_by="step"),
+    ),
     "CyclicLR-asymmetric": (
         lambda torch: (torch.CyclicLR, cyclic(step_size_up=3, step_size_down=7)),
         TriangularCLR(0.01, 0.4, step_size=3, step_size_down=7),
@@ -99,6 +113,29 @@ TORCH = {
             {"max_lr": 0.4, "total_steps": 40, "cycle_momentum": False, "pct_start": 0.25},
         ),
         OneCycle(0.4, over=39, warmup=9),
+    ),
+    "OneCycleLR-endpoint": (
+        lambda torch: (
+            torch.OneCycleLR,
+            {"max_lr": 0.4, "total_steps": 40, "cycle_momentum": False},
+        ),
+        OneCycle(0.4, endpoint=True),
+    ),
+    "OneCycleLR-endpoint-between-updates": (
+        lambda torch: (
+            torch.OneCycleLR,
+            {"max_lr": 0.4, "total_steps": 40, "cycle_momentum": False, "pct_start": 0.33}
+            | {"anneal_strategy": "linear"},
+        ),
+        OneCycle(0.4, warmup="33%", shape="linear", endpoint=True),
+    ),
+    "LinearLR-endpoint": (
+        lambda torch: (torch.LinearLR, {"start_factor": 1.0, "end_factor": 0.1, "total_iters": 39}),
+        LinearDecay(0.4, 0.04, endpoint=True),
+    ),
+    "CosineAnnealingLR-endpoint": (
+        lambda torch: (torch.CosineAnnealingLR, {"T_max": 39, "eta_min": 0.01}),
+        CosineDecay(0.4, 0.01, endpoint=True),
     ),
     "OneCycleLR-linear": (
         lambda torch: (
@@ -167,6 +204,38 @@ def test_pytorch_sequences():
     theirs = torch_curve(chain, 40)
     ours = curve(CosineDecay(0.4).warmup(6, start=0.04), 40)
     np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-15)
+
+
+@oracle
+def test_pytorch_momentum_of_one_cycle():
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.4, total_steps=40)
+    theirs = []
+    for _ in range(40):
+        theirs.append(optimizer.param_groups[0]["momentum"])
+        optimizer.step()
+        scheduler.step()
+    moved = OneCycle(0.4, endpoint=True).hyperparameter_schedules(keras.optimizers.SGD(0.1, 0.9))
+    np.testing.assert_allclose(curve(moved["momentum"], 40), theirs, rtol=1e-12)
+
+
+@oracle
+@pytest.mark.parametrize("mode", ["triangular", "triangular2"])
+def test_pytorch_momentum_of_triangles(mode):
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.01, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.CyclicLR(
+        optimizer, 0.01, 0.4, 4, 6, mode, base_momentum=0.85, max_momentum=0.95
+    )
+    theirs = []
+    for _ in range(40):
+        theirs.append(optimizer.param_groups[0]["momentum"])
+        optimizer.step()
+        scheduler.step()
+    rate = TriangularCLR(0.01, 0.4, 4, mode, step_size_down=6, momentum=(0.85, 0.95))
+    moved = rate.hyperparameter_schedules(keras.optimizers.SGD(0.1, 0.9))
+    np.testing.assert_allclose(curve(moved["momentum"], 40), theirs, rtol=1e-12)
 
 
 # optax, which computes in float32.

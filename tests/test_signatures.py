@@ -13,15 +13,16 @@ import keras_lr
         ("Constant", "(lr)"),
         ("PiecewiseConstant", "(boundaries, values)"),
         ("StepDecay", "(initial_lr, factor=0.5, every=10, final_lr=None)"),
-        ("LinearDecay", "(initial_lr, final_lr=0.0, over='rest')"),
-        ("PolynomialDecay", "(initial_lr, final_lr=0.0, power=2.0, over='rest')"),
+        ("LinearDecay", "(initial_lr, final_lr=0.0, over='rest', endpoint=False)"),
+        ("PolynomialDecay", "(initial_lr, final_lr=0.0, power=2.0, over='rest', endpoint=False)"),
         ("TimeDecay", "(initial_lr, rate, every=1, compounding=False)"),
         ("ExponentialDecay", "(initial_lr, factor=0.96, every=1, final_lr=None)"),
         ("InverseSqrtDecay", "(initial_lr, timescale)"),
-        ("CosineDecay", "(initial_lr, final_lr=0.0, over='rest')"),
+        ("CosineDecay", "(initial_lr, final_lr=0.0, over='rest', endpoint=False)"),
         (
             "TriangularCLR",
-            "(base_lr, max_lr, step_size=4, mode='triangular', gamma=1.0, step_size_down=None)",
+            "(base_lr, max_lr, step_size=4, mode='triangular', gamma=1.0, step_size_down=None, "
+            "scale=None, scale_by='cycle', momentum=None)",
         ),
         (
             "CosineRestarts",
@@ -31,7 +32,7 @@ import keras_lr
         (
             "OneCycle",
             "(max_lr, over='rest', warmup='30%', div=25.0, final_div=10000.0, "
-            "momentum=(0.85, 0.95), shape='cosine')",
+            "momentum=(0.85, 0.95), shape='cosine', endpoint=False)",
         ),
         ("WarmupStableDecay", "(max_lr, warmup='5%', decay='20%', shape='linear')"),
     ],

@@ -57,7 +57,8 @@ def page(made: dict[str, Any]) -> str:
     shown = {name: list(defs[name]["properties"]) for name in ("schedule", "callback")}
     shown["callback"] = [name for name in shown["callback"] if name not in shown["schedule"]]
     shown["keras"] = sorted(name for name in defs if name.startswith("keras."))
-    rest = set(defs).difference(["schedule", "callback", "function", "plain"], *shown.values())
+    shared = ["schedule", "callback", "function", "function_name", "plain"]
+    rest = set(defs).difference(shared, *shown.values())
     if rest:
         raise ValueError(f"The config reference has no group for {', '.join(sorted(rest))}")
     parts = [TITLE]
@@ -107,6 +108,8 @@ def choices(made: dict[str, Any]) -> list[str]:
     match made:
         case {"$ref": "#/$defs/schedule"}:
             return ["a [schedule](#schedules)"]
+        case {"$ref": "#/$defs/function_name"}:
+            return ["the name of a registered function"]
         case {"$ref": "#/$defs/function"}:
             return ["the name of a registered function", "a [Keras schedule](#keras-schedules)"]
         case {"$ref": "#/$defs/plain"}:

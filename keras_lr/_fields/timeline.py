@@ -116,14 +116,26 @@ class Timeline:
             raise ValueError(f"The length {length!r} comes to {steps:g} steps. Give a {other} one.")
         return steps
 
-    def progress(self, step: NDArray[np.float64], length: float | int | str) -> NDArray[np.float64]:
+    def progress(
+        self, step: NDArray[np.float64], length: float | int | str, endpoint: bool = False
+    ) -> NDArray[np.float64]:
         """Return how much of a length is done at ``step``, from 0 to 1.
+
+        Args:
+            step: Steps since the length began.
+            length: The length.
+            endpoint: Whether all is done at the last update of the length, and not one step later.
 
         An empty length is done right after its start, so that a warmup longer than the fit still
         rises towards the first value of what would follow.
         """
-        span = self.steps(length)
-        return np.where(step > 0, 1.0, 0.0) if span == 0 else np.clip(step / span, 0.0, 1.0)
+        steps = self.steps(length)
+        return share_done(step, self.last_update(steps) if endpoint else steps)
+
+    def last_update(self, steps: float) -> float:
+        """Return when the last update of the next ``steps`` is made."""
+        end = snap_to_whole(self.start + steps)
+        return max(math.ceil(end) - 1.0 - self.start, 0.0)
 
     def epoch(self, step: ArrayLike) -> NDArray[np.float64]:
         """Return the epoch of the fit, counted from 0, in which each step of this part lies."""
@@ -153,6 +165,15 @@ class Timeline:
         timeline = object.__new__(type(self))
         timeline.__dict__.update(self.__dict__, **changes)
         return timeline
+
+
+def share_done(step: NDArray[np.float64], steps: float) -> NDArray[np.float64]:
+    """Return which share of a number of steps is done at ``step``, from 0 to 1.
+
+    >>> share_done(np.array([0.0, 1.0, 5.0]), 4.0), share_done(np.array([0.0, 1.0]), 0.0)
+    (array([0.  , 0.25, 1.  ]), array([0., 1.]))
+    """
+    return np.where(step > 0, 1.0, 0.0) if steps <= 0 else np.clip(step / steps, 0.0, 1.0)
 
 
 def snap_to_whole(steps: float) -> float:

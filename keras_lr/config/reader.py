@@ -29,7 +29,7 @@ from keras_lr.config.registry import (
     keras_class_specs,
 )
 from keras_lr.schedules.base import Schedule, ScheduleField
-from keras_lr.schedules.function import FunctionField, KerasSchedule
+from keras_lr.schedules.function import FunctionField, KerasSchedule, ScaleField
 
 LineOf = Callable[[Place], int]
 """Returns the line of a file that a place in its config stands in."""
@@ -211,7 +211,9 @@ class _Reader:
             return (yield call(self.read_value, field_type.item, data, place, ", or none"))
         if isinstance(field_type, ScheduleField):
             return (yield call(self.read_object, data, place, Schedule, "a schedule"))
-        if isinstance(field_type, FunctionField):
+        if isinstance(field_type, ScaleField) and not isinstance(data, str):
+            return (yield call(self.read_object, data, place, Schedule, "a schedule"))
+        if isinstance(field_type, FunctionField | ScaleField):
             return (yield call(self.read_function, data, place))
         if isinstance(field_type, ListOf):
             if not isinstance(data, list) or not field_type.fits(len(data)):

@@ -62,10 +62,11 @@ def schema() -> dict[str, Any]:
             "function": {
                 "description": "The name of a registered function, or a Keras schedule.",
                 "anyOf": [
-                    *([{"enum": sorted(functions())}] if functions() else []),
+                    {"$ref": "#/$defs/function_name"},
                     _one_of(foreign, "keras."),
                 ],
             },
+            "function_name": {"enum": sorted(functions())} if functions() else {"not": {}},
             "plain": PLAIN_SCHEMA,
             **{name: _class(spec) for name, spec in own.items()},
             **{f"keras.{name}": _class(spec) for name, spec in foreign.items()},

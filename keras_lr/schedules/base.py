@@ -6,7 +6,7 @@ import functools
 import math
 import re
 import textwrap
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, dataclass_transform
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -87,7 +87,7 @@ class Schedule(Configurable, LearningRateCallback):
     array([0.    , 0.05  , 0.1   , 0.0854, 0.05  , 0.0146])
     """
 
-    may_exceed: ClassVar[bool] = False
+    may_exceed: bool = False
     """Whether the values may leave the range of a rate though those of all parts are in it."""
 
     timeline: Timeline | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Self
 
 import numpy as np
 
@@ -81,7 +81,7 @@ class Scaled(_Around):
     array([1.  , 0.75, 0.5 , 0.25])
     """
 
-    may_exceed: ClassVar[bool] = True
+    may_exceed = True
 
     schedule: Inner
     factor: Positive
@@ -145,7 +145,7 @@ class Product(_SideBySide):
     array([0.2 , 0.1 , 0.05])
     """
 
-    may_exceed: ClassVar[bool] = True
+    may_exceed = True
 
     factors: Inners
 
@@ -186,7 +186,7 @@ class Sum(_SideBySide):
     array([0.11 , 0.06 , 0.035])
     """
 
-    may_exceed: ClassVar[bool] = True
+    may_exceed = True
 
     terms: Inners
     minus: Annotated[tuple[Schedule, ...], ListOf(ScheduleField())] = ()

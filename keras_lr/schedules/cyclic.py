@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from keras_lr._fields.kinds import (
+    Bool,
     Choice,
     DecayFactor,
     ListOf,
@@ -22,12 +24,12 @@ from keras_lr._fields.lengths import (
     LengthField,
     Timescale,
     TimescaleOrZero,
-    parse_length,
 )
-from keras_lr._fields.timeline import Timeline
+from keras_lr._fields.nesting import Nested, call, nested
+from keras_lr._fields.timeline import SHORTEST, Timeline, share_done
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, can_move
 from keras_lr.schedules.base import DurationKind, Schedule, Steps, schedule
-from keras_lr.schedules.decay import Constant, CosineDecay, LinearDecay
+from keras_lr.schedules.decay import Constant
 from keras_lr.schedules.formulas import (
     RAMPS,
     RampShape,
@@ -40,14 +42,20 @@ from keras_lr.schedules.formulas import (
     power,
     span,
 )
+from keras_lr.schedules.function import ScaleField, call_each
+
+MomentumRange = Annotated[
+    tuple[float, ...] | None, Optional(ListOf(Number(minimum=0.0, below=1.0), exactly=2))
+]
+"""Momentum at the peak of a cycle and at both ends; None leaves it alone."""
 
 
 @schedule
 class TriangularCLR(Schedule):
     """Go up and down between two rates in straight lines, again and again.
 
-    ``value(t) = base_lr + (max_lr - base_lr) * up(t) * amplitude(t)`` where ``up`` rises from 0 to
-    1 in ``step_size``, falls to 0 in ``step_size_down``, and the amplitude by ``mode`` is
+    ``value(t) = base_lr + (max_lr - base_lr) * up(t) * amplitude(t) * scale`` where ``up`` rises
+    from 0 to 1 in ``step_size``, falls to 0 in ``step_size_down``, and the amplitude by ``mode`` is
 
     - ``"triangular"``: 1;
     - ``"triangular2"``: ``0.5 ** k`` in cycle ``k = 0, 1, ...``;
@@ -61,16 +69,31 @@ class TriangularCLR(Schedule):
         mode: ``"triangular"``, ``"triangular2"`` or ``"exp_range"``.
         gamma: Base of ``"exp_range"``; above 0, at most 1.
         step_size_down: Length of the fall; as the rise by default.
+        scale: What multiplies the height: a schedule, or a function of the number of the cycle,
+            from 1, or of the training step, from 0. None for 1.
+        scale_by: ``"cycle"``: the height is that of the start of the cycle; ``"step"``: it moves
+            with every step.
+        momentum: Momentum at the peak, where it is lower, and at both ends, between which the
+            momentum moves against the rate, as with `OneCycle`; None leaves it alone.
 
     Raises:
-        ValueError: If a number is out of range, ``max_lr < base_lr`` or the mode is unknown.
+        TypeError: If ``scale`` is neither a schedule nor a function of one argument.
+        ValueError: If a number is out of range, ``max_lr < base_lr``, the mode is unknown or the
+            momentum at the peak is the higher one; before the first update, if the scale leads to
+            a rate that is negative or not finite.
 
-    Source: Smith 2017, Cyclical Learning Rates for Training Neural Networks (arXiv:1506.01186).
+    Source: Smith 2017, Cyclical Learning Rates for Training Neural Networks (arXiv:1506.01186). The
+        scale is ``scale_fn`` of CLR, PyTorch and TensorFlow Addons.
 
     >>> rate = TriangularCLR(0.0, 1.0, step_size="2 steps", mode="triangular2")
     >>> rate.values(epochs=1, steps_per_epoch=8)
     array([0.  , 0.5 , 1.  , 0.5 , 0.  , 0.25, 0.5 , 0.25])
+    >>> rate = TriangularCLR(0.0, 1.0, step_size="2 steps", scale=lambda cycle: 1 / cycle)
+    >>> rate.values(epochs=1, steps_per_epoch=8)
+    array([0.  , 0.5 , 1.  , 0.5 , 0.  , 0.25, 0.5 , 0.25])
     """
+
+    arguments: ClassVar[dict[str, str]] = {"amplitude": "scale"}
 
     base_lr: Rate
     max_lr: PositiveRate
@@ -80,13 +103,19 @@ class TriangularCLR(Schedule):
     step_size_down: Annotated[float | int | str | None, Optional(LengthField(timescale=True))] = (
         None
     )
+    amplitude: Annotated[Any, Optional(ScaleField())] = None
+    scale_by: Annotated[str, Choice(("cycle", "step"))] = "cycle"
+    momentum: MomentumRange = None
 
     def validate(self) -> None:
         if self.max_lr < self.base_lr:
             raise self.invalid("max_lr", f"at least base_lr={self.base_lr}")
+        _check_momentum(self)
         self._span = span(self.base_lr, self.max_lr)
+        self.may_exceed = self.amplitude is not None
 
-    def value(self, step: Steps, timeline: Timeline) -> Steps:
+    @nested
+    def value(self, step: Steps, timeline: Timeline) -> Nested[Steps]:
         rise = timeline.steps(self.step_size)
         fall = rise if self.step_size_down is None else timeline.steps(self.step_size_down)
         cycle = periods(step, rise + fall)
@@ -101,11 +130,25 @@ class TriangularCLR(Schedule):
             weight *= 0.5**cycle
         elif self.mode == "exp_range":
             weight *= power(self.gamma, step / timeline.steps("1 steps"))
+        if self.amplitude is not None:
+            by_cycle = self.scale_by == "cycle"
+            if isinstance(self.amplitude, Schedule):
+                at = cycle * (rise + fall) if by_cycle else step
+                weight *= yield call(self.amplitude.value, at, timeline)
+            else:
+                number = cycle + 1.0 if by_cycle else step / timeline.steps("1 steps")
+                weight *= call_each(self.amplitude, number)
         rate = weight
         rate *= self._span
         rate += self.base_lr
-        beyond = self.base_lr + self._span > self.max_lr
+        beyond = self.amplitude is None and self.base_lr + self._span > self.max_lr
         return np.minimum(rate, self.max_lr, out=rate) if beyond else rate
+
+    def hyperparameter_schedules(self, optimizer: Any) -> dict[str, Schedule]:
+        if self.momentum is None:
+            return {LEARNING_RATE: self}
+        cycle = dataclasses.replace(self, base_lr=0.0, max_lr=1.0, momentum=None)
+        return {LEARNING_RATE: self} | _momentum_against(cycle, self.momentum, optimizer)
 
 
 @schedule
@@ -185,6 +228,8 @@ class OneCycle(Schedule):
         final_div: The first rate over the last; at least 1.
         momentum: Momentum at the peak, where it is lower, and at both ends; None leaves it alone.
         shape: ``"cosine"`` or ``"linear"``.
+        endpoint: Whether the last update of the rise uses ``max_lr`` and the last one of ``over``
+            the last rate, as PyTorch counts. By default the first update after each does.
 
     Raises:
         ValueError: If a number is out of range, the momentum at the peak is the higher one, or at
@@ -195,6 +240,9 @@ class OneCycle(Schedule):
     >>> rate = OneCycle(1.0, warmup="2 steps", div=10, final_div=10, shape="linear")
     >>> rate.values(epochs=1, steps_per_epoch=5).round(4)
     array([0.1 , 0.55, 1.  , 0.67, 0.34])
+    >>> rate = OneCycle(1.0, warmup="3 steps", div=10, final_div=10, shape="linear", endpoint=True)
+    >>> rate.values(epochs=1, steps_per_epoch=6).round(4)
+    array([0.1 , 0.55, 1.  , 0.67, 0.34, 0.01])
     """
 
     arguments: ClassVar[dict[str, str]] = {"rise": "warmup"}
@@ -204,42 +252,67 @@ class OneCycle(Schedule):
     rise: TimescaleOrZero = "30%"
     div: Annotated[float, Number(minimum=1.0)] = 25.0
     final_div: Annotated[float, Number(minimum=1.0)] = 1e4
-    momentum: Annotated[
-        tuple[float, ...] | None, Optional(ListOf(Number(minimum=0.0, below=1.0), exactly=2))
-    ] = (0.85, 0.95)
+    momentum: MomentumRange = (0.85, 0.95)
     shape: Annotated[str, Choice(("cosine", "linear"))] = "cosine"
+    endpoint: Annotated[bool, Bool()] = False
 
     def validate(self) -> None:
-        if self.momentum is not None and self.momentum[0] > self.momentum[1]:
-            raise self.invalid(
-                "momentum", "(at the peak, at both ends), the first not the higher one"
-            )
-        first = self.max_lr / self.div
-        self._curve = self.curve(first, self.max_lr, first / self.final_div)
+        _check_momentum(self)
 
-    def value(self, step: Steps, timeline: Timeline) -> Steps | float:
+    def value(self, step: Steps, timeline: Timeline) -> Steps:
         whole = timeline.steps(self.over)
-        if timeline.part(whole).steps(self.rise) >= whole > 0:
+        part = timeline.part(whole)
+        rise, end = part.steps(self.rise), whole
+        if rise >= whole > 0:
             raise ValueError(
                 f"{self!r}: the warmup leaves nothing of the cycle's {whole:g} steps. Shorten it."
             )
-        return self._curve.value(step, timeline)
-
-    def curve(self, first: float, peak: float, last: float) -> Schedule:
-        """Return the cycle through three values."""
-        ramp: Any = CosineDecay if self.shape == "cosine" else LinearDecay
-        fall = ramp(peak, last)
-        if parse_length(self.rise)[0]:
-            fall = ramp(first, peak, over=self.rise) >> fall
-        return fall.lasting(self.over)
+        peak_at = rise
+        if self.endpoint:
+            peak_at, end = max(rise - 1.0, 0.0), part.last_update(whole)
+        first = self.max_lr / self.div
+        step, ramp = np.minimum(step, whole), RAMPS[self.shape]
+        values = np.empty(step.shape)
+        # A rise of one update is at the first rate.
+        for falls, where in pieces(step, [0.0, max(peak_at, min(rise, SHORTEST))]):
+            if falls:
+                done = share_done(step[where] - peak_at, end - peak_at)
+                values[where] = lerp(self.max_lr, first / self.final_div, ramp(done))
+            else:
+                done = share_done(step[where], peak_at)
+                values[where] = lerp(first, self.max_lr, ramp(done))
+        return values
 
     def hyperparameter_schedules(self, optimizer: Any) -> dict[str, Schedule]:
         if self.momentum is None:
             return {LEARNING_RATE: self}
-        low, high = self.momentum
-        moved = [name for name in ("momentum", "beta_1") if can_move(optimizer, name)]
-        course = self.curve(high, low, high) if high else Constant(0.0)
-        return {LEARNING_RATE: self} | dict.fromkeys(moved, course)
+        cycle = dataclasses.replace(self, max_lr=1.0, div=2.0, final_div=1.0, momentum=None)
+        return {LEARNING_RATE: self} | _momentum_against(
+            cycle * 2.0 - Constant(1.0), self.momentum, optimizer
+        )
+
+
+def _check_momentum(cycle: TriangularCLR | OneCycle) -> None:
+    if cycle.momentum is not None and cycle.momentum[0] > cycle.momentum[1]:
+        raise cycle.invalid("momentum", "(at the peak, at both ends), the first not the higher one")
+
+
+def _momentum_against(
+    cycle: Schedule, momentum: tuple[float, ...], optimizer: Any
+) -> dict[str, Schedule]:
+    """Return the schedules that move an optimizer's momentum against a cycle.
+
+    Args:
+        cycle: How far the rate is up, from 0 to 1.
+        momentum: Momentum where the cycle is at 1, and where it is at 0.
+        optimizer: The optimizer.
+    """
+    low, high = momentum
+    moved = [name for name in ("momentum", "beta_1") if can_move(optimizer, name)]
+    course: Schedule = Constant(high)
+    if low < high:
+        course = (Constant(high) - cycle * (high - low)).clip(low, high)
+    return dict.fromkeys(moved, course)
 
 
 @schedule

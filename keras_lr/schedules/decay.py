@@ -165,6 +165,7 @@ class _Ramp(Schedule):
     initial_lr: Rate
     final_lr: Rate
     over: Length
+    endpoint: bool
 
     def validate(self) -> None:
         if self.initial_lr == self.final_lr == 0.0:
@@ -175,6 +176,10 @@ class _Ramp(Schedule):
                 f"{self!r} rises to a rate of {self.final_lr:g}. If that was to be a length, write "
                 f"over={self.final_lr:g} (epochs) or over='{self.final_lr:g} steps'."
             )
+
+    def progress(self, step: Steps, timeline: Timeline) -> Steps:
+        """Return how much of the length is done, from 0 to 1."""
+        return timeline.progress(step, self.over, self.endpoint)
 
     def between(self, weight: Steps) -> Steps:
         """Return the rate at a ``weight`` from 0 (initial) to 1 (final)."""
@@ -191,6 +196,8 @@ class LinearDecay(_Ramp):
         initial_lr: Rate at ``t = 0``; not negative. Below ``final_lr`` the line rises.
         final_lr: Rate from ``t = over`` on; not negative.
         over: Length: epochs, ``"N steps"``, ``"N epochs"``, ``"P%"`` or ``"rest"``.
+        endpoint: Whether the last update of the length uses ``final_lr``, as with
+            ``numpy.linspace``. By default the first update after the length does.
 
     Raises:
         ValueError: If a rate is negative or not finite, both are 0, or ``over`` is no positive
@@ -200,14 +207,17 @@ class LinearDecay(_Ramp):
 
     >>> LinearDecay(0.1, over="4 steps").values(epochs=1, steps_per_epoch=6)
     array([0.1  , 0.075, 0.05 , 0.025, 0.   , 0.   ])
+    >>> LinearDecay(0.1, endpoint=True).values(epochs=1, steps_per_epoch=5)
+    array([0.1  , 0.075, 0.05 , 0.025, 0.   ])
     """
 
     initial_lr: Rate
     final_lr: Rate = 0.0
     over: Length = "rest"
+    endpoint: Annotated[bool, Bool()] = False
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
-        return self.between(timeline.progress(step, self.over))
+        return self.between(self.progress(step, timeline))
 
 
 @schedule
@@ -221,6 +231,8 @@ class PolynomialDecay(_Ramp):
         final_lr: Rate from ``t = over`` on; not negative.
         power: The exponent; positive. 1 is `LinearDecay`.
         over: Length: epochs, ``"N steps"``, ``"N epochs"``, ``"P%"`` or ``"rest"``.
+        endpoint: Whether the last update of the length uses ``final_lr``, as with
+            ``numpy.linspace``. By default the first update after the length does.
 
     Raises:
         ValueError: If a number is out of range, or ``over`` is no positive length.
@@ -235,9 +247,10 @@ class PolynomialDecay(_Ramp):
     final_lr: Rate = 0.0
     power: Positive = 2.0
     over: Length = "rest"
+    endpoint: Annotated[bool, Bool()] = False
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
-        left = 1.0 - timeline.progress(step, self.over)
+        left = 1.0 - self.progress(step, timeline)
         return lerp(self.final_lr, self.initial_lr, left**self.power)
 
 
@@ -251,6 +264,8 @@ class CosineDecay(_Ramp):
         initial_lr: Rate at ``t = 0``; not negative. Below ``final_lr`` the curve rises.
         final_lr: Rate from ``t = over`` on; not negative.
         over: Length: epochs, ``"N steps"``, ``"N epochs"``, ``"P%"`` or ``"rest"``.
+        endpoint: Whether the last update of the length uses ``final_lr``, as with
+            ``numpy.linspace``. By default the first update after the length does.
 
     Raises:
         ValueError: If a rate is negative or not finite, both are 0, or ``over`` is no positive
@@ -265,9 +280,10 @@ class CosineDecay(_Ramp):
     initial_lr: Rate
     final_lr: Rate = 0.0
     over: Length = "rest"
+    endpoint: Annotated[bool, Bool()] = False
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
-        return self.between(half_cosine(timeline.progress(step, self.over)))
+        return self.between(half_cosine(self.progress(step, timeline)))
 
 
 @schedule

@@ -41,6 +41,28 @@ class FunctionField(FieldType):
         return {"$ref": "#/$defs/function"}
 
 
+class ScaleField(FieldType):
+    """A schedule, or a function of one number."""
+
+    expected = "a schedule, or a function of one number, such as lambda cycle: 0.9**cycle"
+
+    def convert(self, value: Any) -> Any:
+        if isinstance(value, Schedule):
+            return value
+        if isinstance(value, type) or not callable(value):
+            raise TypeError(self.expected)
+        try:
+            takes = arity(value)
+        except TypeError:
+            takes = 0
+        if takes != 1:
+            raise TypeError(self.expected)
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [{"$ref": "#/$defs/schedule"}, {"$ref": "#/$defs/function_name"}]}
+
+
 def arity(fn: Callable) -> int:
     """Return with how many arguments to call ``fn``: the epoch, or the epoch and the rate.
 
@@ -65,6 +87,37 @@ def arity(fn: Callable) -> int:
         named = list(signature.parameters)[1:2] in (["lr"], ["learning_rate"])
         return 2 if len(arguments) == 2 and (len(required) == 2 or named) else 1
     raise TypeError(f"{FunctionField.expected}; {signature} takes neither one nor two arguments")
+
+
+def call_each(fn: Callable[[float], Any], arguments: Steps) -> Steps:
+    """Return what a function of one number gives for each number of an array.
+
+    Raises:
+        ValueError: If it gives something that is no finite number.
+    """
+    wanted, places = np.unique(arguments, return_inverse=True)
+    found = np.empty(wanted.shape)
+    for i, argument in enumerate(wanted.tolist()):
+        # A whole number is an int, which a function may take for an index.
+        answer = fn(int(argument) if argument.is_integer() else argument)
+        number = _as_number(answer)
+        if number is None:
+            raise ValueError(
+                f"{fn!r} must return a finite number. Received: {answer!r} for {argument:g}"
+            )
+        found[i] = number
+    return found[places]
+
+
+def _as_number(answer: Any) -> float | None:
+    """Return what a function gave as a float, whatever type it has; None for no finite number."""
+    if isinstance(answer, str | bytes | list | tuple | None):
+        return None
+    try:
+        number = to_float(answer)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 @schedule
@@ -168,13 +221,8 @@ class Function(Schedule, FollowsHyperparameter):
     def _call(self, epoch: int, *rate: float) -> float:
         """Call the function and return the rate as a float, whatever type of number it is."""
         answer = self.fn(epoch, *rate)
-        try:
-            if isinstance(answer, str | bytes | list | tuple | None):
-                raise TypeError
-            number = to_float(answer)
-        except (TypeError, ValueError):
-            raise self._no_rate(answer, f"epoch {epoch}") from None
-        if not 0.0 <= number < math.inf:
+        number = _as_number(answer)
+        if number is None or number < 0.0:
             raise self._no_rate(answer, f"epoch {epoch}")
         return number
 

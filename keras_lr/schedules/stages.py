@@ -282,7 +282,7 @@ class Repeat(Schedule):
     """
 
     arguments: ClassVar[dict[str, str]] = {"height": "scale"}
-    may_exceed: ClassVar[bool] = True
+    may_exceed = True
 
     schedule: Inner
     times: Annotated[int, Number(minimum=1, maximum=1e6, whole=True)]

@@ -66,6 +66,8 @@ def test_the_schema_is_one_and_takes_every_object():
         {"StepDecay": {"initial_lr": 0.1, "every": "rest"}},
         {"StepDecay": {"initial_lr": 0.1, "factor": 0}},
         {"TriangularCLR": {"base_lr": 0.1, "max_lr": 1, "gamma": 1.5}},
+        {"TriangularCLR": {"base_lr": 0.1, "max_lr": 1, "scale": "nobody"}},
+        {"TriangularCLR": {"base_lr": 0.1, "max_lr": 1, "scale": 0.5}},
         {"TriangularCLR": {"base_lr": 0.1, "max_lr": 1, "mode": "square"}},
         {"TimeDecay": {"initial_lr": 0.1, "rate": 1, "compounding": "yes"}},
         {"OneCycle": {"max_lr": 0.1, "momentum": [0.1, 0.2, 0.3]}},

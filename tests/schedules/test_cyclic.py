@@ -1,7 +1,11 @@
 """The cyclical shapes against values worked out by hand from their papers."""
 
+import dataclasses
+
+import keras
 import numpy as np
 import pytest
+from models import fit, meter, settled
 
 from keras_lr import (
     Constant,
@@ -10,6 +14,7 @@ from keras_lr import (
     OneCycle,
     Timeline,
     TriangularCLR,
+    UnresolvedLength,
     WarmupStableDecay,
 )
 
@@ -40,6 +45,36 @@ from keras_lr import (
             [0.0, 0.8, 0.4, 0.0, 0.4, 0.2, 0.0, 0.2],
         ),
         (TriangularCLR(0.0, 1.0, "2.5 steps"), [0.0, 0.4, 0.8, 0.8, 0.4, 0.0, 0.4]),
+        # 1/1, 1/2, 1/3 of the height, by the number of the cycle from 1.
+        (
+            TriangularCLR(0.1, 0.7, "2 steps", scale=lambda cycle: 1 / cycle),
+            [0.1, 0.4, 0.7, 0.4, 0.1, 0.25, 0.4, 0.25, 0.1, 0.2, 0.3, 0.2, 0.1],
+        ),
+        # CLR's own example: 0.5 * (1 + sin(cycle * pi / 2)) in cycles 1, 2, 3 is 1, 1/2, 0.
+        (
+            TriangularCLR(0.0, 0.8, "1 steps", scale=lambda x: 0.5 * (1 + np.sin(x * np.pi / 2))),
+            [0, 0.8, 0, 0.4, 0, 0, 0],
+        ),
+        # By the step from 0.
+        (
+            TriangularCLR(0.0, 0.8, "2 steps", scale=lambda x: 1 - x / 8, scale_by="step"),
+            [0, 0.35, 0.6, 0.25, 0, 0.15, 0.2, 0.05],
+        ),
+        # Higher than max_lr; on top of the mode: 1 * 1, 2 * 1/2, 3 * 1/4.
+        (
+            TriangularCLR(0.0, 0.8, "1 steps", "triangular2", scale=lambda cycle: cycle),
+            [0, 0.8, 0, 0.8, 0, 0.6],
+        ),
+        (TriangularCLR(0.1, 0.2, "1 steps", scale=lambda cycle: 3), [0.1, 0.4, 0.1, 0.4]),
+        # A schedule: its value at the start of the cycle, 1 and 1/2; or at the step.
+        (
+            TriangularCLR(0.0, 0.8, "2 steps", scale=LinearDecay(1.0)),
+            [0, 0.4, 0.8, 0.4, 0, 0.2, 0.4, 0.2],
+        ),
+        (
+            TriangularCLR(0.0, 0.8, "2 steps", scale=LinearDecay(1.0), scale_by="step"),
+            [0, 0.35, 0.6, 0.25, 0, 0.15, 0.2, 0.05],
+        ),
         # Half cosines of length 2 and 4; (1 + cos(pi/4)) / 2 = 0.8535...
         (
             CosineRestarts(1.0, first_cycle="2 steps"),
@@ -71,6 +106,19 @@ from keras_lr import (
                 *(0.1, 0.23180194846605362, 0.55, 0.8681980515339464, 1.0, 0.9336825748732973),
                 *(0.7525, 0.505, 0.2575, 0.07631742512670285, 0.01, 0.01),
             ],
+        ),
+        # Of 3 updates of the rise the last is at the peak; the 7 after it end at the last rate.
+        (
+            OneCycle(1.0, "10 steps", "3 steps", 10, 10, None, "linear", endpoint=True),
+            [
+                *(0.1, 0.55, 1.0, 1 - 0.99 / 7, 1 - 2 * 0.99 / 7, 1 - 3 * 0.99 / 7),
+                *(1 - 4 * 0.99 / 7, 1 - 5 * 0.99 / 7, 1 - 6 * 0.99 / 7, 0.01, 0.01),
+            ],
+        ),
+        # A rise of one update is at the first rate.
+        (
+            OneCycle(1.0, "4 steps", "1 steps", 10, 10, None, "linear", endpoint=True),
+            [0.1, 0.67, 0.34, 0.01, 0.01],
         ),
         (
             WarmupStableDecay(1.0, "2 steps", "4 steps"),
@@ -192,3 +240,56 @@ def test_parts_that_do_not_fit_say_so(schedule, words):
 def test_one_cycle_fits_where_only_the_last_step_is_left():
     curve = OneCycle(1.0, warmup="3 steps").values(epochs=1, steps_per_epoch=4)
     assert curve[3] == 1.0
+
+
+@pytest.mark.core
+def test_a_momentum_goes_against_triangles():
+    """Up to 0.95 where the rate is low, down to 0.85 at the first peak, half as far at the next."""
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    rate = TriangularCLR(0.1, 0.9, "2 steps", "triangular2", momentum=(0.85, 0.95))
+    moved = rate.hyperparameter_schedules(optimizer)
+    curve = moved["momentum"].values(epochs=1, steps_per_epoch=8)
+    np.testing.assert_allclose(curve, [0.95, 0.9, 0.85, 0.9, 0.95, 0.925, 0.9, 0.925], rtol=1e-12)
+    higher = dataclasses.replace(rate, scale=Constant(3.0)).hyperparameter_schedules(optimizer)
+    assert higher["momentum"].values(epochs=1, steps_per_epoch=8).min() == 0.85
+    assert set(rate.hyperparameter_schedules(keras.optimizers.Adam())) == {
+        "learning_rate",
+        "beta_1",
+    }
+    assert TriangularCLR(0.1, 0.9).hyperparameter_schedules(optimizer) == {
+        "learning_rate": TriangularCLR(0.1, 0.9)
+    }
+
+
+@pytest.mark.core
+def test_triangles_move_the_momentum_of_a_fit():
+    model = meter(optimizer=keras.optimizers.SGD(1.0, momentum=0.9))
+    rate = TriangularCLR(0.1, 0.3, "2 steps", momentum=(0.85, 0.95))
+    fit(model, rate, epochs=1)
+    used = rate.history["momentum"]
+    np.testing.assert_allclose(used, [0.95, 0.9, 0.85, 0.9, 0.95], rtol=1e-6)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("scale", [lambda cycle: 2 - cycle * 2, Constant(1e38)])
+def test_a_scale_that_leaves_the_range_is_refused_before_the_first_update(scale):
+    model = meter()
+    rate = TriangularCLR(0.0, 100.0, "5 steps", scale=scale)
+    with pytest.raises(ValueError, match="must be finite and not negative"):
+        fit(model, rate, epochs=4)
+    assert not settled(model).get_weights()[0].any()
+
+
+def test_a_scale_by_step_needs_steps():
+    rate = TriangularCLR(0.0, 1.0, 2, scale=lambda step: 0.9**step, scale_by="step")
+    with pytest.raises(UnresolvedLength, match="steps"):
+        rate(3, Timeline.by_epoch(8))
+    by_cycle = TriangularCLR(0.0, 1.0, 2, scale=lambda cycle: 0.9**cycle)
+    assert by_cycle(6, Timeline.by_epoch(8)) == pytest.approx(0.81)
+
+
+@pytest.mark.parametrize("answer", ["high", None, float("nan"), float("inf"), [1.0]])
+def test_a_scale_that_gives_no_number_says_so(answer):
+    rate = TriangularCLR(0.0, 1.0, "1 steps", scale=lambda cycle: answer)
+    with pytest.raises(ValueError, match=r"must return a finite number. Received: .* for 1"):
+        rate.values(epochs=1, steps_per_epoch=2)

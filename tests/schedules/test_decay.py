@@ -28,6 +28,22 @@ from keras_lr import (
         (StepDecay(0.8, 0.5, "2.5 steps"), [0.8, 0.8, 0.8, 0.4, 0.4, 0.2]),
         (LinearDecay(0.1, 0.02, "4 steps"), [0.1, 0.08, 0.06, 0.04, 0.02, 0.02]),
         (LinearDecay(0.1, 0.5, "4 steps"), [0.1, 0.2, 0.3, 0.4, 0.5, 0.5]),
+        # 5 updates are 4 intervals.
+        (LinearDecay(0.1, 0.02, endpoint=True), [0.1, 0.08, 0.06, 0.04, 0.02]),
+        (LinearDecay(0.1, 0.02, "5 steps", endpoint=True), [0.1, 0.08, 0.06, 0.04, 0.02, 0.02]),
+        # Of 4.5 steps the last update is the fifth, too.
+        (LinearDecay(0.1, 0.02, "4.5 steps", endpoint=True), [0.1, 0.08, 0.06, 0.04, 0.02, 0.02]),
+        (LinearDecay(0.1, 0.02, "1 steps", endpoint=True), [0.1, 0.02]),
+        (PolynomialDecay(1.0, 0.2, 2, "5 steps", endpoint=True), [1.0, 0.65, 0.4, 0.25, 0.2, 0.2]),
+        (
+            CosineDecay(1.0, endpoint=True),
+            [1.0, 0.9330127018922193, 0.75, 0.5, 0.25, 0.0669872981077807, 0.0],
+        ),
+        # A stage that begins inside a step: updates 3, 4, 5 lie 0.5, 1.5, 2.5 steps into it.
+        (
+            Constant(1.0).lasting("2.5 steps") >> LinearDecay(1.0, endpoint=True),
+            [1.0, 1.0, 1.0, 0.8, 0.4, 0.0],
+        ),
         # 0.2 + 0.8 * (3/4, 2/4, 1/4)^2
         (PolynomialDecay(1.0, 0.2, 2, "4 steps"), [1.0, 0.65, 0.4, 0.25, 0.2, 0.2]),
         # DeepLab's power 0.9: 0.5^0.9
@@ -55,6 +71,11 @@ from keras_lr import (
             TimeDecay(0.1, 1.0, "2 steps", compounding=True),
             [0.1, 0.1, 0.05, 0.05, 0.1 / 6, 0.1 / 6, 0.1 / 24],
         ),
+        (ExponentialDecay(0.16, 0.25, "2 steps", 0.03), [0.16, 0.08, 0.04, 0.03, 0.03]),
+        # 0.1 * sqrt(4)^t
+        (ExponentialDecay(0.1, 4, "2 steps", 0.9), [0.1, 0.2, 0.4, 0.8, 0.9, 0.9]),
+        (StepDecay(0.1, 3, "2 steps", 0.5), [0.1, 0.1, 0.3, 0.3, 0.5, 0.5]),
+        (StepDecay(0.8, 0.5, "1 steps", 0.3), [0.8, 0.4, 0.3, 0.3]),
         (ExponentialDecay(0.16, 0.25, "2 steps"), [0.16, 0.08, 0.04, 0.02, 0.01]),
         # 0.6 * (1, 2/sqrt(5), 2/sqrt(6), 2/sqrt(7), 2/sqrt(8), 2/3)
         (

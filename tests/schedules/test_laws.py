@@ -14,6 +14,7 @@ from shapes import EPOCHS, SHAPES, STEPS
 
 import keras_lr
 from keras_lr import Function, InGraph, Schedule, Timeline
+from keras_lr._fields.serialization import encode
 
 KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -369,8 +370,8 @@ def test_equal_only_to_itself():
 @every_shape
 def test_repr_evaluates_to_the_same(name):
     schedule = SHAPES[name].make()
-    if any(isinstance(part, Function) for part in schedule.parts()):
-        assert repr(schedule).count("fn=") >= 1
+    if "<function" in repr(schedule) or any(isinstance(p, Function) for p in schedule.parts()):
+        assert repr(schedule).count("fn=") >= 1 or "scale=<function" in repr(schedule)
     else:
         assert eval(repr(schedule), vars(keras_lr)) == schedule
 
@@ -388,6 +389,8 @@ def test_a_built_schedule_does_not_change(name):
 
 def other(value):
     """Return another value of the same kind."""
+    if value is None or callable(value) or isinstance(value, Schedule):
+        return keras_lr.Constant(0.25)
     if isinstance(value, tuple):
         return [other(item) for item in value]
     return "7%" if isinstance(value, str) else value / 2
@@ -400,7 +403,7 @@ def test_replace_takes_an_argument_by_its_name(name):
         for field, argument in part.arguments.items():
             value = other(getattr(part, field))
             changed = dataclasses.replace(part, **{argument: value})
-            assert changed.get_config() == part.get_config() | {argument: value}
+            assert changed.get_config() == part.get_config() | {argument: encode(value)}
             assert changed == dataclasses.replace(part, **{field: value}) != part
 
 
