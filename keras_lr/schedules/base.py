@@ -358,6 +358,33 @@ class Schedule(Configurable, LearningRateCallback):
         """
         return _classes().Warmup(self, over, start, shape, shift)
 
+    def then(
+        self, other: Schedule | float, after: float | int | str | None = None
+    ) -> combinators.Sequence:
+        """Return this schedule followed by another one, for a training that is extended.
+
+        Args:
+            other: What follows; a number is a constant rate.
+            after: Length of this schedule. By default its own length, or if it has none, that of
+                the last fit.
+
+        Raises:
+            ValueError: If neither it nor a fit has told the length.
+
+        >>> from keras_lr import LinearDecay
+        >>> LinearDecay(0.1).then(0.01, after=2).values(epochs=3, steps_per_epoch=2)
+        array([0.1  , 0.075, 0.05 , 0.025, 0.01 , 0.01 ])
+        """
+        if after is None and self.duration_kind != "own":
+            after = None if self.timeline is None else self.timeline.epochs
+            if after is None:
+                raise ValueError(
+                    f"{type(self).__name__}.then: argument `after` must be the length of the "
+                    "schedule, which neither it nor a fit has told. Received: after=None"
+                )
+        first = self if after is None else self.lasting(after)
+        return first >> (other if isinstance(other, Schedule) else _classes().Constant(other))
+
     def lasting(self, over: float | int | str) -> combinators.Lasting:
         """Return this schedule with a length, which is the whole that its shares refer to."""
         return _classes().Lasting(self, over)

@@ -22,6 +22,9 @@ from keras_lr.schedules.formulas import find_no_rate
 CHECKED = 1 << 16
 """Steps whose rates are checked at once."""
 
+SAME = 1e-2
+"""How far two rates may lie apart, as a share of the higher one, to be no jump."""
+
 
 class Moving(Protocol):
     """What a schedule is, as far as a fit goes."""
@@ -91,13 +94,17 @@ def control(
     """
     timeline = session.timeline
     for name, schedule in schedules.items():
-        schedule.timeline = timeline
+        before, schedule.timeline = schedule.timeline, timeline
         parameter = find_hyperparameter(optimizer, name)
         if note := unreached_warning(schedule, timeline):
             warn_user(note)
         session.events.on_fit_start.append(
             functools.partial(start_schedule, schedule, session, parameter)
         )
+        if name == LEARNING_RATE:
+            session.events.on_fit_start.append(
+                functools.partial(_warn_of_new_layout, schedule, before, parameter)
+            )
         evaluator = ScheduleEvaluator(schedule, timeline, session)
         session.control(owner, parameter, evaluator.values, evaluator.peak)
 
@@ -111,6 +118,38 @@ def unreached_warning(schedule: Moving, timeline: Timeline) -> str:
         f"A fit of {timeline.total:g} steps ends before {', '.join(map(repr, unreached))} begins. "
         "Shorten what comes before, or train longer."
     )
+
+
+def _warn_of_new_layout(
+    schedule: Moving, before: Timeline | None, parameter: Hyperparameter, epoch: int
+) -> None:
+    """Warn where a fit goes on for longer than its schedule was laid out for, and the rate jumps.
+
+    The length that it was laid out for is that of the fit that it drove before. A new schedule
+    beside a model that was loaded was laid out for the epochs so far if it then ends with the rate
+    that the optimizer has.
+    """
+    now = schedule.timeline
+    if not epoch or now is None or now.steps_per_epoch is None or now.total is None:
+        return
+    if any(isinstance(part, FollowsHyperparameter) for part in schedule.parts()):
+        return
+    told = None if before is None else before.epochs
+    epochs = told or epoch
+    first = math.ceil(epoch * now.steps_per_epoch)
+    try:
+        last, to_come = schedule([first - 1, first], now)
+        was = float(schedule(first - 1, Timeline(now.steps_per_epoch, epochs)))
+    except ValueError:  # lengths that do not fit into one of the two
+        return
+    found = told is not None or math.isclose(was, parameter.read(), rel_tol=1e-5)
+    if found and not math.isclose(was, last, rel_tol=SAME):
+        warn_user(
+            f"{schedule!r} was laid out for {epochs:g} epochs and is now for {now.epochs:g}: the "
+            f"rate jumps from {was:.3g} to {to_come:.3g} at epoch {epoch + 1}. To keep the curve "
+            f"and hold its last rate, pass .lasting({epochs:g}); to let another schedule follow, "
+            f".then(..., after={epochs:g})."
+        )
 
 
 def start_schedule(

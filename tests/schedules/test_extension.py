@@ -1,0 +1,117 @@
+"""A training that goes on for longer than its schedule was laid out for."""
+
+import warnings
+
+import numpy as np
+import pytest
+from models import fit, meter
+
+from keras_lr import (
+    Constant,
+    CosineDecay,
+    Function,
+    LinearDecay,
+    OneCycle,
+    ParamScheduler,
+    ReduceLROnPlateau,
+    StepDecay,
+    WarmupStableDecay,
+)
+
+pytestmark = pytest.mark.core
+
+JUMP = r"was laid out for 4 epochs and is now for 8: the rate jumps from .* to .* at epoch 5\. "
+HOLD = r"To keep the curve and hold its last rate, pass \.lasting\(4\); "
+THEN = r"to let another schedule follow, \.then\(..., after=4\)\."
+
+
+def extend(first, second, between=lambda model: None):
+    """Train for 4 epochs, then until epoch 8, and return the rates of the second fit."""
+    model = meter()
+    fit(model, first, epochs=4)
+    between(model)
+    return fit(model, second, epochs=8, initial_epoch=4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: CosineDecay(0.1),
+        lambda: LinearDecay(0.1, endpoint=True),
+        lambda: CosineDecay(0.1, 0.01).warmup(1),
+        lambda: OneCycle(0.1),
+        lambda: LinearDecay(0.1, over="50%"),
+        lambda: WarmupStableDecay(0.1),
+        lambda: ParamScheduler(learning_rate=CosineDecay(0.1)),
+    ],
+)
+@pytest.mark.parametrize("same", [True, False], ids=["the same", "a new one"])
+def test_a_rate_that_jumps_is_said_with_what_to_do(make, same):
+    first = make()
+    with pytest.warns(UserWarning, match=JUMP + HOLD + THEN):
+        extend(first, first if same else make())
+
+
+def test_a_training_that_is_extended_half_way_is_noticed_by_the_same_schedule():
+    rate, model = CosineDecay(0.1), meter()
+    fit(model, rate, epochs=4)
+    with pytest.warns(
+        UserWarning, match=r"for 4 epochs and is now for 8.*from 0.0578 to 0.0854 .*epoch 3"
+    ):
+        fit(model, rate, epochs=8, initial_epoch=2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "rates"),
+    [
+        # Hold the last rate, or go on with another schedule.
+        (LinearDecay(0.2, 0.1), LinearDecay(0.2, 0.1).lasting(4), [0.1] * 20),
+        (LinearDecay(0.2, 0.1), LinearDecay(0.2, 0.1).then(0.05, after=4), [0.05] * 20),
+        (
+            LinearDecay(0.2, 0.1),
+            LinearDecay(0.2, 0.1).then(LinearDecay(0.2), after=4),
+            np.linspace(0.2, 0.0, 21)[:-1],
+        ),
+        # What does not depend on the whole.
+        (Constant(0.1), Constant(0.1), [0.1] * 20),
+        (StepDecay(0.4, every=4), StepDecay(0.4, every=4), [0.2] * 20),
+        (LinearDecay(0.2, 0.1, over=4), LinearDecay(0.2, 0.1, over=4), [0.1] * 20),
+        (Function(lambda epoch: 0.1), Function(lambda epoch: 0.1), [0.1] * 20),
+        # Something else altogether, and lengths that four epochs would be too short for.
+        (Constant(0.3), LinearDecay(0.2), np.linspace(0.2, 0.0, 41)[20:-1]),
+    ],
+    ids=str,
+)
+def test_what_goes_on_without_a_jump_says_nothing(first, second, rates):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        found = extend(first, second)
+    np.testing.assert_allclose(found, rates, rtol=1e-5, atol=1e-8)
+
+
+def test_lengths_that_the_epochs_so_far_are_too_short_for_are_no_error():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        extend(Constant(0.3), OneCycle(0.4, warmup=5, momentum=None))
+
+
+def test_a_fit_that_resumes_says_nothing():
+    model, rate = meter(), CosineDecay(0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(model, [rate, ReduceLROnPlateau("loss")], epochs=8)
+        fit(model, [rate, ReduceLROnPlateau("loss")], epochs=8, initial_epoch=4)
+        fit(model, CosineDecay(0.1), epochs=8, initial_epoch=4)
+
+
+def test_then_takes_the_length_of_the_last_fit():
+    rate = CosineDecay(0.1)
+    fit(meter(), rate, epochs=4)
+    assert rate.then(0.02) == CosineDecay(0.1).lasting(4) >> Constant(0.02)
+    assert rate.then(LinearDecay(0.1), after="6 epochs") == rate.lasting("6 epochs") >> LinearDecay(
+        0.1
+    )
+    own = LinearDecay(0.1, over=2)
+    assert own.then(0.02) == own >> Constant(0.02)
+    with pytest.raises(ValueError, match=r"CosineDecay\.then: argument `after` must be the length"):
+        CosineDecay(0.1).then(0.1)
