@@ -75,6 +75,7 @@ OTHERS = {
     "plateau-changed": ReduceLROnPlateau(
         "loss", 0.5, "20 steps", mode="max", min_delta=-1e-20, increase=1.5, state_path="a b/ü.json"
     ),
+    "plateau-that-waits": ReduceLROnPlateau(start_after="warmup"),
     "range-test": LRRangeTest(),
     "range-test-changed": LRRangeTest(1e-5, 2, "2 epochs", rule="slide", validate_every=3),
     "range-test-in-a-fit": LRRangeTest(

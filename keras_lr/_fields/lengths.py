@@ -152,6 +152,35 @@ class LengthField(FieldType):
 
 
 @dataclasses.dataclass(frozen=True)
+class StartField(FieldType):
+    """When something begins: after a length, or after the warmup of the schedule beside it.
+
+    >>> StartField().convert("warmup"), StartField().convert("5%")
+    ('warmup', '5%')
+    """
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        """What the field takes, in words."""
+        return f"{self._length.expected}, or 'warmup'"
+
+    @property
+    def _length(self) -> LengthField:
+        return LengthField(timescale=True, zero=True)
+
+    def convert(self, value: Any) -> float | int | str:
+        if isinstance(value, str) and value == "warmup":
+            return value
+        try:
+            return self._length.convert(value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{error}, or 'warmup'") from None
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [*self._length.schema()["anyOf"], {"enum": ["warmup"]}]}
+
+
+@dataclasses.dataclass(frozen=True)
 class _CountField(FieldType):
     """A whole number, or a text that matches a pattern."""
 

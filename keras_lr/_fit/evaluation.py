@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,10 @@ from keras_lr._keras.fits.fit_frame import warn_user
 
 EVALUATED_AT_ONCE = 1 << 20
 """Values that are evaluated at once, in an epoch longer than that."""
+
+
+ROUNDING = 1e-9
+"""How far a value may lie below the highest one, as a share of it, to be as high."""
 
 
 class ScheduleEvaluator:
@@ -51,19 +56,35 @@ class ScheduleEvaluator:
         Raises:
             UnresolvedLength: If the length of the fit does not place the schedule.
         """
-        epoch, epochs, steps = (
-            self.session.epoch,
-            self.timeline.epochs,
-            self.timeline.steps_per_epoch,
-        )
+        values = self._values_from(self.session.epoch)
+        return max((float(block.max()) for _, block in values), default=0.0)
+
+    def peak_step(self) -> float:
+        """Return the step (or epoch, where steps are not known) that first has the highest value.
+
+        Raises:
+            UnresolvedLength: If the length of the fit does not place the schedule.
+        """
+        highest, step = 0.0, 0
+        for first, block in self._values_from(0):
+            # What lies within rounding of the highest value is as high.
+            if block.max() * (1.0 - ROUNDING) > highest:
+                highest = float(block.max())
+                step = first + int(np.argmax(block >= highest * (1.0 - ROUNDING)))
+        return step
+
+    def _values_from(self, epoch: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """Iterate over the values from an epoch to the end of the fit, with the first step of each.
+
+        Where the steps are not known, a step is an epoch.
+        """
+        epochs, steps = self.timeline.epochs, self.timeline.steps_per_epoch
         timeline = Timeline.by_epoch(epochs) if steps is None else self.timeline
         per_epoch = steps or 1
         last = int((epochs or epoch + 1) * per_epoch)
-        highest = 0.0
         for first in range(int(epoch * per_epoch), last, EVALUATED_AT_ONCE):
-            values = self.schedule(np.arange(first, min(first + EVALUATED_AT_ONCE, last)), timeline)
-            highest = max(highest, float(values.max()))
-        return highest
+            steps_of_block = np.arange(first, min(first + EVALUATED_AT_ONCE, last))
+            yield first, self.schedule(steps_of_block, timeline)
 
     def values_by_epoch(self, epoch: int, first: int, count: int) -> NDArray[np.float64]:
         """Return the values where the steps of an epoch are not known.

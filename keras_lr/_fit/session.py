@@ -126,6 +126,7 @@ class FitSession:
         parameter: Hyperparameter,
         source: Source,
         peak: Callable[[], float] | None = None,
+        peak_step: Callable[[], float] | None = None,
     ) -> HyperparameterTrack:
         """Let ``source`` decide the values of a hyperparameter.
 
@@ -133,7 +134,7 @@ class FitSession:
             ValueError: If another callback decides them already.
         """
         adjust = self.adjustments[parameter.key]
-        track = new_track(self.tracks, owner, parameter, source, peak, adjust)
+        track = new_track(self.tracks, owner, parameter, source, peak, adjust, peak_step)
         self.tracks.append(track)
         self.moved.append(Moved(parameter, owner))
         return track

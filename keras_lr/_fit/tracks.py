@@ -37,6 +37,8 @@ class HyperparameterTrack:
     peak: Callable[[], float] | None = None
     """Returns the highest value that the source has from the present epoch on."""
     adjust: Sequence[Adjustment] = ()
+    peak_step: Callable[[], float] | None = None
+    """Returns the step (or epoch, where steps are not known) that first has the highest value."""
 
     def values(self, first: int, count: int) -> NDArray[np.float32]:
         """Return the values to use for some batches.
@@ -67,6 +69,7 @@ def new_track(
     source: Source,
     peak: Callable[[], float] | None,
     adjust: Sequence[Adjustment],
+    peak_step: Callable[[], float] | None = None,
 ) -> HyperparameterTrack:
     """Return a track beside other ones, with a name of its own.
 
@@ -82,7 +85,7 @@ def new_track(
             )
     taken = {track.name for track in tracks}
     name = parameter.column if parameter.column not in taken else free_name(parameter, taken)
-    return HyperparameterTrack(parameter, owner, source, name, peak, adjust)
+    return HyperparameterTrack(parameter, owner, source, name, peak, adjust, peak_step)
 
 
 def free_name(parameter: Hyperparameter, taken: Collection[str]) -> str:

@@ -20,18 +20,18 @@ from keras_lr._fields.kinds import (
     Rate,
     Text,
 )
-from keras_lr._fields.lengths import Patience, parse_length
+from keras_lr._fields.lengths import Patience, StartField, parse_length
 from keras_lr._fit.batch_loss import BatchLossTracker
 from keras_lr._fit.session import FitSession
-from keras_lr._fit.tracks import HyperparameterTrack
 from keras_lr._keras.fits.fit_frame import warn_user
 from keras_lr._keras.host_values import plain_logs, to_float
 from keras_lr._keras.metrics import goes_up
-from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter, find_hyperparameter
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr._keras.rates.optimizers import optimizers_of
 from keras_lr._state import StateFile, check_state_path
 from keras_lr.callback import LearningRateCallback, say
 from keras_lr.callbacks.plateau_checkpoint import PlateauCheckpoint
+from keras_lr.callbacks.plateau_in_fit import PlateauRates, PlateauStart
 from keras_lr.callbacks.plateau_rule import Action, Rule, State
 
 
@@ -92,6 +92,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         state_path: File for the state, written atomically after every epoch. A fit that begins at
             ``initial_epoch``, or that ``BackupAndRestore`` resumes, reads the state of that epoch
             from it.
+        start_after: Length at the beginning of the training in which nothing is counted: epochs,
+            ``"N steps"``, ``"N epochs"`` or ``"P%"``. ``"warmup"`` lasts until the schedule in the
+            same fit first reaches its highest rate. An epoch counts if all of it comes after.
         optimizer: The optimizer whose rate is reduced, or the name of the attribute of the model
             that holds it, which also works in a config; by default ``model.optimizer``, and all
             optimizers that it is made of.
@@ -100,8 +103,8 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         TypeError: If an argument is unknown or of the wrong type, or the optimizer was built with a
             schedule.
         ValueError: If a number is out of range; in training, if the logs lack the metric (an epoch
-            without validation may lack a validation metric), its direction is unknown, or the model
-            has no such optimizer.
+            without validation may lack a validation metric), its direction is unknown, the model
+            has no such optimizer, or there is no schedule whose warmup to wait for.
         StateError: If the state file cannot be used.
 
     Source: Keras; ``threshold_mode`` is PyTorch's.
@@ -130,6 +133,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
     smoothing: Annotated[float, Number(minimum=0.0, below=1.0)] = 0.98
     state_path: Annotated[str | None, Optional(Path())] = None
     optimizer: Annotated[Any, Optional(OptimizerReference())] = None
+    start_after: Annotated[float | int | str | None, Optional(StartField())] = None
 
     def validate(self) -> None:
         self.by_steps = isinstance(self.patience, str)
@@ -152,7 +156,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         same = {field.name for field in dataclasses.fields(Rule)} - {"up", "patience"}
         arguments: dict[str, Any] = {name: getattr(self, name) for name in same}
         self._rule = Rule(up=None, patience=int(amount), **arguments)
-        self._rates: list[Hyperparameter] = []
+        self._rates: PlateauRates | None = None
         self._saw_metric = self._warned_of_executions = False
         self._checkpoint.start_fit()
 
@@ -170,13 +174,11 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         self._reset()
         self._session = session
         self._batch_losses = BatchLossTracker(session.sample_counter)
-        self._rates = [
-            find_hyperparameter(optimizer, LEARNING_RATE)
-            for optimizer in optimizers_of(session.model, self.optimizer)
-        ]
-        for index, rate in enumerate(self._rates):
+        self._rates = PlateauRates(session, optimizers_of(session.model, self.optimizer))
+        for index, rate in enumerate(self._rates.parameters):
             session.adjust(rate, functools.partial(self._scale_schedule, index))
-        session.events.on_fit_start.append(self._restore_state)
+        self._start = PlateauStart(session, self._rates, self.start_after)
+        session.events.on_fit_start += [self._start.check_schedules, self._restore_state]
         if self.by_steps:
             # Keras asks right after a step whether to stop.
             listeners = (
@@ -187,9 +189,15 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             listeners.append(self._monitor_execution)
         session.events.on_epoch_closing.append(self._save_early)
 
+    @property
+    def rates(self) -> PlateauRates:
+        """The rates of the running fit."""
+        assert self._rates is not None
+        return self._rates
+
     def _restore_state(self, epoch: int) -> None:
         """Restore the state of the first epoch of the fit."""
-        rates = tuple(rate.read() for rate in self._rates)
+        rates = self.rates.read()
         tops = rates if self.max_lr is None else (self.max_lr,) * len(rates)
         self.state = State(rates=rates, tops=tops)
         state = self._checkpoint.find_state(epoch)
@@ -201,7 +209,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 f"optimizers, and here are {len(rates)}."
             )
         self.state = state.replace(rates=state.rates or rates, tops=state.tops or tops)
-        self._write_rates(state)
+        self.rates.write(state)
         weights = self._checkpoint.load_weights(state)
         if weights is not None and state.reduced_epoch == epoch - 1:
             # The checkpoint of the model may be from just before they were restored.
@@ -214,10 +222,8 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)
         logs = {} if logs is None else logs
-        for rate, track in zip(self._rates, self._find_tracks(), strict=True):
-            if len(self._rates) > 1 and track is None:
-                logs[f"{LEARNING_RATE}_{rate.optimizer.name}"] = self.session.read_rate(rate)
-        if not self.by_steps and self._has_metric(logs):
+        self.rates.add_to_logs(logs)
+        if not self.by_steps and self._has_metric(logs) and self._start.is_over(epoch):
             decision = self._decide(self.state, float(logs[self.monitor]), 1, epoch)
             self._apply(*decision, f"Epoch {epoch + 1}")
         self.state = self._with_present_rates(self.state)
@@ -225,7 +231,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_end(logs)
-        self._session = None
+        self._session = self._rates = None
         if not self.by_steps and not self._saw_metric:
             warn_user(
                 f"ReduceLROnPlateau never saw {self.monitor!r}: the fit ran no validation. The "
@@ -248,6 +254,8 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
     def _monitor_execution(self, first: int, count: int, logs: dict[str, Any]) -> None:
         """Decide by the smoothed loss after an execution."""
         loss, state, epoch = self._batch_loss(first, count, logs), self.state, self.session.epoch
+        if not self._start.is_over(epoch, first):
+            return
         if math.isfinite(loss):
             smooth = self.smoothing * state.smooth + (1.0 - self.smoothing) * loss
             state = state.replace(smooth=smooth, smoothed=state.smoothed + 1)
@@ -286,7 +294,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             return
         value = {name: to_float(value) for name, value in plain_logs(logs)}.get(self.monitor)
         if self.state_path is not None and value is not None:
-            state, _, improved = self._decide(self.state, value, 1, epoch)
+            state, improved = self._with_present_rates(self.state), False
+            if self._start.is_over(epoch):
+                state, _, improved = self._decide(self.state, value, 1, epoch)
             self._save(state, epoch, improved)
 
     def _save(self, state: State, epoch: int, improved: bool) -> None:
@@ -306,12 +316,8 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         state, wish, improved = self._rule.count_value(state, value, count, epoch)
         if wish == "none" and self.by_steps:
             return state, wish, improved  # reading the rate in each step would take too long
-        scheduled = [
-            None if track is None else self.session.last_value(track)
-            for track in self._find_tracks()
-        ]
         present = self._with_present_rates(state)
-        state, action = self._rule.change_rates(present, wish, epoch, scheduled)
+        state, action = self._rule.change_rates(present, wish, epoch, self.rates.scheduled())
         return state, action, improved
 
     def _apply(self, state: State, action: Action, improved: bool, when: str) -> None:
@@ -326,10 +332,10 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             self.session.model.stop_training = True
             self._print(f"{when}: ReduceLROnPlateau ends training: a plateau at the lowest rate.")
         elif action != "none":
-            self._write_rates(state)
+            self.rates.write(state)
             verb = "reducing" if action == "reduce" else "increasing"
             self._print(
-                f"{when}: ReduceLROnPlateau {verb} learning rate to {self._describe(state)}."
+                f"{when}: ReduceLROnPlateau {verb} learning rate to {self.rates.describe(state)}."
             )
         if action == "reduce" and state.best_epoch in best_weights:
             self.model.set_weights(best_weights[state.best_epoch])
@@ -338,39 +344,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         if self.verbose:
             say(f"\n{message}")
 
-    def _describe(self, state: State) -> str:
-        """Describe the rates of a state; of schedules that are scaled alike only the scale."""
-        tracks = self._find_tracks()
-        shown = [
-            f"{state.scale_of(i):g} times the schedule" if tracks[i] else str(rate)
-            for i, rate in enumerate(state.rates)
-        ]
-        return ", ".join(dict.fromkeys(shown) if all(tracks) else shown)
-
-    def _find_tracks(self) -> list[HyperparameterTrack | None]:
-        """Return for each rate the track of this fit that drives it, None if no schedule does."""
-        tracks = {track.parameter.key: track for track in self.session.tracks}
-        return [tracks.get(rate.key) for rate in self._rates]
-
-    def _write_rates(self, state: State) -> None:
-        """Put the rates and scales of a state into effect."""
-        tracks = self._find_tracks()
-        for rate, track, value in zip(self._rates, tracks, state.rates, strict=False):
-            if track is None:
-                self.session.write_rate(rate, value)
-        if any(tracks):
-            self.session.invalidate_values()
-
     def _with_present_rates(self, state: State) -> State:
-        """Return a state with the present rates, which another callback may have set."""
-        if self._session is None or not state.rates:
-            return state
-        found = zip(self._rates, self._find_tracks(), state.rates, strict=True)
-        return state.replace(
-            rates=tuple(
-                known if track else self.session.read_rate(rate) for rate, track, known in found
-            )
-        )
+        """Return a state with the rates of the running fit, if there is one."""
+        return state if self._rates is None else self._rates.with_present(state)
 
     def _scale_schedule(self, index: int, values: np.ndarray) -> np.ndarray:
         return self._rule.scale_values(values, self.state.scale_of(index))
@@ -405,8 +381,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 "ReduceLROnPlateau: an optimizer given as an object cannot be saved. Give the name "
                 f"of the model's attribute instead. Received: optimizer={self.optimizer!r}"
             )
-        if self.optimizer is None:
-            del config["optimizer"]  # as version 0.1.0, which wrote this into its state files
+        for name in ("optimizer", "start_after"):
+            if config[name] is None:
+                del config[name]  # as version 0.1.0, which wrote this into its state files
         return config
 
     def state_dict(self) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def control(
                 functools.partial(_warn_of_new_layout, schedule, before, parameter)
             )
         evaluator = ScheduleEvaluator(schedule, timeline, session)
-        session.control(owner, parameter, evaluator.values, evaluator.peak)
+        session.control(owner, parameter, evaluator.values, evaluator.peak, evaluator.peak_step)
 
 
 def unreached_warning(schedule: Moving, timeline: Timeline) -> str:
