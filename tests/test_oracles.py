@@ -16,6 +16,7 @@ from keras_lr import (
     CosineRestarts,
     ExponentialDecay,
     Function,
+    InverseSqrtDecay,
     LinearDecay,
     OneCycle,
     PiecewiseConstant,
@@ -422,7 +423,14 @@ def huggingface_wsd(t, lr, n, k, m):
     return lr * (1.0 - math.sqrt((t - (n - m)) / m))
 
 
+def noam(t, d_model, warmup):
+    """`rate` of The Annotated Transformer, whose steps count from 1."""
+    step = t + 1
+    return d_model**-0.5 * min(step**-0.5, step * warmup**-1.5)
+
+
 FORMULAS = {
+    "noam": (lambda t: noam(t, 512, 9), InverseSqrtDecay.transformer(512, 9)),
     "timm-cosine": (
         lambda t: timm_cosine(t, 0.4, 0.01, 40, 6, 0.02),
         CosineDecay(0.4, 0.01).warmup(6, start=0.02, shift=False),

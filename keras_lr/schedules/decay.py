@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 
 from keras_lr._fields.kinds import (
     Bool,
     ListOf,
+    Number,
     OptionalRate,
     Positive,
     PositiveRate,
     Rate,
     RateField,
+    check,
 )
 from keras_lr._fields.lengths import Length, LengthField, Timescale
 from keras_lr._fields.timeline import Timeline
@@ -29,6 +31,9 @@ from keras_lr.schedules.formulas import (
     place,
     power,
 )
+
+if TYPE_CHECKING:
+    from keras_lr.schedules.stages import Warmup
 
 SMALL = 1e-9
 """A rate of `TimeDecay` below which a table of all factors that matter would hold millions."""
@@ -393,6 +398,35 @@ class InverseSqrtDecay(Schedule):
 
     initial_lr: PositiveRate
     timescale: Timescale
+
+    @classmethod
+    def transformer(cls, d_model: int, warmup_steps: int = 4000) -> Warmup:
+        """Return the schedule of the Transformer, also known as Noam.
+
+        ``value(t) = d_model ** -0.5 * min(n ** -0.5, n * warmup_steps ** -1.5)``, where ``n = t +
+        1`` is the number of the update from 1. The highest rate, ``(d_model * warmup_steps) **
+        -0.5``, is that of update ``warmup_steps``.
+
+        Args:
+            d_model: Width of the model; at least 1. To scale the rate, multiply the schedule.
+            warmup_steps: Updates of the warmup; at least 1.
+
+        Raises:
+            TypeError: If a number is none.
+            ValueError: If a number is not whole, or below 1.
+
+        Source: Vaswani et al. 2017, Attention Is All You Need, eq. 3 (arXiv:1706.03762).
+
+        >>> rate = InverseSqrtDecay.transformer(d_model=4, warmup_steps=4)
+        >>> rate.values(epochs=1, steps_per_epoch=16)[[0, 1, 3, 15]]
+        array([0.0625, 0.125 , 0.25  , 0.125 ])
+        """
+        name, whole = f"{cls.__name__}.transformer", Number(minimum=1, whole=True)
+        width = check(name, "d_model", whole, d_model)
+        steps = check(name, "warmup_steps", whole, warmup_steps)
+        peak = (width * steps) ** -0.5
+        # The first update is that of n = 1, and the peak is reached n - 1 updates later.
+        return cls(peak, f"{steps} steps").warmup(f"{steps - 1} steps", start=peak / steps)
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         scale = timeline.steps(self.timescale)

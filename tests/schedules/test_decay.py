@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import keras_lr
 from keras_lr import (
     Constant,
     CosineDecay,
@@ -150,3 +151,36 @@ def test_a_rate_that_is_always_zero_is_a_mistake_in_a_ramp_only():
 def test_boundaries_ascend(boundaries):
     with pytest.raises(ValueError, match="argument `boundaries` must be lengths that ascend"):
         PiecewiseConstant(boundaries, [0.3, 0.2, 0.1]).values(epochs=4, steps_per_epoch=4)
+
+
+def test_the_schedule_of_the_transformer():
+    """``d ** -0.5 * min(n ** -0.5, n * w ** -1.5)`` for d = 4, w = 4 and n = 1, 2, ...
+
+    That is n / 16 up to n = 4, and then 1 / (2 * sqrt(n)).
+    """
+    rate = InverseSqrtDecay.transformer(d_model=4, warmup_steps=4)
+    expected = [0.0625, 0.125, 0.1875, 0.25, 0.22360679774997896, 0.2041241452319315]
+    np.testing.assert_allclose(rate.values(epochs=1, steps_per_epoch=6), expected, rtol=1e-14)
+    at_9_16_25 = rate.values(epochs=1, steps_per_epoch=25)[[8, 15, 24]]
+    np.testing.assert_allclose(at_9_16_25, [1 / 6, 0.125, 0.1], rtol=1e-14)
+    once = InverseSqrtDecay.transformer(d_model=16, warmup_steps=1)
+    np.testing.assert_allclose(
+        once.values(epochs=1, steps_per_epoch=4), [0.25, 0.25 * 0.5**0.5, 0.25 * 3**-0.5, 0.125]
+    )
+    base = InverseSqrtDecay.transformer(512)
+    assert base(3999) == pytest.approx(6.98771242968684e-4, rel=1e-12)
+    assert eval(repr(base), vars(keras_lr)) == base
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"d_model": 0}, "`d_model` must be a whole number of at least 1. Received: d_model=0"),
+        ({"d_model": 2.5}, "`d_model` must be a whole number"),
+        ({"d_model": "512"}, "`d_model` must be a whole number"),
+        ({"d_model": 512, "warmup_steps": 0}, "`warmup_steps` must be a whole number of at least"),
+    ],
+)
+def test_what_is_no_transformer_is_refused(arguments, words):
+    with pytest.raises((TypeError, ValueError), match=f"InverseSqrtDecay.transformer: .*{words}"):
+        InverseSqrtDecay.transformer(**arguments)
