@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from keras_lr._fit.session import FitSession, attach
+from keras_lr._fit.attach import attach
+from keras_lr._fit.session import FitSession
 from keras_lr._keras.legacy import LegacyHooks, PassedAsObject
 from keras_lr.history.callback import LRHistory
 

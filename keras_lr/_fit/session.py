@@ -31,7 +31,7 @@ from keras_lr._fit.engines.base import Engine
 from keras_lr._fit.events import Events, Recorder
 from keras_lr._fit.rate_reader import LearningRateReader, readers_of
 from keras_lr._fit.reports import Reports
-from keras_lr._fit.running import RUNNING, session_of
+from keras_lr._fit.running import RUNNING
 from keras_lr._fit.tracks import (
     BLOCK,
     Adjustment,
@@ -41,7 +41,7 @@ from keras_lr._fit.tracks import (
     new_track,
 )
 from keras_lr._fit.train_function import TrainFunctionPatch
-from keras_lr._keras.fits.callback_list import CallbackListPatch, callback_list
+from keras_lr._keras.fits.callback_list import CallbackListPatch
 from keras_lr._keras.fits.fit_frame import fit_validates, frame_of_fit, is_end_of_data
 from keras_lr._keras.fits.jax_state import steps_take_state, sync_state
 from keras_lr._keras.host_values import to_numpy
@@ -411,41 +411,3 @@ class FitSession:
         self.detach()
         yield
         self.attach()
-
-
-def attach(model: Any, member: Any, params: dict[str, Any] | None = None) -> FitSession:
-    """Return the session of the model's present fit, made by the first callback that asks.
-
-    Args:
-        model: The model that is fitted.
-        member: What takes part in the fit until it leaves.
-        params: What Keras tells the callbacks of a fit, its size among it.
-
-    Raises:
-        ValueError: If ``member`` takes part in a fit of another model that this one runs inside.
-    """
-    group = callback_list()
-    other = vars(member).get("_session")
-    # A list that an exception has left may serve the next fit.
-    nested = (
-        other is not None and other.callbacks.group is not group and other.callbacks.is_calling()
-    )
-    if nested and other.model is not model:
-        raise ValueError(
-            f"A callback of a fit of the model {other.model.name!r}, which still runs, is in a fit "
-            f"of {model.name!r} too. Give each fit callbacks of its own: copy.deepcopy(callback)."
-        )
-    session = session_of(model)
-    if session is not None and session.callbacks.group is not group:
-        session.patch.suspend(session.is_alive())
-        session = None
-    if session is not None and any(one is member for one in session.members):
-        begins = session.epoch < 0 and session.callbacks.is_calling()
-        if not begins:
-            # The member is here from a fit that never came to its end.
-            session.end()
-            session = None
-    if session is None:
-        session = FitSession(model, getattr(group, "params", None) if params is None else params)
-        session.attach()
-    return session

@@ -13,7 +13,6 @@ from keras_lr._fields.kinds import Number, OptimizerReference, Optional, check
 from keras_lr._fields.lengths import parse_length
 from keras_lr._fields.serialization import decode, encode
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
-from keras_lr._fit.evaluation import ScheduleEvaluator, ZeroCounter
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import HyperparameterTrack, Source
 from keras_lr._keras.fits.fit_frame import warn_user
@@ -38,6 +37,7 @@ from keras_lr.callbacks.layer_groups import (
 from keras_lr.schedules import Constant
 from keras_lr.schedules.base import Schedule
 from keras_lr.schedules.control import start_schedule, unreached_warning
+from keras_lr.schedules.evaluation import ScheduleEvaluator, ZeroCounter
 
 
 @keras.saving.register_keras_serializable(package="keras_lr")

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr._files import PathLike
+from keras_lr._fit.attach import attach
 from keras_lr._fit.events import Executions
-from keras_lr._fit.session import FitSession, attach
+from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import metric_column
 from keras_lr._keras.host_values import columns_of
 from keras_lr._keras.legacy import LegacyHooks, PassedAsObject

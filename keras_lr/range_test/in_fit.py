@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr._fields.timeline import Timeline
-from keras_lr._fit.evaluation import ScheduleEvaluator
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import HyperparameterTrack
 from keras_lr._keras.fits.fit_frame import warn_user
@@ -19,6 +18,7 @@ from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.result import RangeTestResult
 from keras_lr.schedules.base import Schedule
 from keras_lr.schedules.control import start_schedule
+from keras_lr.schedules.evaluation import ScheduleEvaluator
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_lr._fields.timeline import Timeline
-from keras_lr._fit.evaluation import ScheduleEvaluator
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.fits.fit_frame import warn_user
-from keras_lr._keras.rates.hyperparameters import Hyperparameter, find_hyperparameter
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter, find_hyperparameter
 from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr.callback import LearningRateCallback
+from keras_lr.schedules.evaluation import ScheduleEvaluator
 from keras_lr.schedules.formulas import find_no_rate
 
 CHECKED = 1 << 16
