@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from keras_lr._fit.engines.base import Engine
 from keras_lr._keras.fits.callback_list import CallbackListPatch
+from keras_lr._keras.fits.jax_state import sync_state
 from keras_lr._keras.fits.model_functions import (
     MakerPatch,
     check_functions,
@@ -185,6 +186,7 @@ class TrainFunctionPatch:
         if self.fit.open:
             # For a loop that tries the same batch once more.
             self.fit.show_next_values()
+            sync_state(self.model)
             self.fit.flush()
             self.fit.callbacks.call_at_next_batch(self.resume)
         self.detach()

@@ -249,3 +249,19 @@ def test_the_record_leaves_out_a_batch_that_fails_in_a_loop():
     rates = 1.0 + np.arange(STEPS)
     np.testing.assert_allclose(-model.get_weights()[0][:, 0], rates, rtol=1e-6)
     np.testing.assert_allclose(history.learning_rate, rates, rtol=1e-6)
+
+
+def test_a_batch_that_is_tried_again_without_a_hook_has_the_rate_of_the_first_try():
+    model, schedule, (x, y) = meter(), LinearDecay(0.5), samples()
+    callbacks = keras.callbacks.CallbackList([schedule], model=model, epochs=1, steps=STEPS)
+    callbacks.on_train_begin()
+    callbacks.on_epoch_begin(0)
+    for batch in range(3):
+        rows = slice(2 * batch, 2 * batch + 2)
+        callbacks.on_train_batch_begin(batch)
+        if batch == 2:
+            with pytest.raises(Exception, match=r"."):
+                model.train_on_batch(x[rows, :2], y[rows])
+        model.train_on_batch(x[rows], y[rows])
+    curve = schedule.values(epochs=1, steps_per_epoch=STEPS)
+    np.testing.assert_allclose(-model.get_weights()[0][:3, 0], curve[:3], rtol=1e-6)

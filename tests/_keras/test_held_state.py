@@ -2,7 +2,11 @@
 
 import collections
 import functools
+import importlib
 import random
+import sys
+import threading
+import time
 import warnings
 
 import keras
@@ -12,7 +16,7 @@ from keras import layers
 from models import COMPILE
 
 from keras_lr import LRRangeTest
-from keras_lr._keras.state.object_walk import layers_in, walk_objects
+from keras_lr._keras.state.object_walk import layers_in, loaded_library, walk_objects
 from keras_lr._keras.state.snapshot import Snapshot, kept
 
 BACKEND = keras.backend.backend()
@@ -488,3 +492,19 @@ def test_the_walk_ends_and_finds_what_is_shared_everywhere():
     paths = {place.path for place in walk_objects(model) if place.value is shared}
     assert paths == {"first.left.value[0]"}
     assert {one.name for one in layers_in(model)} >= {"first", "second"}
+
+
+def test_a_library_that_another_thread_imports_is_waited_for(tmp_path, monkeypatch):
+    source = "import time\nfirst = 1\ntime.sleep(0.3)\nlast = 2\n"
+    (tmp_path / "slow_library.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert loaded_library("slow_library") is None
+    thread = threading.Thread(target=lambda: importlib.import_module("slow_library"))
+    thread.start()
+    while not hasattr(sys.modules.get("slow_library"), "first"):
+        time.sleep(0.001)
+    try:
+        assert loaded_library("slow_library").last == 2
+    finally:
+        thread.join()
+        del sys.modules["slow_library"]

@@ -13,7 +13,6 @@ from __future__ import annotations
 import collections
 import collections.abc
 import random
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +23,7 @@ import numpy as np
 from keras_lr._hints import user_stacklevel
 from keras_lr._keras.host_values import copy_to_host
 from keras_lr._keras.rates.optimizers import is_variable
-from keras_lr._keras.state.object_walk import Place, walk_objects
+from keras_lr._keras.state.object_walk import Place, loaded_library, walk_objects
 
 Restorer = Callable[[], Any]
 
@@ -144,12 +143,12 @@ def _capture_of(value: Any, place: Place) -> Callable[[Any], Restorer] | None:
         return _capture_state_of("get_state" if hasattr(value, "get_state") else "getstate")
     if isinstance(value, np.ndarray):
         return _capture_array if place.own and place.holder is not None else None
-    if (torch := sys.modules.get("torch")) is not None:
+    if (torch := loaded_library("torch")) is not None:
         if isinstance(value, torch.Tensor):
             return _capture_tensor
         if isinstance(value, torch.Generator):
             return _capture_state_of("get_state")
-    if (tensorflow := sys.modules.get("tensorflow")) is not None:
+    if (tensorflow := loaded_library("tensorflow")) is not None:
         if isinstance(value, tensorflow.random.Generator):
             return lambda generator: _capture_variable(generator.state)
         if all(hasattr(value, name) for name in ("export", "insert", "remove")):
@@ -160,7 +159,7 @@ def _capture_of(value: Any, place: Place) -> Callable[[Any], Restorer] | None:
 def _unreadable_kinds() -> tuple[type, ...]:
     """Return the kinds of objects that move on when they are used and cannot be read."""
     kinds: list[type] = [collections.abc.Iterator]
-    if (tensorflow := sys.modules.get("tensorflow")) is not None:
+    if (tensorflow := loaded_library("tensorflow")) is not None:
         kinds += [tensorflow.queue.QueueBase, tensorflow.data.Iterator]
     return tuple(kinds)
 

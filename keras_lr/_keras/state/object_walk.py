@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import importlib
 import inspect
 import sys
 import types
@@ -114,12 +115,20 @@ _NEVER_ENTERED = {type(None), bool, int, float, str, bytes}
 def _is_module(value: Any) -> bool:
     """Return whether a value is a module of a library that is loaded."""
     for library, names in _MODULES.items():
-        kind: Any = sys.modules.get(library)
+        kind: Any = loaded_library(library)
         for name in names:
             kind = getattr(kind, name, None)
         if isinstance(kind, type) and isinstance(value, kind):
             return True
     return False
+
+
+def loaded_library(name: str) -> Any:
+    """Return a library that the process has imported; None if it has not.
+
+    Another thread may be importing it now: its objects are whole when that is through.
+    """
+    return importlib.import_module(name) if name in sys.modules else None
 
 
 def _package(kind: Any) -> str:
