@@ -126,7 +126,8 @@ def test_list_shows_arguments_in_lines_that_fit(capsys, monkeypatch, columns):
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines())) <= min(columns, 100)
     words = " ".join(said.split())
-    assert "CosineDecay(initial_lr, final_lr=0.0, over='rest') Fall from initial_lr to" in words
+    signature = "CosineDecay(initial_lr, final_lr=0.0, over='rest', endpoint=False)"
+    assert f"{signature} Fall from initial_lr to" in words
     assert "ParamScheduler(optimizer=None, **schedules) Move several" in words
     assert words.index("schedules:") < words.index("Clip(") < words.index("callbacks:")
 
