@@ -414,6 +414,26 @@ def huggingface_cosine(t, lr, n, k):
     return lr * max(0.0, 0.5 * (1.0 + math.cos(math.pi * (t - k) / max(1, n - k))))
 
 
+def huggingface_restarts(t, lr, n, k, cycles):
+    """`transformers.get_cosine_with_hard_restarts_schedule_with_warmup`."""
+    if t < k:
+        return lr * t / max(1, k)
+    progress = (t - k) / max(1, n - k)
+    return lr * max(0.0, 0.5 * (1.0 + math.cos(math.pi * ((cycles * progress) % 1.0))))
+
+
+def huggingface_polynomial(t, lr, n, k, low, power):
+    """`transformers.get_polynomial_decay_schedule_with_warmup`."""
+    if t < k:
+        return lr * t / max(1, k)
+    return (lr - low) * (1 - (t - k) / (n - k)) ** power + low
+
+
+def huggingface_inverse_sqrt(t, lr, k):
+    """`transformers.get_inverse_sqrt_schedule`, whose timescale is the warmup by default."""
+    return lr * t / max(1, k) if t < k else lr / math.sqrt(t / k)
+
+
 def huggingface_wsd(t, lr, n, k, m):
     """`transformers.get_wsd_schedule(warmup_type="cosine", decay_type="1-sqrt")`."""
     if t < k:
@@ -439,6 +459,18 @@ FORMULAS = {
     "huggingface-cosine": (
         lambda t: huggingface_cosine(t, 0.4, 40, 6),
         CosineDecay(0.4).warmup(6),
+    ),
+    "huggingface-restarts": (
+        lambda t: huggingface_restarts(t, 0.4, 40, 6, 3),
+        CosineDecay(0.4).repeat(3).warmup(6),
+    ),
+    "huggingface-polynomial": (
+        lambda t: huggingface_polynomial(t, 0.4, 40, 6, 0.01, 2.5),
+        PolynomialDecay(0.4, 0.01, power=2.5).warmup(6),
+    ),
+    "huggingface-inverse-sqrt": (
+        lambda t: huggingface_inverse_sqrt(t, 0.4, 6),
+        InverseSqrtDecay(0.4, timescale=6).warmup(6),
     ),
     "huggingface-wsd": (
         lambda t: huggingface_wsd(t, 0.4, 40, 6, 8),

@@ -194,13 +194,24 @@ def leaves(draw):
                 (keras_lr.LinearDecay(first, last, over), low, high),
                 (keras_lr.CosineDecay(first, last, over), low, high),
                 (keras_lr.PolynomialDecay(first, last, 0.9, over), low, high),
+                (keras_lr.LinearDecay(first, last, over, endpoint=True), low, high),
                 (keras_lr.StepDecay(high, 0.3, period), 0.0, high),
+                (keras_lr.StepDecay(low, 1.7, period, final_lr=high), low, high),
                 (keras_lr.ExponentialDecay(high, 0.3, period), 0.0, high),
+                (keras_lr.ExponentialDecay(low, 1.7, period, final_lr=high), low, high),
                 (keras_lr.TimeDecay(high, 2.0, period), 0.0, high),
                 (keras_lr.InverseSqrtDecay(high, period), 0.0, high),
                 (keras_lr.TriangularCLR(low, high, period, "triangular2"), low, high),
+                (
+                    keras_lr.TriangularCLR(
+                        *(low, high, period), scale=keras_lr.CosineDecay(1.0, over=over)
+                    ),
+                    *(low, high),
+                ),
                 (keras_lr.CosineRestarts(high, low, period), low, high),
+                (keras_lr.CosineRestarts(low, 0.0, period, 1.2, 1.5, high), 0.0, high),
                 (keras_lr.OneCycle(high, "rest", "45%", 4.0, 5.0), high / 20, high),
+                (keras_lr.OneCycle(high, "rest", "45%", 4.0, 5.0, endpoint=True), high / 20, high),
                 (keras_lr.WarmupStableDecay(high, "45%", "55%").lasting(over), 0.0, high),
                 (keras_lr.Function(lambda epoch: low + (high - low) * (epoch % 2)), low, high),
             ]
@@ -223,8 +234,9 @@ def combined(draw, children):
             return one * other, low * other_low, high * other_high
         return one.lasting(draw(own_lengths)) >> other, min(low, other_low), max(high, other_high)
     if operator == "warmup":
-        start = draw(rates)
-        return one.warmup(draw(own_lengths), start), min(low, start), max(high, start)
+        start, shape = draw(rates), draw(st.sampled_from(["linear", "cosine", "sqrt", "square"]))
+        warmed = one.warmup(draw(own_lengths), start, shape, shift=draw(st.booleans()))
+        return warmed, min(low, start), max(high, start)
     if operator == "lasting":
         return one.lasting(draw(lengths)), low, high
     if operator == "scale":

@@ -28,6 +28,12 @@ pytestmark = pytest.mark.core
 COUNT = int(os.environ.get("KERAS_LR_COMPOSITIONS", 60))
 GROUPS = 10
 EPOCHS, STEPS = 3, 7
+RAMPS = {
+    "linear": lambda w: w,
+    "cosine": lambda w: (1 - math.cos(math.pi * w)) / 2,
+    "sqrt": math.sqrt,
+    "square": lambda w: w * w,
+}
 
 
 class Composer:
@@ -58,6 +64,17 @@ class Composer:
         first, last, over = self.rate(), self.rate(), self.steps()
         schedule = LinearDecay(first, last, over=f"{over} steps")
         return schedule, lambda t: first + (last - first) * min(t / over, 1)
+
+    def line_to_the_last_update(self):
+        first, last, count = self.rate(), self.rate(), 1 + self.steps()
+        schedule = LinearDecay(first, last, over=f"{count} steps", endpoint=True)
+        return schedule, lambda t: first + (last - first) * min(t / (count - 1), 1)
+
+    def growth(self):
+        first, factor, every = self.rate(), self.random.uniform(1.1, 3), self.steps()
+        last = first * self.random.uniform(1, 5)
+        schedule = ExponentialDecay(first, factor, every=f"{every} steps", final_lr=last)
+        return schedule, lambda t: min(first * factor ** (t / every), last)
 
     def cosine(self):
         first, last, over = self.rate(), self.rate(), self.steps()
@@ -103,8 +120,16 @@ class Composer:
 
     def warmup(self, depth):
         (then, f), over, start = self.compose(depth), self.steps(), self.rate()
-        schedule = then.warmup(f"{over} steps", start=start)
-        return schedule, lambda t: start + (f(0) - start) * t / over if t < over else f(t - over)
+        shape, ramp = self.random.choice(list(RAMPS.items()))
+        shift = self.random.choice([True, False])
+        schedule = then.warmup(f"{over} steps", start, shape, shift)
+
+        def rate(t):
+            if t < over:
+                return start + (f(0) - start) * ramp(t / over)
+            return f(t - over if shift else t)
+
+        return schedule, rate
 
     def scaled(self, depth):
         (inner, f), factor = self.compose(depth), self.random.uniform(0.1, 2)
@@ -125,6 +150,7 @@ class Composer:
 
 
 SHAPES = ["constant", "line", "cosine", "exponential", "stairs", "root", "pieces", "triangles"]
+SHAPES += ["line_to_the_last_update", "growth"]
 OPERATORS = ["sequence", "warmup", "scaled", "product", "clipped", "repeated"]
 
 
