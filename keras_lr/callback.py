@@ -11,6 +11,8 @@ from keras_lr._fit.attach import attach
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.legacy import LegacyHooks, PassedAsObject
 from keras_lr.history.callback import LRHistory
+from keras_lr.history.notebook import draw_record
+from keras_lr.plotting.svg import frame
 
 
 class LearningRateCallback(PassedAsObject, LegacyHooks, keras.callbacks.Callback):
@@ -30,6 +32,11 @@ class LearningRateCallback(PassedAsObject, LegacyHooks, keras.callbacks.Callback
         if self._history is None:
             self._history = LRHistory()
         return self._history
+
+    def _repr_html_(self) -> str | None:
+        """Return the record of the last fit as a small curve; None before there is one."""
+        picture = draw_record(self.history)
+        return frame(repr(self), picture) if picture else None
 
     def join_fit(self, session: FitSession) -> None:
         """Tell the session of a fit that begins what to move."""

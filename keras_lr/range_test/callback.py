@@ -224,6 +224,10 @@ class LRRangeTest(Configurable, LearningRateCallback):
             )
         return self.results[max(self.results)]
 
+    def _repr_html_(self) -> str | None:
+        """Return the last result; None before there is one."""
+        return self.result._repr_html_() if self.results else None
+
     def join_fit(self, session: FitSession) -> None:
         if not self.restore:
             raise self.invalid("restore", "True inside a fit, which needs its model back")

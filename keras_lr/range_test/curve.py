@@ -290,3 +290,30 @@ def _explain_too_short(count: int, diverged: bool) -> str:
         f"Too short: {count} finite losses. A suggestion needs at least {MIN_POINTS}, over half a "
         "decade of rates or more. Take more steps (100 are usual) over a wider range."
     )
+
+
+def smooth_as_rules_do(rates: Array, values: Array, up: bool) -> Array:
+    """Return the curve as the rules see it, with explosions cut off."""
+    try:
+        curve = Curve.read(rates, -values if up else values)
+    except NoSuggestion:
+        return smooth(rates, values)
+    return -curve.smoothed if up else curve.smoothed
+
+
+def visible_limits(values: Array, smoothed: Array, up: bool) -> tuple[float, float]:
+    """Return limits so that a divergence leaves the picture, but at most a quarter of the curve.
+
+    The smoothed curve is inside up to its best value, whatever it does before that.
+    """
+    raw, falling = (-values, -smoothed) if up else (values, smoothed)
+    low = min(float(raw.min()), float(falling.min()))
+    usual = float(np.quantile(falling, 0.75))
+    before = float(falling[: int(np.argmin(falling)) + 1].max())
+    high = min(float(falling.max()), max(before, usual + 0.25 * (usual - low)))
+    # Single batches count as far as the whiskers of a box plot reach.
+    lower, upper = np.quantile(raw[falling <= high], [0.25, 0.75])
+    high = max(high, float(raw[raw <= upper + 1.5 * (upper - lower)].max()))
+    room = 0.08 * (high - low) or 0.08 * abs(high) or 0.08
+    low, high = low - room, high + room
+    return (-high, -low) if up else (low, high)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr.plotting.curves import BLUE, DARK_BLUE, INK, ORANGE, new_axes
-from keras_lr.range_test.curve import Curve, NoSuggestion, smooth
+from keras_lr.range_test.curve import NoSuggestion, smooth_as_rules_do, visible_limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,25 +72,16 @@ def plot_range_test(result: PlottedRangeTest, ax: Axes | None = None) -> Axes:
     if not np.array_equal(result.lower, result.upper):
         band = (result.lower[finite], result.upper[finite])
         ax.fill_between(rates, *band, color=BLUE, alpha=0.18, label="quartiles of the repeats")
-    smoothed = _smooth_as_rules_do(result, rates, values)
+    smoothed = smooth_as_rules_do(rates, values, result.up)
     each = "each validation" if result.monitor.startswith("val_") else "each batch"
     ax.plot(rates, values, color=BLUE, alpha=0.45, linewidth=0.9, label=each)
     ax.plot(rates, smoothed, color=DARK_BLUE, linewidth=2.2, label="smoothed")
-    _set_limits(ax, values, smoothed, result.up)
+    ax.set_ylim(*visible_limits(values, smoothed, result.up))
     below = _draw_holds(ax, result)
     _draw_slope(ax, rates, -smoothed if result.up else smoothed, result.up)
     _draw_suggestion(ax, result, [ax, *below])
     ax.legend(loc="upper left" if result.up else "lower left", fontsize=8, framealpha=0.9)
     return ax
-
-
-def _smooth_as_rules_do(result: PlottedRangeTest, rates: Array, values: Array) -> Array:
-    """Return the curve as the rules see it, with explosions cut off."""
-    try:
-        curve = Curve.read(rates, -values if result.up else values)
-    except NoSuggestion:
-        return smooth(rates, values)
-    return -curve.smoothed if result.up else curve.smoothed
 
 
 def _draw_holds(ax: Axes, result: PlottedRangeTest) -> list[Axes]:
@@ -118,24 +109,6 @@ def _draw_holds(ax: Axes, result: PlottedRangeTest) -> list[Axes]:
     below.set_ylabel(f"loss after\n{steps} steps\nat one rate")
     below.set_xlabel("learning rate")
     return [below]
-
-
-def _set_limits(ax: Axes, values: Array, smoothed: Array, up: bool) -> None:
-    """Set the limits so that a divergence leaves the picture, but at most a quarter of the curve.
-
-    The smoothed curve is inside up to its best value, whatever it does before that.
-    """
-    raw, falling = (-values, -smoothed) if up else (values, smoothed)
-    low = min(float(raw.min()), float(falling.min()))
-    usual = float(np.quantile(falling, 0.75))
-    before = float(falling[: int(np.argmin(falling)) + 1].max())
-    high = min(float(falling.max()), max(before, usual + 0.25 * (usual - low)))
-    # Single batches count as far as the whiskers of a box plot reach.
-    lower, upper = np.quantile(raw[falling <= high], [0.25, 0.75])
-    high = max(high, float(raw[raw <= upper + 1.5 * (upper - lower)].max()))
-    room = 0.08 * (high - low) or 0.08 * abs(high) or 0.08
-    low, high = low - room, high + room
-    ax.set_ylim(*(-high, -low) if up else (low, high))
 
 
 def _draw_slope(ax: Axes, rates: Array, falling: Array, up: bool) -> None:

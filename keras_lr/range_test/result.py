@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr._files import PathLike, atomic_write
+from keras_lr.plotting.svg import Line, Panel, draw_panels, frame
 from keras_lr.range_test import rules as range_rules
-from keras_lr.range_test.curve import NoSuggestion
+from keras_lr.range_test.curve import NoSuggestion, smooth_as_rules_do, visible_limits
 from keras_lr.range_test.search import SearchResult
 
 if TYPE_CHECKING:
@@ -153,6 +154,28 @@ class RangeTestResult:
         from keras_lr.range_test.plot import plot_range_test
 
         return plot_range_test(self, ax=ax)
+
+    def _repr_html_(self) -> str:
+        """Return the curve with the suggestion and the bounds."""
+        finite = np.isfinite(self.values)
+        rates, values = self.rates[finite], self.values[finite]
+        if len(rates) < 2:
+            return frame(repr(self), "")
+        smoothed = smooth_as_rules_do(rates, values, self.up)
+        try:
+            found: dict[str, Any] = {"marks": [self.suggestion], "band": self.bounds}
+        except NoSuggestion:
+            found = {}
+        low, high = visible_limits(values, smoothed, self.up)
+        panel = Panel(
+            self.monitor,
+            [Line(rates, values, faint=True), Line(rates, smoothed)],
+            "learning rate",
+            log=True,
+            limits=(max(low, 0.0) if values.min() >= 0.0 else low, high),
+            **found,
+        )
+        return frame(repr(self), draw_panels([panel]), self.report())
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a pandas ``DataFrame``, one row per point."""

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import FieldType, ListOf, Number, check
+from keras_lr._fields.preview import describe_curve
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
@@ -263,6 +264,10 @@ class Schedule(Configurable, LearningRateCallback):
         epochs, steps_per_epoch = self._size(epochs, steps_per_epoch)
         curve = self.values(epochs=epochs, steps_per_epoch=steps_per_epoch)
         return plotting.plot_curves({name: curve}, steps_per_epoch, ax=ax)
+
+    def _repr_html_(self) -> str:
+        """Return the curve over the last fit, or before any over one that shows all parts."""
+        return describe_curve(self, self.timeline, functools.partial(_ADDRESS.sub, r"\1"))
 
     def in_graph(self, *, epochs: float, steps_per_epoch: float) -> InGraph:
         """Return the same curve as a Keras ``LearningRateSchedule``, to compile into an optimizer.

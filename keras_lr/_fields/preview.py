@@ -1,0 +1,130 @@
+"""The small curve of a schedule that a notebook shows, before any fit over one that shows all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from keras_lr._fields.configurable import Configurable, field_types
+from keras_lr._fields.kinds import FieldType, ListOf, Optional
+from keras_lr._fields.lengths import LengthField, parse_length
+from keras_lr._fields.timeline import Timeline
+from keras_lr.plotting.svg import Panel, draw_panels, frame, held
+
+STEPS_PER_EPOCH, EPOCHS = 100, 30
+"""The fit where no length says more; at least so many epochs are shown."""
+
+TIMES_THE_LONGEST = 6
+"""The fit is as many times as long as the longest length that a schedule names."""
+
+BEYOND_THE_LAST = 1.25
+"""The same for lengths that are counted from the start, such as boundaries."""
+
+COMPARED = 64
+"""Points at which a fit and one of twice as many epochs are compared."""
+
+MOST_POINTS = 1 << 16
+"""Points at which a curve is evaluated."""
+
+
+class Curve(Protocol):
+    """What is known of a schedule here."""
+
+    def __call__(self, step: ArrayLike, timeline: Timeline) -> NDArray[np.float64]: ...
+    def parts(self) -> Iterator[Configurable]: ...
+    def length(self, timeline: Timeline) -> float: ...
+    @property
+    def duration_kind(self) -> str: ...
+
+
+class Span(NamedTuple):
+    """A stretch of training and how to count it on an axis."""
+
+    timeline: Timeline
+    unit: str
+    step: float
+    """Training steps in one unit."""
+    note: str = ""
+    """What was assumed."""
+
+    def steps(self) -> NDArray[np.float64]:
+        """Return the steps of the stretch, or so many that a picture shows no more."""
+        total = self.timeline.total or 1.0
+        count = max(2, min(int(total), MOST_POINTS))
+        return np.floor(np.linspace(0.0, max(total - 1.0, 1.0), count))
+
+
+def describe_curve(curve: Curve, known: Timeline | None, clean: Callable[[str], str]) -> str:
+    """Return a schedule and its curve as HTML.
+
+    Args:
+        curve: The schedule.
+        known: The last fit; None before any.
+        clean: Returns a text without the addresses of functions.
+    """
+    try:
+        picture, note = _draw(curve, known)
+    except Exception as error:
+        # A function of a user may raise anything, and a cell of a notebook must not.
+        picture, note = "", f"no curve: {error}"
+    return frame(clean(repr(curve)), picture, clean(note))
+
+
+def _draw(curve: Curve, known: Timeline | None) -> tuple[str, str]:
+    """Return the curve as SVG, and a remark on what it shows."""
+    if known is None or not known.total:
+        span = choose_span(curve)
+    else:
+        span = Span(known, "epochs", known.steps_per_epoch or 1.0)
+    steps = span.steps()
+    end = (span.timeline.total or 0.0) / span.step
+    line = held(steps / span.step, curve(steps, span.timeline), end)
+    return draw_panels([Panel("learning rate", [line], span.unit)]), span.note
+
+
+def choose_span(curve: Curve) -> Span:
+    """Return a fit that is long enough to show what every part of a schedule does."""
+    longest = {"steps": 0.0, "epochs": 0.0, "%": 0.0, "rest": 0.0}
+    for part in curve.parts():
+        for name, field_type in field_types(type(part)).items():
+            times = BEYOND_THE_LAST if isinstance(field_type, ListOf) else TIMES_THE_LONGEST
+            for length in _lengths(field_type, getattr(part, name)):
+                amount, unit = parse_length(length)
+                longest[unit] = max(longest[unit], times * amount)
+    steps, epochs = longest["steps"], longest["epochs"]
+    in_steps = steps > 0.0 and not epochs
+    per_epoch = steps / EPOCHS if in_steps else float(STEPS_PER_EPOCH)
+    total = max(steps, epochs * per_epoch, EPOCHS * per_epoch)
+    if not steps and not epochs and _is_of_shares(curve, per_epoch, total):
+        return Span(Timeline(per_epoch, EPOCHS), "% of the fit", total / 100.0)
+    if curve.duration_kind == "own" and not longest["%"]:
+        total = curve.length(Timeline(per_epoch, total / per_epoch))
+        note = "over its own length"
+    else:
+        note = f"as in a fit of {total if in_steps else total / per_epoch:,.6g} "
+        note += "steps" if in_steps else "epochs"
+    if steps and epochs:
+        note += f", with {STEPS_PER_EPOCH} steps in an epoch"
+    timeline = Timeline(per_epoch, total / per_epoch)
+    return Span(timeline, *(("steps", 1.0) if in_steps else ("epochs", per_epoch)), note)
+
+
+def _lengths(field_type: FieldType, value: Any) -> Iterator[float | int | str]:
+    """Iterate over the lengths in the value of a field."""
+    if isinstance(field_type, LengthField):
+        yield value
+    elif isinstance(field_type, Optional) and value is not None:
+        yield from _lengths(field_type.item, value)
+    elif isinstance(field_type, ListOf):
+        for item in value:
+            yield from _lengths(field_type.item, item)
+
+
+def _is_of_shares(curve: Curve, per_epoch: float, total: float) -> bool:
+    """Return whether a curve keeps its form in a fit of twice as many epochs."""
+    steps = np.linspace(0.0, total - 1.0, COMPARED)
+    fit, longer = (Timeline(per_epoch, times * total / per_epoch) for times in (1, 2))
+    return np.allclose(curve(steps, fit), curve(2 * steps, longer))
