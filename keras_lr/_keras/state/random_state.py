@@ -24,6 +24,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_lr._hints import user_stacklevel
 from keras_lr._keras.host_values import to_numpy
 
 SHARED_GENERATOR = "global_seed_generator"
@@ -115,7 +116,7 @@ def _warn_of_missing(library: str, version: str, draws: str) -> list[Callable[[]
     warnings.warn(
         f"This version of {library} ({version}) does not show its random state where keras_lr "
         f"looks for it, so what draws with {draws} will go on from where a training leaves it.",
-        stacklevel=5,
+        stacklevel=user_stacklevel(),
     )
     return []
 
