@@ -98,3 +98,18 @@ def test_a_tensorflow_that_hides_its_traces_is_said(monkeypatch):
     monkeypatch.setattr(random_kernels, "_LIST", "a_name_of_another_version")
     with pytest.warns(UserWarning, match=r"does not show what it has compiled"):
         assert not random_kernels.draws_from_kernels(model.train_function)
+
+
+def test_a_function_whose_traces_an_interruption_has_broken_is_put_aside(monkeypatch):
+    def broken(self):
+        raise KeyError("a trace")
+
+    model = build(lambda x: 0.0 * x)
+    fit(model)
+    before = model.train_function
+    kind = type(next(random_kernels._compiled_in(before)))
+    monkeypatch.setattr(kind, "_list_all_concrete_functions", broken)
+    with kept(model):
+        assert model.train_function is not before
+        fit(model)
+    assert model.train_function is before
