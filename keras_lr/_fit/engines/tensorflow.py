@@ -145,10 +145,17 @@ class TensorFlowEngine(Engine):
 
 def _read_losses(step: CompiledStep, rows: slice) -> NDArray[np.float64]:
     """Return what some batches have added to the mean of the loss: sums, and the counts behind."""
-    losses = np.asarray(step.losses.value)[rows].astype(np.float64)
-    if step.notes_loss:
-        return np.stack([losses, np.ones(len(losses))], axis=1)
-    return np.stack([losses, np.asarray(step.counts.value)[rows].astype(np.float64)], axis=1)
+    losses = _read_table(step.losses)[rows]
+    counts = np.ones(len(losses)) if step.notes_loss else _read_table(step.counts)[rows]
+    return np.stack([losses, counts], axis=1).astype(np.float64)
+
+
+def _read_table(table: Any) -> NDArray[Any]:
+    """Return what a table holds, several times as fast as numpy asks a variable for it."""
+    import tensorflow as tf
+
+    read = tf.raw_ops.ReadVariableOp(resource=table.value.handle, dtype=table.dtype)
+    return np.asarray(read)
 
 
 def _make_tables(step: CompiledStep, rows: int, columns: int, rates: list[Any]) -> None:
