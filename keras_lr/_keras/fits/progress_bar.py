@@ -1,0 +1,51 @@
+"""The progress bar of a fit, and more values on it.
+
+Relies on (Keras 3.12 and later): the list of callbacks holds a ``ProgbarLogger``, and its
+``on_train_batch_end`` shows all that is in the logs. An attribute of the instance with the name of
+a hook is called in the place of the method. Where there is no such bar, as with ``verbose=0`` or in
+legacy Keras, nothing is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import keras
+
+_HOOK = "on_train_batch_end"
+
+
+def show_in_progress_bar(
+    callbacks: Iterable[Any], values: Callable[[int], Mapping[str, float]]
+) -> Callable[[], None]:
+    """Show values beside the metrics in the progress bar of a fit, at every batch.
+
+    No other callback sees them, and Keras calls the bar when and where it did before.
+
+    Args:
+        callbacks: The callbacks of the fit.
+        values: Returns what to show with the number of a batch.
+
+    Returns:
+        A function that takes the values off the bar again.
+    """
+    bars = [one for one in callbacks if isinstance(one, keras.callbacks.ProgbarLogger)]
+    for bar in bars:
+        _add_values(bar, values)
+
+    def undo() -> None:
+        for bar in bars:
+            vars(bar).pop(_HOOK, None)
+
+    return undo
+
+
+def _add_values(bar: Any, values: Callable[[int], Mapping[str, float]]) -> None:
+    vars(bar).pop(_HOOK, None)  # an exception may have ended another fit with this bar
+    show = getattr(bar, _HOOK)
+
+    def show_with_values(batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        show(batch, {**(logs or {}), **values(batch)})
+
+    setattr(bar, _HOOK, show_with_values)

@@ -1,0 +1,88 @@
+"""What a record shows while a fit runs: values in the progress bar, curves in a notebook."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from keras_lr._fit.running import session_of
+from keras_lr._fit.session import FitSession
+from keras_lr._hints import user_stacklevel
+
+SHARE = 0.04
+"""The share of the time of a fit that drawing takes at most."""
+
+SHORTEST_PAUSE = 1.0
+"""Seconds between two drawings at least."""
+
+
+class LiveCurves:
+    """The curves of a record in the output of a notebook's cell, which are drawn anew now and then.
+
+    A drawing waits for the device and takes time on the host. The longer one takes, the longer is
+    the pause after it, so that all together take a small share of the time.
+    """
+
+    def __init__(
+        self, render: Callable[[], str | None], clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """Draw what ``render`` returns as HTML; nothing where it returns None."""
+        self._render, self._clock = render, clock
+        self._display: Any = None
+        self._due = clock() + SHORTEST_PAUSE
+        if "ipykernel" not in sys.modules:
+            warnings.warn(
+                "LRHistory.live() draws in notebooks, and this is none: nothing is drawn.",
+                stacklevel=user_stacklevel(),
+            )
+            self._due = float("inf")
+
+    def draw_if_due(self, *execution: Any) -> None:
+        """Draw, if the last drawing is long enough ago."""
+        if self._clock() >= self._due:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw now; nothing outside a notebook."""
+        if self._due == float("inf"):
+            return
+        start = self._clock()
+        html = self._render()
+        if html is not None:
+            self._show(html)
+        end = self._clock()
+        self._due = end + max(SHORTEST_PAUSE, (end - start) * (1.0 - SHARE) / SHARE)
+
+    def _show(self, html: str) -> None:
+        from IPython.display import HTML, display
+
+        if self._display is None:
+            self._display = display(HTML(html), display_id=True)
+        else:
+            self._display.update(HTML(html))
+
+
+def values_in_use(session: FitSession) -> Callable[[int], dict[str, float]]:
+    """Return a function that returns what a batch of the present epoch uses, by name.
+
+    It may be asked late, in another thread, and for a batch whose values are gone; then it returns
+    the last ones that it knew. After the fit there are none.
+    """
+    present = weakref.ref(session)
+    known: dict[str, float] = {}
+
+    def values(batch: int) -> dict[str, float]:
+        session = present()
+        if session is None or session_of(session.model) is not session:
+            return {}
+        with session.lock:
+            if session.table.start <= batch and session.table.covers(batch, 1):
+                columns = session.table.columns(batch, 1)
+                known.update((name, float(column[0])) for name, column in columns.items())
+        return known
+
+    return values
