@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-PATH = os.pathsep.join(str(folder) for folder in (TESTS.parent, TESTS, TESTS / "_fit"))
+PATH = os.pathsep.join(
+    str(folder) for folder in (TESTS.parent, TESTS, TESTS / "_fit", TESTS / "search")
+)
 
 
 def run_program(name, *arguments, timeout=600, **environment):

@@ -54,7 +54,9 @@ ROOMS = [
 OPERATORS = ("keras_lr.schedules.base", "keras_lr.schedules")
 """The one circle, closed by a call: ``a >> b`` of a schedule builds a subclass of its class."""
 
-PUBLIC_ROOMS = ["plotting", "history", "schedules", "callbacks", "range_test", "config"]
+PUBLIC_ROOMS = [
+    *("plotting", "history", "schedules", "callbacks", "range_test", "search", "config"),
+]
 BACKENDS = {"tensorflow", "jax", "torch"}
 KNOWS_BACKENDS = ("_keras/", "_fit/engines/")
 MOST_LINES = 450

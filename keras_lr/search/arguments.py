@@ -68,6 +68,12 @@ def check_callbacks(callbacks: Any) -> Any:
                 "which the sweep does. To sweep a schedule, pass LRSweep(schedule=lambda lr: ...). "
                 f"Received: callbacks={driving!r}"
             )
+        if any(isinstance(one, keras.callbacks.BackupAndRestore) for one in callbacks):
+            raise ValueError(
+                "LRSweep.run: argument `callbacks` must hold no BackupAndRestore, from which one "
+                "trial would go on where another was. To go on after a kill, pass "
+                f"LRSweep(directory=...). Received: callbacks={callbacks!r}"
+            )
     elif not callable(callbacks):
         raise TypeError(
             "LRSweep.run: argument `callbacks` must be a list of Keras callbacks, or a function "

@@ -7,10 +7,8 @@ import time
 
 import keras
 
+from keras_lr.plotting.text import line_width
 from keras_lr.search.results.rows import Criterion, TrialRow
-
-WIDTH = 110
-"""Characters of the line, so that a shorter one covers a longer one."""
 
 
 class ProgressLine:
@@ -39,7 +37,8 @@ class ProgressLine:
         self.done += epochs
         self._rows[row.trial] = row
         if self.shown:
-            sys.stdout.write(f"\r{self.text()[:WIDTH]:<{WIDTH}}")
+            width = line_width() - 1
+            sys.stdout.write(f"\r{self.text()[:width]:<{width}}")  # covers a longer line before it
             sys.stdout.flush()
 
     def text(self) -> str:

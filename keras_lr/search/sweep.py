@@ -17,8 +17,10 @@ from keras_lr.search.arguments import (
 from keras_lr.search.engines import make_engine
 from keras_lr.search.engines.base import Engine, Rehearsal
 from keras_lr.search.fields import FunctionField, OptimizersField, TargetField
+from keras_lr.search.fingerprint import fingerprint
 from keras_lr.search.halving import rate_grid, rung_stops
 from keras_lr.search.progress import ProgressLine
+from keras_lr.search.record import SweepRecord
 from keras_lr.search.results.result import SweepResult
 from keras_lr.search.results.rows import Criterion
 from keras_lr.search.running import SweepRun
@@ -54,7 +56,8 @@ class LRSweep(Configurable):
             again after twice as many, and so on. A rate that goes on continues its trainings.
         refine: Further rates in each of the two gaps beside the best, once the others are done.
         subset: Share of the rows to train on, with the steps shortened in proportion.
-        directory: Folder in which every outcome is kept. A sweep that was killed goes on from it.
+        directory: Folder in which every outcome is kept. A sweep that was killed goes on from it,
+            and a wider one finds there what it has in common with an earlier one.
         verbose: 1 shows a line with the trials done, the best so far and the time left, and then a
             report; 0 shows nothing.
 
@@ -130,6 +133,7 @@ class LRSweep(Configurable):
             ValueError: If the data cannot be read again, ``build`` returns a model that is not
                 compiled with the optimizer that it is given, or an epoch does not log what
                 ``monitor`` or ``until`` names.
+            StateError: If the directory holds a sweep of another model, other data or arguments.
         """
         problem = self._problem(build, epochs, callbacks, test_data, {"x": x, "y": y, **fit})
         chosen = make_engine(engine)
@@ -181,7 +185,12 @@ class LRSweep(Configurable):
         criterion = Criterion(problem.monitor, rehearsal.up, self.until or "", problem.epochs)
         progress = ProgressLine(criterion, bool(self.verbose))
         stops = rung_stops(problem.epochs, self.halving)
-        run = SweepRun(engine, criterion, self.seeds, stops, None, progress)
+        record = None
+        if self.directory is not None:
+            record = SweepRecord(self.directory)
+            decisive = fingerprint(problem, rehearsal, stops, self.subset)
+            record.begin(decisive, criterion, problem.groups)
+        run = SweepRun(engine, criterion, self.seeds, stops, record, progress)
         grid = rate_grid(self.min_lr, self.max_lr, self.per_decade)
         rates = dict.fromkeys(problem.groups, grid)
         interrupted = False
@@ -199,10 +208,7 @@ class LRSweep(Configurable):
 
     def _check_logged(self, problem: Problem, rehearsal: Rehearsal) -> None:
         """Refuse a metric that is not logged, as far as any model could be built."""
-        names = {"monitor": problem.monitor}
-        if problem.target is not None:
-            names["until"] = problem.target.name
-        for argument, name in names.items():
+        for argument, name in problem.compared.items():
             if rehearsal.logged and name not in rehearsal.logged:
                 raise ValueError(
                     f"LRSweep: argument `{argument}` must name a value that an epoch logs. "

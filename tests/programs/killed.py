@@ -126,13 +126,18 @@ class Backup(keras.callbacks.BackupAndRestore):
 
 
 def start(folder, order):
-    """Start a process and return its number."""
+    """Start a training in a process and return its number."""
+    return start_process(lambda: train(folder, order))
+
+
+def start_process(work):
+    """Let a fork of this process do some work, and return its number."""
     process = os.fork()
     if process:
         return process
     status = 1
     try:
-        train(folder, order)
+        work()
         status = 0
     except BaseException:
         import traceback

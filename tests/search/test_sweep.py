@@ -90,6 +90,58 @@ def test_slots_that_hold_the_initial_weights_are_those_of_the_seed():
         assert row.logs == history.history
 
 
+class Batches(keras.utils.PyDataset):
+    """Batches that come in one order."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        x, y = line_data()
+        return x[index::5], y[index::5]
+
+
+def scaled(optimizer):
+    """Return a model whose optimizer is wrapped by one that scales the loss."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = line(optimizer)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert type(model.optimizer).__name__ == "LossScaleOptimizer"
+    return model
+
+
+def in_executions(optimizer):
+    model = line(optimizer)
+    model.compile(optimizer, "mse", steps_per_execution=2, **COMPILE)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("build", "fit"),
+    [
+        (scaled, {"batch_size": 8}),
+        (in_executions, {"batch_size": 8}),
+        (line, {"x": Batches(), "y": None}),
+        (line, {"batch_size": 8, "validation_split": 0.25}),
+        (line, {"batch_size": 16, "sample_weight": np.linspace(0.0, 2.0, 40), "shuffle": False}),
+    ],
+    ids=["loss scaling", "steps per execution", "dataset", "validation split", "weights"],
+)
+def test_whatever_fit_takes_is_swept(build, fit):
+    x, y = line_data()
+    fit = {"x": x, "y": y, "epochs": 2} | fit
+    result = sweep().run(build, **fit)
+    for row in result.rows:
+        keras.utils.set_random_seed(0)
+        history = build(keras.optimizers.SGD(row.trial.learning_rate)).fit(verbose=0, **fit)
+        assert row.logs == history.history
+        assert row.steps == 2 * -(
+            -(30 if "validation_split" in fit else 40) // fit.get("batch_size", 8)
+        )
+
+
 def test_a_schedule_is_swept_by_its_peak():
     x, y = line_data()
     swept = sweep(

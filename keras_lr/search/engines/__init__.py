@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from keras_lr._hints import nearest_name_hint
 from keras_lr.search.engines.base import Engine
 from keras_lr.search.engines.local import LocalEngine
 
-ENGINES = {"local": LocalEngine}
+ENGINES: dict[str, Callable[[], Engine]] = {"local": LocalEngine}
 """The engines by name."""
 
 
 def make_engine(engine: str | Engine) -> Engine:
-    """Return an engine, from its name or as it is."""
-    return ENGINES[engine]() if isinstance(engine, str) else engine
+    """Return an engine, from its name or as it is.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if not isinstance(engine, str):
+        return engine
+    if engine not in ENGINES:
+        known = ", ".join(map(repr, ENGINES))
+        hint = nearest_name_hint(engine, ENGINES, quote="'")
+        raise ValueError(
+            f"LRSweep.run: argument `engine` must be one of {known}, or an engine.{hint} "
+            f"Received: engine={engine!r}"
+        )
+    return ENGINES[engine]()

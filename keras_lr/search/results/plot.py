@@ -1,16 +1,17 @@
-"""Pictures of a sweep."""
+"""Pictures of a sweep, which also read in black and white."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr.plotting.curves import COLORS, FAINT, INK, STYLES, new_axes
-from keras_lr.search.results.rows import TO_TARGET, Criterion
+from keras_lr.search.results.rows import TO_TARGET, Criterion, TrialRow
 from keras_lr.search.results.valleys import Valley
 
 if TYPE_CHECKING:
@@ -19,7 +20,18 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 MARKERS = "osv^Dp*"
-"""Markers of the optimizers: they tell them apart without colours."""
+
+RATE, SIZE = "learning_rate", "size"
+
+HIGHEST = 1e4
+"""How many times the lowest value a log axis shows at most: what is beyond has exploded."""
+
+
+STRIP = 0.035
+"""Share of the axes for the band of one optimizer."""
+
+ABOVE = 0.12
+"""Share of the axes to leave free above, for the marks of gaps."""
 
 
 class PlottedSweep(Protocol):
@@ -31,104 +43,246 @@ class PlottedSweep(Protocol):
     def criterion(self) -> Criterion: ...
 
 
-def plot_valleys(result: PlottedSweep, y: str | None = None, ax: Axes | None = None) -> Axes:
-    """Draw a measure over a log axis of rates: a line for each optimizer, a bar for each spread.
+class Look(NamedTuple):
+    """What tells an optimizer from the others, with and without colours."""
 
-    A hollow marker is a rate that was left after a rung. A cross at the upper edge is one that
-    diverged or failed. The line below the axis is the band of the best rates.
+    color: str
+    style: Any
+    marker: str
+
+
+def plot_sweep(
+    result: PlottedSweep, y: str | None = None, x: str = RATE, ax: Axes | None = None
+) -> Axes:
+    """Draw a measure over rates, over the time of a training, or over sizes.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: If the trials have no measure of that name.
+        ValueError: If there is nothing of such a name.
     """
-    measure = y or result.criterion.measure
-    _check_measure(result, measure)
+    if x not in (RATE, *TO_TARGET, SIZE):
+        raise ValueError(
+            f"SweepResult.plot: argument `x` must be one of {', '.join((RATE, *TO_TARGET, SIZE))}. "
+            f"Received: x={x!r}"
+        )
+    if x in TO_TARGET:
+        target = result.criterion.target
+        measure = y or (target.name if target else result.criterion.monitor)
+    else:
+        measure = y or result.criterion.measure
+    _check_measure(result, measure, x)
     ax = new_axes(height=4.8) if ax is None else ax
-    ax.set_xscale("log")
-    looks = zip(result.valleys, cycle(COLORS), cycle(STYLES), cycle(MARKERS), strict=False)
-    shown = []
-    for valley, color, style, marker in looks:
-        shown.append(_draw_valley(ax, valley, measure, color, style, marker))
-    _scale(ax, [values for values in shown if values.size], measure, result)
-    for valley, color in zip(result.valleys, cycle(COLORS), strict=False):
-        _draw_gaps(ax, valley, color)
-    _draw_bands(ax, result.valleys)
-    ax.set_xlabel("learning rate")
-    ax.set_title(_title(result, measure))
+    if x == RATE:
+        _plot_valleys(ax, result, measure)
+    elif x == SIZE:
+        _plot_sizes(ax, result, measure)
+    else:
+        _plot_training(ax, result, measure, x)
     ax.grid(color=FAINT, linewidth=0.6)
-    ax.legend(fontsize=8, framealpha=0.9)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=8, framealpha=0.9, handlelength=3.5)
     return ax
 
 
-def _check_measure(result: PlottedSweep, measure: str) -> None:
+def _check_measure(result: PlottedSweep, measure: str, x: str) -> None:
     rows = [row for valley in result.valleys for rates in valley.rows for row in rates]
-    known = dict.fromkeys(name for row in rows for name in row.logs)
-    allowed = [*(TO_TARGET if result.criterion.until else ()), *known]
+    allowed = list(dict.fromkeys(name for row in rows for name in row.logs))
+    if x not in TO_TARGET:
+        allowed = [*(TO_TARGET if result.criterion.until else ()), *allowed]
+    if x == SIZE:
+        allowed = [RATE, *allowed]
     if measure not in allowed:
-        why = "" if result.criterion.until else " (there is no target: until=None)"
+        none = x not in TO_TARGET and not result.criterion.until
+        why = " (there is no target: until=None)" if none and measure in TO_TARGET else ""
         raise ValueError(
             f"SweepResult.plot: argument `y` must be one of {', '.join(allowed)}{why}. "
             f"Received: y={measure!r}"
         )
 
 
-def _draw_valley(
-    ax: Axes, valley: Valley, measure: str, color: str, style: Any, marker: str
-) -> Array:
+def _looks(valleys: Sequence[Valley], by: str = "group") -> Iterator[tuple[Valley, Look]]:
+    """Iterate over valleys, each with its look; those of one optimizer have one, if asked for."""
+    looks: dict[Any, Look] = {}
+    fresh = map(Look, cycle(COLORS), cycle(STYLES), cycle(MARKERS))
+    for valley in valleys:
+        key = valley.group if by == "group" else valley.group.optimizer
+        if key not in looks:
+            looks[key] = next(fresh)
+        yield valley, looks[key]
+
+
+# Over rates ---------------------------------------------------------------------------------------
+
+
+def _plot_valleys(ax: Axes, result: PlottedSweep, measure: str) -> None:
+    """Draw a line for each group, a bar for each spread, and the bands in a strip below.
+
+    A hollow marker is a rate that was left after a rung. A cross at the upper edge is one that
+    diverged or failed with some seed.
+    """
+    ax.set_xscale("log")
+    shown = [_draw_valley(ax, valley, measure, look) for valley, look in _looks(result.valleys)]
+    strip = STRIP * (len(result.valleys) + 0.5)
+    _scale(ax, shown, measure, result.criterion, below=strip + STRIP)
+    rates = np.concatenate([valley.rates for valley in result.valleys] or [np.array([])])
+    if rates.size:
+        ax.set_xlim(rates.min() / 1.5, rates.max() * 1.5)
+    ax.axhspan(0.0, strip, transform=ax.transAxes, color=FAINT, alpha=0.5, linewidth=0.0)
+    for number, (valley, look) in enumerate(_looks(result.valleys)):
+        _draw_gaps_and_band(ax, valley, look, STRIP * (number + 0.75), 0.985 - 0.025 * number)
+    ax.set_xlabel("learning rate (in the strip: the best of each, and those that do as well)")
+    ax.set_title(f"Sweep over rates: {_describe(measure, result.criterion)}")
+
+
+def _draw_gaps_and_band(ax: Axes, valley: Valley, look: Look, low: float, high: float) -> None:
+    """Mark the rates without a value, and the band of the best ones, at heights of the axes."""
+    edge: dict[str, Any] = {"color": look.color, "transform": ax.get_xaxis_transform()}
+    gaps = sorted({row.trial.learning_rate for row in valley.gaps()})
+    ax.plot(gaps, [high] * len(gaps), "x", **edge)
+    if valley.best is not None:
+        ax.plot(valley.best.band, [low] * 2, "|-", linewidth=2.0, **edge)
+        best = [valley.best.learning_rate]
+        ax.plot(best, [low], look.marker, markersize=5, markeredgecolor=INK, **edge)
+
+
+def _draw_valley(ax: Axes, valley: Valley, measure: str, look: Look) -> Array:
     """Draw the line of a group, and return what it shows."""
     mean, low, high = valley.curve(measure)
     known = np.isfinite(mean)
     through = known & valley.is_complete
-    look: dict[str, Any] = {"color": color, "linestyle": style, "linewidth": 1.6}
-    ax.plot(valley.rates, mean, label=str(valley.group), marker="", **look)
-    for kept, face in ((through, color), (known & ~through, "none")):
-        ax.plot(
-            valley.rates[kept], mean[kept], marker, color=color, markerfacecolor=face, markersize=5
-        )
-    several = known & (high > low)
-    ax.vlines(valley.rates[several], low[several], high[several], color=color, linewidth=1.0)
+    ax.plot(
+        valley.rates,
+        mean,
+        color=look.color,
+        linestyle=look.style,
+        linewidth=1.6,
+        label=str(valley.group),
+        marker=look.marker,
+        markevery=np.flatnonzero(through).tolist(),
+        markersize=5,
+    )
+    hollow = known & ~through
+    ax.plot(
+        valley.rates[hollow],
+        mean[hollow],
+        look.marker,
+        color=look.color,
+        markerfacecolor="white",
+        markersize=5,
+    )
+    ax.vlines(valley.rates[known], low[known], high[known], color=look.color, linewidth=1.0)
     return mean[known]
 
 
-def _scale(ax: Axes, shown: list[Array], measure: str, result: PlottedSweep) -> None:
-    """Choose a linear or a log axis and its limits, so that the bottoms of the valleys show."""
-    goal = f" to {result.criterion.until}" if measure in TO_TARGET else ""
-    ax.set_ylabel(f"{measure}{goal}")
-    if not shown:
+def _scale(
+    ax: Axes, shown: list[Array], measure: str, criterion: Criterion, below: float = 0.08
+) -> None:
+    """Choose a linear or a log axis and its limits, so that the bottoms of the valleys show.
+
+    Args:
+        ax: The axes.
+        shown: What is drawn.
+        measure: What it is.
+        criterion: How trials are compared.
+        below: Share of the axes to leave free below.
+    """
+    ax.set_ylabel(_describe(measure, criterion))
+    values = np.concatenate([*shown, np.array([])])
+    if not values.size:
         return
-    values = np.concatenate(shown)
-    if measure in TO_TARGET or (values.min() > 0 and values.max() > 20 * values.min()):
+    low, high = float(values.min()), float(values.max())
+    is_log = low > 0 and (measure in (*TO_TARGET, RATE) or high > 20 * low)
+    if is_log:
         ax.set_yscale("log")
-        ceiling = values.min() * 1e4
-        ax.set_ylim(values.min() / 1.4, min(values.max() * 1.4, ceiling))
+        low, high = math.log(low), math.log(min(high, HIGHEST * low))
+    height = (high - low or 0.2 * abs(high) or 0.2) / (1.0 - below - ABOVE)
+    low, high = low - below * height, high + ABOVE * height
+    ax.set_ylim(*((math.exp(low), math.exp(high)) if is_log else (low, high)))
 
 
-def _draw_gaps(ax: Axes, valley: Valley, color: str) -> None:
-    """Mark the rates without a value at the upper edge."""
-    gaps = sorted({row.trial.learning_rate for row in valley.gaps()})
-    ax.plot(
-        gaps,
-        [0.985] * len(gaps),
-        "x",
-        color=color,
-        transform=ax.get_xaxis_transform(),
-        markersize=6,
-    )
+def _describe(measure: str, criterion: Criterion) -> str:
+    if measure in TO_TARGET:
+        return f"{measure} to {criterion.until}"
+    return "best learning rate" if measure == RATE else measure
 
 
-def _draw_bands(ax: Axes, valleys: Sequence[Valley]) -> None:
-    """Draw the band of the best rates of each optimizer as a line at the lower edge."""
-    for number, (valley, color) in enumerate(zip(valleys, cycle(COLORS), strict=False)):
+# Over time ----------------------------------------------------------------------------------------
+
+
+def _plot_training(ax: Axes, result: PlottedSweep, measure: str, x: str) -> None:
+    """Draw what was logged over the time of training, for each group at its best rate."""
+    for valley, look in _looks(result.valleys):
         if valley.best is None:
             continue
-        height = 0.02 + 0.02 * number
-        look: dict[str, Any] = {"color": color, "transform": ax.get_xaxis_transform()}
-        ax.plot(valley.best.band, [height] * 2, "-|", linewidth=2.5, markersize=7, **look)
-        ax.plot([valley.best.learning_rate], [height], "D", markeredgecolor=INK, **look)
+        rows = valley.rows[valley.rates.tolist().index(valley.best.learning_rate)]
+        label = f"{valley.group} at {valley.best.learning_rate:.2g}"
+        for row in rows:
+            ax.plot(
+                _times(row, x),
+                row.logs[measure],
+                color=look.color,
+                linestyle=look.style,
+                linewidth=1.4,
+                marker=look.marker,
+                markersize=4,
+                markevery=max(1, row.epochs // 10),
+                label=label,
+            )
+            label = "_"
+    target = result.criterion.target
+    if target is not None and target.name == measure:
+        ax.axhline(target.value, color=INK, linestyle=":", linewidth=1.1)
+    ax.set_xlabel(f"{x} of training")
+    ax.set_ylabel(measure)
+    ax.set_title(f"Training at the best rate of each: {measure}")
 
 
-def _title(result: PlottedSweep, measure: str) -> str:
-    what = f"{measure} to {result.criterion.until}" if measure in TO_TARGET else measure
-    return f"Sweep over rates: {what}"
+def _times(row: TrialRow, x: str) -> list[float]:
+    if x == "epochs":
+        return [float(number + 1) for number in range(len(row.marks))]
+    return [float(mark[TO_TARGET.index(x) - 1]) for mark in row.marks]
+
+
+# Over sizes ---------------------------------------------------------------------------------------
+
+
+def _plot_sizes(ax: Axes, result: PlottedSweep, measure: str) -> None:
+    """Draw a measure at the best rate of each optimizer over the sizes of the model."""
+    sizes = list(dict.fromkeys(valley.group.size for valley in result.valleys))
+    lines: dict[str, tuple[Look, list[float], list[float], list[float]]] = {}
+    for valley, look in _looks(result.valleys, by="optimizer"):
+        spread = _at_best(valley, measure)
+        blank = [math.nan] * len(sizes)
+        line = lines.setdefault(valley.group.optimizer, (look, blank, blank.copy(), blank.copy()))
+        for values, value in zip(line[1:], spread, strict=True):
+            values[sizes.index(valley.group.size)] = value
+    places = np.arange(len(sizes))
+    for optimizer, (look, mean, low, high) in lines.items():
+        ax.plot(
+            places,
+            mean,
+            color=look.color,
+            linestyle=look.style,
+            marker=look.marker,
+            linewidth=1.6,
+            label=optimizer,
+        )
+        ax.vlines(places, low, high, color=look.color, linewidth=1.0)
+    means = [np.array(line[1]) for line in lines.values()]
+    _scale(ax, [some[np.isfinite(some)] for some in means], measure, result.criterion)
+    ax.set_xticks(places, sizes)
+    ax.set_xlabel("size of the model")
+    ax.set_title(f"Each optimizer at its best rate: {_describe(measure, result.criterion)}")
+
+
+def _at_best(valley: Valley, measure: str) -> tuple[float, float, float]:
+    """Return mean, lowest and highest of a measure at the best rate; the band for the rate."""
+    if valley.best is None:
+        return math.nan, math.nan, math.nan
+    if measure == RATE:
+        return valley.best.learning_rate, *valley.best.band
+    place = valley.rates.tolist().index(valley.best.learning_rate)
+    mean, low, high = (float(curve[place]) for curve in valley.curve(measure))
+    return mean, low, high

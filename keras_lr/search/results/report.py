@@ -70,7 +70,8 @@ def _describe_gaps(valley: Valley) -> str:
     gaps = valley.gaps()
     rates = sorted({row.trial.learning_rate for row in gaps})
     where = f"at {rates[0]:.2g}" if len(rates) == 1 else f"from {rates[0]:.2g} to {rates[-1]:.2g}"
-    return f"{valley.group}: {len(gaps)} trials without a value, {where} ({gaps[0].reason})."
+    count = f"{len(gaps)} {'trial' if len(gaps) == 1 else 'trials'}"
+    return f"{valley.group}: {count} without a value, {where} ({gaps[0].reason})."
 
 
 def _describe_moves(result: SweepResult, sizes: list[str]) -> list[str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import functools
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Self
 
 from keras_lr._files import PathLike, atomic_write
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.search.results.rows import Criterion, TrialRow, plain_row
 from keras_lr.search.results.valleys import Best, Valley, find_valley
-from keras_lr.search.trials.description import Group
+from keras_lr.search.trials.description import Group, Outcome, Trial
 
 if TYPE_CHECKING:
     import pandas
@@ -37,6 +39,26 @@ class SweepResult:
     criterion: Criterion
     groups: tuple[Group, ...]
     interrupted: bool = False
+
+    @classmethod
+    def load(cls, directory: PathLike) -> Self:
+        """Return what the sweep in a folder has found so far, also while it runs.
+
+        Raises:
+            FileNotFoundError: If there is no sweep in the folder.
+            StateError: If its record is damaged.
+        """
+        from keras_lr.search.record import SweepRecord
+
+        record = SweepRecord(directory)
+        if record.criterion is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(record.path))
+        parts: dict[Trial, list[Outcome]] = {}
+        for outcome in record.outcomes.values():
+            parts.setdefault(outcome.trial, []).append(outcome)
+        rows = [record.criterion.row(some) for some in parts.values()]
+        rows.sort(key=lambda row: row.trial)
+        return cls(tuple(rows), record.criterion, tuple(record.groups))
 
     @functools.cached_property
     def valleys(self) -> list[Valley]:
@@ -91,6 +113,21 @@ class SweepResult:
             f"The sweep has no {Group(size, optimizer)}. It has: {', '.join(map(str, self.groups))}"
         )
 
+    def moves(self) -> dict[str, dict[str, float]]:
+        """Return the best rate at each size over that at the first size, for each optimizer.
+
+        A size at which an optimizer has no best rate is left out.
+        """
+        found: dict[str, dict[str, float]] = {}
+        for valley in self.valleys:
+            if valley.best is not None:
+                rates = found.setdefault(valley.group.optimizer, {})
+                rates[valley.group.size] = valley.best.learning_rate
+        return {
+            optimizer: {size: rate / next(iter(rates.values())) for size, rate in rates.items()}
+            for optimizer, rates in found.items()
+        }
+
     def _explain_failure(self) -> str:
         reasons = dict.fromkeys(row.reason for row in self.rows if row.reason)
         shown = "; ".join(list(reasons)[:3]) or "none was trained"
@@ -107,23 +144,27 @@ class SweepResult:
 
         return report(self)
 
-    def plot(self, y: str | None = None, ax: Axes | None = None) -> Axes:
-        """Draw the valley of each optimizer over a log axis of rates, with the spread of the seeds.
+    def plot(self, y: str | None = None, x: str = "learning_rate", ax: Axes | None = None) -> Axes:
+        """Draw what the sweep shows: a line for each optimizer, with its spread over the seeds.
 
         Args:
             y: What to draw: ``"steps"``, ``"epochs"`` or ``"seconds"`` to the target, or a logged
-                value; by default what the trials are compared by.
+                value; over sizes also ``"learning_rate"``, the best one. By default what the trials
+                are compared by.
+            x: Over what: ``"learning_rate"`` shows the valleys; ``"epochs"``, ``"steps"`` or
+                ``"seconds"`` the training at each optimizer's best rate; ``"size"`` each
+                optimizer at its best rate as the model grows.
             ax: Axes to draw into; by default those of a new figure.
 
         Returns:
             The axes.
 
         Raises:
-            ValueError: If there is nothing of that name.
+            ValueError: If there is nothing of such a name.
         """
-        from keras_lr.search.results.plot import plot_valleys
+        from keras_lr.search.results.plot import plot_sweep
 
-        return plot_valleys(self, y, ax)
+        return plot_sweep(self, y, x, ax)
 
     def to_csv(self, path: PathLike) -> None:
         """Write a row for each trial to a CSV file, which appears whole or not at all."""

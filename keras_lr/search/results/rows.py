@@ -23,13 +23,15 @@ class TrialRow:
     Attributes:
         trial: The trial.
         status: ``"trained"`` to the last epoch, ``"reached"`` the target, ``"stopped"`` by a
-            callback, ``"diverged"``, ``"failed"``, or ``"dropped"`` after a rung (or by Ctrl-C).
+            callback, ``"diverged"``, ``"failed"``, or ``"partial"``: left after a rung, or not yet
+            gone on.
         reason: Why it ended early, in words; empty where it did not.
         epochs: Whole epochs that it was trained for.
         steps: Batches that it was trained on.
         seconds: Seconds of training, validation left out.
         value: What is compared, as the last epoch logged it; NaN where there is none.
         logs: What each epoch logged, by name.
+        marks: Steps and seconds since the start, at the end of each epoch.
         target: Epochs, steps and seconds to the target; None where it was not reached.
         test: What the test data gave at the end, by name.
         route: How it was trained; see `Outcome`.
@@ -43,6 +45,7 @@ class TrialRow:
     seconds: float
     value: float
     logs: dict[str, list[float]]
+    marks: list[tuple[int, float]]
     target: tuple[int, int, float] | None
     test: dict[str, float]
     route: str
@@ -108,34 +111,31 @@ class Criterion:
         parts = sorted(outcomes, key=lambda outcome: outcome.stops)
         last = parts[-1]
         logs: dict[str, list[float]] = {}
+        marks: list[tuple[int, float]] = []
+        epochs, steps, seconds = 0, 0, 0.0
         for part in parts:
+            marks += [(steps + more, seconds + longer) for more, longer in part.marks]
+            epochs, steps = epochs + part.epochs, steps + part.steps
+            seconds += part.seconds
             for name, values in part.logs.items():
                 logs.setdefault(name, []).extend(values)
         values = logs.get(self.monitor, [])
         is_gap = last.status in GAPS
-        dropped = last.status == "trained" and last.stops[-1] < self.epochs
+        partial = last.status == "trained" and last.stops[-1] < self.epochs
         return TrialRow(
             last.trial,
-            "dropped" if dropped else last.status,
-            f"trained for {last.stops[-1]} epochs only" if dropped else last.reason,
-            sum(part.epochs for part in parts),
-            sum(part.steps for part in parts),
-            sum(part.seconds for part in parts),
+            "partial" if partial else last.status,
+            f"trained for {last.stops[-1]} of {self.epochs} epochs" if partial else last.reason,
+            epochs,
+            steps,
+            seconds,
             math.nan if is_gap or not values else values[-1],
             logs,
-            _to_target(parts) if last.status == "reached" else None,
+            marks,
+            (epochs, steps, seconds) if last.status == "reached" else None,
             last.test,
             last.route,
         )
-
-
-def _to_target(parts: list[Outcome]) -> tuple[int, int, float]:
-    """Return epochs, steps and seconds of a trial that ended at its target."""
-    return (
-        sum(part.epochs for part in parts),
-        sum(part.steps for part in parts),
-        sum(part.seconds for part in parts),
-    )
 
 
 def rows_by_rate(rows: Iterable[TrialRow], group: Group) -> dict[float, list[TrialRow]]:

@@ -64,6 +64,12 @@ class Problem:
         """All pairs of a size and an optimizer, sizes first."""
         return [Group(size, optimizer) for size in self.builds for optimizer in self.optimizers]
 
+    @property
+    def compared(self) -> dict[str, str]:
+        """The names that an epoch has to log, by the argument that asks for them."""
+        names = {"monitor": self.monitor}
+        return names if self.target is None else names | {"until": self.target.name}
+
     def build(self, group: Group, seed: int, keep_kernels: bool = False) -> Any:
         """Return a new model with the initial weights of a seed.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -73,6 +74,7 @@ class TrialRunner:
         self.keep_kernels = all(map(is_of_keras, [*callables_in(self.model), *loaders]))
         self._draws: bool | None = None
         self._beginnings: dict[int, Beginning] = {}
+        self._beginning(0)
         self._logged: tuple[str, ...] = ()
 
     def _build(self, seed: int) -> Any:
@@ -82,12 +84,16 @@ class TrialRunner:
         return model
 
     def describe(self) -> str:
-        """Return in words what the model is like: its layers, variables, loss and metrics."""
+        """Return in words what the model is like: its layers, variables, loss and metrics.
+
+        The numbers that Keras gives to names do not count: they differ from model to model.
+        """
         parts = [[v.path, list(v.shape), str(v.dtype)] for v in self.model.variables]
         compiled = self.model.get_compile_config() or {}
         compiled.pop("optimizer", None)
         layers = [type(layer).__name__ for layer in self.model.layers]
-        return json.dumps([layers, parts, compiled], default=repr, sort_keys=True)
+        text = json.dumps([layers, parts, compiled], default=repr, sort_keys=True)
+        return re.sub(r"_\d+\b", "", text)
 
     def warm_up(self) -> tuple[str, ...]:
         """Compile all that a trial runs, and return the names of what an epoch logs.
@@ -109,6 +115,13 @@ class TrialRunner:
             begin()
         self._logged = tuple(history.history)
         return self._logged
+
+    def _check_logged(self) -> None:
+        """Refuse a model that does not log what trials are compared by, as others may."""
+        logged = self.warm_up()
+        missing = [name for name in self.problem.compared.values() if name not in logged]
+        if missing:
+            raise ValueError(f"an epoch logs no {missing[0]!r}; logged are {', '.join(logged)}")
 
     def goes_up(self) -> bool:
         """Return whether more of the monitored value is better; call it after `warm_up`."""
@@ -137,9 +150,9 @@ class TrialRunner:
             if before.status != "trained":
                 return before
             state = before.state
-        self.warm_up()
         watch = TrialWatch(stretch.stop, self.problem.target)
         try:
+            self._check_logged()
             self._go_to_start(stretch, state)
             self._fit(stretch, watch)
         except Exception as error:

@@ -10,13 +10,12 @@ import keras
 
 from keras_lr._keras.fits.model_functions import stop_evaluation
 from keras_lr._keras.host_values import plain_logs, to_float
-from keras_lr._keras.rates.optimizers import updates
 from keras_lr.search.trials.description import Status
 from keras_lr.search.trials.target import Target
 
 CHECK_EVERY = 64
-"""Batches between two looks at the loss: each waits for the device. The first batches, where most
-trainings that diverge do so, are looked at more often."""
+"""Executions between two looks at the loss, each of which waits for the device. The first ones, in
+which most trainings that diverge do so, are looked at more often."""
 
 
 class TrialWatch(keras.callbacks.Callback):
@@ -44,18 +43,16 @@ class TrialWatch(keras.callbacks.Callback):
         self.logs: dict[str, list[float]] = {}
         self.marks: list[tuple[int, float]] = []
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._updates = updates(self.model.optimizer)
-
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._started = time.perf_counter()
         self._paused = 0.0
         self._epoch = epoch
-        self._batches = 0
+        self._batches = self._executions = 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._batches += 1
-        count = self._batches
+        self._batches = batch + 1
+        self._executions += 1
+        count = self._executions
         often = count <= CHECK_EVERY and not count & (count - 1)
         if (often or not count % CHECK_EVERY) and logs and "loss" in logs:
             self._check_loss(to_float(logs["loss"]), f"batch {batch + 1} of ")
@@ -72,9 +69,8 @@ class TrialWatch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.seconds += time.perf_counter() - self._started - self._paused
-        done = updates(self.model.optimizer)
-        self.steps += done - self._updates
-        self._updates = done
+        # The last execution may be of fewer batches than Keras tells.
+        self.steps += min(self._batches, self.params.get("steps") or self._batches)
         if self.status == "diverged":
             return
         found = {name: to_float(value) for name, value in plain_logs(logs or {})}

@@ -1,0 +1,202 @@
+"""`SweepRecord`: the outcomes of a sweep in a folder, one JSON line each, for all who work on it.
+
+The file is locked while a line is written, where the system has such locks (not on Windows), so
+that several processes may write to it. What a killed process has left of a line is cut off by the
+next one that writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import io
+import json
+import math
+import os
+import pathlib
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_lr._files import PathLike
+from keras_lr._state import StateError
+from keras_lr.search.fingerprint import changed
+from keras_lr.search.results.rows import Criterion
+from keras_lr.search.trials.description import Group, Outcome, Stretch, Trial
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+FILE = "trials.jsonl"
+VERSION = 1
+
+
+class SweepRecord:
+    """Outcomes of a sweep in a folder."""
+
+    def __init__(self, directory: PathLike) -> None:
+        """Read what the folder holds; nothing is written.
+
+        Raises:
+            StateError: If a line is damaged.
+        """
+        self.path = pathlib.Path(directory) / FILE
+        self.fingerprint: dict[str, Any] = {}
+        self.criterion: Criterion | None = None
+        self.groups: list[Group] = []
+        self.outcomes: dict[tuple[Trial, tuple[int, ...]], Outcome] = {}
+        self._offset = self._lines = 0
+        with (
+            contextlib.suppress(FileNotFoundError),
+            open(self.path, "rb", buffering=0) as file,
+            _locked(file, writing=False),
+        ):
+            self._read(file)
+
+    def begin(self, fingerprint: dict[str, Any], criterion: Criterion, groups: list[Group]) -> None:
+        """Say what sweep goes on, and refuse if the record is of another one.
+
+        Raises:
+            StateError: If something that decides the numbers of a trial has changed.
+            OSError: If the folder cannot be written.
+        """
+        # JSON knows no tuples.
+        fingerprint = json.loads(json.dumps(fingerprint))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._open() as file:
+            self._read(file)
+            if different := changed(self.fingerprint, fingerprint):
+                raise StateError(
+                    f"The record {self.path} is of another sweep. Changed: "
+                    f"{', '.join(different)}. Pass another directory, or delete this one to begin "
+                    "anew."
+                )
+            self._write(
+                file,
+                {
+                    "sweep": VERSION,
+                    "fingerprint": fingerprint,
+                    "criterion": dataclasses.asdict(criterion),
+                    "groups": [list(group) for group in groups],
+                },
+            )
+            self._read(file)
+
+    def find(self, stretch: Stretch) -> Outcome | None:
+        """Return the outcome of a stretch that was trained before; a failed one is tried again."""
+        found = self.outcomes.get((stretch.trial, stretch.stops))
+        return None if found is None or found.status == "failed" else found
+
+    def add(self, outcome: Outcome) -> None:
+        """Write an outcome.
+
+        Raises:
+            OSError: If it cannot be written; the file then is as it was.
+        """
+        with self._open() as file:
+            self._read(file)
+            self._write(file, {"outcome": _to_plain(outcome), "made by": _versions()})
+            self._read(file)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[io.FileIO]:
+        # A buffer would be written once more when the file is closed, after an error too.
+        with open(self.path, "a+b", buffering=0) as file, _locked(file):
+            yield file
+
+    def _read(self, file: io.FileIO) -> None:
+        """Take in the whole lines that were written since the last time."""
+        file.seek(self._offset)
+        data = file.read()
+        whole = data.rfind(b"\n") + 1
+        for line in data[:whole].splitlines():
+            self._lines += 1
+            try:
+                self._take_in(json.loads(line))
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise StateError(
+                    f"Line {self._lines} of {self.path} is damaged: {error!r}. Delete the line, "
+                    "and its trial will be trained again."
+                ) from error
+        self._offset += whole
+
+    def _take_in(self, line: dict[str, Any]) -> None:
+        if "outcome" in line:
+            outcome = _from_plain(line["outcome"])
+            self.outcomes[outcome.key] = outcome
+            return
+        if line["sweep"] > VERSION:
+            raise ValueError(f"version {line['sweep']}, which this keras_lr does not know")
+        self.criterion = Criterion(**line["criterion"])
+        self.groups = list(dict.fromkeys([*self.groups, *(Group(*one) for one in line["groups"])]))
+        for name, value in line["fingerprint"].items():
+            if isinstance(value, dict):
+                value = {**self.fingerprint.get(name, {}), **value}
+            self.fingerprint[name] = value
+
+    def _write(self, file: io.FileIO, line: dict[str, Any]) -> None:
+        """Append a line, whole or not at all, to a file that was read to its end."""
+        data = json.dumps(line, allow_nan=False).encode() + b"\n"
+        file.truncate(self._offset)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except BaseException:
+            os.truncate(self.path, self._offset)
+            raise
+
+
+@contextlib.contextmanager
+def _locked(file: io.FileIO, writing: bool = True) -> Iterator[None]:
+    """Let no other process write to a file meanwhile, nor read it while this one writes."""
+    if fcntl is None:
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX if writing else fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "keras_lr": importlib.metadata.version("keras-lr"),
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+        "python": platform.python_version(),
+    }
+
+
+def _to_plain(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as plain data for JSON, which knows no number that is not finite."""
+    plain = {field.name: getattr(outcome, field.name) for field in dataclasses.fields(outcome)}
+    del plain["state"]
+    plain["trial"] = dataclasses.asdict(outcome.trial)
+    plain["logs"] = {name: [_number(one) for one in some] for name, some in outcome.logs.items()}
+    plain["test"] = {name: _number(value) for name, value in outcome.test.items()}
+    return plain
+
+
+def _number(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+def _from_plain(plain: dict[str, Any]) -> Outcome:
+    return Outcome(
+        **plain
+        | {
+            "trial": Trial(**plain["trial"]),
+            "stops": tuple(plain["stops"]),
+            "logs": {name: [float(one) for one in some] for name, some in plain["logs"].items()},
+            "marks": [(steps, seconds) for steps, seconds in plain["marks"]],
+            "test": {name: float(value) for name, value in plain["test"].items()},
+        }
+    )
