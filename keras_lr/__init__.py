@@ -42,9 +42,10 @@ if TYPE_CHECKING or not is_command_line():
         WarmupStableDecay,
     )
 
-# Configs need not be there so early, and would take a tenth of the time.
+# Configs and searches need not be there so early, and would take a tenth of the time.
 if TYPE_CHECKING:
     from keras_lr.config import ConfigError, from_config, load, register, save, to_config
+    from keras_lr.search import LRSweep, SweepResult
 
 __all__ = [
     "Clip",
@@ -58,6 +59,7 @@ __all__ = [
     "InverseSqrtDecay",
     "LRHistory",
     "LRRangeTest",
+    "LRSweep",
     "Lasting",
     "LayerRates",
     "LinearDecay",
@@ -77,6 +79,7 @@ __all__ = [
     "StateError",
     "StepDecay",
     "Sum",
+    "SweepResult",
     "TimeDecay",
     "Timeline",
     "TriangularCLR",
@@ -93,7 +96,10 @@ __all__ = [
 __version__ = "0.2.0.dev0"
 
 
-_ROOMS = ("schedules", "callbacks", "history", "range_test", "_state", "config", "plotting")
+_ROOMS = (
+    *("schedules", "callbacks", "history", "range_test"),
+    *("_state", "config", "search", "plotting"),
+)
 """Where a name is looked up that is not there yet, in this order."""
 
 if not TYPE_CHECKING:  # a type checker would take every name for one of this module

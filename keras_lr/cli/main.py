@@ -1,4 +1,4 @@
-"""The command line: `keras-lr preview`, `check`, `list`, `schema`, `history`, `compare`, `demo`."""
+"""The command line: `keras-lr preview`, `check`, `list`, `schema`, `sweep`, `demo` and others."""
 
 import argparse
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_lr import __version__
-from keras_lr.cli import commands
+from keras_lr.cli import commands, sweeps
 from keras_lr.cli.sources import ConfigSource
 from keras_lr.plotting.text import join_words
 
@@ -137,6 +137,24 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("files", type=Path, nargs="+", metavar="FILE.csv", help="the records")
     _add_out(compare)
+
+    sweep = _add_command(
+        group,
+        sweeps.run_or_show,
+        "sweep",
+        "train at many rates, as a file says; `sweep show` tells what a sweep has found so far",
+        "keras-lr sweep study.py",
+        "keras-lr sweep show sweeps/digits --out valleys.png",
+        trains=True,
+    )
+    sweep.add_argument(
+        "what",
+        nargs="+",
+        metavar="STUDY.py | show DIRECTORY",
+        help="a file that defines `build`, `data` and `sweep`; or the directory of a sweep",
+    )
+    sweep.add_argument("--y", metavar="NAME", help="what the picture shows, such as seconds")
+    _add_out(sweep)
 
     demo = _add_command(
         group,

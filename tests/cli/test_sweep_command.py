@@ -1,0 +1,91 @@
+"""`keras-lr sweep`: a study from a file, and what a sweep has found so far."""
+
+import json
+
+import pytest
+
+from keras_lr.cli.main import main
+
+STUDY = """
+import keras
+import numpy as np
+from keras_lr.search import LRSweep
+from width import WIDTH
+
+x = np.random.default_rng(0).normal(size=(32, 3)).astype("float32")
+data = dict(x=x, y=x.sum(1, keepdims=True), epochs=2, batch_size=8)
+sweep = LRSweep(0.01, 1.0, per_decade=1, seeds=1, optimizers=["sgd"], directory="found", verbose=0)
+
+def build(optimizer):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(WIDTH)])
+    model.compile(optimizer, "mse")
+    return model
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "width.py").write_text("WIDTH = 1\n")
+    return tmp_path
+
+
+def study(text=STUDY):
+    with open("studies/study.py", "w") as file:
+        file.write(text)
+    return "studies/study.py"
+
+
+def test_a_study_runs_and_is_shown(folder, capsys):
+    assert main(["sweep", study(), "--out", "pictures/valley.png"]) == 0
+    assert (folder / "pictures" / "valley.png").stat().st_size > 10_000
+    capsys.readouterr()
+    assert main(["sweep", "show", "found", "--out", "again.svg"]) == 0
+    out = capsys.readouterr().out
+    assert "3 trials" in out
+    assert "SGD: best at " in out
+    head, *rows = out.split("\n\n")[1].splitlines()[1:5]
+    assert head.split() == ["rate", "SGD"]
+    assert [row.split()[0] for row in rows] == ["0.01", "0.1", "1"]
+    lines = [json.loads(line) for line in (folder / "found" / "trials.jsonl").open()]
+    losses = {
+        one["outcome"]["trial"]["learning_rate"]: one["outcome"]["logs"]["loss"][-1]
+        for one in lines[1:]
+    }
+    assert [float(row.split()[1]) for row in rows] == pytest.approx(list(losses.values()), rel=1e-3)
+
+
+def test_a_sweep_is_shown_while_it_runs(folder, capsys):
+    main(["sweep", study()])
+    path = folder / "found" / "trials.jsonl"
+    first, second, *_ = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + second + b'{"outcome": {"tr')
+    capsys.readouterr()
+    assert main(["sweep", "show", "found"]) == 0
+    assert "1 trial," in capsys.readouterr().out
+    path.write_bytes(first)
+    assert main(["sweep", "show", "found"]) == 0
+    assert "SGD: no best rate (none was trained)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.py"], "there is no file nowhere.py"),
+        (["show", "nowhere"], "nowhere"),
+        (["show"], "sweep takes a file, or `show` and a directory"),
+        (["a.py", "b.py"], "sweep takes a file"),
+    ],
+)
+def test_what_is_not_there(arguments, words, capsys):
+    assert main(["sweep", *arguments]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_what_a_study_lacks(capsys):
+    assert main(["sweep", study("data = {}\n")]) == 1
+    assert "must define build, data and sweep. It lacks: build, sweep" in capsys.readouterr().err
+    assert main(["sweep", study(STUDY + "\ndata = (x, x)\n")]) == 1
+    assert "`data` must be a dict of arguments for LRSweep.run" in capsys.readouterr().err
