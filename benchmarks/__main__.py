@@ -20,6 +20,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 MANY = {
     "fits": "The cost of a callback per training step",
     "range_test_cost": "The cost of a range test and of a snapshot",
+    "sweep": "A sweep, against a new model for each rate",
 }
 ONE = {
     "curves": "A curve of a million steps, against PyTorch's schedulers",
