@@ -124,11 +124,11 @@ def _plot_valleys(ax: Axes, result: PlottedSweep, measure: str) -> None:
     """
     ax.set_xscale("log")
     shown = [_draw_valley(ax, valley, measure, look) for valley, look in _looks(result.valleys)]
-    strip = STRIP * (len(result.valleys) + 0.5)
-    _scale(ax, shown, measure, result.criterion, below=strip + STRIP)
     rates = np.concatenate([valley.rates for valley in result.valleys] or [np.array([])])
     if rates.size:
         ax.set_xlim(rates.min() / 1.5, rates.max() * 1.5)
+    strip = STRIP * (len(result.valleys) + 0.5)
+    _scale(ax, shown, measure, result.criterion, below=strip + STRIP)
     ax.axhspan(0.0, strip, transform=ax.transAxes, color=FAINT, alpha=0.5, linewidth=0.0)
     for number, (valley, look) in enumerate(_looks(result.valleys)):
         _draw_gaps_and_band(ax, valley, look, STRIP * (number + 0.75), 0.985 - 0.025 * number)
