@@ -11,7 +11,7 @@ from keras_lr._command_line import is_command_line
 if TYPE_CHECKING or not is_command_line():
     from keras_lr._fields.timeline import Timeline, UnresolvedLength
     from keras_lr._state import StateError
-    from keras_lr.callbacks import LayerRates, ParamScheduler, ReduceLROnPlateau
+    from keras_lr.callbacks import LayerDecay, LayerRates, ParamScheduler, ReduceLROnPlateau
     from keras_lr.history import LRHistory
     from keras_lr.range_test import LRRangeTest, NoSuggestion, RangeTestResult
     from keras_lr.schedules import (
@@ -61,6 +61,7 @@ __all__ = [
     "LRRangeTest",
     "LRSweep",
     "Lasting",
+    "LayerDecay",
     "LayerRates",
     "LinearDecay",
     "NoSuggestion",

@@ -17,6 +17,7 @@ from keras_lr import (
     ConfigError,
     Constant,
     Function,
+    LayerRates,
     LinearDecay,
     LRHistory,
     LRRangeTest,
@@ -85,6 +86,15 @@ OTHERS = {
         optimizer="generator_optimizer",
         momentum=LinearDecay(0.95, 0.85),
         learning_rate=OneCycle(0.1),
+    ),
+    "layers": LayerRates(
+        {"backbone/.*": 0.1, "head": Constant(0.0).lasting(2) >> Constant(1.0)},
+        default=LinearDecay(1.0),
+        optimizer="generator_optimizer",
+    ),
+    "layers-by-depth": LayerRates.decay(0.75, r"block_?(\d+)", optimizer="encoder"),
+    "layers-thawed": LayerRates.thaw(
+        ["head", "block_2", "block_1"], every="100 steps", optimizer="decoder"
     ),
     "history": LRHistory("record.npz"),
     "none-where-the-default-is-not": OneCycle(0.1, momentum=None),

@@ -136,6 +136,8 @@ def choices(made: dict[str, Any]) -> list[str]:
                 if key in made and abs(made[key]) < ASTRONOMIC
             ]
             return [f"{NOUNS[kind]}{unit} {' and '.join(bounds)}".strip()]
+        case {"type": "object", "additionalProperties": item}:
+            return [f"a mapping of names to {accepts(item)}"]
         case {"type": str(kind)}:
             return [NOUNS[kind]]
     raise ValueError(f"The config reference has no words for {made}")

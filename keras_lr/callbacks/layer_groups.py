@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from keras_lr._keras.rates.model_layers import layers_in, path_of
+from keras_lr._keras.model_layers import layers_in, path_of
 
 DEFAULT = "default"
 """Name of the group of the variables that nothing stands for."""

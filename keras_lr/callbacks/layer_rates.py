@@ -140,7 +140,9 @@ class LayerRates(LearningRateCallback):
         return LayerDecay(factor, blocks, optimizer)
 
     @classmethod
-    def thaw(cls, groups: Sequence[Any], every: float | str = 1, optimizer: Any = None) -> Self:
+    def thaw(
+        cls, groups: Sequence[Any], every: float | str = 1, optimizer: Any = None
+    ) -> LayerRates:
         """Return factors that thaw one group after another.
 
         The first group trains from the start, the second from ``every`` on, and so on. What is in
@@ -189,7 +191,7 @@ class LayerRates(LearningRateCallback):
         for number, key in enumerate(keys[1:], start=1):
             frozen = Constant(0.0).lasting(f"{number * amount:.15g}{sign}")
             factors[key] = frozen >> Constant(1.0)
-        return cls(factors, 0.0, optimizer)
+        return LayerRates(factors, 0.0, optimizer)
 
     # What it does to a model --------------------------------------------------------------------
 
@@ -237,6 +239,19 @@ class LayerRates(LearningRateCallback):
         except UnresolvedLength:
             return float("nan")
 
+    def held_at(self, step: int, timeline: Timeline) -> LayerRates:
+        """Return a callback that holds the factors of one step.
+
+        Raises:
+            UnresolvedLength: If ``timeline`` does not place a schedule.
+        """
+
+        def held(factor: Any) -> float:
+            return float(factor(step, timeline) if isinstance(factor, Schedule) else factor)
+
+        factors = {key: held(factor) for key, factor in self.factors.items()}
+        return LayerRates(factors, held(self.default), self.optimizer)
+
     def join_fit(self, session: FitSession) -> None:
         self._session = session
         self._tracks: list[HyperparameterTrack] = []
@@ -257,8 +272,10 @@ class LayerRates(LearningRateCallback):
                     "each its own optimizer with LayerRates(optimizer=...)."
                 )
         groups = self.group(model, self._variables(model, optimizers))
-        if all(group.factor == 0.0 for group in groups if not isinstance(group.factor, Schedule)):
-            self._check_something_moves(groups)
+        if all(_freezing(group.factor) is Freezing.ALWAYS for group in groups):
+            raise ValueError(
+                f"{self!r} freezes every variable of the model for good, so that nothing trains."
+            )
         for group in groups:
             if isinstance(group.factor, Schedule):
                 group.factor.timeline = session.timeline
@@ -269,12 +286,6 @@ class LayerRates(LearningRateCallback):
         }
         for optimizer in optimizers:
             self._control_optimizer(session, optimizer, groups, epoch)
-
-    def _check_something_moves(self, groups: list[Group]) -> None:
-        if not any(isinstance(group.factor, Schedule) for group in groups):
-            raise ValueError(
-                f"{self!r} freezes every variable of the model for good, so that nothing trains."
-            )
 
     def _control_optimizer(
         self, session: FitSession, optimizer: Any, groups: list[Group], epoch: int
@@ -334,17 +345,17 @@ class LayerRates(LearningRateCallback):
         factors = {key: decode(factor) for key, factor in config["factors"].items()}
         return cls(factors, decode(config["default"]), config["optimizer"])
 
-    def _arguments(self) -> dict[str, Any]:
-        """Return all arguments by name."""
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments with which the callback was built, by name."""
         return {"factors": self.factors, "default": self.default, "optimizer": self.optimizer}
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return self._arguments() == other._arguments()
+        return self.arguments() == other.arguments()
 
     def __hash__(self) -> int:
-        return hash((type(self), *map(repr, self._arguments().values())))
+        return hash((type(self), *map(repr, self.arguments().values())))
 
     def _written(self) -> str:
         """Return the call that makes an equal callback."""
@@ -363,17 +374,20 @@ class LayerRates(LearningRateCallback):
         return f"{self._written()} [{'; '.join(groups)}]" if self._present else self._written()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), **self._arguments(), "_present": self._present}
+        return {**super().__getstate__(), **self.arguments(), "_present": self._present}
 
 
 @keras.saving.register_keras_serializable(package="keras_lr")
 class LayerDecay(LayerRates):
-    """Multiply the rate of each numbered block by a power of a factor; see `LayerRates.decay`.
+    r"""Multiply the rate of each numbered block by a power of a factor: `LayerRates.decay`.
 
     Args:
         factor: The factor from one block to the one below it; above 0, at most 1.
         blocks: Regular expression that finds a block's number in the paths of its variables.
         optimizer: The optimizer, or the name of the model's attribute that holds it.
+
+    >>> LayerDecay(0.75, blocks=r"block_?(\d+)")
+    LayerRates.decay(0.75, blocks='block_?(\\d+)')
     """
 
     def __init__(self, factor: float, blocks: str, optimizer: Any = None) -> None:
@@ -387,6 +401,9 @@ class LayerDecay(LayerRates):
     def group(self, model: Any, variables: Sequence[Any]) -> list[Group]:
         return group_by_blocks(model, variables, self.blocks, self.factor)
 
+    def held_at(self, step: int, timeline: Timeline) -> LayerRates:
+        return LayerDecay(**self.arguments())
+
     def get_config(self) -> dict[str, Any]:
         return {"factor": self.factor, "blocks": self.blocks, **self._optimizer_config()}
 
@@ -394,7 +411,7 @@ class LayerDecay(LayerRates):
     def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
-    def _arguments(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
         return {"factor": self.factor, "blocks": self.blocks, "optimizer": self.optimizer}
 
     def _written(self) -> str:

@@ -6,6 +6,7 @@ import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from keras_lr.callbacks.layer_rates import LayerRates
 from keras_lr.callbacks.param_scheduler import ParamScheduler
 from keras_lr.config.problems import Key
 from keras_lr.range_test.callback import LRRangeTest
@@ -41,6 +42,9 @@ def _driven(callback: Any, optimizer: Any = None) -> Iterator[tuple[str, str, tu
 
     ``optimizer`` holds what is known of the model's own.
     """
+    if isinstance(callback, LayerRates):
+        yield callback.optimizer or MODEL_OPTIMIZER, "factors of layers", ()
+        return
     if isinstance(callback, ParamScheduler):
         for name in callback.schedules:
             yield callback.optimizer or MODEL_OPTIMIZER, name, (name,)

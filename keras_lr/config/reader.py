@@ -17,6 +17,7 @@ import keras
 from keras_lr._fields.kinds import FieldType, ListOf, Optional
 from keras_lr._fields.nesting import Nested, call, nested
 from keras_lr._hints import nearest_name_hint
+from keras_lr.callbacks.layer_fields import FactorField, FactorsField
 from keras_lr.config.conflicts import find_conflicts
 from keras_lr.config.plain import IN_MEMORY, Limits, plain_data
 from keras_lr.config.problems import MOST_PROBLEMS, ConfigError, Place, Problem, short
@@ -209,7 +210,11 @@ class _Reader:
             if _is_none(field_type, data):
                 return None
             return (yield call(self.read_value, field_type.item, data, place, ", or none"))
-        if isinstance(field_type, ScheduleField):
+        if isinstance(field_type, FactorsField):
+            return (yield call(self.read_factors, field_type, data, place))
+        if isinstance(field_type, ScheduleField) or (
+            isinstance(field_type, FactorField) and isinstance(data, dict)
+        ):
             return (yield call(self.read_object, data, place, Schedule, "a schedule"))
         if isinstance(field_type, ScaleField) and not isinstance(data, str):
             return (yield call(self.read_object, data, place, Schedule, "a schedule"))
@@ -228,6 +233,16 @@ class _Reader:
             return self.fail_value(place, field_type.expected + also, data)
         except (TypeError, ValueError) as error:
             return self.fail_value(place, f"{error}{also}", data)
+
+    @nested
+    def read_factors(self, field_type: FactorsField, data: Any, place: Place) -> Nested[Any]:
+        """Read the factor of each part of a model."""
+        if not isinstance(data, dict) or not data or not all(isinstance(key, str) for key in data):
+            return self.fail_value(place, field_type.expected, data)
+        factors = {}
+        for key, value in data.items():
+            factors[key] = yield call(self.read_value, field_type.item, value, place.at(key))
+        return _FAILED if any(one is _FAILED for one in factors.values()) else factors
 
     @nested
     def read_function(self, data: Any, place: Place) -> Nested[Any]:

@@ -27,6 +27,8 @@ from keras_lr._fields.kinds import (
 )
 from keras_lr._keras.rates.keras_schedules import schedule_values
 from keras_lr.callbacks import plateau
+from keras_lr.callbacks.layer_fields import FactorField, FactorsField
+from keras_lr.callbacks.layer_rates import LayerDecay, LayerRates
 from keras_lr.callbacks.param_scheduler import ParamScheduler
 from keras_lr.history.callback import LRHistory
 from keras_lr.range_test import callback as range_test
@@ -201,15 +203,40 @@ def _package_specs() -> dict[str, ClassSpec]:
         build=lambda values: LRHistory(**values),
         values=lambda history: {name: getattr(history, name) for name in paths},
     )
+    optimizer = Argument(Optional(Text()), None)
+    for cls, arguments in (
+        (
+            LayerRates,
+            {"factors": Argument(FactorsField()), "default": Argument(FactorField(), 1.0)},
+        ),
+        (
+            LayerDecay,
+            {
+                "factor": Argument(Number(above=0.0, maximum=1.0)),
+                "blocks": Argument(Text()),
+            },
+        ),
+    ):
+        found[cls.__name__] = ClassSpec(
+            cls.__name__,
+            cls,
+            arguments | {"optimizer": optimizer},
+            build=functools.partial(_call, cls),
+            values=cls.arguments,
+        )
     found["ParamScheduler"] = ClassSpec(
         "ParamScheduler",
         ParamScheduler,
-        {"optimizer": Argument(Optional(Text()), None)},
+        {"optimizer": optimizer},
         build=lambda values: ParamScheduler(**values),
         values=lambda one: {"optimizer": one.optimizer, **one.schedules},
         others=ScheduleField(),
     )
     return found
+
+
+def _call(cls: type, values: dict[str, Any]) -> Any:
+    return cls(**values)
 
 
 def _spec(name: str, cls: type[Configurable]) -> ClassSpec:

@@ -59,6 +59,11 @@ def _write_value(value: Any, place: Place) -> Nested[Any]:
         for i, item in enumerate(value):
             items.append((yield call(_write_value, item, place.at(i))))
         return items
+    if isinstance(value, dict):
+        items_by_key = {}
+        for key, item in value.items():
+            items_by_key[key] = yield call(_write_value, item, place.at(key))
+        return items_by_key
     if isinstance(value, Schedule | KerasSchedule):
         return (yield call(_write, value, place))
     for name, known in functions().items():

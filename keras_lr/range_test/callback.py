@@ -20,13 +20,15 @@ from keras_lr._fields.kinds import (
     Text,
 )
 from keras_lr._fields.lengths import Batches, WholeEpochs
+from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.fits.fit_data import build_model
 from keras_lr._keras.fits.fit_frame import arguments_of_fit
-from keras_lr._keras.rates.optimizers import optimizer_of, optimizers_of
+from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr._keras.state.callback_state import unfit_for_trials
 from keras_lr._state import StateFile, check_state_path, unusable
 from keras_lr.callback import LearningRateCallback, say
+from keras_lr.callbacks.layer_rates import LayerRates
 from keras_lr.range_test.in_fit import FitRates, Outcome, from_plain, to_plain
 from keras_lr.range_test.result import RangeTestResult
 from keras_lr.range_test.rules import RULES
@@ -88,7 +90,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
         state_path: File for what the tests of a fit found. A fit that begins at ``initial_epoch``,
             or that ``BackupAndRestore`` resumes, continues from it.
         optimizer: The optimizer to test, or the name of the model's attribute that holds it (which
-            a config can say); the model's own by default.
+            a config can say); the model's own by default. Of a ``MultiOptimizer`` the highest rate
+            is tested, and the others keep their ratios to it.
 
     Raises:
         TypeError: If an argument has the wrong type or is unknown.
@@ -157,7 +160,9 @@ class LRRangeTest(Configurable, LearningRateCallback):
                 ``validation_split``, whose rows are left out; ``verbose`` counts for this run. Not
                 ``epochs`` and ``initial_epoch``, which the test decides. To callbacks every short
                 training of the test is a fit, from ``on_train_begin`` to ``on_train_end``; none of
-                them may drive the rate or write checkpoints. Afterwards Keras's own callbacks are
+                them may drive the rate or write checkpoints. A `LayerRates` among them keeps the
+                ratios of the layers' rates, with the factors of the first step: the test finds one
+                rate for the whole. Afterwards Keras's own callbacks are
                 as they were. A ``History``, an `LRHistory` and callbacks of yours keep what they
                 saw; pass a copy of one that a later fit uses.
 
@@ -192,15 +197,29 @@ class LRRangeTest(Configurable, LearningRateCallback):
             say(result.report())
         return result
 
-    def _measure(self, model: Any, fit: dict[str, Any], verbose: int) -> RangeTestResult:
-        """Return the result of a test on the data that the arguments of a fit name."""
-        if len(optimizers_of(model, self.optimizer)) > 1:
-            raise ValueError(
-                f"LRRangeTest: the model {model.name!r} has several optimizers, of which each may "
-                "need its own rate. Compile it with one of them to test that one, or name one: "
-                "LRRangeTest(optimizer=...)."
-            )
+    def _measure(
+        self,
+        model: Any,
+        fit: dict[str, Any],
+        verbose: int,
+        epoch: int = 0,
+        timeline: Timeline | None = None,
+    ) -> RangeTestResult:
+        """Return the result of a test on the data that the arguments of a fit name.
+
+        Args:
+            model: The model.
+            fit: The arguments.
+            verbose: What to show.
+            epoch: The epoch whose first factors a `LayerRates` keeps.
+            timeline: The size of the fit; None where the test is no part of one.
+        """
         settings = dataclasses.replace(RangeTestSettings.of(self), verbose=verbose)
+        callbacks = [
+            one.held_at(*first_step(epoch, timeline)) if isinstance(one, LayerRates) else one
+            for one in given_callbacks(fit)
+        ]
+        fit = fit | {"callbacks": callbacks}
         if fit["x"] is not None:
             build_model(model, fit["x"])
         runner = RangeTestRunner(settings, model, fit)
@@ -262,9 +281,10 @@ class LRRangeTest(Configurable, LearningRateCallback):
         if epoch in self._outcomes or (self._outcomes and not is_due):
             return
         session = self._session
-        arguments = arguments_of_fit(session.model)
+        layers = [one for one in session.controllers if isinstance(one, LayerRates)]
+        arguments = arguments_of_fit(session.model) | {"callbacks": layers}
         with session.suspended():
-            result = self._measure(session.model, arguments, self.verbose)
+            result = self._measure(session.model, arguments, self.verbose, epoch, session.timeline)
         self.results[epoch] = result
         before = self._outcomes[max(self._outcomes)] if self._outcomes else None
         self._outcomes[epoch] = self._rates.follow_result(result, before, epoch)
@@ -350,6 +370,23 @@ class LRRangeTest(Configurable, LearningRateCallback):
             raise unusable(self.state_path, f"another version wrote it ({error})") from error
 
 
+def given_callbacks(fit: dict[str, Any]) -> list[Any]:
+    """Return the callbacks among the arguments of ``fit``."""
+    return keras.tree.flatten(fit.get("callbacks") or [])
+
+
+def first_step(epoch: int, timeline: Timeline | None) -> tuple[int, Timeline]:
+    """Return the first step of an epoch, and what turns lengths into steps.
+
+    Without a fit, only the first step of all has a place.
+    """
+    if timeline is None:
+        return 0, Timeline(1, 1)
+    if timeline.steps_per_epoch is None:
+        return epoch, Timeline.by_epoch(timeline.epochs)
+    return int(epoch * timeline.steps_per_epoch), timeline
+
+
 def check_arguments(fit: dict[str, Any]) -> None:
     """Refuse arguments of ``fit`` that a test cannot use.
 
@@ -363,14 +400,17 @@ def check_arguments(fit: dict[str, Any]) -> None:
                 f"LRRangeTest.run: argument `{name}` is decided by the test; pass `steps` to "
                 f"LRRangeTest instead. Received: {name}={fit[name]!r}"
             )
-    given = keras.tree.flatten(fit.get("callbacks") or [])
-    driving = [one for one in given if isinstance(one, LearningRateCallback)]
+    driving = [
+        one
+        for one in given_callbacks(fit)
+        if isinstance(one, LearningRateCallback) and not isinstance(one, LayerRates)
+    ]
     if driving:
         raise ValueError(
             "LRRangeTest.run: argument `callbacks` must hold none that drives a rate or another "
             f"hyperparameter, which the test does. Received: callbacks={driving!r}"
         )
-    if unfit := [type(one).__name__ for one in unfit_for_trials(given)]:
+    if unfit := [type(one).__name__ for one in unfit_for_trials(given_callbacks(fit))]:
         raise ValueError(
             "LRRangeTest.run: argument `callbacks` must hold none that drives the rate, which the "
             "test does, or writes checkpoints, which would be of the test's short trainings. "

@@ -13,11 +13,12 @@ from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import HyperparameterTrack
 from keras_lr._keras.fits.fit_frame import warn_user
-from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, find_hyperparameter
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
+from keras_lr._keras.rates.joint_rates import find_shares
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.result import RangeTestResult
 from keras_lr.schedules.base import Schedule
-from keras_lr.schedules.control import start_schedule
+from keras_lr.schedules.control import control_together, start_schedule
 from keras_lr.schedules.evaluation import ScheduleEvaluator
 
 
@@ -54,21 +55,23 @@ class FitRates:
             apply: Whether suggestions become the rate.
         """
         self.session = session
-        self.parameter = find_hyperparameter(optimizer, LEARNING_RATE)
+        self.optimizer = optimizer
+        self.rates = find_shares(optimizer, LEARNING_RATE)
         self.timeline = timeline
         self.auto = auto
         self.acts = apply or auto is not None
         self.scale = 1.0
         self.evaluators: dict[str, ScheduleEvaluator] = {}
         for name in {} if auto is None else auto.hyperparameter_schedules(optimizer):
-            session.control(
+            control_together(
+                session,
                 owner,
-                find_hyperparameter(optimizer, name),
+                find_shares(optimizer, name),
                 functools.partial(self._values_of, name),
                 functools.partial(self._peak_of, name),
             )
-        if self.acts:
-            session.adjust(self.parameter, self._scaled)
+        for rate in self.rates if self.acts else []:
+            session.adjust(rate.parameter, self._scaled)
 
     def _values_of(self, name: str, first: int, count: int) -> NDArray[np.float64]:
         return self.evaluators[name].values(first, count)
@@ -104,7 +107,7 @@ class FitRates:
         self.follow(outcome)
         tracks = self._tracks()
         if outcome.suggestion and tracks and not hasattr(self.auto, "max_lr"):
-            peak = _peak_to_come(tracks[0])
+            peak = max(map(_peak_to_come, tracks))
             if peak == 0.0 and self.acts:
                 _warn_of_unchanged_rate("a schedule that ends at zero", epoch)
             scale = outcome.suggestion / peak if peak else (before or Outcome()).scale
@@ -117,23 +120,23 @@ class FitRates:
         self.scale = outcome.scale
         if self.auto is None:
             return
-        optimizer = self.parameter.optimizer
-        moved = _move_to_bounds(self.auto, outcome.bounds).hyperparameter_schedules(optimizer)
+        moved = _move_to_bounds(self.auto, outcome.bounds).hyperparameter_schedules(self.optimizer)
         for name, schedule in moved.items():
             schedule.timeline = self.timeline
-            parameter = find_hyperparameter(optimizer, name)
-            start_schedule(schedule, self.session, parameter, self.session.epoch)
+            lead, *_ = find_shares(self.optimizer, name)
+            start_schedule(schedule, self.session, lead.parameter, self.session.epoch)
             self.evaluators[name] = ScheduleEvaluator(schedule, self.timeline, self.session)
 
     def write_rate(self, rate: float | None) -> None:
         """Set the rate to a suggestion where no schedule drives it."""
         if rate is not None and not self._tracks():
-            self.session.write_rate(self.parameter, rate)
+            for parameter, share in self.rates:
+                self.session.write_rate(parameter, share * rate)
 
     def _tracks(self) -> list[HyperparameterTrack]:
         """Return what drives the rate in this fit."""
-        key = self.parameter.key
-        return [track for track in self.session.tracks if track.parameter.key == key]
+        keys = {rate.parameter.key for rate in self.rates}
+        return [track for track in self.session.tracks if track.parameter.key in keys]
 
 
 def _warn_of_unchanged_rate(has: str, epoch: int) -> None:

@@ -14,10 +14,12 @@ from keras_lr._fit.session import FitSession
 from keras_lr._keras.fits.fit_frame import let_data_go
 from keras_lr._keras.host_values import to_float
 from keras_lr._keras.metrics import has_own_train_step
-from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, find_hyperparameter
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
+from keras_lr._keras.rates.joint_rates import find_shares
 from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr.callback import LearningRateCallback
 from keras_lr.range_test.curve import Smoother
+from keras_lr.schedules.control import control_together
 
 COMPLETE, DIVERGED, NOT_FINITE, NO_DATA = "complete", "diverged", "not finite", "no more data"
 """How a ramp ended."""
@@ -140,8 +142,8 @@ class Ramp(LearningRateCallback):
         session.patch.resets_metrics = not (self._recovers or self.validates)
         self._steps_before = self._steps_done
         session.brief = True
-        parameter = find_hyperparameter(optimizer_of(session.model, self.optimizer), LEARNING_RATE)
-        session.control(self, parameter, self._next_rates)
+        shares = find_shares(optimizer_of(session.model, self.optimizer), LEARNING_RATE)
+        control_together(session, self, shares, self._next_rates)
         session.events.on_execution_end.append(self._on_execution_end)
 
     def _next_rates(self, first: int, count: int) -> NDArray[np.float64]:

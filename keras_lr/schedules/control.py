@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.session import FitSession
+from keras_lr._fit.tracks import Source
 from keras_lr._keras.fits.fit_frame import warn_user
-from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter, find_hyperparameter
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
+from keras_lr._keras.rates.joint_rates import Share, find_shares, remember_shares
 from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr.callback import LearningRateCallback
 from keras_lr.schedules.evaluation import ScheduleEvaluator
@@ -72,10 +75,12 @@ def before_restore(schedules: Mapping[str, Moving], model: Any, optimizer: Any =
         model: The model.
         optimizer: The optimizer, or the name of the model's attribute that holds it.
     """
+    remember_shares(model, optimizer)
     for name, schedule in schedules.items():
         for part in schedule.parts():
             if isinstance(part, FollowsHyperparameter):
-                part.before_restore(find_hyperparameter(optimizer_of(model, optimizer), name))
+                lead, *_ = find_shares(optimizer_of(model, optimizer), name)
+                part.before_restore(lead.parameter)
 
 
 def control(
@@ -86,6 +91,9 @@ def control(
 ) -> None:
     """Let schedules decide hyperparameters of an optimizer during a fit.
 
+    Of an optimizer that is made of several the highest rate follows a schedule of the rate, and the
+    others keep their ratios to it.
+
     Args:
         session: The session of the fit.
         owner: The callback that holds the schedules, for errors.
@@ -95,18 +103,58 @@ def control(
     timeline = session.timeline
     for name, schedule in schedules.items():
         before, schedule.timeline = schedule.timeline, timeline
-        parameter = find_hyperparameter(optimizer, name)
+        shares = find_shares(optimizer, name)
         if note := unreached_warning(schedule, timeline):
             warn_user(note)
         session.events.on_fit_start.append(
-            functools.partial(start_schedule, schedule, session, parameter)
+            functools.partial(start_schedule, schedule, session, shares[0].parameter)
         )
         if name == LEARNING_RATE:
             session.events.on_fit_start.append(
-                functools.partial(_warn_of_new_layout, schedule, before, parameter)
+                functools.partial(_warn_of_new_layout, schedule, before, shares[0].parameter)
             )
         evaluator = ScheduleEvaluator(schedule, timeline, session)
-        session.control(owner, parameter, evaluator.values, evaluator.peak, evaluator.peak_step)
+        control_together(
+            session, owner, shares, evaluator.values, evaluator.peak, evaluator.peak_step
+        )
+
+
+def control_together(
+    session: FitSession,
+    owner: LearningRateCallback,
+    shares: Sequence[Share],
+    source: Source,
+    peak: Callable[[], float] | None = None,
+    peak_step: Callable[[], float] | None = None,
+) -> None:
+    """Let a source decide hyperparameters that move together.
+
+    Args:
+        session: The session of the fit.
+        owner: The callback that decides, for errors.
+        shares: The hyperparameters, with their shares.
+        source: Returns the values of the one whose share is 1.
+        peak: Returns the highest of the values to come.
+        peak_step: Returns the step of the first of these.
+    """
+    for parameter, share in shares:
+        session.control(
+            owner,
+            parameter,
+            source if share == 1.0 else functools.partial(_scaled_values, source, share),
+            peak if share == 1.0 or peak is None else functools.partial(_scaled_peak, peak, share),
+            peak_step,
+        )
+
+
+def _scaled_values(
+    source: Source, share: float, first: int, count: int
+) -> NDArray[np.floating[Any]]:
+    return share * source(first, count)
+
+
+def _scaled_peak(peak: Callable[[], float], share: float) -> float:
+    return share * peak()
 
 
 def unreached_warning(schedule: Moving, timeline: Timeline) -> str:

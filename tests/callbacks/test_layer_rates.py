@@ -47,12 +47,12 @@ def weights(model):
     return {one.path: keras.ops.convert_to_numpy(one.value) for one in model.weights}
 
 
-def slots(optimizer):
-    """Return what an optimizer keeps for its variables, by path without its own name."""
+def slots(optimizer, part):
+    """Return what an optimizer keeps for the variables of a part, by name."""
     return {
-        one.path.split("/", 1)[1]: keras.ops.convert_to_numpy(one.value)
+        one.path.split("/")[-1]: keras.ops.convert_to_numpy(one.value)
         for one in optimizer.variables
-        if not one.path.endswith(("iteration", "learning_rate"))
+        if part in one.path
     }
 
 

@@ -71,6 +71,11 @@ def an_object(node, depth):
                 lambda value: {name: value}
             )
         )
+    if "properties" not in node:
+        keys = st.sampled_from(["head", "block_1/.*", "("])
+        return st.dictionaries(
+            keys, made_from(node["additionalProperties"], depth - 1), min_size=1, max_size=2
+        )
     required = {name: made_from(node["properties"][name], depth) for name in node["required"]}
     optional = {
         name: made_from(each, depth)

@@ -113,4 +113,5 @@ def test_every_public_schedule_has_a_form():
         if isinstance(cls, type) and dataclasses.is_dataclass(cls) and issubclass(cls, Schedule)
     }
     assert wanted <= set(class_specs())
+    assert {"LayerRates", "LayerDecay"} <= set(class_specs())
     assert {"LRHistory", "ParamScheduler", "ReduceLROnPlateau", "LRRangeTest"} <= set(class_specs())

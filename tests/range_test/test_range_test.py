@@ -2,7 +2,6 @@
 
 import gc
 import re
-import types
 
 import keras
 import numpy as np
@@ -250,13 +249,6 @@ def test_every_ramp_has_the_losses_of_outputs():
     alone, three = results
     np.testing.assert_allclose(three.lower[:5], alone.values[:5], rtol=1e-3)
     np.testing.assert_allclose(three.upper[:5], alone.values[:5], rtol=1e-3)
-
-
-def test_several_optimizers_are_refused():
-    model, (one, other) = network(), (keras.optimizers.SGD(0.1, name=n) for n in "ab")
-    model.optimizer = types.SimpleNamespace(optimizers=[one, other])
-    with pytest.raises(ValueError, match=r"has several optimizers.*Compile it with one"):
-        quick().run(model, X, Y)
 
 
 @pytest.mark.parametrize("kind", [OwnSGD, keras.optimizers.Adam])

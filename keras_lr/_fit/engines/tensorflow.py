@@ -99,10 +99,10 @@ class TensorFlowEngine(Engine):
     def _fill_tables(self, step: CompiledStep, row: int) -> None:
         """Hand the rows of the session's table to the compiled step."""
         values = self.session.table.rows
-        for column, table in enumerate(step.tables):
-            padded = np.zeros(self.rows, np.float32)
-            padded[: len(values)] = values[:, column]
-            table.assign(padded)
+        if step.table is not None:
+            padded = np.zeros((self.rows, values.shape[1]), np.float32)
+            padded[: len(values)] = values
+            step.table.assign(padded.reshape(step.table.shape))
         step.position.assign(row - 1)
         self._clear_losses(step)
         self._in_tables = values
@@ -164,12 +164,24 @@ def _make_tables(step: CompiledStep, rows: int, columns: int, rates: list[Any]) 
     def table(dtype: str) -> Any:
         return keras.Variable(np.zeros(rows), dtype=dtype, trainable=False)
 
-    step.tables = [table("float32") for _ in range(columns)]
+    if columns:
+        shape = (rows, columns) if columns > 1 else rows
+        step.table = keras.Variable(np.zeros(shape), dtype="float32", trainable=False)
     step.notes = [table(variable.dtype) for variable in rates]
     step.losses, step.counts = table("float32"), table("float32")
     step.position = keras.Variable(
         0, trainable=False, dtype="int", aggregation="only_first_replica", name="batch"
     )
+
+
+def _values_at(table: Any, row: Any) -> list[Any]:
+    """Return the values in a row of a table, which has one dimension where a row has one value."""
+    import tensorflow as tf
+
+    if table is None:
+        return []
+    values = tf.gather(table, row)
+    return [values] if len(table.shape) == 1 else tf.unstack(values)
 
 
 def _step_with_values(
@@ -197,7 +209,7 @@ def _step_with_values(
     import tensorflow as tf
 
     # Keras's own operations on variables would be several where one does.
-    tables = [table.value for table in step.tables]
+    scheduled = None if step.table is None else step.table.value
     notes = list(zip(step.notes, (rate.value for rate in rates), strict=True))
     advance = step.position.value.assign_add
 
@@ -209,7 +221,7 @@ def _step_with_values(
     def step_with_values(data: Any) -> Any:
         step.traced = True
         row = tf.convert_to_tensor(advance(1))
-        values = [tf.gather(table, row) for table in tables]
+        values = _values_at(scheduled, row)
         for table, rate in notes:
             note(table, row, rate)
         counted = None if counter is None else tf.convert_to_tensor(counter.value)

@@ -36,8 +36,9 @@ class CompiledStep:
     function: Any = None
     traced: bool = False
     """Whether Keras has called the step that was compiled in."""
-    tables: list[Any] = dataclasses.field(default_factory=list)
-    """The values of each hyperparameter for some batches to come, where the step reads them."""
+    table: Any = None
+    """The values of the hyperparameters for some batches to come, where the step reads them: one
+    for each batch, or a column for each of several hyperparameters."""
     notes: list[Any] = dataclasses.field(default_factory=list)
     """What some variables held when each of these batches began, where the step notes it."""
     losses: Any = None

@@ -11,7 +11,7 @@ Relies on these names of Keras 3 (3.12 and later), whose presence is checked bef
 - ``_var_key`` tells variables apart, and ``_trainable_variables`` are those that the optimizer was
   built for, in the order of their averages in ``_model_variables_moving_average``.
 - Under JAX ``StatelessScope.state_mapping`` holds what a step has assigned so far.
-- ``_u_product`` is what Nadam multiplies in each update on PyTorch, once for all variables.
+- Nadam multiplies a number in each update, once for all variables (`keras_lr._keras.rates.nadam`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 import keras
 
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
+from keras_lr._keras.rates.nadam import product_after, product_of
 from keras_lr._keras.rates.optimizers import (
     overrides_learning_rate,
     trained_variables,
@@ -115,7 +116,8 @@ class LayerFactor(Hyperparameter):
 
     def leave_step(self, plain: Any) -> None:
         """Let the optimizer update as ever."""
-        self.updates.methods.leave()
+        if self.updates.methods.leave():
+            self.updates.forget_step()
 
 
 class MissedUpdates(LayerFactor):
@@ -161,10 +163,7 @@ class LayerUpdates:
         """
         self.optimizer = optimizer
         self.groups = list(groups)
-        self.factors: list[Any] = [1.0] * len(self.groups)
-        """The factor of each group: a tensor where a step is compiled."""
-        self.missed: list[Any] = [0.0] * len(self.groups)
-        """The updates that each group has missed, likewise."""
+        self.forget_step()
         parallel = hasattr(optimizer, "_parallel_update_step")
         leaf = "_parallel_update_step" if parallel else "update_step"
         functions: dict[str, Callable[..., Any]] = {
@@ -180,16 +179,13 @@ class LayerUpdates:
         check_has(optimizer, names, USE)
         self.methods = StepMethods(optimizer, functions, USE)
         self.rate = Hyperparameter(optimizer, LEARNING_RATE)
-        self._learning_rate = vars(optimizer)["_learning_rate"]
-        self._iterations = vars(optimizer)["_iterations"]
+        self._parallel = parallel
+        self._plain = self._counters()
         self._group_of = {
             self.key_of(variable): index
             for index, group in enumerate(self.groups)
             for variable in group.variables
         }
-        self._rates: list[Any] = []
-        self._active: list[Any] = []
-        self._counts: list[Any] = []
         self._updated = False
         """Whether the optimizer updates its variables in the way that this relies on."""
         if optimizer_has(optimizer, "weight_decay") and overrides_learning_rate(optimizer):
@@ -199,6 +195,21 @@ class LayerUpdates:
                 "would not reach the decay. Let `learning_rate` be the variable that Keras keeps "
                 "for it, or set weight_decay=None."
             )
+
+    def forget_step(self) -> None:
+        """Forget the tensors of a step, which would keep its graph."""
+        self.factors: list[Any] = [1.0] * len(self.groups)
+        """The factor of each group: a tensor where a step is compiled."""
+        self.missed: list[Any] = [0.0] * len(self.groups)
+        """The updates that each group has missed, likewise."""
+        self._rates: list[Any] = []
+        self._active: list[Any] = []
+        self._own: list[dict[str, Any]] = []
+
+    def _counters(self) -> dict[str, Any]:
+        """Return the attributes in whose place a group may have others."""
+        names = "_learning_rate", "_iterations", "_u_product"
+        return {name: value for name, value in vars(self.optimizer).items() if name in names}
 
     def key_of(self, variable: Any) -> Hashable:
         """Return what tells a variable of the optimizer from others."""
@@ -235,12 +246,6 @@ class LayerUpdates:
         rate = keras.ops.convert_to_tensor(rate)
         return rate * keras.ops.cast(self.factors[index], rate.dtype)
 
-    def _count_of(self, index: int) -> Any:
-        """Return how many updates the optimizer has made of a group."""
-        counted = keras.ops.convert_to_tensor(self._iterations)
-        missed = keras.ops.cast(self.missed[index], counted.dtype)
-        return keras.ops.maximum(counted - missed, keras.ops.zeros_like(counted))
-
     # What stands in for the optimizer's methods -----------------------------------------------
 
     def _apply(
@@ -252,6 +257,7 @@ class LayerUpdates:
         if not optimizer.built and variables:
             with keras.name_scope(optimizer.name, caller=optimizer):
                 optimizer.build(variables)
+            self._plain = self._counters()
         pairs = list(zip(grads, variables, strict=True))
         moving = [
             (self._masked(gradient, variable), variable)
@@ -259,10 +265,10 @@ class LayerUpdates:
             if not self._stands_still(self.group_of(variable))
         ]
         if pairs and not moving:
-            self._iterations.assign_add(1)
+            self._plain["_iterations"].assign_add(1)
             return
         constrained = [
-            (variable, keras.ops.convert_to_tensor(variable))
+            (variable, keras.ops.copy(variable.value))
             for _, variable in moving
             if getattr(variable, "constraint", None) is not None
             and self._may_stand_still(self.group_of(variable))
@@ -271,7 +277,7 @@ class LayerUpdates:
         method([gradient for gradient, _ in moving], [variable for _, variable in moving])
         for variable, before in constrained:
             active = self._is_active(self._group_of[self.key_of(variable)])
-            variable.assign(keras.ops.where(active, variable, before))
+            variable.assign(keras.ops.where(active, variable.value, before))
         if moving and not self._updated:
             raise RuntimeError(
                 f"The optimizer {type(optimizer).__name__} updates its variables in a way of its "
@@ -301,7 +307,7 @@ class LayerUpdates:
         for index, some in self._split(variables):
             members = [variables[place] for place in some]
             rate = self._rate_of(index, self.optimizer.learning_rate)
-            with self._attribute("_learning_rate", rate, self._learning_rate):
+            with self._attributes({} if index is None else {"_learning_rate": rate}):
                 method(members)
 
     def _update(
@@ -310,11 +316,23 @@ class LayerUpdates:
         """Update all variables; compute first what each group needs, once."""
         everyone = range(len(self.groups))
         self._rates = [self._rate_of(index, learning_rate) for index in everyone]
-        varying = [index for index in everyone if self._may_stand_still(index)]
-        self._active = [self._is_active(i) if i in varying else None for i in everyone]
-        frozen = [g.freezing is Freezing.SOMETIMES for g in self.groups]
-        self._counts = [self._count_of(i) if frozen[i] else self._iterations for i in everyone]
+        self._active = [self._is_active(i) if self._may_stand_still(i) else None for i in everyone]
+        self._own = [self._own_counts(index) for index in everyone]
         return method(grads, variables, learning_rate)
+
+    def _own_counts(self, index: int) -> dict[str, Any]:
+        """Return what the optimizer counts, as it is for a group that may have missed updates."""
+        if self.groups[index].freezing is not Freezing.SOMETIMES:
+            return {}
+        counted = keras.ops.convert_to_tensor(self._plain["_iterations"])
+        missed = keras.ops.cast(self.missed[index], counted.dtype)
+        made = keras.ops.maximum(counted - missed, keras.ops.zeros_like(counted))
+        own = {"_iterations": made}
+        if product_of(self.optimizer) is not None:
+            # On PyTorch Nadam multiplies and assigns while it updates, otherwise before that.
+            product = product_after(self.optimizer, made if self._parallel else made + 1)
+            own["_u_product"] = keras.Variable(product) if self._parallel else product
+        return own
 
     def _update_one(
         self, method: Callable[..., Any], gradient: Any, variable: Any, learning_rate: Any
@@ -325,7 +343,7 @@ class LayerUpdates:
             method(gradient, variable, learning_rate)
             return
         update = functools.partial(method, gradient, variable, self._rates[index])
-        with self._attribute("_iterations", self._counts[index], self._iterations):
+        with self._attributes(self._own[index]):
             if self._active[index] is None:
                 update()
             else:
@@ -335,16 +353,22 @@ class LayerUpdates:
         self, method: Callable[..., Any], grads: Any, variables: Any, learning_rate: Any
     ) -> None:
         """Update variables that are updated together on PyTorch, each group by its rate."""
-        self._updated = True
-        shared = getattr(self.optimizer, "_u_product", None)
-        before = None if shared is None else keras.ops.copy(shared)
+        self._updated, product = True, product_of(self.optimizer)
+        before = None if product is None else keras.ops.copy(product)
+        if product is not None:
+            counted = keras.ops.convert_to_tensor(self._plain["_iterations"])
+            after = product_after(self.optimizer, counted + 1)
         for index, some in self._split(variables):
-            if shared is not None:
-                shared.assign(before)
-            rate = learning_rate if index is None else self._rates[index]
-            counts = self._iterations if index is None else self._counts[index]
-            with self._attribute("_iterations", counts, self._iterations):
+            own = {} if index is None else self._own[index]
+            if before is not None and not own:
+                product.assign(before)
+            with self._attributes(own):
+                rate = learning_rate if index is None else self._rates[index]
                 method([grads[i] for i in some], [variables[i] for i in some], rate)
+            if before is not None and not own:
+                after = keras.ops.copy(product)
+        if before is not None:
+            product.assign(after)
 
     def _average(self, method: Callable[..., Any], trainable_variables: Any) -> None:
         """Update the moving averages of the weights; that of frozen weights is the weights."""
@@ -359,7 +383,8 @@ class LayerUpdates:
             if self._stands_still(index):
                 average.assign(variable)
             elif self._may_stand_still(index):
-                average.assign(keras.ops.where(self._is_active(index), average, variable))
+                active = self._is_active(index)
+                average.assign(keras.ops.where(active, average.value, variable.value))
 
     # How --------------------------------------------------------------------------------------
 
@@ -371,17 +396,13 @@ class LayerUpdates:
         yield from found.items()
 
     @contextlib.contextmanager
-    def _attribute(self, name: str, value: Any, plain: Any) -> Iterator[None]:
-        """Let an attribute of the optimizer have another value."""
-        if value is plain:
-            yield
-            return
-        attributes = vars(self.optimizer)
-        attributes[name] = value
+    def _attributes(self, values: dict[str, Any]) -> Iterator[None]:
+        """Let attributes of the optimizer have other values."""
         try:
+            vars(self.optimizer).update(values)
             yield
         finally:
-            attributes[name] = plain
+            vars(self.optimizer).update({name: self._plain[name] for name in values})
 
 
 def optimizer_has(optimizer: Any, name: str) -> bool:
@@ -410,5 +431,5 @@ def run_if(condition: Any, update: Callable[[], Any]) -> None:
     before = dict(scope.state_mapping)
     update()
     for key, value in scope.state_mapping.items():
-        if value is not before.get(key):
+        if key in before and value is not before[key]:
             scope.state_mapping[key] = keras.ops.where(condition, value, before[key])

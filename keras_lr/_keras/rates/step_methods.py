@@ -55,16 +55,21 @@ class StepMethods:
                 )
                 vars(self.optimizer)[name] = functools.partial(function, method)
 
-    def leave(self) -> None:
-        """Let the optimizer have its methods again, if nothing else is in a step."""
+    def leave(self) -> bool:
+        """Let the optimizer have its methods again, if no other step is entered.
+
+        Returns:
+            Whether it has them.
+        """
         with self._lock:
             self._entered = max(self._entered - 1, 0)
             if self._entered:
-                return
+                return False
             for name, own in self._own.items():
                 vars(self.optimizer).pop(name, None)
                 if own is not None:
                     vars(self.optimizer)[name] = own
+            return True
 
 
 def check_has(optimizer: Any, names: Iterable[str], use: str) -> None:
