@@ -19,6 +19,7 @@ from benchmarks.measure import Effort, Row, table
 BACKENDS = ("tensorflow", "jax", "torch")
 MANY = {
     "fits": "The cost of a callback per training step",
+    "layer_rates": "The cost of a rate for each part of a model, per training step",
     "range_test_cost": "The cost of a range test and of a snapshot",
     "sweep": "A sweep, against a new model for each rate",
 }
