@@ -3,6 +3,7 @@
 A new shape is one row here, and every law of the other files then holds for it too.
 """
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -236,3 +237,8 @@ SHAPES = {
         *(0.0, 0.5, 0.5),
     ),
 }
+
+
+def written(value: object) -> str:
+    """Return a name for a test's argument that is the same in every process."""
+    return "" if isinstance(value, list) else re.sub(r" at 0x[0-9a-f]+", "", repr(value))

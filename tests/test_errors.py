@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from models import fit, meter, samples, settled
-from shapes import EPOCHS, SHAPES, STEPS
+from shapes import EPOCHS, SHAPES, STEPS, written
 
 import keras_lr
 from keras_lr import (
@@ -434,7 +434,7 @@ def generator():
         (LinearDecay(0.1).warmup("1 steps"), "1 steps"),
         (LinearDecay(0.1, over="20 steps") >> StepDecay(0.1, every=1), "20 steps"),
     ],
-    ids=lambda value: repr(value),
+    ids=written,
 )
 def test_steps_and_epochs_of_an_unknown_number_of_steps(schedule, length):
     model = meter()

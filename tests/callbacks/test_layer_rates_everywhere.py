@@ -167,7 +167,9 @@ def words(optimizer):
     return model
 
 
-@pytest.mark.parametrize("make", [optimizers.SGD, momentum, optimizers.Adam], ids=str)
+@pytest.mark.parametrize(
+    "make", [optimizers.SGD, momentum, optimizers.Adam], ids=lambda make: make.__name__
+)
 def test_a_sparse_gradient(make):
     ids = np.random.default_rng(0).integers(0, 9, (16, 3))
 

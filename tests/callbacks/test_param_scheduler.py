@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from models import COMPILE, mean_prediction, settled
+from shapes import written
 
 from keras_lr import (
     Constant,
@@ -470,7 +471,7 @@ def test_two_that_move_the_same_number_raise():
         ParamScheduler("second", learning_rate=CosineDecay(0.1).warmup(2), beta_1=Constant(0.5)),
         ParamScheduler(weight_decay=PiecewiseConstant([1], [0.1, 0.0]).per_epoch()),
     ],
-    ids=repr,
+    ids=written,
 )
 def test_it_is_serialised(scheduler):
     again = [

@@ -9,6 +9,7 @@ import pytest
 from keras import layers
 from models import settled
 from plateaus import X, Y, build, fit, rates
+from shapes import written
 
 from keras_lr import (
     Constant,
@@ -82,7 +83,7 @@ def by_epoch(epoch):
         Function(by_epoch),
         ParamScheduler(learning_rate=LinearDecay(1.0).warmup(3)),
     ],
-    ids=repr,
+    ids=written,
 )
 @pytest.mark.parametrize("first", ["schedule", "plateau"])
 def test_it_waits_for_the_highest_rate_of_the_schedule(schedule, first):

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from shapes import written
 
 from keras_lr import (
     Clip,
@@ -199,7 +200,7 @@ LINE = LinearDecay(1.0, over="4 steps")
             [1, 0.5, 1, 0.5, 2, 1, 2, 1],
         ),
     ],
-    ids=lambda value: repr(value) if not isinstance(value, list) else "",
+    ids=written,
 )
 def test_values_by_hand(schedule, expected):
     curve = schedule.values(epochs=1, steps_per_epoch=len(expected))
@@ -219,7 +220,7 @@ def test_values_by_hand(schedule, expected):
             {0: 9, 1: 1, 2: 0.9, 3: 0.9, 4: 0.7, 5: 0.7},
         ),
     ],
-    ids=lambda value: repr(value),
+    ids=written,
 )
 def test_over_90_epochs_of_2_steps(schedule, expected):
     curve = schedule.values(epochs=90, steps_per_epoch=2)
@@ -269,7 +270,7 @@ def test_sequences_are_flat_and_scaling_is_not_a_product():
         (2 * Constant(0.1).per_epoch(), "never ends"),
         (LINE >> Constant(0.1), "never ends"),
     ],
-    ids=lambda value: repr(value),
+    ids=written,
 )
 def test_a_stage_that_leaves_no_place_for_the_next_is_an_error(stage, words):
     with pytest.raises(ValueError, match=rf"^Sequence: stage \d, .*{words}.*\.lasting\(") as caught:

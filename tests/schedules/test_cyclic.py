@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from models import fit, meter, settled
+from shapes import written
 
 from keras_lr import (
     Constant,
@@ -140,7 +141,7 @@ from keras_lr import (
         ),
         (WarmupStableDecay(0.8, "50%", "50%"), [0.0, 0.2, 0.4, 0.6, 0.8, 0.6, 0.4, 0.2]),
     ],
-    ids=lambda value: repr(value) if not isinstance(value, list) else "",
+    ids=written,
 )
 def test_values_by_hand(schedule, expected):
     curve = schedule.values(epochs=1, steps_per_epoch=len(expected))
@@ -167,7 +168,7 @@ def test_values_by_hand(schedule, expected):
         (WarmupStableDecay(1.0, 1, 2), {0: 0, 2: 0.5, 4: 1, 16: 1, 20: 0.5, 22: 0.25}),
         (WarmupStableDecay(1.0), {0: 0, 1: 1 / 1.2, 2: 1, 19: 1, 20: 4 / 4.8, 22: 2 / 4.8}),
     ],
-    ids=lambda value: repr(value),
+    ids=written,
 )
 def test_lengths_in_every_unit(schedule, expected):
     """Over 6 epochs of 4 steps."""

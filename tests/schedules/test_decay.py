@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from shapes import written
 
 import keras_lr
 from keras_lr import (
@@ -87,7 +88,7 @@ from keras_lr import (
             ],
         ),
     ],
-    ids=lambda value: repr(value) if not isinstance(value, list) else "",
+    ids=written,
 )
 def test_values_by_hand(schedule, expected):
     curve = schedule.values(epochs=1, steps_per_epoch=len(expected))
@@ -110,7 +111,7 @@ def test_values_by_hand(schedule, expected):
         (InverseSqrtDecay(1.0, 1), {0: 1.0, 12: 0.5}),
         (InverseSqrtDecay(1.0, "25%"), {0: 1.0, 12: 0.5}),
     ],
-    ids=lambda value: repr(value),
+    ids=written,
 )
 def test_lengths_in_every_unit(schedule, expected):
     """Over 4 epochs of 4 steps."""

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from models import fit, meter
+from shapes import written
 
 from keras_lr import (
     Constant,
@@ -80,7 +81,7 @@ def test_a_training_that_is_extended_half_way_is_noticed_by_the_same_schedule():
         # Something else altogether, and lengths that four epochs would be too short for.
         (Constant(0.3), LinearDecay(0.2), np.linspace(0.2, 0.0, 41)[20:-1]),
     ],
-    ids=str,
+    ids=written,
 )
 def test_what_goes_on_without_a_jump_says_nothing(first, second, rates):
     with warnings.catch_warnings():
