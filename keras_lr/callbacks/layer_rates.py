@@ -50,7 +50,7 @@ class LayerRates(LearningRateCallback):
 
     A factor is a number, or a schedule, which moves in each step. While it is 0 the group is
     frozen: its weights, their momenta and averages stay as they are, as with
-    ``layer.trainable = False``, but nothing has to be compiled again. (`BatchNormalization` goes on
+    ``layer.trainable = False``, but nothing has to be compiled again. (``BatchNormalization`` goes on
     to update its statistics: that follows ``trainable`` alone.) After that the group trains as if
     it had just been made trainable: an Adam counts the group's own updates.
 
