@@ -137,6 +137,8 @@ def _unmatched(key: str, model: Any, paths: list[str]) -> ValueError:
         )
     elif any(_matches(key, path_of(one)) for one in model.variables) or key in names:
         hint = " What it stands for is not trainable."
+    elif any(_matches(key, name) for name in names):
+        hint = f" An expression is compared with whole paths, such as {paths[0]!r}."
     near = nearest_names(key, [*paths, *sorted(names)])
     return ValueError(
         f"LayerRates: argument `factors` has a key that stands for no trained variable of the "

@@ -50,9 +50,9 @@ class LayerRates(LearningRateCallback):
 
     A factor is a number, or a schedule, which moves in each step. While it is 0 the group is
     frozen: its weights, their momenta and averages stay as they are, as with
-    ``layer.trainable = False``, but nothing has to be compiled again. (``BatchNormalization`` goes on
-    to update its statistics: that follows ``trainable`` alone.) After that the group trains as if
-    it had just been made trainable: an Adam counts the group's own updates.
+    ``layer.trainable = False``, but nothing has to be compiled again. (``BatchNormalization`` goes
+    on to update its statistics: that follows ``trainable`` alone.) After that the group trains as
+    if it had just been made trainable: an Adam counts the group's own updates.
 
     A key of ``factors`` is the path of a variable; or else a regular expression for whole paths, as
     in Keras's ``OptimizerMap``; or else a layer, by its name, its path or itself, with all that is
@@ -132,7 +132,8 @@ class LayerRates(LearningRateCallback):
             ValueError: If ``factor`` is out of range or ``blocks`` is no expression with a number;
                 at the start of training, if no path has a block.
 
-        Source: Clark et al. 2020, ELECTRA (arXiv:2003.10555), and ``layer_decay`` of timm.
+        Source: Clark et al. 2020, ELECTRA (arXiv:2003.10555), and ``layer_decay`` of timm, which
+        counts the norm behind a transformer's last block to that block.
 
         >>> LayerRates.decay(0.75, blocks=r"block_?(\d+)")
         LayerRates.decay(0.75, blocks='block_?(\\d+)')

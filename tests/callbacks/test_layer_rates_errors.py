@@ -44,6 +44,11 @@ def test_a_layer_stands_for_all_that_is_inside_it():
     assert [row[1] for row in groups(LayerRates({"two": 0.1}), model)].count("two") == 2
 
 
+def test_a_pattern_of_names_alone_is_told_that_it_is_compared_with_whole_paths():
+    with pytest.raises(ValueError, match=r"whole paths, such as 'net/body/kernel'.*'bod\.\*'"):
+        LayerRates({"bod.*": 0.1}).table(compiled("sgd"))
+
+
 def test_the_table_is_a_text():
     table = LayerRates({"body": 0.1}, default=2).table(compiled("sgd"))
     assert repr(table).splitlines() == [
