@@ -104,3 +104,23 @@ def test_a_range_test_scales_all_rates_together():
     low, high = sorted(float(one.learning_rate) for one in model.optimizer.optimizers)
     assert high == pytest.approx(result.rates[-1])
     assert low == pytest.approx(0.25 * result.rates[-1])
+
+
+def train_on_one_batch(model, *callbacks):
+    """Train on the same batch in each step, so that no noise hides what a rate does."""
+    x = np.tile(X[:8], (STEPS, 1))
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    model.fit(x, x, epochs=2, callbacks=list(callbacks), **options)
+    return model
+
+
+def test_a_range_test_in_a_fit_sets_all_rates():
+    test = LRRangeTest(1e-5, 10.0, steps=30, rule="edge", verbose=0, apply=True)
+    model = train_on_one_batch(several(0.1, 0.4), test)
+    low, high = sorted(float(one.learning_rate) for one in model.optimizer.optimizers)
+    assert high == pytest.approx(test.result.suggestion, rel=1e-5)
+    assert low == pytest.approx(0.25 * high)
+    schedule = CosineDecay(0.4)
+    test = LRRangeTest(1e-5, 10.0, steps=30, rule="edge", verbose=0, apply=True)
+    train_on_one_batch(several(0.1, 0.4), test, schedule)
+    assert max(map(max, rates(schedule))) == pytest.approx(test.result.suggestion, rel=1e-5)
