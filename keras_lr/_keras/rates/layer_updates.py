@@ -304,9 +304,15 @@ class LayerUpdates:
         if self.optimizer.weight_decay is None:
             method(variables)
             return
+        # Another replica may stand in the middle of this, with the rate of a group in place.
+        attributes = vars(self.optimizer)
+        present = attributes["_learning_rate"]
+        attributes["_learning_rate"] = self._plain["_learning_rate"]
+        plain = self.optimizer.learning_rate
+        attributes["_learning_rate"] = present
         for index, some in self._split(variables):
             members = [variables[place] for place in some]
-            rate = self._rate_of(index, self.optimizer.learning_rate)
+            rate = self._rate_of(index, plain)
             with self._attributes({} if index is None else {"_learning_rate": rate}):
                 method(members)
 
