@@ -114,7 +114,8 @@ def scaled(optimizer):
 
 def in_executions(optimizer):
     model = line(optimizer)
-    model.compile(optimizer, "mse", steps_per_execution=2, **COMPILE)
+    steps = 1 if keras.backend.backend() == "torch" else 2
+    model.compile(optimizer, "mse", steps_per_execution=steps, **COMPILE)
     return model
 
 
