@@ -177,6 +177,11 @@ def test_the_picture_shows_the_means_and_marks_gaps_and_bands():
     looks = [(line.get_linestyle(), line.get_marker()) for line in drawn.values()]
     assert len(set(looks)) == 2
     assert ax.get_xscale() == "log"
+    (strip,) = (one for one in ax.collections if one.get_transform() == ax.transAxes)
+    top = strip.get_paths()[0].vertices[:, 1].max()
+    points = ax.transData.transform([(0.1, 0.6), (1.0, 1.5), (0.1, 2.0)])
+    heights = ax.transAxes.inverted().transform(points)[:, 1]
+    assert 0.0 < top < heights.min() < heights.max() < 1.0
 
 
 def test_the_picture_of_a_training_is_at_the_best_rate():

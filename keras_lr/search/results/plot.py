@@ -123,13 +123,14 @@ def _plot_valleys(ax: Axes, result: PlottedSweep, measure: str) -> None:
     diverged or failed with some seed.
     """
     ax.set_xscale("log")
-    shown = [_draw_valley(ax, valley, measure, look) for valley, look in _looks(result.valleys)]
     rates = np.concatenate([valley.rates for valley in result.valleys] or [np.array([])])
     if rates.size:
         ax.set_xlim(rates.min() / 1.5, rates.max() * 1.5)
+    shown = [_draw_valley(ax, valley, measure, look) for valley, look in _looks(result.valleys)]
     strip = STRIP * (len(result.valleys) + 0.5)
     _scale(ax, shown, measure, result.criterion, below=strip + STRIP)
-    ax.axhspan(0.0, strip, transform=ax.transAxes, color=FAINT, alpha=0.5, linewidth=0.0)
+    place: dict[str, Any] = {"transform": ax.transAxes, "linewidth": 0.0}
+    ax.fill_between([0.0, 1.0], 0.0, strip, color=FAINT, alpha=0.5, **place)
     for number, (valley, look) in enumerate(_looks(result.valleys)):
         _draw_gaps_and_band(ax, valley, look, STRIP * (number + 0.75), 0.985 - 0.025 * number)
     ax.set_xlabel("learning rate (in the strip: the best of each, and those that do as well)")
