@@ -139,6 +139,8 @@ class TensorFlowEngine(Engine):
         if step is None or step.update is None or not step.update.is_logged:
             return None
         row = first - self.session.table.start
+        if step.notes_loss and count == 1:  # asked for in each step
+            return float(_read_table(step.losses)[row])
         total, samples = _read_losses(step, slice(row, row + count)).sum(0)
         return float(total / samples) if samples else None
 
