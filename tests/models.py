@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 
 STEPS = 5
 # XLA takes longer to compile a tiny model than TensorFlow takes to train it. JAX needs it.
@@ -119,3 +120,8 @@ def state(model):
 def same(first, second):
     """Return whether two states are equal bit for bit."""
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+several_optimizers = pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer"
+)

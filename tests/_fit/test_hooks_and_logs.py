@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from models import COMPILE, STEPS, fit, mean_prediction, meter, samples
+from models import COMPILE, STEPS, fit, mean_prediction, meter, samples, several_optimizers
 
 from keras_lr import (
     Constant,
@@ -105,6 +105,7 @@ def train(model, *callbacks):
     model.fit(x, y, batch_size=2, epochs=EPOCHS, verbose=0, callbacks=list(callbacks))
 
 
+@several_optimizers
 def test_a_record_alone_has_every_rate_of_several_optimizers():
     model, _, _ = two_rates()
     history, logger = LRHistory(), Logger()
@@ -115,6 +116,7 @@ def test_a_record_alone_has_every_rate_of_several_optimizers():
         assert [logs[name] for logs in logger.logs] == [rate] * EPOCHS
 
 
+@several_optimizers
 def test_a_schedule_of_one_of_several_leaves_the_other_in_the_record():
     model, first, _ = two_rates()
     schedule, logger = LinearDecay(0.5), Logger()

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from models import COMPILE, fit, mean_prediction, meter, samples
+from models import COMPILE, fit, mean_prediction, meter, samples, several_optimizers
 
 from keras_lr import CosineDecay, LinearDecay, LRHistory, ParamScheduler, ReduceLROnPlateau
 
@@ -86,6 +86,7 @@ def test_the_one_that_trains_is_driven_without_a_warning(recwarn):
     assert not [one for one in recwarn if "iterations" in str(one.message)]
 
 
+@several_optimizers
 def test_a_part_of_several_that_has_no_variables_is_warned_of():
     parts = keras.optimizers.OptimizerMap(sgd("all"), {"nothing/.*": sgd("none")})
     model = meter(optimizer=keras.optimizers.MultiOptimizer(parts))

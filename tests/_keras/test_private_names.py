@@ -122,16 +122,23 @@ def test_a_random_state_that_is_not_shown_is_said(without, name, library):
     assert np.random.rand() == before  # noqa: NPY002
 
 
+def draw():
+    return keras.ops.convert_to_numpy(keras.random.normal((2,))).tolist()
+
+
 @pytest.mark.parametrize("name", ["keras.src", "eager"])
 def test_without_private_modules_everything_is_seeded_in_public(without, name):
-    without(name)
     draws = []
     for _ in range(2):
+        keras.utils.set_random_seed(3)
+        draws.append(draw())
+    if draws[0] != draws[1]:
+        pytest.skip(f"set_random_seed of keras {keras.__version__} seeds no generator in use")
+    without(name)
+    for _ in range(2):
         random_state.set_seed(3, keep_kernels=True)
-        draws.append(keras.ops.convert_to_numpy(keras.random.normal((2,))).tolist())
-    keras.utils.set_random_seed(3)
-    draws.append(keras.ops.convert_to_numpy(keras.random.normal((2,))).tolist())
-    assert draws[0] == draws[1] == draws[2]
+        draws.append(draw())
+    assert draws[1] == draws[2] == draws[3]
 
 
 def test_a_module_without_what_is_needed_counts_as_missing():

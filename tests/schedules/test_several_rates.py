@@ -115,12 +115,12 @@ def train_on_one_batch(model, *callbacks):
 
 
 def test_a_range_test_in_a_fit_sets_all_rates():
-    test = LRRangeTest(1e-5, 10.0, steps=30, rule="edge", verbose=0, apply=True)
+    test = LRRangeTest(1e-5, 1e3, steps=40, rule="edge", verbose=0, apply=True)
     model = train_on_one_batch(several(0.1, 0.4), test)
     low, high = sorted(float(one.learning_rate) for one in model.optimizer.optimizers)
     assert high == pytest.approx(test.result.suggestion, rel=1e-5)
     assert low == pytest.approx(0.25 * high)
     schedule = CosineDecay(0.4)
-    test = LRRangeTest(1e-5, 10.0, steps=30, rule="edge", verbose=0, apply=True)
+    test = LRRangeTest(1e-5, 1e3, steps=40, rule="edge", verbose=0, apply=True)
     train_on_one_batch(several(0.1, 0.4), test, schedule)
     assert max(map(max, rates(schedule))) == pytest.approx(test.result.suggestion, rel=1e-5)
