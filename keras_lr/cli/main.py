@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import re
 import sys
@@ -63,9 +64,10 @@ def _choose_light_backend(modules: Sequence[str]) -> None:
     """Let Keras run on NumPy for a command that trains nothing, unless it was imported before.
 
     Keras is imported in half the time then, and prints nothing. Modules of users may need the
-    backend that they were written for.
+    backend that they were written for. Keras's backend for NumPy borrows from JAX, so that it needs
+    JAX to be installed.
     """
-    if not modules and "keras" not in sys.modules:
+    if not modules and "keras" not in sys.modules and importlib.util.find_spec("jax"):
         os.environ["KERAS_BACKEND"] = "numpy"
 
 

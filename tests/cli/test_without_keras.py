@@ -39,6 +39,7 @@ def test_an_answer_that_needs_no_keras_imports_none(arguments):
 
 
 def test_a_command_that_trains_nothing_prints_nothing_of_a_backend():
+    pytest.importorskip("jax", reason="Keras's backend for NumPy needs JAX")
     inline = "CosineDecay: {initial_lr: 0.1}"
     result = python(
         *("-m", "keras_lr", "preview", inline, "--epochs", "3", "--steps-per-epoch", "5"),
@@ -49,7 +50,24 @@ def test_a_command_that_trains_nothing_prints_nothing_of_a_backend():
     assert "CosineDecay" in result.stdout
 
 
+def test_a_preview_needs_no_jax(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util, sys\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *a: None if name == 'jax' else find(name, *a)\n"
+        "sys.modules['jax'] = None\n"
+    )
+    result = python(
+        *("-m", "keras_lr", "preview", "CosineDecay: {initial_lr: 0.1}"),
+        *("--epochs", "3", "--steps-per-epoch", "5"),
+        PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]),
+        KERAS_BACKEND="tensorflow",
+    )
+    assert (result.returncode, "CosineDecay" in result.stdout) == (0, True), result.stderr
+
+
 def test_a_module_of_a_user_gets_the_backend_that_was_chosen(tmp_path):
+    pytest.importorskip("jax", reason="Keras's backend for NumPy needs JAX")
     (tmp_path / "mine.py").write_text(
         "import keras\nfrom keras_lr import *\nimport keras_lr\n"
         "print(keras.backend.backend())\n"
