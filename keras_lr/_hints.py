@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import sys
+import traceback
+import warnings
 from collections.abc import Iterable
+from types import FrameType
 
 _LONGEST_NAME = 100
 """Characters of a name that are compared: the time to compare grows with the square of them."""
+
+_LIBRARIES = {"keras_lr", "keras", "tf_keras", "tensorflow", "jax", "torch", "contextlib"}
+"""Packages whose code may stand between a line of the user's and a warning of ours."""
 
 
 def nearest_name_hint(name: object, known: Iterable[str], quote: str = "`") -> str:
@@ -39,15 +46,12 @@ def _names_with_words_of(written: str, names: list[str]) -> list[str]:
     return [name for name in names if words < set(name.split("_"))]
 
 
-def user_stacklevel() -> int:
-    """Return the ``stacklevel`` by which a warning of the caller points at the user's line.
+def warn_user(message: str) -> None:
+    """Warn, and show the user's own line with it, such as that of ``model.fit``."""
+    frames = (frame for frame, _ in traceback.walk_stack(sys._getframe(1)))
+    ours = itertools.takewhile(_is_in_library, frames)
+    warnings.warn(message, stacklevel=2 + sum(1 for _ in ours))
 
-    That line is the first outside of this package and of Keras, through whose ``fit`` the user may
-    have called a callback.
-    """
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in ("keras", "keras_lr"):
-            return level
-        level, frame = level + 1, frame.f_back
-    return level
+
+def _is_in_library(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES

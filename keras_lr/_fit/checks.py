@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Self
 
 from keras_lr._fit.tracks import Adjustment, HyperparameterTrack
+from keras_lr._hints import warn_user
 from keras_lr._keras.fits.callback_list import CallbackListPatch, conflicting_callbacks
-from keras_lr._keras.fits.fit_frame import warn_user
 from keras_lr._keras.fits.jax_state import steps_take_state
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
 from keras_lr._keras.rates.optimizers import (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import keras
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from keras_lr._fit.checks import Moved
 from keras_lr._fit.tracks import HyperparameterTrack, free_name
-from keras_lr._hints import user_stacklevel
+from keras_lr._hints import warn_user
 from keras_lr._keras.host_values import read_lazily, to_floats
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
 from keras_lr._keras.rates.keras_schedules import schedule_values
@@ -68,11 +67,10 @@ class LearningRateReader:
             return schedule_values(self.schedule, steps).astype(np.float32)
         values, self.seen = self.seen[: len(sizes)], self.seen[len(sizes) :]
         if self.variable is None and self.optimizer is not None and max(sizes, default=1) > 1:
-            warnings.warn(
+            warn_user(
                 f"The optimizer {type(self.optimizer).__name__} computes its learning rate, which "
                 f"is recorded once for each execution of {max(sizes)} batches "
-                "(steps_per_execution).",
-                stacklevel=user_stacklevel(),
+                "(steps_per_execution)."
             )
         return np.repeat(to_floats(values).astype(np.float32), sizes)
 

@@ -15,7 +15,7 @@ from keras_lr._fields.serialization import decode, encode
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import HyperparameterTrack, Source
-from keras_lr._keras.fits.fit_frame import warn_user
+from keras_lr._hints import warn_user
 from keras_lr._keras.rates.layer_updates import (
     Freezing,
     LayerFactor,

@@ -23,7 +23,7 @@ from keras_lr._fields.kinds import (
 from keras_lr._fields.lengths import Patience, StartField, parse_length
 from keras_lr._fit.batch_loss import BatchLossTracker
 from keras_lr._fit.session import FitSession
-from keras_lr._keras.fits.fit_frame import warn_user
+from keras_lr._hints import warn_user
 from keras_lr._keras.host_values import plain_logs, to_float
 from keras_lr._keras.metrics import goes_up
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE

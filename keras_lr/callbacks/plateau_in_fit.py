@@ -8,7 +8,7 @@ from typing import Any
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import HyperparameterTrack
-from keras_lr._keras.fits.fit_frame import warn_user
+from keras_lr._hints import warn_user
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter, find_hyperparameter
 from keras_lr.callbacks.plateau_rule import State
 

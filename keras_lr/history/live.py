@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from keras_lr._fit.running import session_of
 from keras_lr._fit.session import FitSession
-from keras_lr._hints import user_stacklevel
+from keras_lr._hints import warn_user
 
 SHARE = 0.04
 """The share of the time of a fit that drawing takes at most."""
@@ -35,10 +34,7 @@ class LiveCurves:
         self._display: Any = None
         self._due = clock() + SHORTEST_PAUSE
         if "ipykernel" not in sys.modules:
-            warnings.warn(
-                "LRHistory.live() draws in notebooks, and this is none: nothing is drawn.",
-                stacklevel=user_stacklevel(),
-            )
+            warn_user("LRHistory.live() draws in notebooks, and this is none: nothing is drawn.")
             self._due = float("inf")
 
     def draw_if_due(self, *execution: Any) -> None:

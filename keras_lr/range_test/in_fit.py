@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import HyperparameterTrack
-from keras_lr._keras.fits.fit_frame import warn_user
+from keras_lr._hints import warn_user
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr._keras.rates.joint_rates import find_shares
 from keras_lr.range_test.curve import NoSuggestion

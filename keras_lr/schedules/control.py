@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import Source
-from keras_lr._keras.fits.fit_frame import warn_user
+from keras_lr._hints import warn_user
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
 from keras_lr._keras.rates.joint_rates import Share, find_shares, remember_shares
 from keras_lr._keras.rates.optimizers import optimizer_of

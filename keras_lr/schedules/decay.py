@@ -21,7 +21,7 @@ from keras_lr._fields.kinds import (
 )
 from keras_lr._fields.lengths import Length, LengthField, Timescale
 from keras_lr._fields.timeline import Timeline
-from keras_lr._keras.fits.fit_frame import warn_user
+from keras_lr._hints import warn_user
 from keras_lr.schedules.base import Schedule, Steps, schedule
 from keras_lr.schedules.formulas import (
     half_cosine,

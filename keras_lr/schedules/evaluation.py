@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
 from keras_lr._fit.session import FitSession
-from keras_lr._keras.fits.fit_frame import warn_user
+from keras_lr._hints import warn_user
 
 EVALUATED_AT_ONCE = 1 << 20
 """Values that are evaluated at once, in an epoch longer than that."""

@@ -12,7 +12,7 @@ import numpy as np
 from keras_lr._fit.batch_loss import SampleCounter
 from keras_lr._fit.rate_reader import LearningRateReader
 from keras_lr._fit.tracks import HyperparameterTrack, ValueTable
-from keras_lr._keras.fits.fit_frame import warn_user
+from keras_lr._hints import warn_user
 from keras_lr._keras.fits.mean_updates import MeanUpdates, find_means
 from keras_lr._keras.fits.train_step import (
     Build,

@@ -14,7 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lr._keras.fits.fit_frame import check_data_last, warn_user
+from keras_lr._hints import warn_user
+from keras_lr._keras.fits.fit_frame import check_data_last
 from keras_lr._keras.state.random_state import set_seed
 
 VALIDATION = ("validation_data", "validation_split", "validation_steps", "validation_batch_size")

@@ -13,15 +13,10 @@ Relies on (Keras 3.0 and later, and legacy Keras 2):
 from __future__ import annotations
 
 import inspect
-import itertools
 import sys
 import traceback
-import warnings
 from types import FrameType
 from typing import Any
-
-_LIBRARIES = {"keras_lr", "keras", "tf_keras", "tensorflow", "jax", "torch", "contextlib"}
-"""Packages whose code may stand between a line of the user's and a warning of ours."""
 
 NAMES = (
     "x",
@@ -100,17 +95,6 @@ def fit_validates(model: Any) -> bool:
 def is_end_of_data(error: BaseException) -> bool:
     """Return whether an exception of a train function says that there are no more data."""
     return isinstance(error, StopIteration) or type(error).__name__ == "OutOfRangeError"
-
-
-def warn_user(message: str) -> None:
-    """Warn, and show the user's own line with it, such as that of ``model.fit``."""
-    frames = (frame for frame, _ in traceback.walk_stack(sys._getframe(1)))
-    ours = itertools.takewhile(_is_in_library, frames)
-    warnings.warn(message, stacklevel=2 + sum(1 for _ in ours))
-
-
-def _is_in_library(frame: FrameType) -> bool:
-    return frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES
 
 
 def frame_of_fit(model: Any) -> FrameType | None:

@@ -12,13 +12,12 @@ Relies on three names of Keras 3 (the same in 3.12 and 3.15) that are not promis
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from keras_lr._hints import nearest_name_hint, user_stacklevel
+from keras_lr._hints import nearest_name_hint, warn_user
 from keras_lr._keras.host_values import to_numpy
 
 
@@ -135,11 +134,10 @@ def rival_optimizer(optimizer: Any) -> str:
 def warn_of_rival_optimizer(optimizer: Any) -> None:
     """Warn that the rate of an optimizer may not be the one in use."""
     if name := rival_optimizer(optimizer):
-        warnings.warn(
+        warn_user(
             f"The optimizer {type(optimizer).__name__} holds another one, `{name}`, and has a "
             "learning rate of its own. The rate that is recorded is its own, which may not be the "
-            "one in use. Let its property `learning_rate` return the rate that it uses.",
-            stacklevel=user_stacklevel(),
+            "one in use. Let its property `learning_rate` return the rate that it uses."
         )
 
 

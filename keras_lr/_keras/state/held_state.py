@@ -13,14 +13,13 @@ from __future__ import annotations
 import collections
 import collections.abc
 import random
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_lr._hints import user_stacklevel
+from keras_lr._hints import warn_user
 from keras_lr._keras.host_values import copy_to_host
 from keras_lr._keras.rates.optimizers import is_variable
 from keras_lr._keras.state.object_walk import Place, loaded_library, walk_objects
@@ -56,10 +55,9 @@ def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> Restor
         elif isinstance(value, unreadable) and place.key not in names:
             lost[id(value)] = f"{place.path} ({type(value).__name__})"
     if lost:
-        warnings.warn(
+        warn_user(
             "Part of what a training changes cannot be put back afterwards: "
-            f"{', '.join(lost.values())}. Keep such state in a keras.Variable.",
-            stacklevel=user_stacklevel(),
+            f"{', '.join(lost.values())}. Keep such state in a keras.Variable."
         )
 
     def restore() -> None:

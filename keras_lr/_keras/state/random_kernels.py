@@ -12,13 +12,12 @@ leaves them.
 from __future__ import annotations
 
 import types
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-from keras_lr._hints import user_stacklevel
+from keras_lr._hints import warn_user
 
 _RANDOM_OPERATIONS = {
     *("RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal"),
@@ -82,11 +81,10 @@ def _nodes(compiled: Any) -> Iterator[Any]:
     if not hasattr(compiled, _LIST):
         import tensorflow as tf
 
-        warnings.warn(
+        warn_user(
             f"TensorFlow {tf.__version__} does not show what it has compiled where keras_lr looks "
             "for it, so operations such as tf.random.normal in a layer will go on from where a "
-            "training leaves them.",
-            stacklevel=user_stacklevel(),
+            "training leaves them."
         )
         return
     for concrete in getattr(compiled, _LIST)():

@@ -17,14 +17,13 @@ import functools
 import importlib
 import random
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_lr._hints import user_stacklevel
+from keras_lr._hints import warn_user
 from keras_lr._keras.host_values import to_numpy
 
 SHARED_GENERATOR = "global_seed_generator"
@@ -113,10 +112,9 @@ def _module(name: str, *needed: str) -> Any:
 
 def _warn_of_missing(library: str, version: str, draws: str) -> list[Callable[[], Any]]:
     """Warn that random states stay where a training leaves them; nothing puts them back."""
-    warnings.warn(
+    warn_user(
         f"This version of {library} ({version}) does not show its random state where keras_lr "
-        f"looks for it, so what draws with {draws} will go on from where a training leaves it.",
-        stacklevel=user_stacklevel(),
+        f"looks for it, so what draws with {draws} will go on from where a training leaves it."
     )
     return []
 
