@@ -319,6 +319,19 @@ class OptimizerReference(FieldType):
         return {"type": "string", "minLength": 1}
 
 
+def check_optimizer_is_named(owner: str, optimizer: Any) -> None:
+    """Refuse to write an optimizer that is given as an object into a config.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    if not isinstance(optimizer, str | None):
+        raise ValueError(
+            f"{owner}: an optimizer given as an object cannot be saved. Give the name of the "
+            f"model's attribute instead. Received: optimizer={optimizer!r}"
+        )
+
+
 Rate = Annotated[float, RateField(minimum=0.0)]
 """A learning rate: not negative, and at most the largest number of float32."""
 

@@ -9,7 +9,13 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from keras_lr._fields.kinds import Number, OptimizerReference, Optional, check
+from keras_lr._fields.kinds import (
+    Number,
+    OptimizerReference,
+    Optional,
+    check,
+    check_optimizer_is_named,
+)
 from keras_lr._fields.lengths import parse_length
 from keras_lr._fields.serialization import decode, encode
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
@@ -333,11 +339,7 @@ class LayerRates(LearningRateCallback):
         return {"factors": factors, "default": encode(self.default), **self._optimizer_config()}
 
     def _optimizer_config(self) -> dict[str, Any]:
-        if not isinstance(self.optimizer, str | None):
-            raise ValueError(
-                "LayerRates: an optimizer given as an object cannot be saved. Give the name of "
-                f"the model's attribute instead. Received: optimizer={self.optimizer!r}"
-            )
+        check_optimizer_is_named("LayerRates", self.optimizer)
         return {"optimizer": self.optimizer}
 
     @classmethod

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import keras
 
-from keras_lr._fields.kinds import check
+from keras_lr._fields.kinds import check, check_optimizer_is_named
 from keras_lr._fields.serialization import decode, encode
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.rates.optimizers import optimizer_of
@@ -75,11 +75,7 @@ class ParamScheduler(LearningRateCallback):
             ValueError: If ``optimizer`` is an object; pass the name of the model's attribute
                 instead.
         """
-        if not isinstance(self.optimizer, str | None):
-            raise ValueError(
-                "ParamScheduler: an optimizer given as an object cannot be saved. Give the name of "
-                f"the model's attribute instead. Received: optimizer={self.optimizer!r}"
-            )
+        check_optimizer_is_named("ParamScheduler", self.optimizer)
         own = {} if self.optimizer is None else {"optimizer": self.optimizer}
         return own | {name: encode(schedule) for name, schedule in self.schedules.items()}
 

@@ -19,6 +19,7 @@ from keras_lr._fields.kinds import (
     Path,
     Rate,
     Text,
+    check_optimizer_is_named,
 )
 from keras_lr._fields.lengths import Patience, StartField, parse_length
 from keras_lr._fit.batch_loss import BatchLossTracker
@@ -375,12 +376,8 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             ValueError: If ``optimizer`` is an object; pass the name of the model's attribute
                 instead.
         """
-        config = super().get_config() if isinstance(self.optimizer, str | None) else None
-        if config is None:
-            raise ValueError(
-                "ReduceLROnPlateau: an optimizer given as an object cannot be saved. Give the name "
-                f"of the model's attribute instead. Received: optimizer={self.optimizer!r}"
-            )
+        check_optimizer_is_named("ReduceLROnPlateau", self.optimizer)
+        config = super().get_config()
         for name in ("optimizer", "start_after"):
             if config[name] is None:
                 del config[name]  # as version 0.1.0, which wrote this into its state files

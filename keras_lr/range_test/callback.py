@@ -18,6 +18,7 @@ from keras_lr._fields.kinds import (
     Path,
     PositiveRate,
     Text,
+    check_optimizer_is_named,
 )
 from keras_lr._fields.lengths import Batches, WholeEpochs
 from keras_lr._fields.timeline import Timeline
@@ -306,11 +307,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
             ValueError: If ``optimizer`` is an object; name the attribute of the model that holds
                 it.
         """
-        if not isinstance(self.optimizer, str | None):
-            raise ValueError(
-                "LRRangeTest: an optimizer given as an object cannot be saved. Give the name of "
-                f"the model's attribute instead. Received: optimizer={self.optimizer!r}"
-            )
+        check_optimizer_is_named("LRRangeTest", self.optimizer)
         config = super().get_config()
         if self.optimizer is None:
             # State files of 0.1.0 know no such argument.
