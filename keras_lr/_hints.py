@@ -40,6 +40,19 @@ def nearest_name_hint(name: object, known: Iterable[str], quote: str = "`") -> s
     return f" Did you mean {quote}{near[0]}{quote}?" if near else ""
 
 
+def nearest_names(name: str, known: Iterable[str], most: int) -> list[str]:
+    """Return the known names nearest to one, or the first of them where none is near.
+
+    Args:
+        name: What the user wrote.
+        known: The names that would have been right.
+        most: How many to return at most.
+    """
+    names = list(dict.fromkeys(known))
+    near = difflib.get_close_matches(name[:_LONGEST_NAME], names, n=most, cutoff=0.3)
+    return near or names[:most]
+
+
 def _names_with_words_of(written: str, names: list[str]) -> list[str]:
     """Return the names that have all words of ``written``, which compares them as no near name."""
     words = set(written.lower().replace("learning_rate", "lr").split("_"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from keras_lr._hints import nearest_names
 from keras_lr._keras.model_layers import layers_in, path_of
+from keras_lr.plotting.text import align_columns
 
 DEFAULT = "default"
 """Name of the group of the variables that nothing stands for."""
@@ -36,15 +37,8 @@ class LayerTable(tuple[LayerRow, ...]):
     """Rows of variables with their groups and factors, shown as a table."""
 
     def __repr__(self) -> str:
-        cells = [
-            ("variable", "group", "factor"),
-            *((a, b, f"{factor:.6g}") for a, b, factor in self),
-        ]
-        widths = [max(len(str(row[column])) for row in cells) for column in range(3)]
-        lines = (
-            f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]:>{widths[2]}}" for row in cells
-        )
-        return "\n".join(lines)
+        rows = [(row.variable, row.group, f"{row.factor:.6g}") for row in self]
+        return align_columns([("variable", "group", "factor"), *rows], left=2)
 
 
 def group_by_patterns(
@@ -109,10 +103,7 @@ def _members(key: str, model: Any, variables: Sequence[Any], paths: list[str]) -
     exact = {place for place, path in enumerate(paths) if path == key}
     if exact:
         return exact
-    try:
-        matching = {place for place, path in enumerate(paths) if re.fullmatch(key, path)}
-    except re.error:
-        matching = set()
+    matching = {place for place, path in enumerate(paths) if _matches(key, path)}
     if matching:
         return matching
     inside = {id(variable) for layer in layers_called(key, model) for variable in layer.variables}
@@ -139,7 +130,7 @@ def _unmatched(key: str, model: Any, paths: list[str]) -> ValueError:
         hint = " What it stands for is not trainable."
     elif any(_matches(key, name) for name in names):
         hint = f" An expression is compared with whole paths, such as {paths[0]!r}."
-    near = nearest_names(key, [*paths, *sorted(names)])
+    near = nearest_names(key, [*paths, *sorted(names)], MOST_NAMES)
     return ValueError(
         f"LayerRates: argument `factors` has a key that stands for no trained variable of the "
         f"model {model.name!r}, and for no layer that has any.{hint} "
@@ -148,17 +139,11 @@ def _unmatched(key: str, model: Any, paths: list[str]) -> ValueError:
 
 
 def _matches(key: str, path: str) -> bool:
+    """Return whether a key, as a regular expression, is for a whole path."""
     try:
         return re.fullmatch(key, path) is not None
     except re.error:
         return False
-
-
-def nearest_names(wanted: str, known: Iterable[str]) -> list[str]:
-    """Return the names nearest to one, or the first ones where none is near."""
-    known = list(dict.fromkeys(known))
-    near = difflib.get_close_matches(wanted[:100], known, n=MOST_NAMES, cutoff=0.3)
-    return near or known[:MOST_NAMES]
 
 
 def group_by_blocks(
@@ -185,7 +170,7 @@ def group_by_blocks(
     ]
     places = [place for place, number in enumerate(numbers) if number is not None]
     if not places:
-        near = nearest_names(blocks, paths)
+        near = nearest_names(blocks, paths, MOST_NAMES)
         raise ValueError(
             f"LayerRates.decay: argument `blocks` finds no block in the paths of the trained "
             f"variables of {model.name!r}. Received: blocks={blocks!r}. The paths are like: "

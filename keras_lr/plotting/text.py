@@ -67,13 +67,18 @@ def emphasize(text: str) -> str:
     return text if plain or not sys.stdout.isatty() else f"\x1b[1m{text}\x1b[0m"
 
 
-def align_columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of text as aligned columns, the first to the left and the others to the right."""
+def align_columns(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Return rows of text as aligned columns, the first ones to the left, the others to the right.
+
+    Args:
+        rows: The rows, with equally many columns.
+        left: Columns that are aligned to the left.
+    """
     columns = range(len(rows[0]))
     widths = [max(len(row[column]) for row in rows) for column in columns]
     return "\n".join(
         "  ".join(
-            text.ljust(size) if column == 0 else text.rjust(size)
+            text.ljust(size) if column < left else text.rjust(size)
             for column, (text, size) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
