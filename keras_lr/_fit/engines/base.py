@@ -334,9 +334,6 @@ class EagerEngine(Engine):
             logs = function(*arguments)
         update = self.updates.of_loss(logs)
         if update is not None:
-            total, count = update.total, update.count
-            if update.is_logged and update.loss is not None:
-                total, count = update.loss, 1.0
-            note = self.session.sample_counter.note_loss
-            note(update, read_lazily(total), read_lazily(count))
+            added = (update.total, update.count) if update.loss is None else (update.loss, 1.0)
+            self.session.sample_counter.note_loss(update, *map(read_lazily, added))
         return logs, self.size

@@ -126,7 +126,8 @@ class StatelessEngine(Engine):
         self.batches.start(iterator, row, keep=self.step is not None and not self.step.traced)
         try:
             result = function(state, self.batches)
-            # From here on Ctrl-C loses no state: Keras stores it only when all this has returned.
+            # Keras stores it only when all this has returned, and its own arrays are used up. From
+            # here on no exception loses it.
             store_state(self.session.model, result[1])
             return result, self.batches.used
         finally:
@@ -144,12 +145,7 @@ class StatelessEngine(Engine):
         self.state = state
         for rate in self.rates:
             rate.remember(state)
-        try:
-            self.session.after_execution(count, logs, self._count_in(state))
-        except BaseException:
-            # Keras has not yet taken what the step returned, and its own arrays are used up.
-            keep_state(self.session.model, state)
-            raise
+        self.session.after_execution(count, logs, self._count_in(state))
         return logs, state
 
     def read_rate(self, parameter: Hyperparameter) -> float:

@@ -121,18 +121,18 @@ class TensorFlowEngine(Engine):
         rows = start + np.cumsum([0, *sizes[:-1]])
         on_device = [one for one in session.rate_readers if one.variable is not None]
         for reader, note in zip(on_device, step.notes, strict=True):
-            reader.seen += np.asarray(note.value)[rows].tolist()
-        counter = session.sample_counter
+            reader.seen += _read_table(note)[rows].tolist()
+        samples = session.sample_counter
         if step.update is not None:
             added = np.add.reduceat(_read_losses(step, slice(start + sum(sizes))), rows)
             for total, count in added.tolist():
-                counter.note_loss(step.update, total, count)
+                samples.note_loss(step.update, total, count)
             self._clear_losses(step)
         elif self.counter is not None:
-            counts = np.asarray(step.counts.value)[rows].astype(np.float64)
-            counter.add_device_counts(rows + session.table.start, counts)
+            counts = _read_table(step.counts)[rows].astype(np.float64)
+            samples.add_device_counts(rows + session.table.start, counts)
         else:
-            counter.add_device_counts(rows, np.zeros(len(sizes)))
+            samples.add_device_counts(rows, np.zeros(len(sizes)))
 
     def read_last_loss(self, first: int, count: int) -> float | None:
         step = self.step
@@ -239,7 +239,7 @@ def _step_with_values(
                 note(step.counts, row, counted)
             return logs
         step.update = LossUpdate(update.mean, update.is_logged)
-        step.notes_loss = single and update.is_logged and update.loss is not None
+        step.notes_loss = single and update.loss is not None
         if step.notes_loss:
             note(step.losses, row, update.loss)
         else:

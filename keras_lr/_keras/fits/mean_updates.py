@@ -68,7 +68,7 @@ class LossUpdate:
     total: Any = None
     count: Any = None
     loss: Any = None
-    """The total divided by the count, where the step has it already."""
+    """The total divided by the count, where the step has it already and logs this mean."""
 
 
 class MeanUpdates:
@@ -129,9 +129,8 @@ class MeanUpdates:
             if values and len(totals) == len(counts):
                 if not all(_is_of_trace(one, trace) for one in values):
                     return None
-                return LossUpdate(
-                    mean, bool(logged), _sum(totals), _sum(counts), self._single_value(mean, trace)
-                )
+                loss = self._single_value(mean, trace) if logged else None
+                return LossUpdate(mean, bool(logged), _sum(totals), _sum(counts), loss)
         return None
 
     def _single_value(self, mean: Any, trace: Any) -> Any:
