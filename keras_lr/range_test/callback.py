@@ -6,8 +6,6 @@ import dataclasses
 import reprlib
 from typing import Annotated, Any
 
-import keras
-
 from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import (
     Bool,
@@ -33,7 +31,12 @@ from keras_lr.callbacks.layer_rates import LayerRates
 from keras_lr.range_test.in_fit import FitRates, Outcome, from_plain, to_plain
 from keras_lr.range_test.result import RangeTestResult
 from keras_lr.range_test.rules import RULES
-from keras_lr.range_test.runner import SEARCH, RangeTestRunner, RangeTestSettings
+from keras_lr.range_test.runner import (
+    SEARCH,
+    RangeTestRunner,
+    RangeTestSettings,
+    given_callbacks,
+)
 from keras_lr.schedules.base import Schedule, ScheduleField
 
 DECIDED = ("epochs", "initial_epoch")
@@ -163,9 +166,9 @@ class LRRangeTest(Configurable, LearningRateCallback):
                 training of the test is a fit, from ``on_train_begin`` to ``on_train_end``; none of
                 them may drive the rate or write checkpoints. A `LayerRates` among them keeps the
                 ratios of the layers' rates, with the factors of the first step: the test finds one
-                rate for the whole. Afterwards Keras's own callbacks are
-                as they were. A ``History``, an `LRHistory` and callbacks of yours keep what they
-                saw; pass a copy of one that a later fit uses.
+                rate for the whole. Afterwards Keras's own callbacks are as they were. A
+                ``History``, an `LRHistory` and callbacks of yours keep what they saw; pass a copy
+                of one that a later fit uses.
 
         Returns:
             The curve and what it suggests.
@@ -365,11 +368,6 @@ class LRRangeTest(Configurable, LearningRateCallback):
             self._outcomes, self.results = from_plain(known)
         except (TypeError, ValueError) as error:
             raise unusable(self.state_path, f"another version wrote it ({error})") from error
-
-
-def given_callbacks(fit: dict[str, Any]) -> list[Any]:
-    """Return the callbacks among the arguments of ``fit``."""
-    return keras.tree.flatten(fit.get("callbacks") or [])
 
 
 def first_step(epoch: int, timeline: Timeline | None) -> tuple[int, Timeline]:

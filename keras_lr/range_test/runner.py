@@ -74,6 +74,11 @@ class RangeTestSettings:
         return (self.rule, self.monitor, self.shape) == (SEARCH, "loss", "exponential")
 
 
+def given_callbacks(fit: dict[str, Any]) -> list[Any]:
+    """Return the callbacks among the arguments of ``fit``."""
+    return keras.tree.flatten(fit.get("callbacks") or [])
+
+
 class RangeTestRunner:
     """Runner of the short trainings of one range test, each from the restored state."""
 
@@ -87,7 +92,7 @@ class RangeTestRunner:
         """
         self.settings = settings
         self.model = model
-        self.callbacks = keras.tree.flatten(fit.get("callbacks") or [])
+        self.callbacks = given_callbacks(fit)
         rest = {name: value for name, value in fit.items() if name not in ("callbacks", "verbose")}
         self.data = FitData(rest)
         suspend_fit(model)

@@ -19,7 +19,7 @@ from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
 from keras_lr._keras.rates.joint_rates import Share, find_shares, remember_shares
 from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr.callback import LearningRateCallback
-from keras_lr.schedules.evaluation import ScheduleEvaluator
+from keras_lr.schedules.evaluation import ScheduleEvaluator, blocks_of_steps
 from keras_lr.schedules.formulas import find_no_rate
 
 CHECKED = 1 << 16
@@ -230,11 +230,12 @@ def _check_rates(schedule: Moving, name: str, epoch: int) -> None:
     if not any(part.may_exceed for part in parts):
         return
     end = math.ceil(timeline.total)
-    for first in range(math.ceil((epoch + 1) * timeline.steps_per_epoch), end, CHECKED):
-        rates = schedule(np.arange(first, min(first + CHECKED, end)), timeline)
+    first = math.ceil((epoch + 1) * timeline.steps_per_epoch)
+    for steps in blocks_of_steps(first, end, CHECKED):
+        rates = schedule(steps, timeline)
         where = find_no_rate(rates)
         if where is not None:
             raise ValueError(
-                f"{schedule!r} gives {name}={rates[where]:g} for step {first + where} of "
+                f"{schedule!r} gives {name}={rates[where]:g} for step {steps[where]} of "
                 "the fit; it must be finite and not negative."
             )

@@ -15,7 +15,6 @@ from keras_lr._hints import warn_user
 EVALUATED_AT_ONCE = 1 << 20
 """Values that are evaluated at once, in an epoch longer than that."""
 
-
 ROUNDING = 1e-9
 """How far a value may lie below the highest one, as a share of it, to be as high."""
 
@@ -81,10 +80,9 @@ class ScheduleEvaluator:
         epochs, steps = self.timeline.epochs, self.timeline.steps_per_epoch
         timeline = Timeline.by_epoch(epochs) if steps is None else self.timeline
         per_epoch = steps or 1
-        last = int((epochs or epoch + 1) * per_epoch)
-        for first in range(int(epoch * per_epoch), last, EVALUATED_AT_ONCE):
-            steps_of_block = np.arange(first, min(first + EVALUATED_AT_ONCE, last))
-            yield first, self.schedule(steps_of_block, timeline)
+        end = int((epochs or epoch + 1) * per_epoch)
+        for block in blocks_of_steps(int(epoch * per_epoch), end, EVALUATED_AT_ONCE):
+            yield int(block[0]), self.schedule(block, timeline)
 
     def values_by_epoch(self, epoch: int, first: int, count: int) -> NDArray[np.float64]:
         """Return the values where the steps of an epoch are not known.
@@ -175,8 +173,17 @@ class ZeroCounter:
                 f"{epoch + 1}: how many updates they have missed is not known. Pass "
                 "`steps_per_epoch` to `fit`."
             )
-        end, zeros = int(epoch * timeline.steps_per_epoch), 0
-        for first in range(0, end, EVALUATED_AT_ONCE):
-            steps = np.arange(first, min(first + EVALUATED_AT_ONCE, end))
-            zeros += int((evaluator.schedule(steps, timeline).astype(np.float32) == 0.0).sum())
-        return zeros
+        end = int(epoch * timeline.steps_per_epoch)
+        blocks = blocks_of_steps(0, end, EVALUATED_AT_ONCE)
+        return sum(_count_zeros(evaluator.schedule(block, timeline)) for block in blocks)
+
+
+def _count_zeros(values: NDArray[np.float64]) -> int:
+    """Return how many values a step, which computes in float32, takes for 0."""
+    return int((values.astype(np.float32) == 0.0).sum())
+
+
+def blocks_of_steps(first: int, end: int, size: int) -> Iterator[NDArray[np.int64]]:
+    """Iterate over the steps from ``first`` up to ``end``, in arrays of at most ``size``."""
+    for start in range(first, end, size):
+        yield np.arange(start, min(start + size, end))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -72,8 +73,7 @@ class SweepRun:
     @property
     def rows(self) -> list[TrialRow]:
         """A row for each trial that was trained, in order."""
-        rows = [self.criterion.row(parts) for parts in self._outcomes.values()]
-        return sorted(rows, key=lambda row: row.trial)
+        return self.criterion.rows(itertools.chain.from_iterable(self._outcomes.values()))
 
     def train(self, rates: Rates, halve: bool) -> None:
         """Train trials at some rates for each group.

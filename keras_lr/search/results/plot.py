@@ -26,7 +26,6 @@ RATE, SIZE = "learning_rate", "size"
 HIGHEST = 1e4
 """How many times the lowest value a log axis shows at most: what is beyond has exploded."""
 
-
 STRIP = 0.035
 """Share of the axes for the band of one optimizer."""
 
@@ -217,7 +216,7 @@ def _plot_training(ax: Axes, result: PlottedSweep, measure: str, x: str) -> None
     for valley, look in _looks(result.valleys):
         if valley.best is None:
             continue
-        rows = valley.rows[valley.rates.tolist().index(valley.best.learning_rate)]
+        rows = valley.rows[valley.place_of_best]
         label = f"{valley.group} at {valley.best.learning_rate:.2g}"
         for row in rows:
             ax.plot(
@@ -284,6 +283,5 @@ def _at_best(valley: Valley, measure: str) -> tuple[float, float, float]:
         return math.nan, math.nan, math.nan
     if measure == RATE:
         return valley.best.learning_rate, *valley.best.band
-    place = valley.rates.tolist().index(valley.best.learning_rate)
-    mean, low, high = (float(curve[place]) for curve in valley.curve(measure))
+    mean, low, high = (float(curve[valley.place_of_best]) for curve in valley.curve(measure))
     return mean, low, high

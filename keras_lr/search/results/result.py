@@ -13,7 +13,7 @@ from keras_lr._files import PathLike, atomic_write
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.search.results.rows import Criterion, TrialRow, plain_row
 from keras_lr.search.results.valleys import Best, Valley, find_valley
-from keras_lr.search.trials.description import Group, Outcome, Trial
+from keras_lr.search.trials.description import Group
 
 if TYPE_CHECKING:
     import pandas
@@ -53,11 +53,7 @@ class SweepResult:
         record = SweepRecord(directory)
         if record.criterion is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(record.path))
-        parts: dict[Trial, list[Outcome]] = {}
-        for outcome in record.outcomes.values():
-            parts.setdefault(outcome.trial, []).append(outcome)
-        rows = [record.criterion.row(some) for some in parts.values()]
-        rows.sort(key=lambda row: row.trial)
+        rows = record.criterion.rows(record.outcomes.values())
         return cls(tuple(rows), record.criterion, tuple(record.groups))
 
     @functools.cached_property
@@ -78,9 +74,7 @@ class SweepResult:
 
     def _rank(self, valley: Valley) -> tuple[float, ...]:
         """Return what to rank a group by: what its best rate is ranked by."""
-        rates = valley.rates.tolist()
-        best = rates.index(valley.best.learning_rate) if valley.best else 0
-        return self.criterion.rank(valley.rows[best])
+        return self.criterion.rank(valley.rows[valley.place_of_best])
 
     @property
     def best(self) -> Best:

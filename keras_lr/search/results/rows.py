@@ -106,6 +106,13 @@ class Criterion:
         steps = float(np.mean(reached)) if reached else 0.0
         return failed, missed, steps, -mean if self.up and values else mean
 
+    def rows(self, outcomes: Iterable[Outcome]) -> list[TrialRow]:
+        """Return the rows of all trials that some outcomes are of, in order."""
+        parts: dict[Trial, list[Outcome]] = {}
+        for outcome in outcomes:
+            parts.setdefault(outcome.trial, []).append(outcome)
+        return [self.row(parts[trial]) for trial in sorted(parts)]
+
     def row(self, outcomes: Iterable[Outcome]) -> TrialRow:
         """Return the row of a trial from the outcomes of its stretches."""
         parts = sorted(outcomes, key=lambda outcome: outcome.stops)

@@ -77,6 +77,17 @@ class Valley:
         """Whether each rate was trained to its end with every seed."""
         return np.array([_is_through(rows) for rows in self.rows])
 
+    @property
+    def place_of_best(self) -> int:
+        """The place of the best rate among the rates.
+
+        Raises:
+            ValueError: If there is no best rate.
+        """
+        if self.best is None:
+            raise ValueError(f"{self.group} has no best rate")
+        return self.rates.tolist().index(self.best.learning_rate)
+
     def gaps(self) -> list[TrialRow]:
         """Return the trials without a value, which have a reason."""
         return [row for rows in self.rows for row in rows if row.status in GAPS]
