@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from models import COMPILE
 
-from keras_lr import LayerRates
+from keras_lr import Constant, LayerRates
+from keras_lr._keras.rates import conditional_update
 from keras_lr._keras.rates.layer_updates import Freezing, LayerUpdates, VariableGroup
 from keras_lr._keras.rates.step_methods import StepMethods
 
@@ -33,6 +34,21 @@ def test_a_keras_that_lacks_a_name_is_refused_before_the_first_update(name):
         model.fit(X, X[:, :1], verbose=0, callbacks=[LayerRates({"body": 0.1})])
     for weight, before in zip(model.get_weights(), start, strict=True):
         np.testing.assert_array_equal(weight, before)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="the others freeze in another way")
+def test_a_keras_without_its_scope_is_refused_where_something_thaws(monkeypatch):
+    monkeypatch.setattr(conditional_update, "find_module", lambda *names: None)
+    body = keras.layers.Dense(1, name="body")
+    model = keras.Sequential([keras.Input((3,)), body, keras.layers.Dense(1)])
+    model.compile("sgd", "mse", **COMPILE)
+    start = model.get_weights()
+    thawing = LayerRates({"body": Constant(0.0).lasting(1) >> Constant(1.0)})
+    with pytest.raises(RuntimeError, match="by which keras_lr freezes variables inside a step"):
+        model.fit(X, X[:, :1], epochs=2, verbose=0, callbacks=[thawing])
+    for weight, before in zip(model.get_weights(), start, strict=True):
+        np.testing.assert_array_equal(weight, before)
+    model.fit(X, X[:, :1], verbose=0, callbacks=[LayerRates({"body": 0.1})])
 
 
 def test_an_optimizer_of_another_library_is_refused():

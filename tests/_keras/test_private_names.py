@@ -98,12 +98,12 @@ def test_an_optimizer_that_does_not_count_says_so():
 @pytest.fixture
 def without(monkeypatch):
     """Return a function that lets a module of another library be missing."""
-    find = random_state._module
+    find = random_state.find_module
 
     def hide_module(name):
         monkeypatch.setattr(
             random_state,
-            "_module",
+            "find_module",
             lambda module, *needed: None if name in module else find(module, *needed),
         )
 
@@ -142,9 +142,9 @@ def test_without_private_modules_everything_is_seeded_in_public(without, name):
 
 
 def test_a_module_without_what_is_needed_counts_as_missing():
-    assert random_state._module("random", "getstate") is not None
-    assert random_state._module("random", "getstate", "no_such_name") is None
-    assert random_state._module("no_such_module") is None
+    assert random_state.find_module("random", "getstate") is not None
+    assert random_state.find_module("random", "getstate", "no_such_name") is None
+    assert random_state.find_module("no_such_module") is None
 
 
 # Snapshots ----------------------------------------------------------------------------------------

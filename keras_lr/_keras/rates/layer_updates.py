@@ -10,7 +10,6 @@ Relies on these names of Keras 3 (3.12 and later), whose presence is checked bef
   ``iterations`` return; a tensor in their place is returned as it is.
 - ``_var_key`` tells variables apart, and ``_trainable_variables`` are those that the optimizer was
   built for, in the order of their averages in ``_model_variables_moving_average``.
-- Under JAX ``StatelessScope.state_mapping`` holds what a step has assigned so far.
 - Nadam multiplies a number in each update, once for all variables (`keras_lr._keras.rates.nadam`).
 """
 
@@ -25,6 +24,7 @@ from typing import Any, ClassVar
 
 import keras
 
+from keras_lr._keras.rates.conditional_update import check_can_run_if, run_if
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
 from keras_lr._keras.rates.nadam import product_after, product_of
 from keras_lr._keras.rates.optimizers import (
@@ -158,7 +158,7 @@ class LayerUpdates:
             groups: Its groups; variables in none of them are updated as ever.
 
         Raises:
-            RuntimeError: If the optimizer lacks something that this relies on.
+            RuntimeError: If the optimizer or Keras lacks something that this relies on.
             ValueError: If its weight decay does not use the learning rate that it is given.
         """
         self.optimizer = optimizer
@@ -177,6 +177,8 @@ class LayerUpdates:
             functions["_update_model_variables_moving_average"] = self._average
             names.append("_model_variables_moving_average" if optimizer.built else "build")
         check_has(optimizer, names, USE)
+        if any(group.freezing is Freezing.SOMETIMES for group in groups):
+            check_can_run_if()
         self.methods = StepMethods(optimizer, functions, USE)
         self.rate = Hyperparameter(optimizer, LEARNING_RATE)
         self._parallel = parallel
@@ -414,28 +416,3 @@ class LayerUpdates:
 def optimizer_has(optimizer: Any, name: str) -> bool:
     """Return whether an optimizer makes use of one of its options."""
     return bool(getattr(optimizer, name, None))
-
-
-def run_if(condition: Any, update: Callable[[], Any]) -> None:
-    """Run what assigns to variables, and let it have an effect only where ``condition`` is true."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        def changed() -> Any:
-            update()
-            return tf.constant(0)
-
-        tf.cond(condition, changed, lambda: tf.constant(0))
-        return
-    from keras.src.backend.common.stateless_scope import get_stateless_scope
-
-    scope = get_stateless_scope()
-    if scope is None:
-        if condition:
-            update()
-        return
-    before = dict(scope.state_mapping)
-    update()
-    for key, value in scope.state_mapping.items():
-        if key in before and value is not before[key]:
-            scope.state_mapping[key] = keras.ops.where(condition, value, before[key])

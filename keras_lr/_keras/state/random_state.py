@@ -14,7 +14,6 @@ Where one is missing, `capture_random_states` warns that what draws from it is n
 from __future__ import annotations
 
 import functools
-import importlib
 import random
 import sys
 from collections.abc import Callable
@@ -25,6 +24,7 @@ import numpy as np
 
 from keras_lr._hints import warn_user
 from keras_lr._keras.host_values import to_numpy
+from keras_lr._keras.private_modules import find_module
 
 SHARED_GENERATOR = "global_seed_generator"
 """Keras's name for the generator of what has none of its own; 3.12 has no constant for it."""
@@ -58,7 +58,7 @@ def capture_random_states() -> Callable[[], None]:
 
 
 def _capture_keras() -> list[Callable[[], Any]]:
-    global_state = _module(_GLOBAL_STATE, "get_global_attribute", "set_global_attribute")
+    global_state = find_module(_GLOBAL_STATE, "get_global_attribute", "set_global_attribute")
     if global_state is None:
         return _warn_of_missing("Keras", keras.__version__, "keras.random without a seed")
     restorers: list[Callable[[], Any]] = []
@@ -85,8 +85,8 @@ def _capture_torch() -> list[Callable[[], Any]]:
 
 
 def _capture_tensorflow() -> list[Callable[[], Any]]:
-    context = _module(_EAGER_CONTEXT, "context")
-    generators = _module(_GLOBAL_GENERATOR, "global_generator")
+    context = find_module(_EAGER_CONTEXT, "context")
+    generators = find_module(_GLOBAL_GENERATOR, "global_generator")
     if context is None or generators is None:
         version = sys.modules["tensorflow"].__version__
         return _warn_of_missing("TensorFlow", version, "tf.random without a seed")
@@ -99,15 +99,6 @@ def _capture_tensorflow() -> list[Callable[[], Any]]:
     if (shared := generators.global_generator) is not None:
         restorers.append(functools.partial(shared.state.assign, shared.state.numpy()))
     return restorers
-
-
-def _module(name: str, *needed: str) -> Any:
-    """Return a module that nobody promises; None if it or something in it is missing."""
-    try:
-        module = importlib.import_module(name)
-    except ImportError:
-        return None
-    return module if all(hasattr(module, one) for one in needed) else None
 
 
 def _warn_of_missing(library: str, version: str, draws: str) -> list[Callable[[], Any]]:
@@ -131,8 +122,8 @@ def set_seed(seed: int, keep_kernels: bool) -> None:
         keep_kernels: Whether TensorFlow may keep its kernels.
     """
     if keras.backend.backend() == "tensorflow" and keep_kernels:
-        context = _module(_EAGER_CONTEXT, "context")
-        global_state = _module(_GLOBAL_STATE, "set_global_attribute")
+        context = find_module(_EAGER_CONTEXT, "context")
+        global_state = find_module(_GLOBAL_STATE, "set_global_attribute")
         eager: dict[str, Any] = {} if context is None else vars(context.context())
         if {"_seed", "_rng"} <= eager.keys() and global_state is not None:
             global_state.set_global_attribute("global_random_seed", seed)
