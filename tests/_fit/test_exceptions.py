@@ -209,21 +209,29 @@ def test_a_list_of_callbacks_that_an_exception_has_left_serves_a_fit_without_our
     np.testing.assert_array_equal(model.get_weights()[0], -2.0)
 
 
-def test_a_loop_without_a_list_of_callbacks_goes_on_after_a_batch_that_fails():
-    model, schedule, (x, y) = meter(), LinearDecay(0.5), samples()
-    before = names_on(model)
-    schedule.set_model(model)
-    schedule.set_params({"epochs": 1, "steps": STEPS})
-    schedule.on_train_begin()
-    schedule.on_epoch_begin(0)
+def loop_over_batches(model, callback, failing, rates=()):
+    """Train an epoch without a list of callbacks; some batches fail before they succeed."""
+    x, y = samples()
+    callback.set_model(model)
+    callback.set_params({"epochs": 1, "steps": STEPS})
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
     for batch in range(STEPS):
         rows = slice(2 * batch, 2 * batch + 2)
-        if batch in (0, 2):
+        if rates:
+            model.optimizer.learning_rate = rates[batch]
+        if batch in failing:
             with pytest.raises(Exception, match=r"."):
                 model.train_on_batch(x[rows, :2], y[rows])
         model.train_on_batch(x[rows], y[rows])
-    schedule.on_epoch_end(0, {})
-    schedule.on_train_end()
+    callback.on_epoch_end(0, {})
+    callback.on_train_end()
+
+
+def test_a_loop_without_a_list_of_callbacks_goes_on_after_a_batch_that_fails():
+    model, schedule = meter(), LinearDecay(0.5)
+    before = names_on(model)
+    loop_over_batches(model, schedule, failing=(0, 2))
     curve = schedule.values(epochs=1, steps_per_epoch=STEPS)
     np.testing.assert_allclose(-model.get_weights()[0][:, 0], curve, rtol=1e-6)
     np.testing.assert_allclose(schedule.history.learning_rate, curve, rtol=1e-6)
@@ -232,21 +240,8 @@ def test_a_loop_without_a_list_of_callbacks_goes_on_after_a_batch_that_fails():
 
 def test_the_record_leaves_out_a_batch_that_fails_in_a_loop():
     """The rates that each step finds, and the losses, stay with their steps."""
-    model, history, (x, y) = meter(), LRHistory(), samples()
-    history.set_model(model)
-    history.set_params({"epochs": 1, "steps": STEPS})
-    history.on_train_begin()
-    history.on_epoch_begin(0)
-    for batch in range(STEPS):
-        rows = slice(2 * batch, 2 * batch + 2)
-        model.optimizer.learning_rate = 1.0 + batch
-        if batch == 2:
-            with pytest.raises(Exception, match=r"."):
-                model.train_on_batch(x[rows, :2], y[rows])
-        model.train_on_batch(x[rows], y[rows])
-    history.on_epoch_end(0, {})
-    history.on_train_end()
-    rates = 1.0 + np.arange(STEPS)
+    model, history, rates = meter(), LRHistory(), 1.0 + np.arange(STEPS)
+    loop_over_batches(model, history, failing=(2,), rates=rates.tolist())
     np.testing.assert_allclose(-model.get_weights()[0][:, 0], rates, rtol=1e-6)
     np.testing.assert_allclose(history.learning_rate, rates, rtol=1e-6)
 
