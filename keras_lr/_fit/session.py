@@ -81,6 +81,8 @@ class FitSession:
         self.lock = threading.RLock()
         """Held while what has run is noted or read: Keras calls asynchronous hooks, which may ask,
         in threads."""
+        self.reads_losses = False
+        """Whether a member asks for the loss of each execution as soon as it has run."""
         self.brief = False
         """Whether the fit is too short to compile a step for it where the model has one already."""
         self.open = False

@@ -181,6 +181,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         self._start = PlateauStart(session, self._rates, self.start_after)
         session.events.on_fit_start += [self._start.check_schedules, self._restore_state]
         if self.by_steps:
+            session.reads_losses = True
             # Keras asks right after a step whether to stop.
             listeners = (
                 session.events.on_execution_end

@@ -86,8 +86,7 @@ class Watched(keras.Sequential):
         (lambda: ParamScheduler(learning_rate=CosineDecay(0.1), momentum=LinearDecay(0.5)), False),
         (LRHistory, False),
         (lambda: ReduceLROnPlateau("loss"), False),
-        # On TensorFlow the loss is not what the step returned, but what it has noted.
-        (lambda: ReduceLROnPlateau("loss", patience="5 steps"), BACKEND != "tensorflow"),
+        (lambda: ReduceLROnPlateau("loss", patience="5 steps"), True),
     ],
     ids=["schedule", "momentum", "recorder", "plateau", "plateau in steps"],
 )

@@ -33,6 +33,9 @@ Arguments = tuple[Any, ...]
 Result = tuple[Any, int]
 """What a train function returned, and the number of batches that it ran or may have run."""
 
+ADDED = "_keras_lr_added"
+"""Name under which a step returns, beside its logs, what it has added to the mean of the loss."""
+
 
 class Session(Protocol):
     """What an engine asks of the fit that it serves."""
@@ -43,6 +46,7 @@ class Session(Protocol):
     sample_counter: SampleCounter
 
     brief: bool
+    reads_losses: bool
     open: bool
     batch: int
 

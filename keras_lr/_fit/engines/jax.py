@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lr._fit.engines.base import Arguments, Result, Session
+from keras_lr._fit.engines.base import ADDED, Arguments, Result, Session
 from keras_lr._fit.engines.stateless import CountedBatches, StatelessEngine
 from keras_lr._fit.tracks import BLOCK
 from keras_lr._keras.fits.jax_state import Place, state_with
@@ -23,8 +23,8 @@ from keras_lr._keras.fits.train_step import (
 )
 from keras_lr._keras.rates.hyperparameters import Hyperparameter
 
-ADDED, COUNT = "_keras_lr_added", "_keras_lr_count"
-"""Names under which a step returns, beside its logs, what it has added to the mean of the loss."""
+COUNT = "_keras_lr_count"
+"""Name under which a step returns the count behind what it has added, where that is a sum."""
 
 
 class JaxEngine(StatelessEngine):

@@ -13,13 +13,14 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr._fit.engines.base import Arguments, Engine, Result, Session
+from keras_lr._fit.engines.base import ADDED, Arguments, Engine, Result, Session
 from keras_lr._fit.tracks import BLOCK
 from keras_lr._keras.fits.mean_updates import LossUpdate, MeanUpdates, find_means
 from keras_lr._keras.fits.train_step import (
     CompiledStep,
     hyperparameters_set,
 )
+from keras_lr._keras.host_values import to_float
 from keras_lr._keras.rates.hyperparameters import Hyperparameter
 
 
@@ -46,6 +47,8 @@ class TensorFlowEngine(Engine):
             self.means = find_means(session.model)
             self.counter = session.sample_counter.variable
         self.takes_notes = bool(self.rates or self.means or self.counter is not None)
+        self._last_loss: Any = None
+        """The loss of the last batch, where its step returns it."""
         self._in_tables: Any = None
         """The rows of values that the tables hold."""
 
@@ -58,19 +61,24 @@ class TensorFlowEngine(Engine):
             with model.distribute_strategy.scope():
                 _make_tables(step, self.rows, len(self.parameters), self.rates)
             return _step_with_values(
-                step, plain_step, parameters, numbers, rates, means, counter, self.size == 1
+                step, plain_step, parameters, numbers, rates, means, counter, single, returned
             )
 
         parameters, numbers, rates = self.parameters, self.numbers, self.rates
         means, counter = self.means, self.counter
+        single = self.size == 1
+        returned = single and self.session.reads_losses
         keys = [parameter.key for parameter in parameters]
-        key = *keys, *map(id, (*rates, *means, counter))
+        key = *keys, *map(id, (*rates, *means, counter)), returned
         return self.compile(key, build)
 
     def run_step(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
         if self.session.table.rows is not self._in_tables:
             self._fill_tables(step, row)
-        return self.call_function(step.function, arguments)
+        logs, count = self.call_function(step.function, arguments)
+        if step.returns_loss:
+            self._last_loss = logs.pop(ADDED)
+        return logs, count
 
     def run_first(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
         known = self.counter is not None and self.session.batch
@@ -138,9 +146,9 @@ class TensorFlowEngine(Engine):
         step = self.step
         if step is None or step.update is None or not step.update.is_logged:
             return None
+        if self._last_loss is not None:
+            return to_float(self._last_loss)
         row = first - self.session.table.start
-        if step.notes_loss and count == 1:  # asked for in each step
-            return float(_read_table(step.losses)[row])
         total, samples = _read_losses(step, slice(row, row + count)).sum(0)
         return float(total / samples) if samples else None
 
@@ -195,6 +203,7 @@ def _step_with_values(
     means: list[Any],
     counter: Any,
     single: bool,
+    returned: bool,
 ) -> Callable:
     """Return a training step that takes its values from the tables of ``step``.
 
@@ -207,6 +216,7 @@ def _step_with_values(
         means: The metrics of which one may be the loss.
         counter: The variable that counts samples.
         single: Whether an execution runs a single batch.
+        returned: Whether the step returns the loss beside its logs too.
     """
     import tensorflow as tf
 
@@ -245,6 +255,7 @@ def _step_with_values(
         else:
             note(step.losses, row, update.total)
             note(step.counts, row, update.count)
-        return logs
+        step.returns_loss = returned and step.notes_loss
+        return logs | {ADDED: update.loss} if step.returns_loss else logs
 
     return step_with_values

@@ -45,6 +45,8 @@ class CompiledStep:
     """What each of these batches added to the mean of the loss: a sum, or the loss itself."""
     notes_loss: bool = False
     """Whether it is the loss itself."""
+    returns_loss: bool = False
+    """Whether the loss also comes back beside the logs, for whoever reads it after each step."""
     counts: Any = None
     """The count behind the sum; or the count before the batch, where nothing is added."""
     update: LossUpdate | None = None
