@@ -11,8 +11,6 @@ from keras_lr._fit.attach import attach
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.legacy import LegacyHooks, PassedAsObject
 from keras_lr.history.callback import LRHistory
-from keras_lr.history.notebook import draw_record
-from keras_lr.plotting.svg import frame
 
 
 class LearningRateCallback(PassedAsObject, LegacyHooks, keras.callbacks.Callback):
@@ -35,8 +33,9 @@ class LearningRateCallback(PassedAsObject, LegacyHooks, keras.callbacks.Callback
 
     def _repr_html_(self) -> str | None:
         """Return the record of the last fit as a small curve; None before there is one."""
-        picture = draw_record(self.history)
-        return frame(repr(self), picture) if picture else None
+        from keras_lr.history.notebook import describe_record
+
+        return describe_record(self.history, self)
 
     def join_fit(self, session: FitSession) -> None:
         """Tell the session of a fit that begins what to move."""

@@ -66,7 +66,7 @@ class FieldType:
         return {"description": self.expected}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(eq=False, repr=False)
 class Number(FieldType):
     """A finite real number within bounds.
 
@@ -135,7 +135,6 @@ LARGEST_RATE = 3.4028234663852886e38
 """The largest number of float32, in which optimizers keep their rates."""
 
 
-@dataclasses.dataclass(frozen=True)
 class RateField(Number):
     """A number that an optimizer can keep as its learning rate."""
 
@@ -149,7 +148,7 @@ class RateField(Number):
         return {**super().schema(), "maximum": LARGEST_RATE}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(eq=False, repr=False)
 class Choice(FieldType):
     """One of a few words.
 
@@ -174,7 +173,6 @@ class Choice(FieldType):
         return {"enum": list(self.words)}
 
 
-@dataclasses.dataclass(frozen=True)
 class Bool(FieldType):
     """True or False.
 
@@ -182,7 +180,7 @@ class Bool(FieldType):
     True
     """
 
-    expected: str = "True or False"
+    expected = "True or False"
 
     def convert(self, value: Any) -> bool:
         if not isinstance(value, bool):
@@ -193,7 +191,6 @@ class Bool(FieldType):
         return {"type": "boolean"}
 
 
-@dataclasses.dataclass(frozen=True)
 class Text(FieldType):
     """A string that is not empty, such as a name.
 
@@ -201,7 +198,7 @@ class Text(FieldType):
     'val_loss'
     """
 
-    expected: str = "a string that is not empty"
+    expected = "a string that is not empty"
 
     def convert(self, value: Any) -> str:
         if not isinstance(value, str):
@@ -214,7 +211,7 @@ class Text(FieldType):
         return {"type": "string", "minLength": 1}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(eq=False, repr=False)
 class Path(FieldType):
     """The path of a file, kept as a string."""
 
@@ -231,7 +228,7 @@ class Path(FieldType):
         return {"type": "string", "minLength": 1}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(eq=False, repr=False)
 class ListOf(FieldType):
     """A list of values of one type, kept as a tuple.
 
@@ -274,7 +271,7 @@ class ListOf(FieldType):
         return {"type": "array", "items": self.item.schema(), **size, **most}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(eq=False, repr=False)
 class Optional(FieldType):
     """A value of a type, or None.
 
@@ -302,11 +299,10 @@ class Optional(FieldType):
         return {"anyOf": [self.item.schema(), {"type": "null"}, {"enum": ["none", "None"]}]}
 
 
-@dataclasses.dataclass(frozen=True)
 class OptimizerReference(FieldType):
     """An optimizer of a model: the name of the attribute that holds it, or the object itself."""
 
-    expected: str = "the name of the model's attribute that holds an optimizer, or the optimizer"
+    expected = "the name of the model's attribute that holds an optimizer, or the optimizer"
 
     def convert(self, value: Any) -> Any:
         if not isinstance(value, str) and not hasattr(value, "learning_rate"):

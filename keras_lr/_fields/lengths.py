@@ -85,7 +85,7 @@ def _parse_text(text: str) -> tuple[float, Unit] | None:
     return float(found["amount"]), "steps" if found["unit"][0] in "sS" else "epochs"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(eq=False, repr=False)
 class LengthField(FieldType):
     """A length in time.
 
@@ -151,7 +151,6 @@ class LengthField(FieldType):
         }
 
 
-@dataclasses.dataclass(frozen=True)
 class StartField(FieldType):
     """When something begins: after a length, or after the warmup of the schedule beside it.
 
@@ -180,7 +179,6 @@ class StartField(FieldType):
         return {"anyOf": [*self._length.schema()["anyOf"], {"enum": ["warmup"]}]}
 
 
-@dataclasses.dataclass(frozen=True)
 class _CountField(FieldType):
     """A whole number, or a text that matches a pattern."""
 

@@ -19,22 +19,23 @@ LogsHandler = Callable[[dict[str, Any]], None]
 """Called with the logs of an epoch."""
 
 
-@dataclasses.dataclass
 class Events:
     """What happens in a fit, in this order, and the handlers that are called when it does."""
 
-    on_fit_start: list[EpochHandler] = dataclasses.field(default_factory=list)
-    """Once, with the first epoch, when everything that restores a state has done so."""
-    on_epoch_start: list[EpochHandler] = dataclasses.field(default_factory=list)
-    """With each epoch, before its first values are asked for; may train another model."""
-    on_execution_end: list[ExecutionHandler] = dataclasses.field(default_factory=list)
-    """Right after each execution."""
-    on_execution_end_deferred: list[ExecutionHandler] = dataclasses.field(default_factory=list)
-    """When the next execution begins or the epoch ends, so that the device may compute meanwhile:
-    for what reads the logs, which waits for the device."""
-    on_epoch_closing: list[LogsHandler] = dataclasses.field(default_factory=list)
-    """With the logs of an epoch's last step, where that is known to be the last, and with those of
-    its end, before other callbacks are called."""
+    def __init__(self) -> None:
+        """Begin without handlers."""
+        self.on_fit_start: list[EpochHandler] = []
+        """Once, with the first epoch, when everything that restores a state has done so."""
+        self.on_epoch_start: list[EpochHandler] = []
+        """With each epoch, before its first values are asked for; may train another model."""
+        self.on_execution_end: list[ExecutionHandler] = []
+        """Right after each execution."""
+        self.on_execution_end_deferred: list[ExecutionHandler] = []
+        """When the next execution begins or the epoch ends, so that the device may compute
+        meanwhile: for what reads the logs, which waits for the device."""
+        self.on_epoch_closing: list[LogsHandler] = []
+        """With the logs of an epoch's last step, where that is known to be the last, and with those
+        of its end, before other callbacks are called."""
 
     def start_epoch(self, epoch: int) -> None:
         """Call what waits for an epoch, or for the first one."""

@@ -64,9 +64,7 @@ def key_of(key: Any) -> str:
 class BlocksField(Text):
     """A regular expression that finds the number of a block."""
 
-    def __init__(self) -> None:
-        expected = r"a regular expression with the number as a group, such as 'block_?(\d+)'"
-        super().__init__(expected)
+    expected = r"a regular expression with the number as a group, such as 'block_?(\d+)'"
 
     def convert(self, value: Any) -> str:
         text = super().convert(value)

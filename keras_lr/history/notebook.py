@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr.plotting.downsampling import moving_mean
-from keras_lr.plotting.svg import ORANGE, Line, Panel, draw_panels, held
+from keras_lr.plotting.svg import ORANGE, Line, Panel, draw_panels, frame, held
 
 
 class StepRecord(Protocol):
@@ -18,10 +18,15 @@ class StepRecord(Protocol):
     def __getitem__(self, name: str) -> NDArray[Any]: ...
 
 
-def draw_record(record: StepRecord) -> str:
-    """Return the rate and the loss of each step as SVG; no text where there is no step."""
-    if not len(record):
-        return ""
+def describe_record(record: StepRecord, owner: object) -> str | None:
+    """Return the rate and the loss of each step as HTML, with the owner's repr.
+
+    None where there is no step.
+    """
+    return frame(repr(owner), _draw(record)) if len(record) else None
+
+
+def _draw(record: StepRecord) -> str:
     step: NDArray[Any] = record["step"]
     unit = "steps"
     if np.any(np.diff(step) <= 0):

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from keras_lr._files import PathLike
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr.history.columns import Column, read_csv, write_csv
-from keras_lr.history.notebook import draw_record
-from keras_lr.plotting.svg import frame
 
 if TYPE_CHECKING:
     import pandas
@@ -157,9 +155,10 @@ class Record:
 
     def _repr_html_(self) -> str | None:
         """Return the rate and the loss as small curves; None while the record is empty."""
+        from keras_lr.history.notebook import describe_record
+
         with self._reading():
-            picture = draw_record(self)
-            return frame(repr(self), picture) if picture else None
+            return describe_record(self, self)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return copies of all columns by name, for a custom checkpoint."""

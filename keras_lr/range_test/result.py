@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr._files import PathLike, atomic_write
-from keras_lr.plotting.svg import Line, Panel, draw_panels, frame
 from keras_lr.range_test import rules as range_rules
 from keras_lr.range_test.curve import NoSuggestion, smooth_as_rules_do, visible_limits
 from keras_lr.range_test.search import SearchResult
@@ -157,6 +156,8 @@ class RangeTestResult:
 
     def _repr_html_(self) -> str:
         """Return the curve with the suggestion and the bounds."""
+        from keras_lr.plotting.svg import Line, Panel, draw_panels, frame
+
         finite = np.isfinite(self.values)
         rates, values = self.rates[finite], self.values[finite]
         if len(rates) < 2:

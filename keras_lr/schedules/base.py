@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import FieldType, ListOf, Number, check
-from keras_lr._fields.preview import describe_curve
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
@@ -267,6 +266,8 @@ class Schedule(Configurable, LearningRateCallback):
 
     def _repr_html_(self) -> str:
         """Return the curve over the last fit, or before any over one that shows all parts."""
+        from keras_lr._fields.preview import describe_curve
+
         return describe_curve(self, self.timeline, functools.partial(_ADDRESS.sub, r"\1"))
 
     def in_graph(self, *, epochs: float, steps_per_epoch: float) -> InGraph:

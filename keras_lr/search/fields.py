@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +13,10 @@ from keras_lr.search.trials.problem import copy_unbuilt
 from keras_lr.search.trials.target import Target
 
 
-@dataclasses.dataclass(frozen=True)
 class OptimizersField(FieldType):
     """Optimizers by what the sweep calls them, none of them built."""
 
-    expected: str = (
+    expected = (
         "a list of optimizers, each a name of Keras such as 'sgd' or an object such as "
         "keras.optimizers.SGD(momentum=0.9), or a dict of such by name"
     )
@@ -80,11 +78,10 @@ def describe_optimizer(optimizer: Any) -> str:
     return f"{kind.__name__}({', '.join(changed)})" if changed else kind.__name__
 
 
-@dataclasses.dataclass(frozen=True)
 class TargetField(FieldType):
     """A comparison of a metric with a number, kept as text."""
 
-    expected: str = "a metric, >=, <=, > or <, and a number, such as 'accuracy >= 0.97'"
+    expected = "a metric, >=, <=, > or <, and a number, such as 'accuracy >= 0.97'"
 
     def convert(self, value: Any) -> str:
         if not isinstance(value, str):
@@ -92,11 +89,10 @@ class TargetField(FieldType):
         return str(Target.parse(value))
 
 
-@dataclasses.dataclass(frozen=True)
 class FunctionField(FieldType):
     """A function."""
 
-    expected: str = "a function of the rate that returns a callback, as lambda lr: OneCycle(lr)"
+    expected = "a function of the rate that returns a callback, as lambda lr: OneCycle(lr)"
 
     def convert(self, value: Any) -> Any:
         if not callable(value) or isinstance(value, keras.callbacks.Callback):

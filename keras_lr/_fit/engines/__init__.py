@@ -11,9 +11,6 @@ from typing import Any
 import keras
 
 from keras_lr._fit.engines.base import EagerEngine, Engine, Session
-from keras_lr._fit.engines.jax import JaxEngine
-from keras_lr._fit.engines.stateless import StatelessEngine
-from keras_lr._fit.engines.tensorflow import TensorFlowEngine
 from keras_lr._keras.fits.jax_state import steps_take_state
 
 
@@ -31,9 +28,17 @@ def _kind_of_engine(model: Any) -> type[Engine]:
         return Engine
     match keras.backend.backend():
         case "tensorflow":
+            from keras_lr._fit.engines.tensorflow import TensorFlowEngine
+
             return TensorFlowEngine
         case "jax":
+            from keras_lr._fit.engines.jax import JaxEngine
+
             return JaxEngine
         case "torch":
             return EagerEngine
-    return StatelessEngine if steps_take_state() else Engine
+    if not steps_take_state():
+        return Engine
+    from keras_lr._fit.engines.stateless import StatelessEngine
+
+    return StatelessEngine
