@@ -79,7 +79,7 @@ class SampleCounter:
     def _follow(self) -> None:
         """Count no more, and read totals of the mean that the steps log."""
         self.notes_losses, self.unit = True, "unknown"
-        self._searched, self._variable = True, self._update.mean.count
+        self._searched, self._variable = True, getattr(self._update.mean, "count", None)
 
     def last_loss(self) -> float | None:
         """Return the loss that was noted last; None if the notes may be of another mean."""

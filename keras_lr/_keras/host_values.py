@@ -52,6 +52,23 @@ def read_lazily(variable: Any) -> Any:
     return read() if callable(read) else to_float(value)
 
 
+def logs_as_now(logs: Any) -> Any:
+    """Return logs with the values that they have now, whatever the next step does.
+
+    On PyTorch, and in a step that TensorFlow runs eagerly, a metric such as a count can return its
+    variable, or the memory behind it. The next step changes both.
+    """
+    if isinstance(logs, dict):
+        return {name: logs_as_now(value) for name, value in logs.items()}
+    value: Any = logs.value if isinstance(logs, keras.Variable) else logs
+    if hasattr(value, "detach"):  # a tensor of PyTorch
+        on_host = value.device.type == "cpu" and value.numel() == 1
+        return value.item() if on_host else value.detach().clone()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    return value.read_value() if hasattr(value, "read_value") else value
+
+
 def copy_to_host(variable: Any) -> NDArray[Any]:
     """Return a copy of what a variable holds, which later assignments leave alone."""
     if not isinstance(variable, keras.Variable):  # of TensorFlow or of legacy Keras

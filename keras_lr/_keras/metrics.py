@@ -104,7 +104,11 @@ def cumulative_metrics(model: Any) -> set[str]:
     """
     if not isinstance(model, keras.Model):
         return set()
-    named = _metrics_by_log_name([*model.metrics, *metrics_held_by(model)])
+    named = _metrics_by_log_name(model.metrics)
+    known = {name for name, _ in named}
+    # Keras makes a mean of the loss also for a model whose training step has another one.
+    held = _metrics_by_log_name(metrics_held_by(model))
+    named += [(name, metric) for name, metric in held if name not in known]
     means = {name for name, metric in named if is_mean(metric)}
     others = {name for name, metric in named if not is_mean(metric)}
     for compiled in model.metrics:

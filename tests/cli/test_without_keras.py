@@ -101,7 +101,7 @@ assert keras.saving.get_registered_object("keras_lr>CosineDecay") is CosineDecay
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("program", ["keras-lr.py", "train.py", "-c", ""])
+@pytest.mark.parametrize("program", ["keras-lr.py", ""])
 def test_every_other_program_has_the_classes_registered_at_once(program):
     code = f"""
 import sys

@@ -135,6 +135,12 @@ class Listed(Own):
         return {"loss": self.metrics[0].result()}
 
 
+class Summed(Own):
+    def __init__(self):
+        super().__init__()
+        self.total = keras.metrics.Sum(name="sum_of_losses")
+
+
 class ResetEachStep(Own):
     def average(self, loss):
         self.total.reset_state()
@@ -166,7 +172,7 @@ class Called(Own):
 
 @own_steps
 @pytest.mark.parametrize(
-    "kind", [Own, Two, Untracked, Listed, ResetEachStep, TwicePerStep, Called, Raw]
+    "kind", [Own, Two, Untracked, Listed, Summed, ResetEachStep, TwicePerStep, Called, Raw]
 )
 @pytest.mark.parametrize("callback", [LRHistory, lambda: Constant(0.0)], ids=["alone", "moved"])
 def test_losses_that_a_custom_step_averages(kind, callback):
@@ -197,6 +203,38 @@ def test_losses_that_a_custom_step_of_jax_averages():
 # Metrics that are no mean over samples.
 
 
+class Greatest(keras.metrics.Metric):
+    def __init__(self, name):
+        super().__init__(name=name)
+        self.greatest = self.add_variable(shape=(), initializer="zeros", name="greatest")
+
+    def update_state(self, value):
+        self.greatest.assign(keras.ops.maximum(self.greatest, value))
+
+    def result(self):
+        return self.greatest
+
+
+class Worst(Own):
+    """Logs the worst loss of the epoch so far."""
+
+    def __init__(self):
+        super().__init__()
+        self.total = Greatest(name="loss")
+
+    @property
+    def metrics(self):
+        return [self.total]
+
+
+@own_steps
+def test_a_loss_of_which_the_batches_do_not_follow_is_of_the_epoch_so_far():
+    history = LRHistory()
+    fit(Worst(), LOSSES, history, size=4)
+    np.testing.assert_allclose(history["loss_so_far"], np.maximum.accumulate(LOSSES))
+    assert np.isnan(history.loss).all()
+
+
 def test_a_metric_that_is_no_mean_says_that_it_is_of_the_epoch_so_far():
     metrics = [
         keras.metrics.RootMeanSquaredError(name="rmse"),
@@ -219,3 +257,16 @@ def test_a_metric_that_is_no_mean_says_that_it_is_of_the_epoch_so_far():
     expected = [np.sqrt(np.mean(error[:n] ** 2)) for n in (2, 4, 6)]
     np.testing.assert_allclose(history["rmse_so_far"], expected, rtol=1e-5)
     np.testing.assert_allclose(history.loss, (error**2).reshape(3, 2).mean(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_count_is_recorded_as_it_was_after_each_step(eager):
+    metrics = [keras.metrics.TruePositives(name="hits")]
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, activation="sigmoid")])
+    model.compile(keras.optimizers.SGD(0.0), "mse", metrics=metrics, run_eagerly=eager)
+    model.set_weights([np.ones((1, 1)), np.zeros(1)])
+    history = LRHistory()
+    x = np.array([1.0, -1.0, 1.0, 1.0], "float32")[:, None]
+    y = np.ones_like(x)
+    model.fit(x, y, batch_size=1, shuffle=False, verbose=0, callbacks=[history])
+    assert history["hits_so_far"].tolist() == [1.0, 1.0, 2.0, 3.0]

@@ -332,10 +332,8 @@ def own_crossentropy(y, p):
 
 
 def test_only_a_loss_that_is_known_to_end_at_zero_vanishes():
-    for loss in ("binary_crossentropy", keras.losses.BinaryCrossentropy()):
-        assert "all but vanished" in memorizing(loss).report()
-    for loss in (own_crossentropy, lambda y, p: own_crossentropy(y, p) + 1.0):
-        assert "vanished" not in memorizing(loss).report()
+    assert "all but vanished" in memorizing(keras.losses.BinaryCrossentropy()).report()
+    assert "vanished" not in memorizing(own_crossentropy).report()
 
 
 def reward(y, p):

@@ -24,7 +24,7 @@ from keras_lr._keras.fits.train_step import (
     was_trained,
     write_numbers,
 )
-from keras_lr._keras.host_values import read_lazily, samples_in
+from keras_lr._keras.host_values import logs_as_now, read_lazily, samples_in
 from keras_lr._keras.rates.hyperparameters import Hyperparameter, setter
 
 Arguments = tuple[Any, ...]
@@ -239,7 +239,8 @@ class Engine:
     def report(self, result: Result) -> Any:
         """Tell the session of an execution, and return what Keras is to get."""
         logs, count = result
-        self.session.after_execution(count, logs)
+        eager = self.step is None or self.session.model.run_eagerly
+        self.session.after_execution(count, logs_as_now(logs) if eager else logs)
         return logs
 
     def note_inputs(self, arguments: Arguments) -> None:

@@ -5,10 +5,10 @@ its low digits. So the step's additions are noted on their way into the sum.
 
 Relies on (Keras 3.0 and later):
 
-- ``keras.metrics.Mean`` adds to its variables ``total`` and ``count`` by their ``assign_add``, and
-  the training step puts what ``result`` returns into its logs as it is. Where nothing is added so,
-  nothing is noted, and the loss is recovered from the running mean. Where the logs have something
-  else, their numbers tell whether it is this mean.
+- ``keras.metrics.Mean`` adds to its variables ``total`` and ``count`` by their ``assign_add``,
+  ``keras.metrics.Sum`` to ``total`` alone. The training step puts what ``result`` returns into its
+  logs as it is. Where nothing is added so, nothing is noted, and the loss is recovered from the
+  running mean. Where the logs have something else, their numbers tell whether it is this mean.
 - A number that ``Mean.update_state`` gets alone is what it adds to the total, whatever its weight,
   divided by what it adds to the count. Keras's training step hands over the loss so.
 - A tensor that is being traced knows its ``graph`` (TensorFlow) or ``_trace`` (JAX). A tensor of a
@@ -26,12 +26,12 @@ import keras
 
 
 def find_means(model: Any) -> list[Any]:
-    """Return the metrics of a model that are plain means, whatever their names."""
+    """Return the metrics of a model that are plain means or sums, whatever their names."""
     if not isinstance(model, keras.Model):
         return []
     found: dict[int, Any] = {}
     for metric in (*model.metrics, *metrics_held_by(model)):
-        if is_mean(metric):
+        if is_mean(metric) or is_sum(metric):
             found[id(metric)] = metric
     return list(found.values())
 
@@ -41,6 +41,11 @@ def is_mean(metric: Any) -> bool:
     return isinstance(metric, keras.metrics.Mean) and (
         type(metric).result is keras.metrics.Mean.result
     )
+
+
+def is_sum(metric: Any) -> bool:
+    """Return whether the result of a metric is its ``total``."""
+    return isinstance(metric, keras.metrics.Sum) and type(metric).result is keras.metrics.Sum.result
 
 
 def metrics_held_by(model: Any) -> list[Any]:
@@ -60,7 +65,7 @@ def _metrics_in(values: Any, depth: int) -> Iterator[Any]:
 
 @dataclasses.dataclass(frozen=True)
 class LossUpdate:
-    """What a step has added to the mean of its loss."""
+    """What a step has added to the mean of its loss, or to a sum of losses with a count of 1."""
 
     mean: Any
     is_logged: bool
@@ -78,12 +83,16 @@ class MeanUpdates:
         """Watch ``means``."""
         self.means = means
         self._results: list[tuple[Any, Any]] = []
-        self._added: dict[int, tuple[list[Any], list[Any]]] = {id(mean): ([], []) for mean in means}
+        self._added: dict[int, dict[str, list[Any]]] = {
+            id(mean): {name: [] for name in ("total", "count") if hasattr(mean, name)}
+            for mean in means
+        }
         self._values: dict[int, list[Any]] = {id(mean): [] for mean in means}
         self._patches = [patch for mean in means for patch in self._patches_of(mean)]
 
     def _patches_of(self, mean: Any) -> Iterator[tuple[dict[str, Any], str, Any]]:
-        for variable, added in zip((mean.total, mean.count), self._added[id(mean)], strict=True):
+        for name, added in self._added[id(mean)].items():
+            variable = getattr(mean, name)
             yield vars(variable), "assign_add", _noting(variable.assign_add, added)
         if type(mean).update_state is keras.metrics.Mean.update_state:
             yield vars(mean), "update_state", _noting(mean.update_state, self._values[id(mean)])
@@ -98,7 +107,8 @@ class MeanUpdates:
 
     def __enter__(self) -> MeanUpdates:
         self._results.clear()
-        for noted in (*itertools.chain(*self._added.values()), *self._values.values()):
+        added = itertools.chain.from_iterable(one.values() for one in self._added.values())
+        for noted in (*added, *self._values.values()):
             noted.clear()
         for attributes, name, function in self._patches:
             attributes[name] = function
@@ -122,21 +132,25 @@ class MeanUpdates:
         if loss is None:
             return None
         logged = [mean for value, mean in self._results if value is loss]
-        others = sorted(self.means, key=lambda mean: mean.name != "loss")
+        others = sorted(filter(is_mean, self.means), key=lambda mean: mean.name != "loss")
         for mean in logged[:1] or others:
-            totals, counts = self._added[id(mean)]
-            values = *totals, *counts
-            if values and len(totals) == len(counts):
+            totals = self._added[id(mean)]["total"]
+            counts = self._added[id(mean)].get("count")
+            values = *totals, *(counts or ())
+            if totals and (counts is None or len(totals) == len(counts)):
                 if not all(_is_of_trace(one, trace) for one in values):
                     return None
+                total = _sum(totals)
+                if counts is None:
+                    return LossUpdate(mean, True, total, 1.0, total)
                 loss = self._single_value(mean, trace) if logged else None
-                return LossUpdate(mean, bool(logged), _sum(totals), _sum(counts), loss)
+                return LossUpdate(mean, bool(logged), total, _sum(counts), loss)
         return None
 
     def _single_value(self, mean: Any, trace: Any) -> Any:
         """Return the number of the only update of a mean; None if it is not known."""
         values = self._values[id(mean)]
-        if len(values) != 1 or len(self._added[id(mean)][0]) != 1:
+        if len(values) != 1 or len(self._added[id(mean)]["total"]) != 1:
             return None
         (value,) = values
         is_number = getattr(value, "shape", None) == () and _is_of_trace(value, trace)
