@@ -147,6 +147,19 @@ def test_a_compiled_step_thaws():
     np.testing.assert_allclose(part, by_factors()[1], rtol=1e-6)
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="the others count in another test")
+@pytest.mark.skipif(not CPP_COMPILER, reason="torch.compile needs a C++ compiler")
+def test_torch_compiles_nothing_for_another_factor():
+    from torch._dynamo.utils import counters
+
+    model, x = meters(optimizers.SGD(0.5), jit_compile=True)
+    moved(model, x, LayerRates({"part": Constant(0.5)}))
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs
+    moved(model, x, LayerRates({"part": LinearDecay(0.9, 0.1)}))
+    assert counters["stats"]["unique_graphs"] == graphs
+
+
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras has no steps_per_execution on PyTorch")
 @pytest.mark.parametrize("jit", [False, True])
 def test_several_steps_in_an_execution_thaw_in_the_middle_of_one(jit):

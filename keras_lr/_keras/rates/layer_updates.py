@@ -111,7 +111,7 @@ class LayerFactor(Hyperparameter):
 
     def enter_step(self, value: Any, plain: Any) -> None:
         """Let the updates of a step use a factor."""
-        self.updates.factors[self.index] = value
+        self.updates.set_factor(self.index, value)
         self.updates.methods.enter()
 
     def leave_step(self, plain: Any) -> None:
@@ -140,7 +140,7 @@ class MissedUpdates(LayerFactor):
 
     def enter_step(self, value: Any, plain: Any) -> None:
         """Let the updates of a step use a number."""
-        self.updates.missed[self.index] = value
+        self.updates.missed[self.index] = moving_number(value)
         self.updates.methods.enter()
 
 
@@ -201,7 +201,9 @@ class LayerUpdates:
     def forget_step(self) -> None:
         """Forget the tensors of a step, which would keep its graph."""
         self.factors: list[Any] = [1.0] * len(self.groups)
-        """The factor of each group: a tensor where a step is compiled."""
+        """The factor of each group: a tensor if it moves."""
+        self.frozen: list[bool | None] = [False] * len(self.groups)
+        """Whether each factor is 0; None where only the running step knows."""
         self.missed: list[Any] = [0.0] * len(self.groups)
         """The updates that each group has missed, likewise."""
         self._rates: list[Any] = []
@@ -223,17 +225,23 @@ class LayerUpdates:
 
     # Factors ----------------------------------------------------------------------------------
 
+    def set_factor(self, index: int, value: Any) -> None:
+        """Let the updates of a step use a factor for a group."""
+        self.frozen[index] = value == 0.0 if isinstance(value, float) else None
+        moves = self.groups[index].freezing is Freezing.SOMETIMES
+        self.factors[index] = moving_number(value) if moves else value
+
     def _stands_still(self, index: int | None) -> bool:
         """Return whether a group is known to be frozen while Python goes through the step."""
         if index is None:
             return False
-        factor, freezing = self.factors[index], self.groups[index].freezing
-        known = isinstance(factor, float) and factor == 0.0
+        freezing = self.groups[index].freezing
+        known = self.frozen[index] is True
         return freezing is Freezing.ALWAYS or (freezing is Freezing.SOMETIMES and known)
 
     def _may_stand_still(self, index: int | None) -> bool:
         """Return whether only the running step knows if a group is frozen."""
-        if index is None or isinstance(self.factors[index], float):
+        if index is None or self.frozen[index] is not None:
             return False
         return self.groups[index].freezing is Freezing.SOMETIMES
 
@@ -411,6 +419,11 @@ class LayerUpdates:
             yield
         finally:
             vars(self.optimizer).update({name: self._plain[name] for name in values})
+
+
+def moving_number(value: Any) -> Any:
+    """Return a number that moves as a tensor; PyTorch compiles a step again for each new float."""
+    return keras.ops.convert_to_tensor(value) if isinstance(value, float) else value
 
 
 def optimizer_has(optimizer: Any, name: str) -> bool:
