@@ -1,8 +1,9 @@
-"""The small curve of a schedule that a notebook shows, before any fit over one that shows all."""
+"""The small curves of schedules that a notebook shows, before any fit over one that shows all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -28,6 +29,13 @@ COMPARED = 64
 
 MOST_POINTS = 1 << 16
 """Points at which a curve is evaluated."""
+
+
+MOST_BYTES = 8500
+"""Size of the picture in a cell; of the curves that it leaves out, the cell says how many."""
+
+_ADDRESS = re.compile(r"<(?:function )?(?:[\w.<>]*\.)?<?(\w+)>?(?: object)? at 0x[0-9a-fA-F]+>")
+"""The repr of a function or an object without one of its own; the group is its name."""
 
 
 class Curve(Protocol):
@@ -57,32 +65,47 @@ class Span(NamedTuple):
         return np.floor(np.linspace(0.0, max(total - 1.0, 1.0), count))
 
 
-def describe_curve(curve: Curve, known: Timeline | None, clean: Callable[[str], str]) -> str:
-    """Return a schedule and its curve as HTML.
+def without_addresses(text: str) -> str:
+    """Return a repr with the names of functions and objects in the place of their addresses."""
+    return _ADDRESS.sub(r"\1", text)
+
+
+def describe_curves(
+    owner: Any, curves: Mapping[str, Curve], whole: Curve, known: Timeline | None
+) -> str:
+    """Return an object and its curves, one below the other, as HTML.
 
     Args:
-        curve: The schedule.
+        owner: What has the curves.
+        curves: The curves, by what each shows.
+        whole: A composition of all of them, which decides how much of a training is shown.
         known: The last fit; None before any.
-        clean: Returns a text without the addresses of functions.
     """
     try:
-        picture, note = _draw(curve, known)
+        picture, note = _draw(curves, whole, known)
     except Exception as error:
         # A function of a user may raise anything, and a cell of a notebook must not.
         picture, note = "", f"no curve: {error}"
-    return frame(clean(repr(curve)), picture, clean(note))
+    return frame(without_addresses(repr(owner)), picture, without_addresses(note))
 
 
-def _draw(curve: Curve, known: Timeline | None) -> tuple[str, str]:
-    """Return the curve as SVG, and a remark on what it shows."""
+def _draw(curves: Mapping[str, Curve], whole: Curve, known: Timeline | None) -> tuple[str, str]:
+    """Return curves as SVG, and a remark on what they show."""
     if known is None or not known.total:
-        span = choose_span(curve)
+        span = choose_span(whole)
     else:
         span = Span(known, "epochs", known.steps_per_epoch or 1.0)
     steps = span.steps()
     end = (span.timeline.total or 0.0) / span.step
-    line = held(steps / span.step, curve(steps, span.timeline), end)
-    return draw_panels([Panel("learning rate", [line], span.unit)]), span.note
+    panels = [
+        Panel(title, [held(steps / span.step, curve(steps, span.timeline), end)], span.unit)
+        for title, curve in curves.items()
+    ]
+    while len(picture := draw_panels(panels)) > MOST_BYTES and len(panels) > 1:
+        panels.pop()
+    left_out = len(curves) - len(panels)
+    notes = [span.note, f"and {left_out} more" if left_out else ""]
+    return picture, "; ".join(filter(None, notes))
 
 
 def choose_span(curve: Curve) -> Span:

@@ -98,6 +98,12 @@ def names_of_groups(keys: Iterable[str]) -> dict[str, str]:
     return {key: name if taken.count(name) == 1 else key for key, name in short.items()}
 
 
+def factors_by_group(factors: Mapping[str, Any], default: Any) -> dict[str, Any]:
+    """Return the factor of each group by its short name."""
+    names = names_of_groups(factors)
+    return {names[key]: factor for key, factor in factors.items()} | {DEFAULT: default}
+
+
 def _members(key: str, model: Any, variables: Sequence[Any], paths: list[str]) -> set[int]:
     """Return the places of the variables that a key stands for."""
     exact = {place for place, path in enumerate(paths) if path == key}

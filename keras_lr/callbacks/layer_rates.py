@@ -17,6 +17,7 @@ from keras_lr._fields.kinds import (
     check_optimizer_is_named,
 )
 from keras_lr._fields.lengths import parse_length
+from keras_lr._fields.preview import describe_curves
 from keras_lr._fields.serialization import decode, encode
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
 from keras_lr._fit.session import FitSession
@@ -37,6 +38,7 @@ from keras_lr.callbacks.layer_groups import (
     Group,
     LayerRow,
     LayerTable,
+    factors_by_group,
     group_by_blocks,
     group_by_patterns,
 )
@@ -376,6 +378,18 @@ class LayerRates(LearningRateCallback):
         )
         return f"{self._written()} [{'; '.join(groups)}]" if self._present else self._written()
 
+    def _repr_html_(self) -> str | None:
+        """Return the factors that move as small curves; without any, the record of the last fit."""
+        moving = {
+            f"factor of {name}": factor
+            for name, factor in factors_by_group(self.factors, self.default).items()
+            if isinstance(factor, Schedule)
+        }
+        if not moving:
+            return super()._repr_html_()
+        first, *others = moving.values()
+        return describe_curves(self, moving, sum(others, first), first.timeline)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), **self.arguments(), "_present": self._present}
 
@@ -416,6 +430,8 @@ class LayerDecay(LayerRates):
 
     def arguments(self) -> dict[str, Any]:
         return {"factor": self.factor, "blocks": self.blocks, "optimizer": self.optimizer}
+
+    _repr_html_ = LearningRateCallback._repr_html_  # its factors are numbers
 
     def _written(self) -> str:
         own = "" if self.optimizer is None else f", optimizer={self.optimizer!r}"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -113,21 +114,30 @@ def _draw_panel(panel: Panel) -> str:
     axes = _Axes(panel)
     title = f"{panel.title} (logarithmic)" if axes.scale.log else panel.title
     parts = [
-        _text(LEFT, 130, title, "start"),
-        _text(WIDTH - RIGHT, 130, panel.unit, "end"),
+        _texts([(LEFT, 130, title)], "start"),
+        _texts([(WIDTH - RIGHT, 130, panel.unit)], "end"),
     ]
     if panel.band is not None:
         left, right = axes.across(np.clip(panel.band, axes.low, axes.high)).tolist()
         place = f'x="{left}" y="{TOP}" width="{right - left}" height="{AXES_HEIGHT}"'
         parts.append(f'<rect {place} fill="{BLUE}" opacity=".15"/>')
-    for share in (0.0, 0.5, 1.0):
-        height = round(TOP + AXES_HEIGHT * (1.0 - share))
-        parts.append(_stroke(f"M{LEFT} {height}h{AXES_WIDTH}", 8, opacity=0.25))
-        parts.append(_text(LEFT - 60, height + 38, format_number(axes.scale.at(share)), "end"))
+    heights = {share: round(TOP + AXES_HEIGHT * (1.0 - share)) for share in (0.0, 0.5, 1.0)}
+    levels = "".join(f"M{LEFT} {height}h{AXES_WIDTH}" for height in heights.values())
+    parts.append(_stroke(levels, 8, opacity=0.25))
+    values = [
+        (LEFT - 60, height + 38, format_number(axes.scale.at(share)))
+        for share, height in heights.items()
+    ]
+    parts.append(_texts(values, "end"))
     ticks = axes.ticks()
-    for tick, left in zip(ticks, axes.across(ticks).tolist(), strict=True):
-        parts.append(_stroke(f"M{left} {TOP + AXES_HEIGHT}v40", 8, opacity=0.5))
-        parts.append(_text(left, HEIGHT - 60, format_number(tick), "middle"))
+    places = axes.across(ticks).tolist()
+    parts.append(
+        _stroke("".join(f"M{left} {TOP + AXES_HEIGHT}v40" for left in places), 8, opacity=0.5)
+    )
+    numbers = [
+        (left, HEIGHT - 60, format_number(tick)) for tick, left in zip(ticks, places, strict=True)
+    ]
+    parts.append(_texts(numbers, "middle"))
     for left in axes.across(panel.marks).tolist():
         dashes = 'stroke-dasharray="40 30"'
         parts.append(_stroke(f"M{left} {TOP}v{AXES_HEIGHT}", 14, ORANGE, more=dashes))
@@ -137,10 +147,10 @@ def _draw_panel(panel: Panel) -> str:
     return "".join(parts)
 
 
-def _text(x: float, y: float, words: str, anchor: str) -> str:
-    """Return words whose start, middle or end lies at a place."""
-    place = f'x="{x}" y="{y}" text-anchor="{anchor}"'
-    return f'<text {place} opacity=".75">{html.escape(words)}</text>'
+def _texts(texts: Iterable[tuple[float, float, str]], anchor: str) -> str:
+    """Return words whose start, middle or end lies at a place: each with its place."""
+    written = (f'<text x="{x}" y="{y}">{html.escape(words)}</text>' for x, y, words in texts)
+    return f'<g text-anchor="{anchor}" opacity=".75">{"".join(written)}</g>'
 
 
 def _stroke(
@@ -190,17 +200,18 @@ class _Axes:
 
 def _path(across: list[int], down: list[float]) -> str:
     """Return the path along some points, with a gap where a height is not finite."""
+    points = [
+        (x, round(y)) if math.isfinite(y) else None for x, y in zip(across, down, strict=True)
+    ]
     parts = []
     before = None
-    for x, y in zip(across, down, strict=True):
-        if not math.isfinite(y):
-            before = None
-            continue
-        point = x, round(y)
-        if before is None:
-            parts.append(f"M{x} {point[1]}h0")
+    for point, after in itertools.zip_longest(points, points[1:]):
+        if point is None or before is None:
+            parts += [f"M{point[0]} {point[1]}h0"] if point else []
+        elif after and before[1] == point[1] == after[1]:
+            continue  # in the middle of a level stretch
         elif point != before:
-            parts.append(f"l{x - before[0]} {point[1] - before[1]}")
+            parts.append(f"l{point[0] - before[0]} {point[1] - before[1]}")
         before = point
     return "".join(parts)
 

@@ -35,9 +35,6 @@ CACHED = 1 << 15
 MOST_VALUES = 1 << 36
 """The most values that `Schedule.values` tries to put into an array."""
 
-_ADDRESS = re.compile(r"<(?:function )?(?:[\w.<>]*\.)?<?(\w+)>?(?: object)? at 0x[0-9a-fA-F]+>")
-"""The repr of a function or an object without one of its own; the group is its name."""
-
 _DIGITS = re.compile(r"\d+\.\d{8,}(e[+-]?\d+)?")
 """A number with more digits than a title needs."""
 
@@ -253,8 +250,9 @@ class Schedule(Configurable, LearningRateCallback):
             ax: Axes to draw into; by default those of a new figure.
         """
         from keras_lr import plotting
+        from keras_lr._fields.preview import without_addresses
 
-        name = _ADDRESS.sub(r"\1", repr(self))
+        name = without_addresses(repr(self))
         name = _DIGITS.sub(lambda number: f"{float(number[0]):.6g}", name)
         simple = dict.fromkeys(type(p).__name__ for p in self.parts() if not p.direct_parts())
         if len(name) > 70 and self.direct_parts():
@@ -266,9 +264,9 @@ class Schedule(Configurable, LearningRateCallback):
 
     def _repr_html_(self) -> str:
         """Return the curve over the last fit, or before any over one that shows all parts."""
-        from keras_lr._fields.preview import describe_curve
+        from keras_lr._fields.preview import describe_curves
 
-        return describe_curve(self, self.timeline, functools.partial(_ADDRESS.sub, r"\1"))
+        return describe_curves(self, {"learning rate": self}, self, self.timeline)
 
     def in_graph(self, *, epochs: float, steps_per_epoch: float) -> InGraph:
         """Return the same curve as a Keras ``LearningRateSchedule``, to compile into an optimizer.

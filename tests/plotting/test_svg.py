@@ -16,6 +16,7 @@ from keras_lr import (
     CosineDecay,
     ExponentialDecay,
     Function,
+    LayerRates,
     LinearDecay,
     LRHistory,
     LRRangeTest,
@@ -205,6 +206,47 @@ def test_callbacks_show_what_the_fit_did():
     _, height = path(plateau._repr_html_())
     assert height[-1] > height[0]
     assert copy.deepcopy(plateau)._repr_html_() == plateau._repr_html_()
+
+
+def test_factors_that_move_are_curves_over_one_axis():
+    """The default goes down to the end, and the body thaws at 20 of 30 epochs."""
+    body = Constant(0.0).lasting(20) >> Constant(0.1)
+    rates = LayerRates({"net/body/.*": body, "head": 2.0}, default=LinearDecay(1.0))
+    html = rates._repr_html_()
+    assert len(html.encode()) <= MOST_BYTES
+    titles = [one for one in words(html) if one.startswith("factor of")]
+    assert titles == ["factor of net/body", "factor of default"]
+    assert words(html).count("epochs") == 2
+    x, y = path(html)
+    assert "as in a fit of 120 epochs" in note(html)
+    (jump,) = np.flatnonzero(np.diff(y) < -500)
+    assert (x[jump] - 560) / (4270 - 560) == pytest.approx(20 / 120, abs=0.01)
+
+
+def test_of_many_factors_the_cell_says_how_many_it_leaves_out():
+    rates = LayerRates.thaw([f"block_{number}" for number in range(30)], every=1)
+    html = rates._repr_html_()
+    assert len(html.encode()) <= MOST_BYTES
+    shown = [one for one in words(html) if one.startswith("factor of")]
+    assert len(shown) >= 5
+    assert f"and {29 - len(shown)} more" in note(html)
+
+
+def test_after_a_fit_the_factors_are_over_that_fit():
+    thaw = LayerRates({".*kernel": Constant(0.0).lasting("5 steps") >> Constant(1.0)})
+    fit(meter(), thaw, epochs=2)
+    html = thaw._repr_html_()
+    assert words(html)[:2] == ["factor of .*kernel", "epochs"]
+    assert words(html)[-1] == "2"
+    assert "<div style" not in note(html)
+
+
+def test_factors_that_are_numbers_show_the_record():
+    numbers, decay = LayerRates({".*kernel": 0.5}), LayerRates.decay(0.5, blocks=r"dense_?(\d*)")
+    assert numbers._repr_html_() is None
+    assert decay._repr_html_() is None
+    fit(meter(), numbers)
+    assert words(numbers._repr_html_())[0] == "learning rate"
 
 
 # Range tests --------------------------------------------------------------------------------------
