@@ -1,4 +1,4 @@
-"""Configs where people keep them: a search by KerasTuner or Optuna, and an application of Hydra."""
+"""Other packages that train with callbacks: searches, estimators, applications, Hydra."""
 
 import hydra
 import keras
@@ -6,10 +6,14 @@ import keras_tuner
 import numpy as np
 import optuna
 import pytest
+import scikeras.wrappers
 from models import COMPILE
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from keras_lr import (
+    Constant,
     CosineDecay,
+    LayerRates,
     LRHistory,
     ReduceLROnPlateau,
     StepDecay,
@@ -123,6 +127,100 @@ def test_an_objective_of_optuna():
         curve = schedule.values(epochs=EPOCHS, steps_per_epoch=STEPS)[:STEPS]
         np.testing.assert_array_equal(history.learning_rate, np.float32(curve))
     assert np.isfinite(study.best_value)
+
+
+# Estimators of scikit-learn.
+
+
+def test_a_search_of_scikit_learn_over_callbacks_of_scikeras():
+    """scikit-learn copies them for each of its trainings."""
+    estimator = scikeras.wrappers.KerasRegressor(
+        model=linear, epochs=EPOCHS, batch_size=8, verbose=0, shuffle=False
+    )
+    candidates = [[CosineDecay(1e-6)], [CosineDecay(0.1).warmup("2 steps"), LRHistory()]]
+    search = GridSearchCV(estimator, {"callbacks": candidates}, cv=2)
+    search.fit(X, Y[:, 0])
+    best = search.best_params_["callbacks"]
+    assert best == candidates[1]
+    fitted = search.best_estimator_
+    assert follows(fitted.callbacks[0].history, candidates[1][0])
+    assert fitted.callbacks[1] == fitted.callbacks[0].history
+    assert not len(candidates[1][0].history)
+    assert np.isfinite(fitted.predict(X)).all()
+
+
+def classifier(X, y):
+    """Return a model for what scikit-learn gives, with a class for each column of ``y``."""
+    keras.utils.set_random_seed(0)
+    dense = keras.layers.Dense(y.shape[1], activation="softmax")
+    model = keras.Sequential([keras.Input(X.shape[1:]), dense])
+    model.compile(keras.optimizers.SGD(1.0), "categorical_crossentropy", **COMPILE)
+    return model
+
+
+def test_an_estimator_of_keras():
+    rate, plateau = CosineDecay(0.5), ReduceLROnPlateau("loss", 0.5, 1, min_delta=1e9)
+    fit = {"batch_size": 8, "epochs": EPOCHS, "verbose": 0}
+    estimator = keras.wrappers.SKLearnClassifier(
+        classifier, fit_kwargs=fit | {"callbacks": [rate, plateau]}
+    )
+    labels = (Y[:, 0] > 0).astype(int)
+    estimator.fit(X, labels)
+    assert set(estimator.predict(X)) <= {0, 1}
+    assert len(rate.history) == EPOCHS * STEPS
+    np.testing.assert_array_equal(
+        rate.history.learning_rate[:STEPS],
+        np.float32(rate.values(epochs=EPOCHS, steps_per_epoch=STEPS)[:STEPS]),
+    )
+
+
+def test_a_cross_validation_of_an_estimator_of_keras():
+    """scikit-learn copies the estimator without ``fit_kwargs``, but passes these on."""
+    rate, rates = CosineDecay(0.5), []
+    note = keras.callbacks.LambdaCallback(
+        on_train_end=lambda logs: rates.append(rate.history.learning_rate.copy())
+    )
+    fit = {"batch_size": 8, "epochs": EPOCHS, "verbose": 0, "callbacks": [rate, note]}
+    estimator = keras.wrappers.SKLearnClassifier(classifier)
+    cross_val_score(estimator, X, (Y[:, 0] > 0).astype(int), cv=2, params=fit)
+    expected = rate.values(epochs=EPOCHS, steps_per_epoch=STEPS // 2)
+    np.testing.assert_array_equal(rates, np.float32([expected, expected]))
+
+
+# Keras's applications.
+
+
+@pytest.mark.slow
+def test_an_application_of_keras_thaws_below_a_new_head():
+    body = keras.applications.MobileNet((32, 32, 3), 0.25, include_top=False, weights=None)
+    pooled = keras.layers.GlobalAveragePooling2D()(body.output)
+    outputs = keras.layers.Dense(2, name="head")(pooled)
+    model = keras.Model(body.input, outputs)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(), loss, **COMPILE)
+    decay = LayerRates.decay(0.75, blocks=r"conv_[dp]w_(\d+)").table(model)
+    factors = {row.group: row.factor for row in decay}
+    assert len(factors) == 13 + 2
+    assert (factors["block_13"], factors["block_12"]) == (0.75, 0.75**2)
+
+    rate = CosineDecay(1e-2).warmup("1 steps")
+    thawing = LayerRates({"head": 1.0}, default=Constant(0.0).lasting(1) >> Constant(0.1))
+    seen = []
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(
+            [keras.ops.convert_to_numpy(one.value) for one in body.trainable_variables]
+        )
+    )
+    start = [keras.ops.convert_to_numpy(one.value) for one in body.trainable_variables]
+    x = np.random.default_rng(0).normal(size=(8, 32, 32, 3)).astype("float32")
+    y = np.arange(8) % 2
+    model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[rate, thawing, note])
+    assert all(np.array_equal(*pair) for pair in zip(start, seen[0], strict=True))
+    assert sum(not np.array_equal(*pair) for pair in zip(start, seen[1], strict=True)) > 50
+    curve = rate.values(epochs=2, steps_per_epoch=2)
+    np.testing.assert_allclose(thawing.history["learning_rate_head"], curve, rtol=1e-6)
+    expected = curve * [0.0, 0.0, 0.1, 0.1]
+    np.testing.assert_allclose(thawing.history["learning_rate_default"], expected, rtol=1e-6)
 
 
 # Hydra.
