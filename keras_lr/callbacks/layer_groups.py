@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from keras_lr._hints import nearest_names
 from keras_lr._keras.model_layers import layers_in, path_of
 from keras_lr.plotting.text import align_columns
+from keras_lr.schedules.base import Schedule
 
 DEFAULT = "default"
 """Name of the group of the variables that nothing stands for."""
@@ -98,10 +99,11 @@ def names_of_groups(keys: Iterable[str]) -> dict[str, str]:
     return {key: name if taken.count(name) == 1 else key for key, name in short.items()}
 
 
-def factors_by_group(factors: Mapping[str, Any], default: Any) -> dict[str, Any]:
-    """Return the factor of each group by its short name."""
+def moving_factors(factors: Mapping[str, Any], default: Any) -> dict[str, Schedule]:
+    """Return the factors that are schedules, by the short names of their groups."""
     names = names_of_groups(factors)
-    return {names[key]: factor for key, factor in factors.items()} | {DEFAULT: default}
+    named = {names[key]: factor for key, factor in factors.items()} | {DEFAULT: default}
+    return {name: factor for name, factor in named.items() if isinstance(factor, Schedule)}
 
 
 def _members(key: str, model: Any, variables: Sequence[Any], paths: list[str]) -> set[int]:

@@ -38,9 +38,9 @@ from keras_lr.callbacks.layer_groups import (
     Group,
     LayerRow,
     LayerTable,
-    factors_by_group,
     group_by_blocks,
     group_by_patterns,
+    moving_factors,
 )
 from keras_lr.schedules import Constant
 from keras_lr.schedules.base import Schedule
@@ -380,15 +380,13 @@ class LayerRates(LearningRateCallback):
 
     def _repr_html_(self) -> str | None:
         """Return the factors that move as small curves; without any, the record of the last fit."""
-        moving = {
-            f"factor of {name}": factor
-            for name, factor in factors_by_group(self.factors, self.default).items()
-            if isinstance(factor, Schedule)
-        }
+        moving = moving_factors(self.factors, self.default)
         if not moving:
             return super()._repr_html_()
         first, *others = moving.values()
-        return describe_curves(self, moving, sum(others, first), first.timeline)
+        whole = functools.reduce(Schedule.__add__, others, first)
+        curves = {f"factor of {name}": factor for name, factor in moving.items()}
+        return describe_curves(self, curves, whole, first.timeline)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), **self.arguments(), "_present": self._present}
