@@ -17,7 +17,6 @@ from keras_lr._fields.kinds import (
     check_optimizer_is_named,
 )
 from keras_lr._fields.lengths import parse_length
-from keras_lr._fields.preview import describe_curves
 from keras_lr._fields.serialization import decode, encode
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
 from keras_lr._fit.session import FitSession
@@ -383,6 +382,8 @@ class LayerRates(LearningRateCallback):
         moving = moving_factors(self.factors, self.default)
         if not moving:
             return super()._repr_html_()
+        from keras_lr._fields.preview import describe_curves
+
         first, *others = moving.values()
         whole = functools.reduce(Schedule.__add__, others, first)
         curves = {f"factor of {name}": factor for name, factor in moving.items()}
