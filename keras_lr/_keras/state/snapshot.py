@@ -115,12 +115,19 @@ class Snapshot:
         """The shape of each variable that it holds, in the order of `values_of`."""
         return [value.shape for _, value in self._values]
 
-    def restore(self, values: list[NDArray] | None = None) -> None:
+    @property
+    def has_fit_read_ahead(self) -> bool:
+        """Whether a ``fit`` after a restore reads a batch before it trains, to build parts."""
+        return bool(self._unbuilt) and keras.backend.backend() != "tensorflow"
+
+    def restore(self, values: list[NDArray] | None = None, unbuild: bool = True) -> None:
         """Put everything back; may be called any number of times.
 
         Args:
             values: What to put into the variables instead of what they held, in the order of
                 `values_of`: that of another model of the same kind.
+            unbuild: Whether the next ``fit`` builds the compiled loss and metrics again, if they
+                were not built.
         """
         _discard_interrupted_epoch(self.model)
         kept = [value for _, value in self._values]
@@ -136,7 +143,8 @@ class Snapshot:
         self._restore_attributes()
         if self.keeps_kernels:
             self._renew_train_function()
-        self._unbuild_compiled_parts()
+        if unbuild:
+            self._unbuild_compiled_parts()
         self._restore_random_states()
 
     def _restore_attributes(self) -> None:

@@ -23,6 +23,8 @@ def report(result: SweepResult) -> str:
     lines += [_describe_gaps(valley) for valley in result.valleys if valley.best and valley.gaps()]
     if len(sizes) > 1:
         lines += _describe_moves(result, sizes)
+    reasons = dict.fromkeys(row.route_reason for row in result.rows if row.route_reason)
+    lines += [f"Trained by fit, because {reason}." for reason in reasons]
     return "\n".join(lines)
 
 

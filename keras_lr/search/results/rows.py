@@ -35,6 +35,7 @@ class TrialRow:
         target: Epochs, steps and seconds to the target; None where it was not reached.
         test: What the test data gave at the end, by name.
         route: How it was trained; see `Outcome`.
+        route_reason: Why by ``fit``; see `Outcome`.
     """
 
     trial: Trial
@@ -49,6 +50,7 @@ class TrialRow:
     target: tuple[int, int, float] | None
     test: dict[str, float]
     route: str
+    route_reason: str
 
     def measure(self, name: str) -> float:
         """Return a number of the trial by name, to be drawn or compared; NaN where it is missing.
@@ -142,6 +144,7 @@ class Criterion:
             (epochs, steps, seconds) if last.status == "reached" else None,
             last.test,
             last.route,
+            last.route_reason,
         )
 
 
@@ -169,6 +172,7 @@ def plain_row(row: TrialRow) -> dict[str, Any]:
         "target_steps": target[1],
         "target_seconds": target[2],
         "route": row.route,
+        "route_reason": row.route_reason,
         **last,
         **{f"test_{name}": value for name, value in row.test.items()},
     }

@@ -84,7 +84,8 @@ class Outcome:
         logs: What was logged at the end of each of its epochs, by name.
         marks: Steps and seconds since the start of the stretch, at the end of each of its epochs.
         test: What the test data give at the end, by name; empty where they were not asked for.
-        route: How the epochs were trained: ``"fit"``, or by a faster way that gives the same.
+        route: How the epochs were trained: by ``"fit"``, or by a faster way that gives the same.
+        route_reason: Why by ``fit``, in words; empty where it was a faster way.
         state: The state at the end, for the next stretch; whatever the engine can use.
     """
 
@@ -99,6 +100,7 @@ class Outcome:
     marks: list[tuple[int, float]] = dataclasses.field(default_factory=list)
     test: dict[str, float] = dataclasses.field(default_factory=dict)
     route: str = "fit"
+    route_reason: str = ""
     state: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     @property

@@ -20,12 +20,14 @@ from keras_lr._keras.state.object_walk import callables_in
 from keras_lr._keras.state.random_kernels import draws_from_kernels
 from keras_lr._keras.state.random_state import capture_random_states, is_of_keras, set_seed
 from keras_lr._keras.state.snapshot import Snapshot, build_optimizer, values_of
+from keras_lr._keras.whole_epochs.data import NeedsFit
 from keras_lr.callbacks import ParamScheduler
 from keras_lr.schedules import Constant
 from keras_lr.schedules.base import Schedule
-from keras_lr.search.trials.description import Group, Outcome, Stretch
+from keras_lr.search.trials.description import Group, Outcome, Stretch, Trial
 from keras_lr.search.trials.problem import Problem
 from keras_lr.search.trials.watch import TrialWatch
+from keras_lr.search.trials.whole_epochs import WholeEpochTrials
 
 
 class Beginning(NamedTuple):
@@ -76,6 +78,8 @@ class TrialRunner:
         self._beginnings: dict[int, Beginning] = {}
         self._beginning(0)
         self._logged: tuple[str, ...] = ()
+        self._whole_epochs: WholeEpochTrials | None = None
+        self._reason_for_fit = ""
 
     def _build(self, seed: int) -> Any:
         model = self.problem.build(self.group, seed)
@@ -102,19 +106,35 @@ class TrialRunner:
         """
         if self._logged:
             return self._logged
+        begin = capture_random_states()
+        try:
+            self._logged = self._warm_up_whole_epochs() or self._warm_up_fit()
+        finally:
+            begin()
+        return self._logged
+
+    def _warm_up_whole_epochs(self) -> tuple[str, ...]:
+        """Compile what trains whole epochs; return nothing where ``fit`` has to train."""
+        try:
+            trials = WholeEpochTrials(self.problem, self.model, self.rate)
+            logged = trials.rehearse()
+        except NeedsFit as reason:
+            self._reason_for_fit = str(reason)
+            return ()
+        self._whole_epochs = trials
+        return logged
+
+    def _warm_up_fit(self) -> tuple[str, ...]:
         short = self.problem.short_fit()
         callbacks = [*self._standing_driver()]
         if short is None:
             callbacks.append(FirstBatch())
         fit = dict(self.problem.fit) if short is None else short
-        begin = capture_random_states()
         try:
             history = self.model.fit(**fit, epochs=1, verbose=0, callbacks=callbacks)
         finally:
             end_fit(self.model)
-            begin()
-        self._logged = tuple(history.history)
-        return self._logged
+        return tuple(history.history)
 
     def _check_logged(self) -> None:
         """Refuse a model that does not log what trials are compared by, as others may."""
@@ -153,8 +173,7 @@ class TrialRunner:
         watch = TrialWatch(stretch.stop, self.problem.target)
         try:
             self._check_logged()
-            self._go_to_start(stretch, state)
-            self._fit(stretch, watch)
+            self._train(stretch, state, watch)
         except Exception as error:
             watch.status = "failed"
             watch.reason = f"{type(error).__name__}: {error}"
@@ -162,8 +181,38 @@ class TrialRunner:
             self._draws = draws_from_kernels(self.model.train_function)
         return self._outcome(stretch, watch)
 
-    def _go_to_start(self, stretch: Stretch, state: Snapshot | None) -> None:
-        """Put the model and all random states where the stretch begins."""
+    def _train(self, stretch: Stretch, state: Snapshot | None, watch: TrialWatch) -> None:
+        """Train a stretch by whole epochs, or else by ``fit``."""
+        rates = self._rates_of_steps(stretch.trial)
+        trials = self._whole_epochs
+        self._go_to_start(stretch, state, unbuild=trials is None)
+        if trials is None:
+            self._fit(stretch, watch)
+        else:
+            reads_ahead = state is None and self.snapshot.has_fit_read_ahead
+            trials.train(stretch, watch, rates, reads_ahead)
+
+    def _rates_of_steps(self, trial: Trial) -> NDArray | None:
+        """Return the rate of each step, where whole epochs need them.
+
+        From the first schedule on that needs ``fit``, all trials of this model are trained so.
+        """
+        if self._whole_epochs is None:
+            return None
+        try:
+            return self._whole_epochs.rates_of(trial)
+        except NeedsFit as reason:
+            self._whole_epochs, self._reason_for_fit = None, str(reason)
+            return None
+
+    def _go_to_start(self, stretch: Stretch, state: Snapshot | None, unbuild: bool = True) -> None:
+        """Put the model and all random states where the stretch begins.
+
+        Args:
+            stretch: The stretch.
+            state: The state in which the stretch before has ended; None for a new model's.
+            unbuild: See `Snapshot.restore`.
+        """
         if self._draws:
             # The kernels of such a function count their draws, and nothing sets the count back.
             self.snapshot.renew_functions()
@@ -176,7 +225,7 @@ class TrialRunner:
         beginning = self._beginning(seed)
         if not self.keep_kernels:
             set_seed(seed, keep_kernels=False)
-        self.snapshot.restore(beginning.values)
+        self.snapshot.restore(beginning.values, unbuild)
         beginning.restore_random_states()
         self.rate.variable.assign(stretch.trial.learning_rate)
 
@@ -232,6 +281,8 @@ class TrialRunner:
             watch.logs,
             watch.marks,
             test,
+            self._whole_epochs.route if self._whole_epochs else "fit",
+            self._reason_for_fit,
             state=Snapshot(self.model) if trained and stretch.keep else None,
         )
 

@@ -1,0 +1,42 @@
+"""Training that runs a whole epoch in one go, and gives what ``fit`` gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_lr._keras.whole_epochs.base import WholeEpochs, check_model
+from keras_lr._keras.whole_epochs.data import EpochData, NeedsFit
+
+
+def make_whole_epochs(
+    model: Any,
+    data: EpochData,
+    validation: EpochData | None,
+    rate: Any,
+    moves_rate: bool,
+) -> WholeEpochs:
+    """Return what trains a model by whole epochs.
+
+    Args:
+        model: A compiled model.
+        data: What to train on.
+        validation: What to validate on, if anything.
+        rate: The variable of the learning rate.
+        moves_rate: Whether each batch has a rate.
+
+    Raises:
+        NeedsFit: If only ``fit`` can train it.
+    """
+    check_model(model)
+    backend = keras.backend.backend()
+    if backend == "jax":
+        from keras_lr._keras.whole_epochs.jax import make_epochs
+
+        return make_epochs(model, data, validation, rate, moves_rate)
+    if backend == "tensorflow":
+        from keras_lr._keras.whole_epochs.tensorflow import LoopedEpochs
+
+        return LoopedEpochs(model, data, validation, rate)
+    raise NeedsFit(f"{backend} compiles no step")

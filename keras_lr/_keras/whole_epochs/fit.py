@@ -1,0 +1,84 @@
+"""A ``fit`` by whole epochs: what Keras's ``fit`` does around the steps, in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lr._keras.whole_epochs.base import WholeEpochs
+
+
+class LogNames(keras.callbacks.Callback):
+    """Notes what an epoch logs."""
+
+    names: tuple[str, ...] = ()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.names = tuple(logs or ())
+
+
+def fit_whole_epochs(
+    trainer: WholeEpochs,
+    callback: keras.callbacks.Callback,
+    orders: Iterator[NDArray],
+    epochs: range,
+    rates: NDArray | None = None,
+) -> None:
+    """Train a model as ``fit`` does with one callback, an epoch at a time.
+
+    The callback is told of batches perhaps only when the whole epoch is trained. An epoch that it
+    stops is not validated.
+
+    Args:
+        trainer: Trains the epochs.
+        callback: Is told of the epochs, batches and evaluations.
+        orders: The order of the rows in each epoch.
+        epochs: The epochs to train.
+        rates: The learning rate of every step of a ``fit`` from epoch 0 on; None to leave it.
+    """
+    model, batches = trainer.model, trainer.data.batches
+    callback.set_model(model)
+    callback.set_params({"epochs": epochs.stop, "steps": batches, "verbose": 0})
+    model.stop_training = False
+
+    def on_batch(batch: int, logs: dict[str, Any]) -> bool:
+        callback.on_train_batch_end(batch, logs)
+        return not model.stop_training
+
+    trainer.begin()
+    for epoch in epochs:
+        callback.on_epoch_begin(epoch)
+        used = None if rates is None else rates[epoch * batches : (epoch + 1) * batches]
+        logs = trainer.train(next(orders), used, on_batch)
+        if trainer.validation is not None and not model.stop_training:
+            callback.on_test_begin()
+            found = trainer.evaluate()
+            callback.on_test_end(found)
+            logs |= {f"val_{name}": value for name, value in found.items()}
+        logs = dict(sorted(logs.items()))  # as Keras's list of callbacks hands them on
+        if used is not None:
+            logs["learning_rate"] = float(used[-1])
+        callback.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            break
+    trainer.end()
+    if isinstance(model.optimizer, keras.optimizers.Optimizer):
+        model.optimizer.finalize_variable_values(model.trainable_weights)
+
+
+def rehearse(trainer: WholeEpochs, moves_rate: bool) -> tuple[str, ...]:
+    """Compile all that an epoch runs, by training a short one, and return the names that it logs.
+
+    Args:
+        trainer: Trains it.
+        moves_rate: Whether each batch has a rate.
+    """
+    order = trainer.rehearsal_order()
+    names = LogNames()
+    rates = np.zeros(trainer.data.batches, np.float32) if moves_rate else None
+    fit_whole_epochs(trainer, names, iter([order]), range(1), rates)
+    return names.names

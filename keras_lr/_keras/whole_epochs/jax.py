@@ -1,0 +1,252 @@
+"""`ScannedEpochs` and `StepwiseEpochs`: whole epochs on JAX.
+
+Relies on what `jax_state` relies on, and on this: a train step that is traced inside
+``jax.lax.scan`` computes what it computes when it is jitted alone. Measured on a CPU, bit for bit:
+dense, recurrent, embedding, pooling and normalizing layers. Convolutions differ in the last bits,
+and take several times as long there (jax issue 12868), so `StepwiseEpochs` calls the jitted step
+for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lr._keras.fits.jax_state import (
+    METRICS,
+    OPTIMIZER,
+    place_of,
+    state_with,
+    variables_of_state,
+)
+from keras_lr._keras.host_values import to_numpy
+from keras_lr._keras.metrics import cumulative_metrics
+from keras_lr._keras.whole_epochs.base import (
+    OnBatch,
+    build_compiled_parts,
+    epoch_logs,
+    is_as_in_keras,
+)
+from keras_lr._keras.whole_epochs.data import EpochData, NeedsFit
+
+CONVOLUTION = "conv_general_dilated"
+"""What JAX calls a convolution in a trace."""
+
+_TELL_LOGS = "train_step", "test_step", "compute_metrics"
+"""Methods of a model that decide what a step logs."""
+
+
+class StepwiseEpochs:
+    """Trainer that calls the jitted steps of Keras one after the other."""
+
+    route = "steps without hooks"
+
+    def __init__(
+        self, model: Any, data: EpochData, validation: EpochData | None, rate: Any
+    ) -> None:
+        """Know the model and its data.
+
+        Args:
+            model: A compiled model.
+            data: What to train on.
+            validation: What to validate on, if anything.
+            rate: The variable of the learning rate.
+
+        Raises:
+            NeedsFit: If the model is trained by Flax's NNX, or its rate is not in its state.
+        """
+        if getattr(keras.config, "is_nnx_enabled", lambda: False)():
+            raise NeedsFit("NNX is enabled")
+        self.model = model
+        self.data = data
+        self.validation = validation
+        build_compiled_parts(model, data)
+        model.make_train_function()
+        model.make_test_function()
+        model.reset_metrics()
+        self.metrics = [to_numpy(one).copy() for one in model.metrics_variables]
+        """What the variables of the metrics hold at the start of an epoch."""
+        self.rate = place_of(variables_of_state(model), rate, [OPTIMIZER])
+        if self.rate is None:
+            raise NeedsFit("the optimizer's rate is not among its variables")
+        self.names = set(model.get_metrics_result())
+        as_in_keras = all(is_as_in_keras(model, name) for name in _TELL_LOGS)
+        self.logs_are_results = as_in_keras and not cumulative_metrics(model)
+        """Whether a step logs the results of the metrics, and exactly: each is one division."""
+        self.state: tuple[Any, ...] = ()
+
+    def begin(self) -> None:
+        """Take the arrays of the variables, which the first step uses up."""
+        variables = variables_of_state(self.model)
+        self.state = tuple([one.value for one in part] for part in variables)
+
+    def end(self) -> None:
+        """Put the state into the variables."""
+        self._show(range(len(self.state)))
+
+    def train(self, order: Any, rates: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
+        """Train an epoch, and return what it logs."""
+        state = (*self.state[:METRICS], self.metrics)
+        logs: dict[str, Any] = {}
+        for number, batch in enumerate(_batches(self.data, order)):
+            if rates is not None:
+                state = state_with(state, [(self.rate, rates[number])])
+            logs, state = self.model.train_function(state, iter([batch]))
+            if not on_batch(number, logs):
+                break
+        self.state = state
+        return self._results(logs)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Return what the validation data give."""
+        assert self.validation is not None
+        trainable, non_trainable, optimizer, _ = self.state
+        state, logs = (trainable, non_trainable, self.metrics), {}
+        for batch in _batches(self.validation, np.arange(self.validation.rows)):
+            logs, state = self.model.test_function(state, iter([batch]))
+        self.state = (*state[:2], optimizer, state[2])
+        return self._results(logs)
+
+    def _results(self, logs: dict[str, Any]) -> dict[str, Any]:
+        if self.logs_are_results and logs.keys() == self.names:
+            return dict(logs)
+        self._show([METRICS])
+        return epoch_logs(self.model, logs)
+
+    def _show(self, parts: Any) -> None:
+        variables = variables_of_state(self.model)
+        for part in parts:
+            for variable, value in zip(variables[part], self.state[part], strict=True):
+                variable.assign(value)
+
+    def rehearsal_order(self) -> NDArray:
+        """Return the rows of a short epoch that compiles all that a long one runs."""
+        return self.data.first_rows
+
+    def functions(self) -> list[Any]:
+        """Return what was compiled."""
+        return [self.model.train_function]
+
+
+class ScannedEpochs(StepwiseEpochs):
+    """Trainer that runs each epoch as one compiled program."""
+
+    route = "whole epochs"
+
+    def __init__(
+        self, model: Any, data: EpochData, validation: EpochData | None, rate: Any
+    ) -> None:
+        """Know the model and its data, which stay on the device."""
+        import jax
+
+        super().__init__(model, data, validation, rate)
+        self._arrays = jax.device_put(data.arrays)
+        self._train = jax.jit(_program(self._train_step, data), donate_argnums=0)
+        if validation is not None:
+            self._held_out = jax.device_put(validation.arrays)
+            self._test = jax.jit(_program(_without_rate(model.test_step), validation))
+
+    def _train_step(self, state: Any, batch: Any, rate: Any) -> Any:
+        if rate is not None:
+            state = state_with(state, [(self.rate, rate)])
+        return self.model.train_step(state, batch)
+
+    def has_convolutions(self, moves_rate: bool) -> bool:
+        """Return whether the step convolves; the trace is kept for the training."""
+        self.begin()
+        rates = np.zeros(self.data.batches, np.float32) if moves_rate else None
+        order = self.rehearsal_order().astype(np.int32)
+        traced = self._train.trace(self.state, self._arrays, order, rates)
+        return CONVOLUTION in str(traced.jaxpr)
+
+    def train(self, order: Any, rates: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
+        """Train an epoch, and return what it logs."""
+        state = (*self.state[:METRICS], self.metrics)
+        logs, self.state, losses = self._train(state, self._arrays, order.astype(np.int32), rates)
+        for number, loss in enumerate(np.asarray(losses).tolist()):
+            if not on_batch(number, {"loss": loss} if "loss" in logs else {}):
+                break
+        return self._results(logs)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Return what the validation data give."""
+        assert self.validation is not None
+        trainable, non_trainable, optimizer, _ = self.state
+        order = np.arange(self.validation.rows, dtype=np.int32)
+        state = (trainable, non_trainable, self.metrics)
+        logs, state, _ = self._test(state, self._held_out, order, None)
+        self.state = (*state[:2], optimizer, state[2])
+        return self._results(logs)
+
+    def rehearsal_order(self) -> NDArray:
+        """Return all rows: the program is compiled for their number."""
+        return np.arange(self.data.rows)
+
+    def functions(self) -> list[Any]:
+        """Return what was compiled."""
+        return [self._train]
+
+
+def make_epochs(
+    model: Any, data: EpochData, validation: EpochData | None, rate: Any, moves_rate: bool
+) -> StepwiseEpochs:
+    """Return the trainer that is the faster one for a model.
+
+    Raises:
+        NeedsFit: If there is none.
+    """
+    try:
+        scanned = ScannedEpochs(model, data, validation, rate)
+        if not scanned.has_convolutions(moves_rate):
+            return scanned
+    except (AttributeError, TypeError, ValueError):
+        pass  # a step that changes the types of its state cannot be scanned
+    return StepwiseEpochs(model, data, validation, rate)
+
+
+def _batches(data: EpochData, order: NDArray) -> Iterator[Any]:
+    for first in range(0, len(order), data.batch_size):
+        yield data.take(order[first : first + data.batch_size])
+
+
+def _without_rate(step: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda state, batch, rate: step(state, batch)
+
+
+def _program(step: Callable[..., Any], data: EpochData) -> Callable[..., Any]:
+    """Return a function that runs a step on all batches of an epoch.
+
+    Args:
+        step: A function of a state, a batch and a rate that returns logs and the next state.
+        data: Tells the sizes of the batches.
+    """
+    import jax
+
+    whole, size = data.rows // data.batch_size, data.batch_size
+
+    def run(state: Any, arrays: Any, order: Any, rates: Any) -> Any:
+        def run_batch(state: Any, place: Any) -> Any:
+            rows, rate = place
+            batch = jax.tree.map(lambda array: array[rows], arrays)
+            logs, state = step(tuple(map(list, state)), batch, rate)
+            return tuple(map(tuple, state)), logs
+
+        state = tuple(map(tuple, state))
+        losses = []
+        if whole:
+            full = order[: whole * size].reshape(whole, size)
+            places = (full, None if rates is None else rates[:whole])
+            state, every = jax.lax.scan(run_batch, state, places)
+            logs = jax.tree.map(lambda values: values[-1], every)
+            losses.append(every.get("loss", jax.numpy.zeros(whole)))
+        if data.rows % size:
+            place = (order[whole * size :], None if rates is None else rates[-1])
+            state, logs = run_batch(state, place)
+            losses.append(logs.get("loss", jax.numpy.zeros(()))[None])
+        return logs, tuple(map(list, state)), jax.numpy.concatenate(losses)
+
+    return run

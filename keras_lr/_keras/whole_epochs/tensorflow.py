@@ -1,0 +1,150 @@
+"""`LoopedEpochs`: whole epochs on TensorFlow, each in one call of a compiled function.
+
+A ``fit`` of arrays makes a ``tf.data`` pipeline anew twice in each epoch, which takes as long as
+many small steps. Here the rows are gathered where the step runs.
+
+Relies on this (Keras 3.0 to 3.15): the step that Keras compiles is a ``tf.function`` of
+``train_step``, run by the model's ``distribute_strategy`` and with its ``jit_compile``, and the
+shape of a batch is known to it only if all batches have the same. Compiled so, the step computes
+the same inside of a loop, bit for bit (measured on a CPU, with XLA and without).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lr._keras.whole_epochs.base import (
+    OnBatch,
+    build_compiled_parts,
+    epoch_logs,
+)
+from keras_lr._keras.whole_epochs.data import EpochData, NeedsFit
+
+
+class LoopedEpochs:
+    """Trainer that runs each epoch as one loop of TensorFlow."""
+
+    route = "whole epochs"
+
+    def __init__(
+        self, model: Any, data: EpochData, validation: EpochData | None, rate: Any
+    ) -> None:
+        """Compile nothing yet.
+
+        Args:
+            model: A compiled model.
+            data: What to train on.
+            validation: What to validate on, if anything.
+            rate: The variable of the learning rate.
+
+        Raises:
+            NeedsFit: If the model is distributed, or its steps log no dict of scalars.
+        """
+        import tensorflow as tf
+
+        default = tf.distribute.get_strategy()
+        if tf.distribute.has_strategy() or model.distribute_strategy is not default:
+            raise NeedsFit("the model is distributed")
+        self.model = model
+        self.data = data
+        self.validation = validation
+        build_compiled_parts(model, data)
+        self._train = _loop(model, model.train_step, data, rate)
+        self._test = None if validation is None else _loop(model, model.test_step, validation, None)
+
+    def begin(self) -> None:
+        """Leave the state in the model's variables."""
+
+    def end(self) -> None:
+        """Leave the state in the model's variables."""
+
+    def train(self, order: Any, rates: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
+        """Train an epoch, and return what it logs."""
+        self.model.reset_metrics()
+        logs, losses = self._train(order, rates)
+        for number, loss in enumerate(losses.numpy().tolist()):
+            if not on_batch(number, {"loss": loss} if "loss" in logs else {}):
+                break
+        return epoch_logs(self.model, logs)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Return what the validation data give."""
+        assert self.validation is not None
+        assert self._test is not None
+        self.model.reset_metrics()
+        logs, _ = self._test(np.arange(self.validation.rows), None)
+        return epoch_logs(self.model, logs)
+
+    def rehearsal_order(self) -> NDArray:
+        """Return the rows of a short epoch that compiles all that a long one runs."""
+        return self.data.first_rows
+
+    def functions(self) -> list[Any]:
+        """Return what was compiled."""
+        return [self._train]
+
+
+def _loop(model: Any, step: Callable[..., Any], data: EpochData, rate: Any) -> Callable[..., Any]:
+    """Return a compiled function that runs a step on all batches of an order of the rows.
+
+    Args:
+        model: The model.
+        step: Its step, a function of a batch that returns logs.
+        data: The data to take the rows from.
+        rate: The variable to set before each step, where there are rates.
+
+    Raises:
+        NeedsFit: If the step returns no dict of scalars.
+    """
+    import tensorflow as tf
+
+    run = tf.function(
+        lambda batch: model.distribute_strategy.run(step, args=(batch,)),
+        reduce_retracing=True,
+        jit_compile=model.jit_compile,
+    )
+    size = data.batch_size
+    fixed = None if data.rows % size else size
+    spec = tf.nest.map_structure(
+        lambda array: tf.TensorSpec([fixed, *array.shape[1:]], array.dtype), data.arrays
+    )
+    logged = run.get_concrete_function(spec).structured_outputs
+    if not isinstance(logged, dict) or any(
+        not hasattr(one, "dtype") or one.shape.rank != 0 for one in logged.values()
+    ):
+        raise NeedsFit("a step of the model logs something else than a dict of scalars")
+
+    @tf.function
+    def loop(order: Any, rates: Any) -> Any:
+        rows = tf.size(order)
+        count = (rows + size - 1) // size
+
+        def run_batch(number: Any, logs: Any, losses: Any) -> Any:
+            chosen = order[number * size : tf.minimum((number + 1) * size, rows)]
+            chosen.set_shape([fixed])
+            if rates is not None:
+                rate.assign(rates[number])
+            batch = tf.nest.map_structure(lambda array: tf.gather(array, chosen), data.arrays)
+            logs = run(batch)
+            loss = tf.cast(logs["loss"], tf.float64) if "loss" in logs else tf.zeros((), tf.float64)
+            return number + 1, logs, losses.write(number, loss)
+
+        begin = (
+            tf.constant(0),
+            {name: tf.zeros(one.shape, one.dtype) for name, one in logged.items()},
+            tf.TensorArray(tf.float64, count, element_shape=()),
+        )
+        _, logs, losses = tf.while_loop(
+            lambda number, *_: number < count, run_batch, begin, parallel_iterations=1
+        )
+        return logs, losses.stack()
+
+    # Arrays of numpy would be baked in, and compiled for anew.
+    def call(order: NDArray, rates: NDArray | None) -> Any:
+        return loop(tf.constant(order), None if rates is None else tf.constant(rates))
+
+    return call
