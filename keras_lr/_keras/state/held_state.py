@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import collections
 import collections.abc
+import functools
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -22,15 +23,62 @@ import numpy as np
 from keras_lr._hints import warn_user
 from keras_lr._keras.host_values import copy_to_host
 from keras_lr._keras.rates.optimizers import is_variable
+from keras_lr._keras.state.kept import Kept
 from keras_lr._keras.state.object_walk import Place, loaded_library, walk_objects
-
-Restorer = Callable[[], Any]
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic)
 
 
-def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> Restorer:
-    """Return a function that puts back what a model's objects hold, as it is now.
+class KeptMembers(Kept):
+    """The members that a list, dict, set or deque had."""
+
+
+class OwnObjects(NamedTuple):
+    """Stands for objects of a model, such as variables and layers: each model has its own."""
+
+    size: int
+
+
+def export_held_state(held: list[Kept]) -> list[Any]:
+    """Return the values of what was held, for another model of the same kind."""
+    return [_export(one) for one in held]
+
+
+def _export(one: Kept) -> Any:
+    if is_variable(one.value):
+        return OwnObjects(1)
+    if not isinstance(one, KeptMembers):
+        return one.value
+    members = one.value.values() if isinstance(one.value, dict) else one.value
+    return one.value if all(map(_is_portable, members)) else OwnObjects(len(one.value))
+
+
+def _is_portable(value: Any) -> bool:
+    """Return whether a value means the same in another model."""
+    return isinstance(value, _PLAIN) or (_is_tensor(value) and not is_variable(value))
+
+
+def adopt_held_state(held: list[Kept], values: list[Any]) -> list[Kept]:
+    """Return what a model is to hold instead, from the values that another one has exported.
+
+    Raises:
+        ValueError: If the models do not hold the same.
+    """
+    return [_adopt(own, value) for own, value in zip(held, values, strict=True)]
+
+
+def _adopt(own: Kept, value: Any) -> Kept:
+    if not isinstance(value, OwnObjects):
+        return own._replace(value=value)
+    if isinstance(own, KeptMembers) and len(own.value) != value.size:
+        raise ValueError("the models hold different numbers of objects")
+    return own
+
+
+def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> list[Kept]:
+    """Return what a model's objects hold now, each with the function that puts it back.
+
+    Two models of the same kind give the same number of values, in the same order.
 
     Args:
         model: The model.
@@ -39,19 +87,19 @@ def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> Restor
     """
     names = _names_of_keras() | skipped
     taken = known | _tensors_of(model)
-    restorers: list[Restorer] = []
+    found: list[Kept] = []
     lost: dict[int, str] = {}
     unreadable = _unreadable_kinds()
     for place in walk_objects(model):
         value = place.value
         if place.own and place.holder is not None and place.key not in names:
-            restorers += _capture_slot(place) + _capture_members(value)
+            found += _capture_slot(place) + _capture_members(value)
         if id(value) in taken:
             continue
         capture = _capture_of(value, place)
         if capture is not None:
             taken.add(id(value))
-            restorers.append(capture(value))
+            found.append(capture(value))
         elif isinstance(value, unreadable) and place.key not in names:
             lost[id(value)] = f"{place.path} ({type(value).__name__})"
     if lost:
@@ -59,12 +107,7 @@ def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> Restor
             "Part of what a training changes cannot be put back afterwards: "
             f"{', '.join(lost.values())}. Keep such state in a keras.Variable."
         )
-
-    def restore() -> None:
-        for put_back in restorers:
-            put_back()
-
-    return restore
+    return found
 
 
 def _names_of_keras() -> set[str]:
@@ -79,7 +122,7 @@ def _tensors_of(model: Any) -> set[int]:
     return {id(variable.value) for variable in model.variables}
 
 
-def _capture_slot(place: Place) -> list[Restorer]:
+def _capture_slot(place: Place) -> list[Kept]:
     """Return what puts an attribute or element back that holds a plain value or a tensor.
 
     Where nothing is compiled, a layer may count in Python, or hold its last output.
@@ -88,11 +131,11 @@ def _capture_slot(place: Place) -> list[Restorer]:
     if not isinstance(value, _PLAIN) and not _is_tensor(value):
         return []
     if isinstance(holder, list | collections.deque):
-        return [lambda: _put_element_back(holder, key, value)]
+        return [Kept(functools.partial(_put_element_back, holder, key), value)]
     slots = holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})
     if key in slots:
-        return [lambda: _put_value_back(slots, key, value)]
-    return [lambda: object.__setattr__(holder, key, value)]  # a slot
+        return [Kept(functools.partial(_put_value_back, slots, key), value)]
+    return [Kept(functools.partial(object.__setattr__, holder, key), value)]  # a slot
 
 
 def _put_value_back(slots: dict[Any, Any], key: Any, value: Any) -> None:
@@ -100,23 +143,30 @@ def _put_value_back(slots: dict[Any, Any], key: Any, value: Any) -> None:
         slots[key] = value
 
 
-def _capture_members(value: Any) -> list[Restorer]:
+def _capture_members(value: Any) -> list[Kept]:
     """Return what gives a list or dict of the user's the members back that it has now."""
     if not isinstance(value, list | dict | set | collections.deque):
         return []
-    members = value.copy()
 
-    def put_back() -> None:
-        if _identities(value) != _identities(members):
+    def put_back(members: Any) -> None:
+        if not _hold_the_same(value, members):
             value.clear()
             (value.update if isinstance(value, dict | set) else value.extend)(members)
 
-    return [put_back]
+    return [KeptMembers(put_back, value.copy())]
 
 
-def _identities(value: Any) -> list[Any]:
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    return [(key, id(member)) for key, member in pairs]
+def _hold_the_same(one: Any, other: Any) -> bool:
+    """Return whether two containers hold the same objects, or plain values that are equal."""
+    pairs = zip(_pairs(one), _pairs(other), strict=False)
+    return len(one) == len(other) and all(
+        key == other_key and (a is b or (isinstance(a, _PLAIN) and type(a) is type(b) and a == b))
+        for (key, a), (other_key, b) in pairs
+    )
+
+
+def _pairs(value: Any) -> Any:
+    return value.items() if isinstance(value, dict) else enumerate(value)
 
 
 def _put_element_back(holder: Any, index: int, value: Any) -> None:
@@ -131,7 +181,7 @@ def _is_tensor(value: Any) -> bool:
     )
 
 
-def _capture_of(value: Any, place: Place) -> Callable[[Any], Restorer] | None:
+def _capture_of(value: Any, place: Place) -> Callable[[Any], Kept] | None:
     """Return the function that captures a value of a kind that holds state; None for any other."""
     if is_variable(value):
         return _capture_variable
@@ -162,64 +212,58 @@ def _unreadable_kinds() -> tuple[type, ...]:
     return tuple(kinds)
 
 
-def _capture_variable(variable: Any) -> Restorer:
-    value = copy_to_host(variable)
-    return lambda: variable.assign(value)
+def _capture_variable(variable: Any) -> Kept:
+    return Kept(variable.assign, copy_to_host(variable))
 
 
-def _capture_array(array: np.ndarray) -> Restorer:
-    value = array.copy()
-
-    def put_back() -> None:
+def _capture_array(array: np.ndarray) -> Kept:
+    def put_back(value: np.ndarray) -> None:
         if array.flags.writeable:
             array[...] = value
 
-    return put_back
+    return Kept(put_back, array.copy())
 
 
-def _capture_tensor(tensor: Any) -> Restorer:
+def _capture_tensor(tensor: Any) -> Kept:
     """Return what puts a tensor of PyTorch back in place: others may hold the same one."""
     import torch
 
     if tensor.layout is torch.strided:
         sizes = zip(tensor.shape, tensor.stride(), strict=True)
         if any(size > 1 and not stride for size, stride in sizes):
-            return lambda: None  # expanded from a smaller one: nothing can be written into it
-    value = tensor.detach().clone()
+            # Expanded from a smaller one: nothing can be written into it.
+            return Kept(lambda value: None, None)
 
-    def put_back() -> None:
+    def put_back(value: Any) -> None:
         with torch.no_grad():
             tensor.detach().copy_(value)
 
-    return put_back
+    return Kept(put_back, tensor.detach().clone())
 
 
-def _capture_numpy_generator(generator: np.random.Generator) -> Restorer:
+def _capture_numpy_generator(generator: np.random.Generator) -> Kept:
     bits: Any = generator.bit_generator
-    state = bits.state
-    return lambda: setattr(bits, "state", state)
+    return Kept(functools.partial(setattr, bits, "state"), bits.state)
 
 
-def _capture_state_of(getter: str) -> Callable[[Any], Restorer]:
+def _capture_state_of(getter: str) -> Callable[[Any], Kept]:
     """Return the function that captures an object with methods to read and set its state."""
 
-    def capture(generator: Any) -> Restorer:
-        state = getattr(generator, getter)()
-        return lambda: getattr(generator, f"s{getter[1:]}")(state)
+    def capture(generator: Any) -> Kept:
+        return Kept(getattr(generator, f"s{getter[1:]}"), getattr(generator, getter)())
 
     return capture
 
 
-def _capture_table(table: Any) -> Restorer:
-    """Return what puts the entries of a lookup table of TensorFlow back."""
-    keys, values = _entries(table)
+def _capture_table(table: Any) -> Kept:
+    """Return the entries of a lookup table of TensorFlow."""
 
-    def put_back() -> None:
+    def put_back(entries: Any) -> None:
         present, _ = _entries(table)
         table.remove(present)
-        table.insert(keys, values)
+        table.insert(*entries)
 
-    return put_back
+    return Kept(put_back, _entries(table))
 
 
 def _entries(table: Any) -> tuple[Any, Any]:

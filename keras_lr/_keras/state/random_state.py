@@ -25,7 +25,9 @@ import numpy as np
 from keras_lr._hints import warn_user
 from keras_lr._keras.host_values import to_numpy
 from keras_lr._keras.private_modules import find_module
+from keras_lr._keras.state.kept import Kept
 
+_SEED = "global_random_seed"
 SHARED_GENERATOR = "global_seed_generator"
 """Keras's name for the generator of what has none of its own; 3.12 has no constant for it."""
 
@@ -40,74 +42,98 @@ def capture_random_states() -> Callable[[], None]:
     They are those of Python, numpy, Keras and, where they are loaded, TensorFlow and PyTorch: a
     data loader may draw from a library that is not the backend.
     """
-    restorers: list[Callable[[], Any]] = [
-        functools.partial(random.setstate, random.getstate()),
-        functools.partial(np.random.set_state, np.random.get_state()),  # noqa: NPY002
-        *_capture_keras(),
-    ]
-    if "torch" in sys.modules:
-        restorers += _capture_torch()
-    if "tensorflow" in sys.modules:
-        restorers += _capture_tensorflow()
+    states = keep_random_states()
 
     def restore() -> None:
-        for put_back in restorers:
-            put_back()
+        for state in states.values():
+            state.put_back()
 
     return restore
 
 
-def _capture_keras() -> list[Callable[[], Any]]:
+def keep_random_states() -> dict[str, Kept]:
+    """Return the random states by name, each as a value that another process can put back too."""
+    states = {
+        "Python": Kept(random.setstate, random.getstate()),
+        "numpy": Kept(np.random.set_state, np.random.get_state()),  # noqa: NPY002
+        **_keep_keras(),
+    }
+    if "torch" in sys.modules:
+        states |= _keep_torch()
+    if "tensorflow" in sys.modules:
+        states |= _keep_tensorflow()
+    return states
+
+
+def _keep_keras() -> dict[str, Kept]:
     global_state = find_module(_GLOBAL_STATE, "get_global_attribute", "set_global_attribute")
     if global_state is None:
         return _warn_of_missing("Keras", keras.__version__, "keras.random without a seed")
-    restorers: list[Callable[[], Any]] = []
-    for name in ("global_random_seed", SHARED_GENERATOR):
-        value = global_state.get_global_attribute(name)
-        restorers.append(functools.partial(global_state.set_global_attribute, name, value))
-    generator = global_state.get_global_attribute(SHARED_GENERATOR)
-    if generator is not None:
-        state = np.array(to_numpy(generator.state))
-        restorers.append(functools.partial(generator.state.assign, state))
-    return restorers
+    read, write = global_state.get_global_attribute, global_state.set_global_attribute
+    generator = read(SHARED_GENERATOR)
+
+    def put_generator_back(state: Any) -> None:
+        if state is None:
+            write(SHARED_GENERATOR, None)
+            return
+        shared = keras.random.SeedGenerator(0) if generator is None else generator
+        write(SHARED_GENERATOR, shared)
+        shared.state.assign(state)
+
+    state = None if generator is None else np.array(to_numpy(generator.state))
+    return {
+        "Keras's seed": Kept(functools.partial(write, _SEED), read(_SEED)),
+        "Keras's generator": Kept(put_generator_back, state),
+    }
 
 
-def _capture_torch() -> list[Callable[[], Any]]:
+def _keep_torch() -> dict[str, Kept]:
     import torch
 
-    restorers: list[Callable[[], Any]] = [
-        functools.partial(torch.set_rng_state, torch.get_rng_state())
-    ]
+    states = {"PyTorch": Kept(torch.set_rng_state, torch.get_rng_state())}
     if torch.cuda.is_available():
-        states = torch.cuda.get_rng_state_all()
-        restorers.append(functools.partial(torch.cuda.set_rng_state_all, states))
-    return restorers
+        cuda = torch.cuda
+        states["CUDA"] = Kept(cuda.set_rng_state_all, cuda.get_rng_state_all())
+    return states
 
 
-def _capture_tensorflow() -> list[Callable[[], Any]]:
+def _keep_tensorflow() -> dict[str, Kept]:
     context = find_module(_EAGER_CONTEXT, "context")
     generators = find_module(_GLOBAL_GENERATOR, "global_generator")
     if context is None or generators is None:
         version = sys.modules["tensorflow"].__version__
         return _warn_of_missing("TensorFlow", version, "tf.random without a seed")
-    restorers: list[Callable[[], Any]] = []
-    eager: Any = context.context()
-    seeds = {name: vars(eager)[name] for name in ("_seed", "_rng") if name in vars(eager)}
-    if (drawn := seeds.get("_rng")) is not None:
-        restorers.append(functools.partial(drawn.setstate, drawn.getstate()))
-    restorers.append(functools.partial(vars(eager).update, seeds))
-    if (shared := generators.global_generator) is not None:
-        restorers.append(functools.partial(shared.state.assign, shared.state.numpy()))
-    return restorers
+    states = {}
+    eager = vars(context.context())
+    if "_seed" in eager:
+        drawn = eager.get("_rng")  # missing until a seed is set
+
+        def put_seeds_back(seeds: tuple[Any, Any]) -> None:
+            eager["_seed"], state = seeds
+            if state is not None:
+                eager["_rng"] = drawn or random.Random()
+                eager["_rng"].setstate(state)
+
+        seeds = eager["_seed"], None if drawn is None else drawn.getstate()
+        states["TensorFlow's seeds"] = Kept(put_seeds_back, seeds)
+    shared = generators.global_generator
+
+    def put_generator_back(state: Any) -> None:
+        if state is not None:
+            (shared or generators.get_global_generator()).state.assign(state)
+
+    state = None if shared is None else shared.state.numpy()
+    states["TensorFlow's generator"] = Kept(put_generator_back, state)
+    return states
 
 
-def _warn_of_missing(library: str, version: str, draws: str) -> list[Callable[[], Any]]:
+def _warn_of_missing(library: str, version: str, draws: str) -> dict[str, Kept]:
     """Warn that random states stay where a training leaves them; nothing puts them back."""
     warn_user(
         f"This version of {library} ({version}) does not show its random state where keras_lr "
         f"looks for it, so what draws with {draws} will go on from where a training leaves it."
     )
-    return []
+    return {}
 
 
 def set_seed(seed: int, keep_kernels: bool) -> None:
@@ -126,7 +152,7 @@ def set_seed(seed: int, keep_kernels: bool) -> None:
         global_state = find_module(_GLOBAL_STATE, "set_global_attribute")
         eager: dict[str, Any] = {} if context is None else vars(context.context())
         if {"_seed", "_rng"} <= eager.keys() and global_state is not None:
-            global_state.set_global_attribute("global_random_seed", seed)
+            global_state.set_global_attribute(_SEED, seed)
             global_state.set_global_attribute(SHARED_GENERATOR, None)
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002

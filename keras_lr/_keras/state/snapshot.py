@@ -16,16 +16,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from numpy.typing import NDArray
 
 from keras_lr._keras.host_values import copy_to_host, to_numpy
 from keras_lr._keras.rates.optimizers import held_optimizers, is_built
-from keras_lr._keras.state.held_state import capture_held_state
+from keras_lr._keras.state.held_state import (
+    adopt_held_state,
+    capture_held_state,
+    export_held_state,
+)
 from keras_lr._keras.state.random_kernels import draws_from_kernels
-from keras_lr._keras.state.random_state import capture_random_states
+from keras_lr._keras.state.random_state import keep_random_states
 
 _ABSENT = object()
 
@@ -43,6 +47,19 @@ _FIT_ATTRIBUTES = (
 
 _COMPILED_PARTS = "_compile_metrics", "_compile_loss"
 """What the first fit builds from the arguments of compile."""
+
+
+class ModelState(NamedTuple):
+    """What a snapshot holds, as plain data."""
+
+    values: list[NDArray]
+    """What stands in the variables, in the order of `values_of`."""
+    held: list[Any]
+    """What the model's objects hold themselves."""
+    numbers: list[dict[str, Any]]
+    """The plain numbers of each optimizer."""
+    random_states: dict[str, Any]
+    """The random states by name."""
 
 
 class Snapshot:
@@ -100,7 +117,7 @@ class Snapshot:
             model.jax_state_sync()
         self._values = [(variable, copy_to_host(variable)) for variable in _all_variables(model)]
         known = {id(variable) for variable, _ in self._values}
-        self._restore_held_state = capture_held_state(model, known, set(_FIT_ATTRIBUTES))
+        self._held = capture_held_state(model, known, set(_FIT_ATTRIBUTES))
         self._optimizers = [
             (optimizer, _plain_numbers(optimizer), _unbuilt_copy(optimizer))
             for optimizer in held_optimizers(model).values()
@@ -108,7 +125,7 @@ class Snapshot:
         self._attributes = {name: getattr(model, name, _ABSENT) for name in _FIT_ATTRIBUTES}
         compiled = (getattr(model, name, None) for name in _COMPILED_PARTS)
         self._unbuilt = [part for part in compiled if part is not None and not part.built]
-        self._restore_random_states = capture_random_states()
+        self._random_states = keep_random_states()
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -119,6 +136,38 @@ class Snapshot:
     def has_fit_read_ahead(self) -> bool:
         """Whether a ``fit`` after a restore reads a batch before it trains, to build parts."""
         return bool(self._unbuilt) and keras.backend.backend() != "tensorflow"
+
+    def export(self) -> ModelState:
+        """Return the state for another model of the same kind, which another process may have.
+
+        The values are those that the snapshot holds, not copies.
+        """
+        return ModelState(
+            [value for _, value in self._values],
+            export_held_state(self._held),
+            [numbers for _, numbers, _ in self._optimizers],
+            {name: state.value for name, state in self._random_states.items()},
+        )
+
+    def adopt(self, state: ModelState) -> None:
+        """Hold the state of another model of the same kind instead of that of this one.
+
+        Raises:
+            ValueError: If the models differ in what they hold; the snapshot then is as it was.
+        """
+        values = [
+            (variable, value)
+            for (variable, _), value in zip(self._values, state.values, strict=True)
+        ]
+        optimizers = [
+            (optimizer, numbers, fresh)
+            for (optimizer, _, fresh), numbers in zip(self._optimizers, state.numbers, strict=True)
+        ]
+        self._held = adopt_held_state(self._held, state.held)
+        self._values, self._optimizers = values, optimizers
+        for name, value in state.random_states.items():
+            if name in self._random_states:
+                self._random_states[name] = self._random_states[name]._replace(value=value)
 
     def restore(self, values: list[NDArray] | None = None, unbuild: bool = True) -> None:
         """Put everything back; may be called any number of times.
@@ -133,7 +182,8 @@ class Snapshot:
         kept = [value for _, value in self._values]
         for (variable, _), value in zip(self._values, values or kept, strict=True):
             variable.assign(value)
-        self._restore_held_state()
+        for held in self._held:
+            held.put_back()
         known = {id(variable) for variable, _ in self._values}
         reset_metrics(self.model, known)
         for optimizer, numbers, fresh in self._optimizers:
@@ -145,7 +195,8 @@ class Snapshot:
             self._renew_train_function()
         if unbuild:
             self._unbuild_compiled_parts()
-        self._restore_random_states()
+        for state in self._random_states.values():
+            state.put_back()
 
     def _restore_attributes(self) -> None:
         for name, attribute in self._attributes.items():
