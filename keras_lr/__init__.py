@@ -45,7 +45,7 @@ if TYPE_CHECKING or not is_command_line():
 # Configs and searches need not be there so early, and would take a tenth of the time.
 if TYPE_CHECKING:
     from keras_lr.config import ConfigError, from_config, load, register, save, to_config
-    from keras_lr.search import LRSweep, SweepResult
+    from keras_lr.search import LRSweep, RayEngine, SweepResult
 
 __all__ = [
     "Clip",
@@ -72,6 +72,7 @@ __all__ = [
     "PolynomialDecay",
     "Product",
     "RangeTestResult",
+    "RayEngine",
     "ReduceLROnPlateau",
     "Repeat",
     "Scaled",

@@ -156,6 +156,15 @@ def _build_parser() -> argparse.ArgumentParser:
         help="a file that defines `build`, `data` and `sweep`; or the directory of a sweep",
     )
     sweep.add_argument("--y", metavar="NAME", help="what the picture shows, such as seconds")
+    sweep.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        metavar="NAME",
+        help="where to train: local (the default), or ray for many cores, GPUs or machines",
+    )
+    sweep.add_argument(
+        "--workers", type=_whole_number(1), metavar="N", help="the most workers of Ray"
+    )
     _add_out(sweep)
 
     demo = _add_command(

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 NAMES = ("build", "data", "sweep")
 
 
-def run_or_show(what: list[str], y: str | None, out: Path | None) -> int:
+def run_or_show(
+    what: list[str], y: str | None, engine: str | None, workers: int | None, out: Path | None
+) -> int:
     """Run the sweep of a file, or show what the sweep in a directory has found."""
     from keras_lr.search import SweepResult
 
+    if workers is not None and engine != "ray":
+        raise ValueError("--workers is for --engine ray")
     match what:
         case ["show", directory]:
             result = SweepResult.load(directory)
@@ -26,7 +30,7 @@ def run_or_show(what: list[str], y: str | None, out: Path | None) -> int:
             print()
             print(table(result, y))
         case [study] if study != "show":
-            result = _run(Path(study))
+            result = _run(Path(study), engine, workers)
         case _:
             raise ValueError(
                 "sweep takes a file, or `show` and a directory. Received: " + " ".join(what)
@@ -40,8 +44,10 @@ def run_or_show(what: list[str], y: str | None, out: Path | None) -> int:
     return 0
 
 
-def _run(study: Path) -> SweepResult:
-    """Run the sweep that a file defines."""
+def _run(study: Path, engine: str | None, workers: int | None) -> SweepResult:
+    """Run the sweep that a file defines, on the engine of its data if none is given."""
+    from keras_lr.search import RayEngine
+
     if not study.is_file():
         raise FileNotFoundError(f"there is no file {study}")
     sys.path.insert(0, str(study.parent))
@@ -58,6 +64,8 @@ def _run(study: Path) -> SweepResult:
             f"{study}: `data` must be a dict of arguments for LRSweep.run, such as x, y and "
             f"epochs, or a function that returns one. Received: a {type(data).__name__}"
         )
+    if engine is not None:
+        data = {**data, "engine": RayEngine(workers) if engine == "ray" else engine}
     return found["sweep"].run(found["build"], **data)
 
 

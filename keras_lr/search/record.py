@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import io
 import json
 import math
 import os
 import pathlib
-import platform
 from collections.abc import Iterator
 from typing import Any
-
-import keras
 
 from keras_lr._files import PathLike
 from keras_lr._state import StateError
 from keras_lr.search.fingerprint import changed
 from keras_lr.search.results.rows import Criterion
 from keras_lr.search.trials.description import Group, Outcome, Stretch, Trial
+from keras_lr.search.versions import versions
 
 try:
     import fcntl
@@ -100,7 +97,7 @@ class SweepRecord:
         """
         with self._open() as file:
             self._read(file)
-            self._write(file, {"outcome": _to_plain(outcome), "made by": _versions()})
+            self._write(file, {"outcome": _to_plain(outcome), "made by": versions()})
             self._read(file)
 
     @contextlib.contextmanager
@@ -164,15 +161,6 @@ def _locked(file: io.FileIO, writing: bool = True) -> Iterator[None]:
         yield
     finally:
         fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "keras_lr": importlib.metadata.version("keras-lr"),
-        "keras": keras.__version__,
-        "backend": keras.backend.backend(),
-        "python": platform.python_version(),
-    }
 
 
 def _to_plain(outcome: Outcome) -> dict[str, Any]:

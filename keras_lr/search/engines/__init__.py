@@ -7,8 +7,9 @@ from collections.abc import Callable
 from keras_lr._hints import nearest_name_hint
 from keras_lr.search.engines.base import Engine
 from keras_lr.search.engines.local import LocalEngine
+from keras_lr.search.engines.ray import RayEngine
 
-ENGINES: dict[str, Callable[[], Engine]] = {"local": LocalEngine}
+ENGINES: dict[str, Callable[[], Engine]] = {"local": LocalEngine, "ray": RayEngine}
 """The engines by name."""
 
 

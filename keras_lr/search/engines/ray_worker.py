@@ -1,0 +1,106 @@
+"""`TrialWorker`: what runs in each process of Ray that trains trials."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from typing import Any
+
+import numpy as np
+
+from keras_lr._keras.state.snapshot import ModelState, Snapshot
+from keras_lr.search.engines.ray_parcel import unpack
+from keras_lr.search.trials.description import Group, Outcome, Stretch
+from keras_lr.search.trials.problem import BuildFailed, Problem
+from keras_lr.search.trials.runner import TrialRunner
+from keras_lr.search.versions import versions
+
+
+class TrialWorker:
+    """Trainer of trials of all groups that it is given, on models that it compiles once."""
+
+    def __init__(self) -> None:
+        """Begin with nothing: an exception in here would tell less than one in `load`."""
+        self._problem: Problem | None = None
+        self._runners: dict[Group, TrialRunner] = {}
+
+    def load(self, content: bytes, arrays: list[np.ndarray], expected: dict[str, str]) -> None:
+        """Make the problem from its bytes.
+
+        Args:
+            content: The problem.
+            arrays: Its arrays.
+            expected: The versions where the sweep runs.
+
+        Raises:
+            RuntimeError: If other versions are installed here, which may compute other numbers.
+            Exception: Whatever is raised where something cannot be made from its bytes.
+        """
+        if (found := versions()) != expected:
+            raise RuntimeError(f"a machine has {found}, and the sweep runs with {expected}")
+        self._problem = unpack(content, arrays)
+
+    def describe(self, group: Group) -> tuple[str, str]:
+        """Build the model of a group, and return what it is like, or why ``build`` raised.
+
+        Raises:
+            TypeError: If ``build`` returns no model.
+            ValueError: If it returns a model that cannot be swept.
+        """
+        try:
+            return self._runner(group).describe(), ""
+        except BuildFailed as error:
+            return "", str(error)
+
+    def warm_up(self, group: Group) -> tuple[tuple[str, ...], bool]:
+        """Train the model of a group for a step; return what is logged, and whether more is better.
+
+        Raises:
+            Exception: Whatever the training raises.
+        """
+        runner = self._runner(group)
+        return runner.warm_up(), runner.goes_up()
+
+    def run(self, stretch: Stretch, state: ModelState | None) -> tuple[Outcome, ModelState | None]:
+        """Train a stretch from a state, and return its outcome and the state at its end."""
+        try:
+            runner = self._runner(stretch.trial.group)
+            outcome = runner.run(dataclasses.replace(stretch, state=_adopt(runner, state)))
+        except Exception as error:
+            reason = str(error)
+            if not isinstance(error, BuildFailed):
+                reason = f"{type(error).__name__}: {reason}"
+            return Outcome(stretch.trial, stretch.stops, "failed", reason), None
+        return dataclasses.replace(outcome, state=None), _export(outcome.state)
+
+    def _runner(self, group: Group) -> TrialRunner:
+        if group not in self._runners:
+            assert self._problem is not None
+            self._runners[group] = TrialRunner(self._problem, group)
+        return self._runners[group]
+
+
+def _adopt(runner: TrialRunner, state: ModelState | None) -> Snapshot | None:
+    """Return a state as the runner takes it; None where its model holds other things."""
+    if state is None:
+        return None
+    runner.warm_up()  # its model then holds all that it holds between two stretches
+    snapshot = Snapshot(runner.model)
+    try:
+        # Arrays in Ray's store are read-only. JAX would use their memory as its own.
+        snapshot.adopt(ModelState([value.copy() for value in state.values], *state[1:]))
+    except ValueError:
+        return None
+    return snapshot
+
+
+def _export(snapshot: Any) -> ModelState | None:
+    """Return a state as plain data; None where objects of the user's hold what cannot travel."""
+    if snapshot is None:
+        return None
+    state: ModelState = snapshot.export()
+    try:
+        pickle.dumps((state.held, state.random_states))
+    except Exception:
+        return None
+    return state
