@@ -11,6 +11,7 @@ from keras_lr._command_line import is_command_line
 if TYPE_CHECKING or not is_command_line():
     from keras_lr._fields.timeline import Timeline, UnresolvedLength
     from keras_lr._state import StateError
+    from keras_lr.adaptive import HypergradientDescent
     from keras_lr.callbacks import LayerDecay, LayerRates, ParamScheduler, ReduceLROnPlateau
     from keras_lr.history import LRHistory
     from keras_lr.range_test import LRRangeTest, NoSuggestion, RangeTestResult
@@ -55,6 +56,7 @@ __all__ = [
     "CosineRestarts",
     "ExponentialDecay",
     "Function",
+    "HypergradientDescent",
     "InGraph",
     "InverseSqrtDecay",
     "LRHistory",
@@ -99,7 +101,7 @@ __version__ = "0.2.0.dev0"
 
 
 _ROOMS = (
-    *("schedules", "callbacks", "history", "range_test"),
+    *("schedules", "callbacks", "adaptive", "history", "range_test"),
     *("_state", "config", "search", "plotting"),
 )
 """Where a name is looked up that is not there yet, in this order."""

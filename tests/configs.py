@@ -17,6 +17,7 @@ from keras_lr import (
     ConfigError,
     Constant,
     Function,
+    HypergradientDescent,
     LayerRates,
     LinearDecay,
     LRHistory,
@@ -95,6 +96,10 @@ OTHERS = {
     "layers-by-depth": LayerRates.decay(0.75, r"block_?(\d+)", optimizer="encoder"),
     "layers-thawed": LayerRates.thaw(
         ["head", "block_2", "block_1"], every="100 steps", optimizer="decoder"
+    ),
+    "hypergradient": HypergradientDescent(),
+    "hypergradient-changed": HypergradientDescent(
+        1e-4, rule="additive", min_lr=1e-5, max_lr=0.5, state_path="state.json"
     ),
     "history": LRHistory("record.npz"),
     "none-where-the-default-is-not": OneCycle(0.1, momentum=None),

@@ -41,6 +41,7 @@ ROOMS = [
     "callback",
     "schedules",
     "callbacks",
+    "adaptive",
     "range_test",
     "search",
     "config",
@@ -55,7 +56,8 @@ OPERATORS = ("keras_lr.schedules.base", "keras_lr.schedules")
 """The one circle, closed by a call: ``a >> b`` of a schedule builds a subclass of its class."""
 
 PUBLIC_ROOMS = [
-    *("plotting", "history", "schedules", "callbacks", "range_test", "search", "config"),
+    *("plotting", "history", "schedules", "callbacks", "adaptive"),
+    *("range_test", "search", "config"),
 ]
 BACKENDS = {"tensorflow", "jax", "torch"}
 KNOWS_BACKENDS = ("_keras/", "_fit/engines/")

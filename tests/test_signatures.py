@@ -1,4 +1,4 @@
-"""Names, arguments and defaults of the shapes, which callers and configs rely on."""
+"""Names, arguments and defaults of the shapes and rules, which callers and configs rely on."""
 
 import inspect
 
@@ -33,6 +33,10 @@ import keras_lr
             "OneCycle",
             "(max_lr, over='rest', warmup='30%', div=25.0, final_div=10000.0, "
             "momentum=(0.85, 0.95), shape='cosine', endpoint=False)",
+        ),
+        (
+            "HypergradientDescent",
+            "(beta=0.1, rule='normalised', min_lr=1e-08, max_lr=None, state_path=None)",
         ),
         ("WarmupStableDecay", "(max_lr, warmup='5%', decay='20%', shape='linear')"),
     ],

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from keras_lr._fit.checks import Moved
 from keras_lr._fit.tracks import HyperparameterTrack, free_name
 from keras_lr._hints import warn_user
+from keras_lr._keras.gradients.rate_notes import RateNotes
 from keras_lr._keras.host_values import read_lazily, to_floats
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
 from keras_lr._keras.rates.keras_schedules import schedule_values
@@ -29,10 +30,13 @@ class LearningRateReader:
     is evaluated afterwards, for all steps at once.
     """
 
-    def __init__(self, optimizer: Any, name: str = LEARNING_RATE) -> None:
+    def __init__(
+        self, optimizer: Any, name: str = LEARNING_RATE, notes: RateNotes | None = None
+    ) -> None:
         """Watch ``optimizer`` and record its rate as ``name``.
 
-        Where ``optimizer`` is None there is no rate to read: it is recorded as NaN.
+        Where ``optimizer`` is None there is no rate to read: it is recorded as NaN. Where there are
+        ``notes``, the steps note the rates that they use themselves.
         """
         self.optimizer = optimizer
         self.name = name
@@ -40,7 +44,10 @@ class LearningRateReader:
         rate = schedule_of(optimizer)
         scheduled = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
         self.schedule = rate if scheduled else None
-        self.variable = None if scheduled else self.parameter.variable
+        self.notes = notes
+        self.is_deferred = scheduled or notes is not None
+        """Whether the rates show after the steps, and not before each of them."""
+        self.variable = None if self.is_deferred else self.parameter.variable
         self.seen: list[Any] = []
         """What was in force when each execution began."""
         self.start_epoch()
@@ -49,10 +56,12 @@ class LearningRateReader:
         """Learn where a schedule in the optimizer stands, and drop what was seen in vain."""
         self.seen.clear()
         self.position = 0 if self.schedule is None else updates(self.optimizer)
+        if self.notes is not None:
+            self.notes.start_epoch()
 
     def note_rate(self) -> None:
         """Note the rate that the optimizer has now."""
-        if self.schedule is not None:
+        if self.is_deferred:
             return
         if self.variable is not None:
             self.seen.append(read_lazily(self.variable))
@@ -61,6 +70,8 @@ class LearningRateReader:
 
     def values(self, sizes: list[int]) -> NDArray[np.float32]:
         """Return a value for each batch of the oldest executions, of so many batches; once."""
+        if self.notes is not None:
+            return self.notes.pop(sum(sizes))
         if self.schedule is not None:
             steps = self.position + np.arange(sum(sizes))
             self.position += sum(sizes)
@@ -83,8 +94,9 @@ def readers_of(
     The rates are those that callbacks move otherwise or that factors multiply, or else that of the
     model's optimizer. Of several rates each is recorded under its optimizer's name.
     """
-    tracked = {track.parameter.key for track in tracks}
-    names = {track.name for track in tracks}
+    notes = {track.parameter.key: track.parameter.notes for track in tracks}
+    tracked = {key for key, noted in notes.items() if noted is None}
+    names = {track.name for track in tracks if track.parameter.notes is None}
     optimizer = effective(model.optimizer)
     bases = [track.parameter.multiplies for track in tracks]
     wanted = [one.parameter for one in moved] + [base for base in bases if base is not None]
@@ -97,11 +109,13 @@ def readers_of(
         if len(rates) == 1:
             warn_of_rival_optimizer(optimizer)
     if len(rates) == 1 and LEARNING_RATE not in names:
-        return [LearningRateReader(rate.optimizer) for rate in rates.values()]
+        return [
+            LearningRateReader(rate.optimizer, notes=notes.get(key)) for key, rate in rates.items()
+        ]
     readers = []
     for key, rate in rates.items():
         if key not in tracked:
             name = free_name(rate, names)
             names.add(name)
-            readers.append(LearningRateReader(rate.optimizer, name))
+            readers.append(LearningRateReader(rate.optimizer, name, notes.get(key)))
     return readers

@@ -6,6 +6,8 @@ import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
+from keras_lr.adaptive.base import GradientRate
 from keras_lr.callbacks.layer_rates import LayerRates
 from keras_lr.callbacks.param_scheduler import ParamScheduler
 from keras_lr.config.problems import Key
@@ -44,6 +46,11 @@ def _driven(callback: Any, optimizer: Any = None) -> Iterator[tuple[str, str, tu
     """
     if isinstance(callback, LayerRates):
         yield callback.optimizer or MODEL_OPTIMIZER, "factors of layers", ()
+        return
+    if isinstance(callback, GradientRate):
+        yield MODEL_OPTIMIZER, "rate by gradients", ()
+        if not callback.takes_factor:
+            yield MODEL_OPTIMIZER, LEARNING_RATE, ()
         return
     if isinstance(callback, ParamScheduler):
         for name in callback.schedules:

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_lr._hints import nearest_name_hint
 from keras_lr._keras.fits.fit_data import are_arrays, count_rows, split_validation
+from keras_lr.adaptive.base import GradientRate
 from keras_lr.callbacks import ParamScheduler
 from keras_lr.range_test import LRRangeTest
 from keras_lr.schedules.base import Schedule
@@ -85,7 +86,8 @@ def check_callbacks(callbacks: Any) -> Any:
 def _decides_rate(callback: Any) -> bool:
     if isinstance(callback, ParamScheduler):
         return "learning_rate" in callback.schedules
-    return isinstance(callback, Schedule | LRRangeTest | keras.callbacks.LearningRateScheduler)
+    kinds = Schedule, LRRangeTest, GradientRate, keras.callbacks.LearningRateScheduler
+    return isinstance(callback, kinds)
 
 
 def check_fit(fit: dict[str, Any], share: float | None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from keras_lr import (
     save,
     to_config,
 )
+from keras_lr.adaptive.base import GradientRate
 from keras_lr.config.files import MOST_BYTES
 from keras_lr.config.registry import class_specs
 
@@ -51,6 +52,7 @@ def test_many_callbacks_keep_their_order(tmp_path, ending):
         if isinstance(one, Schedule)
         else one
         for name, one in ALL.items()
+        if not isinstance(one, GradientRate)  # of which a fit takes one
     ]
     save(many, path)
     assert load(path) == many

@@ -101,8 +101,10 @@ class Engine:
         session.sample_counter.forget_notes()
         self.size = session.steps_per_execution
         self.parameters = [track.parameter for track in session.tracks]
-        self.numbers = [one for one in self.parameters if one.variable is None]
-        """The hyperparameters that no variable of Keras's holds."""
+        numbers = [one for one in self.parameters if one.variable is None]
+        self.numbers = sorted(numbers, key=lambda one: one.enters_last)
+        """The hyperparameters that no variable of Keras's holds, in the order in which they enter
+        a step."""
         self._plain_numbers = read_numbers(self.numbers)
         self.step: CompiledStep | None = None
         """The step that has the values compiled in; None where they are set from the host."""
@@ -271,8 +273,9 @@ class Engine:
         """Return the values of a row, and let the whole execution use them."""
         rows, count = self.session.table.rows, self.size
         if count > 1:
+            moves = (rows[row : row + count] != rows[row]).any()
             rows[row : row + count] = rows[row]
-            if not self._said_held:
+            if moves and not self._said_held:
                 self._said_held = True
                 warn_user(
                     "Hyperparameters are set from the host here: with "

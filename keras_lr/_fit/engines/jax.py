@@ -44,8 +44,12 @@ class JaxEngine(StatelessEngine):
             return _step_with_values(step, plain_step, parameters, places, numbers, means)
 
         parameters, places, numbers = self.parameters, self.places, self.numbers
-        key = *(parameter.key for parameter in parameters), *map(id, means)
-        return self.compile(key, build)
+        key = *(parameter.compile_key for parameter in parameters), *map(id, means)
+        if not self.own:
+            return self.compile(key, build)
+        # Where several devices compute, Keras looks at the optimizer's variables here.
+        with hyperparameters_set(numbers, [0.0] * len(parameters), parameters):
+            return self.compile(key, build)
 
     def run_step(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
         self.batches.use_table(self.session.table.rows, step.indices)

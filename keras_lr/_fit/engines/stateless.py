@@ -19,6 +19,8 @@ from keras_lr._keras.fits.jax_state import (
     place_of,
     show_values,
     state_with,
+    state_with_own,
+    store_own,
     store_state,
     sync_state,
     value_at,
@@ -63,6 +65,8 @@ class StatelessEngine(Engine):
         self.state: Any = None
         self.writes: dict[Place, np.ndarray] = {}
         self.batches = CountedBatches(session)
+        self.own = [variable for parameter in self.parameters for variable in parameter.state]
+        """Variables of this package that travel behind those of the optimizer."""
 
     @property
     def variables(self) -> tuple[list[Any], ...]:
@@ -103,7 +107,7 @@ class StatelessEngine(Engine):
         for reader, rate in zip(session.rate_readers, self.rates, strict=True):
             if reader.variable is not None and rate.place is not None:
                 reader.seen.append(rate.read(state))
-            elif reader.schedule is not None or reader.optimizer is None:
+            elif reader.is_deferred or reader.optimizer is None:
                 reader.note_rate()
             else:  # the optimizer computes its rate
                 with optimizer_reads(session.model, state):
@@ -125,7 +129,8 @@ class StatelessEngine(Engine):
         state, iterator = arguments
         self.batches.start(iterator, row, keep=self.step is not None and not self.step.traced)
         try:
-            result = function(state, self.batches)
+            result = function(state_with_own(state, self.own), self.batches)
+            result = result[0], store_own(result[1], self.own)
             # Keras stores it only when all this has returned, and its own arrays are used up. From
             # here on no exception loses it.
             store_state(self.session.model, result[1])

@@ -68,7 +68,7 @@ class TensorFlowEngine(Engine):
         means, counter = self.means, self.counter
         single = self.size == 1
         returned = single and self.session.reads_losses
-        keys = [parameter.key for parameter in parameters]
+        keys = [parameter.compile_key for parameter in parameters]
         key = *keys, *map(id, (*rates, *means, counter)), returned
         return self.compile(key, build)
 

@@ -9,6 +9,8 @@ Relies on (Keras 3.0 and later):
   ``model.jax_state_sync()``, which is public, brings it back.
 - While the variables are empty, ``model._jax_state_synced`` is False. Where it does not say so, a
   hook that begins a batch sees the rate of the batch before.
+- A step takes the values of ``optimizer.variables`` in their order, and returns them so. What that
+  list has more while the step is traced, it takes and returns behind them.
 - Without ``_jax_state`` an exception in a callback loses the step before it, as far as Keras itself
   has not kept its state; nothing else depends on it.
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -114,4 +116,25 @@ def state_with(state: Any, values: Iterable[tuple[Place | None, Any]]) -> Any:
             part, index = place
             parts[part] = list(parts[part])
             parts[part][index] = value.astype(parts[part][index].dtype)
+    return tuple(parts)
+
+
+def state_with_own(state: Any, own: Sequence[Any]) -> Any:
+    """Return a state with the values of variables of ours behind those of the optimizer."""
+    if not own:
+        return state
+    parts = list(state)
+    parts[OPTIMIZER] = [*parts[OPTIMIZER], *(variable.value for variable in own)]
+    return tuple(parts)
+
+
+def store_own(state: Any, own: Sequence[Any]) -> Any:
+    """Let variables of ours hold what a step has returned, and return the state without it."""
+    if not own:
+        return state
+    parts = list(state)
+    values, parts[OPTIMIZER] = parts[OPTIMIZER][-len(own) :], parts[OPTIMIZER][: -len(own)]
+    for variable, value in zip(own, values, strict=True):
+        # Not by `assign`, which takes several times as long.
+        variable._value = value
     return tuple(parts)

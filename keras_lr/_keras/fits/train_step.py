@@ -144,7 +144,7 @@ def hyperparameters_set(
     at the same time.
 
     Args:
-        some: The hyperparameters that no variable holds.
+        some: The hyperparameters that no variable holds, in the order in which they enter.
         values: The values of all hyperparameters.
         every: All hyperparameters.
     """
@@ -163,6 +163,6 @@ def read_numbers(some: list[Hyperparameter]) -> list[Any]:
 
 
 def write_numbers(some: list[Hyperparameter], numbers: list[Any]) -> None:
-    """Put back what `read_numbers` returned."""
-    for number, parameter in zip(numbers, some, strict=True):
+    """Put back what `read_numbers` returned, in the opposite order."""
+    for number, parameter in reversed([*zip(numbers, some, strict=True)]):
         parameter.leave_step(number)

@@ -12,12 +12,13 @@ import dataclasses
 import functools
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import keras
 
 from keras_lr._hints import nearest_name_hint
+from keras_lr._keras.gradients.rate_notes import RateNotes
 from keras_lr._keras.host_values import read_lazily, to_float
 from keras_lr._keras.rates.computed_rate import RateProperty
 from keras_lr._keras.rates.optimizers import held_optimizers, is_variable, schedule_of
@@ -45,6 +46,8 @@ class Hyperparameter:
     """Whether the number can be set between two steps only, and not inside a compiled one."""
     is_recorded: ClassVar[bool] = True
     """Whether the values are of use to anybody but the step."""
+    enters_last: ClassVar[bool] = False
+    """Whether it takes part in a step around all others that do."""
 
     @functools.cached_property
     def variable(self) -> Any:
@@ -76,6 +79,21 @@ class Hyperparameter:
     def key(self) -> tuple[Any, ...]:
         """What identifies the number, whichever of several optimizers it is reached through."""
         return id(self.optimizer if self.variable is None else self.variable), self.name
+
+    @property
+    def compile_key(self) -> tuple[Any, ...]:
+        """What a compiled step depends on but the values."""
+        return self.key
+
+    @property
+    def state(self) -> Sequence[Any]:
+        """Variables that the step changes, and that are neither the model's nor the optimizer's."""
+        return ()
+
+    @property
+    def notes(self) -> RateNotes | None:
+        """The rates that the steps used, where only they know them."""
+        return None
 
     def read(self) -> float:
         """Return the present value."""

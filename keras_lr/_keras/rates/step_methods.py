@@ -21,7 +21,8 @@ class StepMethods:
 
     A training step may be entered several times at once: each replica of a ``MirroredStrategy`` is
     traced in a thread of its own. The first to enter puts the functions there, and the last to
-    leave takes them away.
+    leave takes them away. Several objects may enter one after the other, for the same optimizer:
+    the functions of the last one are called first, and it leaves first.
     """
 
     def __init__(self, optimizer: Any, functions: dict[str, Callable[..., Any]], use: str) -> None:
@@ -39,7 +40,8 @@ class StepMethods:
         check_has(optimizer, functions, use)
         self.optimizer = optimizer
         self._functions = functions
-        self._own = {name: vars(optimizer).get(name) for name in functions}
+        self._own: dict[str, Any] | None = None
+        """What the optimizer itself has in these places, while the functions are there."""
         self._lock = threading.Lock()
         self._entered = 0
 
@@ -49,6 +51,7 @@ class StepMethods:
             self._entered += 1
             if self._entered > 1:
                 return
+            self._own = {name: vars(self.optimizer).get(name) for name in self._functions}
             for name, function in self._functions.items():
                 method = self._own[name] or functools.partial(
                     getattr(type(self.optimizer), name), self.optimizer
@@ -65,10 +68,11 @@ class StepMethods:
             self._entered = max(self._entered - 1, 0)
             if self._entered:
                 return False
-            for name, own in self._own.items():
+            own, self._own = self._own or {}, None
+            for name, method in own.items():
                 vars(self.optimizer).pop(name, None)
-                if own is not None:
-                    vars(self.optimizer)[name] = own
+                if method is not None:
+                    vars(self.optimizer)[name] = method
             return True
 
 

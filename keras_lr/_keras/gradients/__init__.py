@@ -1,0 +1,1 @@
+"""Rates that a rule reads off the gradients inside a training step."""

@@ -1,0 +1,50 @@
+"""`Rule`: what reads a learning rate off gradients, and what it sees of an update."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+Tensor = Any
+
+State = dict[str, Any]
+"""What a rule keeps from one update to the next: tensors, or lists of one for each weight."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """What a rule sees of an update. All tensors are float32, or float64 as the weights."""
+
+    gradients: list[Tensor]
+    weights: list[Tensor]
+    """The weights before the update, in the order of the gradients."""
+    squares: list[Tensor]
+    """The square of each gradient's norm."""
+    rate: Tensor
+    """The rate of the update before."""
+    multiplier: Tensor
+    """The factor by which a schedule multiplies the rate."""
+    optimizer: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What a rule makes of an update."""
+
+    rate: Tensor
+    state: State
+    gradient_factors: list[Tensor] | None = None
+    """A factor for each gradient that the optimizer is given."""
+    mean_factor: Tensor | None = None
+    """A factor for Adam's mean of the gradients after the update; its square for that of the
+    squares."""
+
+
+class Rule(Protocol):
+    """What reads a rate off gradients. It must be hashable: equal rules share compiled steps."""
+
+    def begin(self, weights: list[Tensor]) -> State:
+        """Return the state before the first update."""
+
+    def decide(self, update: Update, state: State) -> Decision:
+        """Return the rate of an update, and the state after it."""

@@ -1,0 +1,360 @@
+"""Updates in which a rule reads the learning rate off the gradients.
+
+Relies on these names of Keras 3 (3.12 and later), whose presence is checked before a fit trains:
+
+- ``apply`` hands the gradients, clipped and unscaled and once for an update, first to
+  ``_apply_weight_decay(variables)``, which multiplies by ``learning_rate``, and right after that to
+  ``_backend_update_step(gradients, variables, learning_rate)``. An optimizer that updates its
+  variables otherwise is refused in its first step.
+- ``_learning_rate`` is the variable with the rate, and ``_trainable_variables`` are those that the
+  optimizer was built for, which ``_var_key`` tells apart.
+- A training step calls ``apply`` of the model's optimizer once for each batch; where it takes the
+  model's state, ``stateless_apply``, which takes and returns the values of ``variables``, a copy of
+  the list ``_variables``. What stands in that list while the step is traced takes part in whatever
+  the optimizer does with its variables: it changes in updates alone, and under loss scaling in
+  updates by finite gradients alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from keras_lr._keras.fits.jax_state import steps_take_state
+from keras_lr._keras.gradients.rate_notes import RateNotes
+from keras_lr._keras.gradients.rule import Rule, State, Update
+from keras_lr._keras.gradients.tensors import (
+    assign_copies,
+    in_float,
+    new_variable,
+    over_replicas,
+    scale_means,
+    scope_of,
+    without_gradients,
+)
+from keras_lr._keras.host_values import to_numpy
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
+from keras_lr._keras.rates.optimizers import effective, trained_variables
+from keras_lr._keras.rates.step_methods import StepMethods, check_has
+
+USE = "a rate read off the gradients"
+
+
+class RuleRate(Hyperparameter):
+    """Stands in for a learning rate that a rule decides. Its value is the rule's multiplier."""
+
+    minimum: ClassVar[float] = 0.0
+    is_recorded: ClassVar[bool] = False
+    enters_last: ClassVar[bool] = True
+
+    updates: RuleUpdates
+
+    def __init__(self, updates: RuleUpdates) -> None:
+        """Belong to the optimizer of ``updates``."""
+        self.__dict__.update(optimizer=updates.optimizer, name=LEARNING_RATE, updates=updates)
+
+    @functools.cached_property
+    def variable(self) -> None:
+        """None: no variable of Keras's holds the multiplier."""
+        return None
+
+    @functools.cached_property
+    def key(self) -> tuple[Any, ...]:
+        """What identifies the rate."""
+        return self.updates.rate.key
+
+    @property
+    def compile_key(self) -> tuple[Any, ...]:
+        """What a compiled step depends on."""
+        return ("rule", id(self.updates))
+
+    @property
+    def state(self) -> Sequence[Any]:
+        """The variables of the rule."""
+        return self.updates.own_variables
+
+    @property
+    def notes(self) -> RateNotes:
+        """The rates that the steps used."""
+        return self.updates.notes
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def plain_value(self) -> Any:
+        """Return None: nothing stands in the optimizer outside of a step."""
+        return None
+
+    def enter_step(self, value: Any, plain: Any) -> None:
+        """Let the rule take part in a step."""
+        self.updates.multiplier = value
+        self.updates.enter()
+
+    def leave_step(self, plain: Any) -> None:
+        """Let the optimizer update as ever."""
+        self.updates.leave()
+
+
+_KNOWN: weakref.WeakValueDictionary[Hashable, RuleUpdates] = weakref.WeakValueDictionary()
+"""By optimizer and rule. A compiled step holds what it was traced with, so a later fit finds it."""
+
+
+def rule_updates(model: Any, rule: Rule, rows: int) -> RuleUpdates:
+    """Return the updates of a model's optimizer by a rule, those of an earlier fit if there are.
+
+    Args:
+        model: The model.
+        rule: The rule.
+        rows: Batches whose rates are noted before they are read.
+    """
+    key = id(model.optimizer), rule, rows
+    found = _KNOWN.get(key)
+    if found is None:
+        with scope_of(model):
+            found = _KNOWN[key] = RuleUpdates(model.optimizer, rule, rows)
+    return found
+
+
+def check_can_follow_rule(optimizer: Any) -> None:
+    """Refuse an optimizer that lacks something that `RuleUpdates` relies on.
+
+    Raises:
+        RuntimeError: If it does.
+    """
+    names = "apply", "stateless_apply", "_variables"
+    check_has(optimizer, names, USE)
+    inner = "_apply_weight_decay", "_backend_update_step", "_trainable_variables", "_var_key"
+    check_has(effective(optimizer), (*names, *inner), USE)
+
+
+class RuleUpdates:
+    """The updates of one optimizer whose rate a rule decides."""
+
+    def __init__(self, optimizer: Any, rule: Rule, rows: int) -> None:
+        """Make the variables of the rule; `start_fit` gives them their values.
+
+        Args:
+            optimizer: The optimizer of a model, built, or a wrapper that scales its loss.
+            rule: The rule.
+            rows: Batches whose rates are noted before they are read.
+        """
+        check_can_follow_rule(optimizer)
+        self.outer, self.optimizer, self.rule = optimizer, effective(optimizer), rule
+        self.rate = Hyperparameter(self.optimizer, LEARNING_RATE)
+        self.weights = trained_variables(self.optimizer)
+        self.notes = RateNotes(rows)
+        self.fits = 0
+        """Number of the fit that the state belongs to."""
+        self.multiplier: Any = 1.0
+        self._decay: Callable[[], Any] | None = None
+        self._places = {self.key_of(one): place for place, one in enumerate(self.weights)}
+        self._variables: dict[str, Any] = {
+            name: [new_variable(one) for one in value]
+            if isinstance(value, list)
+            else new_variable(value)
+            for name, value in self._first_state().items()
+        }
+        self._failed = new_variable(np.zeros((), np.int32))
+        self._in_state = steps_take_state()
+        """Whether the values of variables travel in the state of a step."""
+        inner: dict[str, Callable[..., Any]] = {
+            "_apply_weight_decay": self._defer_decay,
+            "_backend_update_step": self._update,
+        }
+        outer: dict[str, Callable[..., Any]] = {"apply": self._apply}
+        if self._in_state:
+            outer = {"stateless_apply": self._stateless_apply}
+        self._methods = [
+            StepMethods(self.optimizer, inner, USE),
+            StepMethods(self.outer, outer, USE),
+        ]
+
+    def key_of(self, variable: Any) -> Hashable:
+        """Return what tells a variable of the optimizer from others."""
+        return self.optimizer._var_key(variable)
+
+    # The state --------------------------------------------------------------------------------
+
+    @property
+    def own_variables(self) -> list[Any]:
+        """The variables that a step changes besides those of the model and the optimizer."""
+        return [*self._named_variables().values(), *self.notes.variables]
+
+    def _named_variables(self) -> dict[str, Any]:
+        """Return the variables of the state, each by a name."""
+        named = {"failed": self._failed}
+        for name, value in self._variables.items():
+            if isinstance(value, list):
+                named |= {f"{name}.{place}": one for place, one in enumerate(value)}
+            else:
+                named[name] = value
+        return named
+
+    def _first_state(self) -> State:
+        """Return the state that the rule begins with at the present weights."""
+        with without_gradients():
+            return self.rule.begin([in_float(one) for one in self.weights])
+
+    def start_fit(self, state: dict[str, np.ndarray] | None) -> None:
+        """Begin a fit.
+
+        Args:
+            state: What `read_state` returned; None begins anew at the present weights.
+
+        Raises:
+            ValueError: If ``state`` is of another model or rule.
+        """
+        self.fits += 1
+        self.notes.start_fit()
+        if state is not None:
+            self._write_state(state)
+            return
+        self._failed.assign(np.zeros((), np.int32))
+        for name, value in self._first_state().items():
+            assign_copies(self._variables[name], value)
+
+    def keep_fit(self) -> None:
+        """Begin a fit with the state that the last one has left."""
+        self.fits += 1
+        self.notes.start_fit()
+
+    def read_state(self) -> dict[str, np.ndarray]:
+        """Return the state as arrays, by name."""
+        return {name: to_numpy(one).copy() for name, one in self._named_variables().items()}
+
+    def _write_state(self, state: dict[str, np.ndarray]) -> None:
+        variables = self._named_variables()
+        expected = {name: tuple(one.shape) for name, one in variables.items()}
+        found = {name: np.shape(one) for name, one in state.items()}
+        if expected != found:
+            wrong = sorted(set(expected.items()) ^ set(found.items()))[0][0]
+            raise ValueError(
+                f"The state is of another model: {wrong!r} has the shape {found.get(wrong)}, and "
+                f"here {expected.get(wrong)}."
+            )
+        for name, variable in variables.items():
+            variable.assign(np.asarray(state[name]))
+
+    def failed_updates(self) -> int:
+        """Return the number of updates whose gradients were not finite."""
+        return int(to_numpy(self._failed))
+
+    # In a step ----------------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """Take part in a step that runs or is traced."""
+        own = self.own_variables if self._in_state else []
+        listed = self.optimizer._variables
+        if own and not any(one is own[0] for one in listed):
+            listed.extend(own)
+        for methods in self._methods:
+            methods.enter()
+
+    def leave(self) -> None:
+        """Leave the optimizer as it was."""
+        for methods in reversed(self._methods):
+            methods.leave()
+        self.multiplier, self._decay = 1.0, None
+        if self._in_state:
+            own = {id(one) for one in self.own_variables}
+            listed = self.optimizer._variables
+            listed[:] = [one for one in listed if id(one) not in own]
+
+    def _apply(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Apply the gradients of a batch, and note the rate."""
+        result = method(*arguments, **options)
+        with without_gradients():
+            self.notes.note(keras.ops.convert_to_tensor(self.rate.variable))
+        return result
+
+    def _stateless_apply(
+        self, method: Callable[..., Any], values: Any, grads: Any, weights: Any
+    ) -> tuple[Any, Any]:
+        """Apply the gradients of a batch, and note the rate, where values stand for variables."""
+        weights, values = method(values, grads, weights)
+        values = list(values)
+        place = {id(variable): place for place, variable in enumerate(self.outer.variables)}
+        rates, count = (place[id(variable)] for variable in self.notes.variables)
+        rate = values[place[id(self.rate.variable)]]
+        values[rates], values[count] = self.notes.with_rate(values[rates], values[count], rate)
+        return weights, values
+
+    def _defer_decay(self, method: Callable[..., Any], variables: Any) -> None:
+        """Leave the weight decay for the time when its rate is known."""
+        self._decay = functools.partial(method, variables)
+
+    def _update(
+        self, method: Callable[..., Any], grads: Any, variables: Any, learning_rate: Any
+    ) -> Any:
+        """Update the weights by the rate that the rule reads off the gradients."""
+        # Another replica may stand in the middle of this.
+        decay, multiplier = self._decay, self.multiplier
+        with without_gradients():
+            places = [self._places[self.key_of(variable)] for variable in variables]
+            update = self._look_at(grads, variables, multiplier)
+            decision = self.rule.decide(update, self._state_at(places))
+            finite = keras.ops.isfinite(sum(update.squares) + decision.rate)
+            rate = keras.ops.where(finite, decision.rate, update.rate)
+            self._keep(decision.state, places, finite)
+            self.rate.variable.assign(keras.ops.cast(rate, self.rate.variable.dtype))
+        if decay is not None:
+            decay()
+        if decision.gradient_factors is not None:
+            factors = [keras.ops.where(finite, one, 1.0) for one in decision.gradient_factors]
+            grads = [
+                keras.ops.convert_to_tensor(gradient) * keras.ops.cast(factor, variable.dtype)
+                for gradient, factor, variable in zip(grads, factors, variables, strict=True)
+            ]
+        result = method(grads, variables, self.rate.variable)
+        if decision.mean_factor is not None:
+            with without_gradients():
+                scale_means(
+                    self.optimizer, places, keras.ops.where(finite, decision.mean_factor, 1.0)
+                )
+        return result
+
+    def _look_at(self, grads: Any, variables: Any, multiplier: Any) -> Update:
+        """Return what the rule sees."""
+        gradients = [in_float(gradient) for gradient in over_replicas(list(grads))]
+        return Update(
+            gradients=gradients,
+            weights=[in_float(variable) for variable in variables],
+            squares=[keras.ops.sum(keras.ops.square(gradient)) for gradient in gradients],
+            rate=in_float(self.rate.variable),
+            multiplier=in_float(multiplier),
+            optimizer=self.optimizer,
+        )
+
+    def _state_at(self, places: list[int]) -> State:
+        """Return the state of the weights at some places."""
+        return {
+            name: [keras.ops.convert_to_tensor(value[place]) for place in places]
+            if isinstance(value, list)
+            else keras.ops.convert_to_tensor(value)
+            for name, value in self._variables.items()
+        }
+
+    def _keep(self, state: State, places: list[int], finite: Any) -> None:
+        """Keep the state after an update, if the update was by finite gradients."""
+        for name, value in state.items():
+            variables = self._variables[name]
+            pairs = (
+                [(variables[place], one) for place, one in zip(places, value, strict=True)]
+                if isinstance(value, list)
+                else [(variables, value)]
+            )
+            for variable, new in pairs:
+                old = keras.ops.convert_to_tensor(variable)
+                variable.assign(keras.ops.where(finite, keras.ops.cast(new, variable.dtype), old))
+        self._failed.assign(
+            keras.ops.convert_to_tensor(self._failed)
+            + keras.ops.cast(keras.ops.logical_not(finite), "int32")
+        )

@@ -1,0 +1,84 @@
+"""Tensors and variables in a step that a rule takes part in.
+
+Relies on Keras 3 (3.12 and later): Adam keeps its means in ``_momentums``, ``_velocities`` and
+``_velocity_hats``, in the order of its variables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_lr._keras.host_values import to_numpy
+
+
+def scale_means(optimizer: Any, places: list[int], factor: Any) -> None:
+    """Multiply Adam's means of the gradients, and those of their squares by the square."""
+    means = [(optimizer._momentums, factor), (optimizer._velocities, keras.ops.square(factor))]
+    if optimizer.amsgrad:
+        means.append((optimizer._velocity_hats, keras.ops.square(factor)))
+    for variables, by in means:
+        for place in places:
+            variable = variables[place]
+            variable.assign(
+                keras.ops.convert_to_tensor(variable) * keras.ops.cast(by, variable.dtype)
+            )
+
+
+def in_float(value: Any) -> Any:
+    """Return a value as a tensor of float32, or of float64 if it has that many digits."""
+    tensor = keras.ops.convert_to_tensor(value)
+    if isinstance(value, float):
+        return keras.ops.cast(tensor, "float32")
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return tensor if dtype in ("float32", "float64") else keras.ops.cast(tensor, "float32")
+
+
+def new_variable(value: Any) -> Any:
+    """Return a variable with a value of its own."""
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    return keras.Variable(
+        to_numpy(value), dtype=dtype, trainable=False, aggregation="only_first_replica"
+    )
+
+
+def assign_copies(variables: Any, values: Any) -> None:
+    """Set a variable or each of several to a copy, which no other variable shares."""
+    if isinstance(values, list):
+        for pair in zip(variables, values, strict=True):
+            assign_copies(*pair)
+    else:
+        variables.assign(keras.ops.copy(values))
+
+
+def scope_of(model: Any) -> Any:
+    """Return the context in which a model's variables are made."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def over_replicas(grads: list[Any]) -> list[Any]:
+    """Return the sums of gradients over the replicas that a step runs on."""
+    if keras.backend.backend() != "tensorflow":
+        return grads
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return grads
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, grads)
+
+
+@contextlib.contextmanager
+def without_gradients() -> Iterator[None]:
+    """Let PyTorch follow no gradient."""
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    with torch.no_grad():
+        yield

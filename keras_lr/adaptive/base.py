@@ -1,0 +1,179 @@
+"""`GradientRate`: what the callbacks share whose rate the gradients decide."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, ClassVar
+
+import numpy as np
+
+from keras_lr._fields.configurable import Configurable
+from keras_lr._fit.checks import Moved
+from keras_lr._fit.session import FitSession
+from keras_lr._fit.tracks import BLOCK
+from keras_lr._hints import warn_user
+from keras_lr._keras.fits.callback_list import conflicting_callbacks
+from keras_lr._keras.gradients.rule import Rule
+from keras_lr._keras.gradients.rule_updates import (
+    RuleRate,
+    RuleUpdates,
+    check_can_follow_rule,
+    rule_updates,
+)
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, find_hyperparameter
+from keras_lr._keras.rates.optimizers import effective, optimizer_of
+from keras_lr._state import StateFile, check_state_path
+from keras_lr.adaptive.checkpoint import Arrays, RuleCheckpoint
+from keras_lr.callback import LearningRateCallback
+from keras_lr.callbacks.param_scheduler import ParamScheduler
+from keras_lr.callbacks.plateau import ReduceLROnPlateau
+from keras_lr.schedules.base import Schedule
+
+
+class GradientRate(Configurable, LearningRateCallback):
+    """A callback that lets a rule decide the rate of each update by its gradients.
+
+    The rule runs inside the compiled training step. Its state is kept apart from the optimizer, so
+    that what is saved of the optimizer is as ever. A fit that begins at ``initial_epoch`` goes on
+    with the state of the callback's last fit, or with the one in the file at ``state_path``.
+    """
+
+    takes_factor: ClassVar[bool] = True
+    """Whether a schedule or a plateau in the same fit multiplies the rate."""
+
+    state_path: str | None
+    _session: FitSession | None
+    _updates: RuleUpdates | None
+
+    def validate(self) -> None:
+        file = None if self.state_path is None else StateFile.of(self)
+        self._checkpoint = RuleCheckpoint(file)
+        self._session, self._updates = None, None
+
+    def make_rule(self) -> Rule:
+        """Return the rule."""
+        raise NotImplementedError
+
+    def check_optimizer(self, optimizer: Any) -> None:
+        """Refuse an optimizer that the rule is not made for, or warn of one."""
+
+    def check_others(self, session: FitSession) -> None:
+        """Refuse callbacks that decide the rate too, in a fit that all have joined."""
+        factors = (Schedule, ParamScheduler, ReduceLROnPlateau) if self.takes_factor else ()
+        others = [one.owner for one in session.moved if one.parameter.name == LEARNING_RATE]
+        if not self.takes_factor:
+            others += conflicting_callbacks(session.callbacks.group)
+        wrong = [one for one in others if not isinstance(one, factors)]
+        if wrong:
+            instead = (
+                "A schedule or a ReduceLROnPlateau beside it multiplies the rate. "
+                if self.takes_factor
+                else "Prodigy and DistanceOverGradients take a schedule as a factor of their rate. "
+            )
+            raise ValueError(
+                f"{self!r} reads the rate off the gradients, and {wrong[0]!r} sets it too: two "
+                f"would decide one rate. Pass one of them. {instead}"
+                "To start from what a range test suggests, call LRRangeTest(...).run(...) first."
+            )
+
+    def join_fit(self, session: FitSession) -> None:
+        if session.chief:
+            check_state_path(self.state_path)
+        optimizer = optimizer_of(session.model)
+        if find_hyperparameter(optimizer, LEARNING_RATE).host_only:
+            raise ValueError(
+                f"The optimizer {type(optimizer).__name__} computes its learning rate, and "
+                f"{type(self).__name__} sets it inside the training step. Let `learning_rate` be "
+                "the variable that Keras keeps for it."
+            )
+        check_can_follow_rule(session.model.optimizer)
+        self.check_optimizer(optimizer)
+        self._session = session
+        self._checkpoint.start_fit()
+        # The first of all: others look at what moves the rate.
+        session.events.on_fit_start.insert(0, functools.partial(self._control, session))
+        session.events.on_epoch_closing.append(self._save)
+
+    def _control(self, session: FitSession, epoch: int) -> None:
+        """Let the rule decide the rate in the fit that begins."""
+        model = session.model
+        rate = find_hyperparameter(effective(model.optimizer), LEARNING_RATE)
+        self.check_others(session)
+        track = next((one for one in session.tracks if one.parameter.key == rate.key), None)
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        rows = max(BLOCK, session.steps_per_execution)
+        updates = self._updates = rule_updates(model, self.make_rule(), rows)
+        if track is None:
+            session.control(self, RuleRate(updates), _ones)
+        else:
+            track.parameter = RuleRate(updates)
+            session.moved.append(Moved(track.parameter, self))
+        state = self._checkpoint.find_state(epoch, updates)
+        if state is not None:
+            updates.start_fit(state)
+        elif epoch and self._checkpoint.is_left_at(epoch, updates):
+            updates.keep_fit()
+        else:
+            updates.start_fit(None)
+            if epoch:
+                warn_user(
+                    f"{self!r} begins anew at epoch {epoch + 1}: it does not know what it was at. "
+                    "Go on with the same object, or give it a state_path in both fits."
+                )
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_epoch_end(epoch, logs)
+        if self._updates is not None:
+            self._checkpoint.leave_at(epoch + 1, self._updates)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_train_end(logs)
+        self._session = None
+        if failed := self.failed_updates:
+            warn_user(
+                f"{type(self).__name__}: the gradients of {failed} updates were not finite. The "
+                "rate stayed what it was. `failed_updates` has their number."
+            )
+
+    @property
+    def failed_updates(self) -> int:
+        """Number of updates so far whose gradients were not finite; they left the rate alone."""
+        return 0 if self._updates is None else self._updates.failed_updates()
+
+    # The state --------------------------------------------------------------------------------
+
+    def _save(self, logs: dict[str, Any]) -> None:
+        """Save the state before other callbacks write their checkpoints."""
+        session = self._session
+        assert session is not None
+        assert self._updates is not None
+        if session.chief:
+            self._checkpoint.write(session.epoch + 1, self._updates)
+
+    def state_dict(self) -> Arrays:
+        """Return the state as arrays by name, for a custom checkpoint; empty before a fit."""
+        return {} if self._updates is None else self._updates.read_state()
+
+    def load_state_dict(self, state: Arrays, epoch: int) -> None:
+        """Let a fit that begins at ``initial_epoch=epoch`` go on from a state.
+
+        Args:
+            state: What `state_dict` returned.
+            epoch: The epoch that begins with the state.
+        """
+        self._checkpoint.loaded = {epoch: dict(state)}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_loaded": self._checkpoint.read_left()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        loaded = state.pop("_loaded", {})
+        super().__setstate__(state)
+        self._checkpoint.loaded = loaded
+
+
+def _ones(first: int, count: int) -> np.ndarray:
+    """Return the multipliers where no schedule gives any."""
+    return np.ones(count)

@@ -1,0 +1,106 @@
+"""`RuleCheckpoint`: the state of a rule by epoch, in memory and in files."""
+
+from __future__ import annotations
+
+import glob
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from keras_lr._files import shorten_name
+from keras_lr._keras.gradients.rule_updates import RuleUpdates
+from keras_lr._state import StateFile, load_arrays, save_arrays, unusable
+
+Arrays = dict[str, np.ndarray]
+
+KEPT = 2
+"""Epochs whose states are on disk: a checkpoint of the model may be older than the last by one."""
+
+
+class RuleCheckpoint:
+    """Store of the states that epochs begin with.
+
+    The variables of the last fit serve another fit of the same callback, the files one in a new
+    process. A state is as large as the weights, so that the files have those of the last two epochs
+    alone. The file itself names the epochs; the arrays stand beside it.
+    """
+
+    def __init__(self, file: StateFile | None) -> None:
+        """Start empty.
+
+        Args:
+            file: File that names the epochs; None keeps states in memory only.
+        """
+        self.file = file
+        self.loaded: dict[int, Arrays] = {}
+        """States that were given or unpickled, by the epoch that begins with them."""
+        self._left: tuple[int, RuleUpdates, int, int] | None = None
+        """The epoch that the last one led to, its variables, their fit, and its batches."""
+        self._written: dict[int, dict[str, Any]] = {}
+        self._last: tuple[int, int] | None = None
+
+    def start_fit(self) -> None:
+        """Forget what this fit has written."""
+        self._written, self._last = {}, None
+
+    def leave_at(self, epoch: int, updates: RuleUpdates) -> None:
+        """Remember that the variables hold the state that an epoch begins with."""
+        self._left = epoch, updates, updates.fits, updates.notes.noted()
+
+    def is_left_at(self, epoch: int, updates: RuleUpdates) -> bool:
+        """Return whether the variables hold the state that an epoch begins with, still."""
+        return self._left == (epoch, updates, updates.fits, updates.notes.noted())
+
+    def read_left(self) -> dict[int, Arrays]:
+        """Return the state that the variables hold, or what was loaded, by epoch."""
+        if self._left is None or not self.is_left_at(*self._left[:2]):
+            return self.loaded
+        return {self._left[0]: self._left[1].read_state()}
+
+    def find_state(self, epoch: int, updates: RuleUpdates) -> Arrays | None:
+        """Return the state that a fit begins with at an epoch; None if it is in no store of ours.
+
+        Raises:
+            StateError: If the file of a fit that goes on does not hold the epoch.
+        """
+        loaded, self.loaded = self.loaded, {}
+        if self.file is not None:
+            # Read even at epoch 0, where the file of another callback must not be replaced.
+            known = self.file.load()
+            self._written = {e: known[e] for e in known if 0 < e <= epoch}
+        if epoch == 0:
+            return None
+        if epoch in loaded:
+            return loaded[epoch]
+        if self.file is None or self.is_left_at(epoch, updates):
+            return None
+        if epoch not in known:
+            raise unusable(
+                self.file.path,
+                f"the fit begins at epoch {epoch}, and the file has states for the epochs "
+                f"{', '.join(map(str, known)) or 'none'}",
+            )
+        return load_arrays(self._path(epoch))
+
+    def write(self, epoch: int, updates: RuleUpdates) -> None:
+        """Write the state that an epoch begins with, if there is a file and it is not there yet."""
+        if self.file is None or self._last == (epoch, updates.notes.noted()):
+            return
+        self._last = epoch, updates.notes.noted()
+        save_arrays(self._path(epoch), updates.read_state())
+        self._written[epoch] = {"arrays": self._path(epoch).name}
+        self._written = {e: self._written[e] for e in sorted(self._written)[-KEPT:]}
+        self.file.save(self._written)
+        kept = {self._path(e) for e in self._written}
+        stem = self._stem()
+        for old in stem.parent.glob(f"{glob.escape(stem.name)}.epoch-*.npz"):
+            if old not in kept:
+                old.unlink()
+
+    def _path(self, epoch: int) -> pathlib.Path:
+        return pathlib.Path(f"{self._stem()}.epoch-{epoch}.npz")
+
+    def _stem(self) -> pathlib.Path:
+        assert self.file is not None
+        return shorten_name(self.file.path, room=len(".epoch-123456789.npz"))

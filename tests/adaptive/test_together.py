@@ -1,0 +1,158 @@
+"""What stands beside a rule in the same fit, and what is refused before the first update."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, optimizers
+from models import COMPILE
+from problems import (
+    BATCHES,
+    START,
+    MomentumByHand,
+    X,
+    Y,
+    adam,
+    assert_follows,
+    batches,
+    fit,
+    flat,
+    gradients,
+    linear,
+    sgd,
+    start,
+    train,
+)
+
+from keras_lr import (
+    CosineDecay,
+    HypergradientDescent,
+    LayerRates,
+    LRHistory,
+    LRRangeTest,
+    LRSweep,
+    ReduceLROnPlateau,
+)
+
+pytestmark = pytest.mark.core
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_rates_of_layers_are_factors_of_the_rate_of_the_step(first):
+    factors = np.array([1.0, 1.0, 1.0, 0.1])
+    weights = before = start()
+    rate, rates, optimizer = 0.01, [], MomentumByHand(4)
+    for x, y in batches():
+        gradient, change = gradients(weights, x, y), weights - before
+        size = np.linalg.norm(gradient) * np.linalg.norm(change)
+        rate *= 1 + 0.2 * (-gradient @ change / size if size else 0)
+        rates.append(rate)
+        before = weights
+        weights = weights + optimizer.step(gradient, rate * factors)
+    callback, parts = HypergradientDescent(0.2), LayerRates({"net/line/bias": 0.1})
+    model = linear(sgd())
+    train(model, *([parts, callback] if first else [callback, parts]))
+    assert_follows((model.get_weights(), callback.history.learning_rate), weights, rates)
+    own = callback.history["learning_rate_net/line/bias"]
+    np.testing.assert_allclose(own, 0.1 * np.array(rates), rtol=2e-4)
+
+
+def test_a_weight_decay_goes_by_the_rate_of_its_step():
+    weights = before = start()
+    rate, rates, optimizer = 0.01, [], MomentumByHand(4)
+    for x, y in batches():
+        gradient, change = gradients(weights, x, y), weights - before
+        size = np.linalg.norm(gradient) * np.linalg.norm(change)
+        rate *= 1 + 0.2 * (-gradient @ change / size if size else 0)
+        rates.append(rate)
+        before = weights
+        weights = weights * (1 - 0.5 * rate) + optimizer.step(gradient, rate)
+    assert_follows(fit(HypergradientDescent(0.2), sgd(weight_decay=0.5)), weights, rates)
+
+
+def test_a_range_test_that_only_looks_changes_nothing():
+    expected = fit(HypergradientDescent(0.2), sgd())
+    look = LRRangeTest(steps=10, rule="edge", verbose=0)
+    found = fit(HypergradientDescent(0.2), sgd(), look)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_array_equal(flat(found[0]), flat(expected[0]))
+    assert list(look.results) == [0]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        CosineDecay(0.1),
+        ReduceLROnPlateau("loss"),
+        LRRangeTest(apply=True, steps=10, verbose=0),
+        HypergradientDescent(0.5),
+        keras.callbacks.LearningRateScheduler(lambda epoch: 0.1),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_no_two_decide_one_rate(other):
+    model = linear(sgd())
+    with pytest.raises(ValueError, match="two would decide one rate"):
+        train(model, HypergradientDescent(), other)
+    np.testing.assert_array_equal(flat(model.get_weights()), flat(START))
+
+
+def test_what_trains_many_times_refuses_it():
+    with pytest.raises(ValueError, match="none that drives a rate"):
+        LRRangeTest().run(linear(sgd()), X, Y, callbacks=[HypergradientDescent()])
+    with pytest.raises(ValueError, match="none that decides the learning rate"):
+        LRSweep().run(linear, X, Y, epochs=1, callbacks=[HypergradientDescent()])
+
+
+class Computed(optimizers.SGD):
+    @property
+    def learning_rate(self):
+        return 0.5 * self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        self._learning_rate.assign(2 * value)
+
+
+def several():
+    return optimizers.MultiOptimizer(optimizers.OptimizerMap(sgd(), {".*bias": sgd()}))
+
+
+def scheduled():
+    return adam(optimizers.schedules.CosineDecay(0.1, 10))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "error", "message"),
+    [
+        (scheduled, TypeError, "a `LearningRateSchedule`"),
+        (lambda: Computed(0.1), ValueError, "computes its learning rate"),
+        (several, ValueError, "several optimizers"),
+    ],
+)
+def test_optimizers_that_cannot_follow_are_refused(optimizer, error, message):
+    model = linear(optimizer())
+    with pytest.raises(error, match=message):
+        train(model, HypergradientDescent())
+    np.testing.assert_array_equal(flat(model.get_weights()), flat(START))
+
+
+def test_a_step_that_does_not_use_the_optimizer_is_an_error():
+    class Twice(keras.Sequential):
+        def train_step(self, *arguments):
+            super().train_step(*arguments)
+            return super().train_step(*arguments)
+
+    model = Twice([keras.Input((3,)), layers.Dense(1)])
+    model.compile(sgd(), "mse", **COMPILE)
+    if keras.backend.backend() != "jax":  # where the state of the first is thrown away
+        with pytest.raises(RuntimeError, match="applied gradients 10 times in 5 batches"):
+            train(model, HypergradientDescent())
+
+
+def test_a_rate_that_was_changed_between_two_fits_is_where_the_next_one_begins():
+    model, callback, record = linear(sgd()), HypergradientDescent(0.2), LRHistory()
+    train(model, callback)
+    model.optimizer.learning_rate = 0.002
+    train(model, callback, record)
+    assert record.learning_rate[0] == np.float32(0.002)
+    assert len(record.learning_rate) == 2 * BATCHES
