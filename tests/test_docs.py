@@ -107,6 +107,31 @@ def test_the_api_lists_every_public_name_once():
     assert sorted(listed) == sorted(set(keras_lr.__all__) - elsewhere)
 
 
+def test_the_page_of_a_schedule_links_to_the_methods_of_all():
+    template = (DOCS / "_templates/autosummary/class.rst").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"for name in (\[.*?\])", template)
+    public = {
+        name
+        for name, one in vars(Schedule).items()
+        if inspect.isfunction(one) and not name.startswith("_")
+    }
+    hooks = {"set_model", "join_fit"}
+    for_authors = {
+        "value",
+        "length",
+        "hyperparameter_schedules",
+        "unreached_stages",
+        "stage_starts",
+    }
+    assert sorted(eval(listed)) == sorted(public - hooks - for_authors)
+
+
+@pytest.mark.parametrize("words", ["discriminative", "early stopping", "wandb", "noam"])
+def test_a_search_for_what_people_call_it_finds_a_guide(words):
+    guides = [path.read_text(encoding="utf-8").lower() for path in (DOCS / "guides").glob("*.md")]
+    assert any(words in text for text in guides)
+
+
 def test_the_schedule_of_contributing_is_one():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     code, row = (block.code for block in blocks(text) if block.language == "python")
