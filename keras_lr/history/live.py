@@ -13,17 +13,17 @@ from keras_lr._fit.session import FitSession
 from keras_lr._hints import warn_user
 
 SHARE = 0.04
-"""The share of the time of a fit that drawing takes at most."""
+"""The share of the time of a fit that drawing takes at most, the last drawing included."""
 
 SHORTEST_PAUSE = 1.0
-"""Seconds between two drawings at least."""
+"""Seconds between two drawings at least, and before the first."""
 
 
 class LiveCurves:
     """The curves of a record in the output of a notebook's cell, which are drawn anew now and then.
 
-    A drawing waits for the device and takes time on the host. The longer one takes, the longer is
-    the pause after it, so that all together take a small share of the time.
+    A drawing waits for the device and takes time on the host. The next one waits until it, all
+    before it and the last one, which the end of the fit draws, take a small share of the time.
     """
 
     def __init__(
@@ -32,13 +32,14 @@ class LiveCurves:
         """Draw what ``render`` returns as HTML; nothing where it returns None."""
         self._render, self._clock = render, clock
         self._display: Any = None
-        self._due = clock() + SHORTEST_PAUSE
+        self._start, self._spent = clock(), 0.0
+        self._due = self._start + SHORTEST_PAUSE
         if "ipykernel" not in sys.modules:
             warn_user("LRHistory.live() draws in notebooks, and this is none: nothing is drawn.")
             self._due = float("inf")
 
     def draw_if_due(self, *execution: Any) -> None:
-        """Draw, if the last drawing is long enough ago."""
+        """Draw, if the fit has run for long enough."""
         if self._clock() >= self._due:
             self.draw()
 
@@ -51,7 +52,9 @@ class LiveCurves:
         if html is not None:
             self._show(html)
         end = self._clock()
-        self._due = end + max(SHORTEST_PAUSE, (end - start) * (1.0 - SHARE) / SHARE)
+        self._spent += end - start
+        afterwards = self._spent + 2.0 * (end - start)
+        self._due = max(end + SHORTEST_PAUSE, self._start + afterwards / SHARE)
 
     def _show(self, html: str) -> None:
         from IPython.display import HTML, display

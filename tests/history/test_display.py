@@ -149,7 +149,7 @@ def notebook(monkeypatch):
 
 def test_a_notebook_redraws_one_output_and_ends_with_the_whole(notebook, monkeypatch):
     monkeypatch.setattr("keras_lr.history.live.SHORTEST_PAUSE", 0.0)
-    monkeypatch.setattr("keras_lr.history.live.SHARE", 1.0)
+    monkeypatch.setattr("keras_lr.history.live.SHARE", float("inf"))
     rate = CosineDecay(1.0)
     fit([rate, rate.history.live()], verbose=0)
     (drawn,) = notebook
@@ -161,7 +161,7 @@ def test_a_notebook_redraws_one_output_and_ends_with_the_whole(notebook, monkeyp
 
 def test_reading_in_between_changes_nothing_of_the_record(notebook, monkeypatch):
     monkeypatch.setattr("keras_lr.history.live.SHORTEST_PAUSE", 0.0)
-    monkeypatch.setattr("keras_lr.history.live.SHARE", 1.0)
+    monkeypatch.setattr("keras_lr.history.live.SHARE", float("inf"))
     shown, plain = CosineDecay(1.0), CosineDecay(1.0)
     fit([shown, shown.history.live()], verbose=0)
     fit([plain], verbose=0)
@@ -170,23 +170,37 @@ def test_reading_in_between_changes_nothing_of_the_record(notebook, monkeypatch)
         np.testing.assert_allclose(shown.history[name], plain.history[name], rtol=1e-5)
 
 
-def test_drawing_takes_at_most_a_small_share_of_the_time(notebook):
-    """Drawings of 1 s in a fit of 500 s, by a clock that the test turns."""
-    time = 0.0
-    spent = 0.0
+MOST = 0.05
+"""The share of the time of a fit that drawing may take."""
+
+
+@pytest.mark.parametrize("step", [1e-3, 0.25, 30.0])
+@pytest.mark.parametrize("cost", [0.01, 1.0])
+@pytest.mark.parametrize("growth", [1.0, 1.1])
+def test_drawing_takes_at_most_a_small_share_of_the_time(step, cost, growth, notebook):
+    """By a clock that the test turns; each drawing may cost more than the one before it."""
+    time, costs = 0.0, []
 
     def render():
-        nonlocal time, spent
-        time += 1.0
-        spent += 1.0
+        nonlocal time
+        costs.append(cost * growth ** len(costs))
+        time += costs[-1]
         return "<b>"
 
     curves = LiveCurves(render, clock=lambda: time)
-    while time < 500.0:
-        time += 0.25
+    # With its only drawing in between a fit is as long as the pause before it.
+    shortest = max(1.0, 3.0 * cost / MOST)
+    for steps in range(1, int(400.0 * max(cost, step) / step)):
+        time += step
         curves.draw_if_due()
-    assert 0.5 * SHARE <= spent / time <= SHARE
-    assert len(notebook[0]) == spent
+        last = cost * growth ** len(costs)  # when the fit ends
+        if time > shortest:
+            assert sum(costs) + last <= MOST * (time + last), (steps, time, len(costs))
+    curves.draw()
+    assert len(notebook[0]) == len(costs)
+    # And it takes that share: there is a drawing nearly as often as its cost allows.
+    if growth == 1.0:
+        assert len(costs) >= 0.5 * time / max(1.0, cost / SHARE, step)
 
 
 def test_outside_a_notebook_a_warning_says_that_nothing_is_drawn(monkeypatch):
