@@ -1,5 +1,7 @@
 """Trials that are trained by whole epochs: the numbers are those of ``fit``, bit for bit."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from keras_lr._keras.whole_epochs import data as epoch_data
 from keras_lr._keras.whole_epochs.base import check_model
 from keras_lr._keras.whole_epochs.data import EpochData, NeedsFit
 from keras_lr.search import LRSweep
+from keras_lr.search.trials.watch import TrialWatch
 
 pytestmark = pytest.mark.core
 
@@ -256,6 +259,24 @@ def test_a_diverged_trial_is_what_it_is_by_fit(rates):
         assert [getattr(one, name) for name in told] == [getattr(other, name) for name in told]
 
 
+@compiles
+def test_an_exception_in_an_epoch_fails_that_trial_alone(monkeypatch):
+    whole = run_line(sweep((0.01, 1.0)))
+    on_epoch_end = TrialWatch.on_epoch_end
+    begun = []
+
+    def break_the_second(watch, epoch, logs=None):
+        begun.append(epoch)
+        if len(begun) == 5:
+            raise OSError("disk full")
+        on_epoch_end(watch, epoch, logs)
+
+    monkeypatch.setattr(TrialWatch, "on_epoch_end", break_the_second)
+    result = run_line(sweep((0.01, 1.0)))
+    assert [row.status for row in result.rows] == ["trained", "failed", "trained"]
+    assert [row.logs for row in result.rows[::2]] == [row.logs for row in whole.rows[::2]]
+
+
 # The way round ------------------------------------------------------------------------------------
 
 
@@ -404,6 +425,28 @@ def test_the_orders_are_those_in_which_fit_reads():
     assert not np.array_equal(first[0], rows)
     keras.utils.set_random_seed(4)
     assert not np.array_equal(first[0], next(read.orders(4, reads_ahead=False)))
+
+
+class Unwilling(keras.Model):
+    """A model that trains alone, and refuses to be trained inside of a larger program."""
+
+    def train_step(self, *given):
+        if any("_keras/whole_epochs" in frame.filename for frame in inspect.stack(0)):
+            raise RuntimeError("not here")
+        return super().train_step(*given)
+
+
+@compiles
+def test_a_whole_epoch_that_raises_is_trained_by_fit():
+    def build(optimizer):
+        x = keras.Input((3,))
+        model = Unwilling(x, keras.layers.Dense(1)(x))
+        model.compile(optimizer, "mse", **COMPILE)
+        return model
+
+    x, y = line_data()
+    rows = check_same(build, {"x": x, "y": y, "epochs": 2, "batch_size": 16}, route="fit")
+    assert rows[0].route_reason == "a whole epoch raised RuntimeError"
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="only JAX scans")

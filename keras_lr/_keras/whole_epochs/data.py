@@ -9,11 +9,13 @@ Relies on (Keras 3.9 to 3.15; `NeedsFit` says where it is not so):
 - The order of the rows depends on their number, on ``batch_size``, ``shuffle`` and the random
   states, and not on what is in them. So an adapter over the numbers of the rows gives the orders.
 - On TensorFlow a dataset reads its rows in an order that follows from TensorFlow's seed alone. If
-  two readings have the same order, all have: the kernel that draws it begins anew each time.
+  two readings have the same order, all have: the kernel that draws it begins anew each time
+  (https://github.com/tensorflow/tensorflow/issues/35682).
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Hashable, Iterator
 from typing import Any
@@ -56,6 +58,11 @@ class EpochData:
         self.shuffle = shuffle
         self._kept: dict[Hashable, _KeptOrders] = {}
 
+    @functools.cached_property
+    def tensors(self) -> Any:
+        """The arrays as tensors of the backend, which all models that read them share."""
+        return keras.tree.map_structure(keras.ops.convert_to_tensor, self.arrays)
+
     def _adapter(self, **arguments: Any) -> Any:
         adapters = find_module(_ADAPTERS, "get_data_adapter", "ArrayDataAdapter")
         if adapters is None:
@@ -87,7 +94,7 @@ class EpochData:
         Where numpy draws them, each is drawn when it is asked for, as ``fit`` does.
 
         Args:
-            key: What tells the random states, as they are now, from those of other fits.
+            key: What tells the random states, as they are now, from those before other fits.
             reads_ahead: Whether the ``fit`` reads a batch before it trains.
         """
         if not self.shuffle:
@@ -125,7 +132,7 @@ class _KeptOrders:
 
 
 def _joined(batches: Any) -> NDArray[np.int64]:
-    return np.concatenate([np.asarray(batch) for batch in batches])
+    return np.concatenate(list(batches))
 
 
 def _whole(inputs: Any) -> Any:
@@ -147,7 +154,7 @@ def _whole(inputs: Any) -> Any:
         leaves = keras.tree.flatten(found)
         if not all(isinstance(leaf, np.ndarray | tf.Tensor) for leaf in leaves):
             raise NeedsFit("the data are not dense arrays")
-        return keras.tree.map_structure(tf.convert_to_tensor, keras.tree.lists_to_tuples(found))
+        return keras.tree.lists_to_tuples(found)
     arrays = keras.tree.map_structure(
         lambda one: one.convert_to_jax_compatible(one[slice(None)]), found
     )

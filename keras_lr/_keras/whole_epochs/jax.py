@@ -140,14 +140,12 @@ class ScannedEpochs(StepwiseEpochs):
     def __init__(
         self, model: Any, data: EpochData, validation: EpochData | None, rate: Any
     ) -> None:
-        """Know the model and its data, which stay on the device."""
+        """Know the model and its data, which stay on the device: see `StepwiseEpochs`."""
         import jax
 
         super().__init__(model, data, validation, rate)
-        self._arrays = jax.device_put(data.arrays)
         self._train = jax.jit(_program(self._train_step, data), donate_argnums=0)
         if validation is not None:
-            self._held_out = jax.device_put(validation.arrays)
             self._test = jax.jit(_program(_without_rate(model.test_step), validation))
 
     def _train_step(self, state: Any, batch: Any, rate: Any) -> Any:
@@ -160,13 +158,15 @@ class ScannedEpochs(StepwiseEpochs):
         self.begin()
         rates = np.zeros(self.data.batches, np.float32) if moves_rate else None
         order = self.rehearsal_order().astype(np.int32)
-        traced = self._train.trace(self.state, self._arrays, order, rates)
+        traced = self._train.trace(self.state, self.data.tensors, order, rates)
         return CONVOLUTION in str(traced.jaxpr)
 
     def train(self, order: Any, rates: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
         """Train an epoch, and return what it logs."""
         state = (*self.state[:METRICS], self.metrics)
-        logs, self.state, losses = self._train(state, self._arrays, order.astype(np.int32), rates)
+        logs, self.state, losses = self._train(
+            state, self.data.tensors, order.astype(np.int32), rates
+        )
         for number, loss in enumerate(np.asarray(losses).tolist()):
             if not on_batch(number, {"loss": loss} if "loss" in logs else {}):
                 break
@@ -178,7 +178,7 @@ class ScannedEpochs(StepwiseEpochs):
         trainable, non_trainable, optimizer, _ = self.state
         order = np.arange(self.validation.rows, dtype=np.int32)
         state = (trainable, non_trainable, self.metrics)
-        logs, state, _ = self._test(state, self._held_out, order, None)
+        logs, state, _ = self._test(state, self.validation.tensors, order, None)
         self.state = (*state[:2], optimizer, state[2])
         return self._results(logs)
 

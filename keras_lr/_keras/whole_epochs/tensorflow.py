@@ -106,11 +106,12 @@ def _loop(model: Any, step: Callable[..., Any], data: EpochData, rate: Any) -> C
         lambda batch: model.distribute_strategy.run(step, args=(batch,)),
         reduce_retracing=True,
         jit_compile=model.jit_compile,
+        autograph=False,
     )
     size = data.batch_size
     fixed = None if data.rows % size else size
     spec = tf.nest.map_structure(
-        lambda array: tf.TensorSpec([fixed, *array.shape[1:]], array.dtype), data.arrays
+        lambda array: tf.TensorSpec([fixed, *array.shape[1:]], array.dtype), data.tensors
     )
     logged = run.get_concrete_function(spec).structured_outputs
     if not isinstance(logged, dict) or any(
@@ -118,7 +119,7 @@ def _loop(model: Any, step: Callable[..., Any], data: EpochData, rate: Any) -> C
     ):
         raise NeedsFit("a step of the model logs something else than a dict of scalars")
 
-    @tf.function
+    @tf.function(autograph=False)
     def loop(order: Any, rates: Any) -> Any:
         rows = tf.size(order)
         count = (rows + size - 1) // size
@@ -128,7 +129,7 @@ def _loop(model: Any, step: Callable[..., Any], data: EpochData, rate: Any) -> C
             chosen.set_shape([fixed])
             if rates is not None:
                 rate.assign(rates[number])
-            batch = tf.nest.map_structure(lambda array: tf.gather(array, chosen), data.arrays)
+            batch = tf.nest.map_structure(lambda array: tf.gather(array, chosen), data.tensors)
             logs = run(batch)
             loss = tf.cast(logs["loss"], tf.float64) if "loss" in logs else tf.zeros((), tf.float64)
             return number + 1, logs, losses.write(number, loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import keras
 from keras_lr._keras.fits.fit_data import are_arrays, batch_size_of, count_rows, take_rows
 from keras_lr._keras.rates.optimizers import held_optimizers, schedule_of
 from keras_lr._keras.state.random_state import set_seed
+from keras_lr._keras.whole_epochs.data import EpochData
 from keras_lr.search.trials.description import Group, Trial
 from keras_lr.search.trials.target import Target
 
@@ -25,6 +27,9 @@ Schedules = Callable[[float], keras.callbacks.Callback]
 Callbacks = Sequence[keras.callbacks.Callback] | Callable[[Trial], Sequence[Any]]
 
 ARRAYS = ("x", "y", "sample_weight")
+
+READ_BY_EPOCHS = (*ARRAYS, "class_weight", "batch_size", "shuffle")
+"""Arguments of ``fit`` that decide what a training by whole epochs reads."""
 
 
 class BuildFailed(Exception):
@@ -69,6 +74,29 @@ class Problem:
         """The names that an epoch has to log, by the argument that asks for them."""
         names = {"monitor": self.monitor}
         return names if self.target is None else names | {"until": self.target.name}
+
+    @functools.cached_property
+    def epoch_data(self) -> EpochData:
+        """The data to train on by whole epochs.
+
+        Raises:
+            NeedsFit: If only ``fit`` can read them.
+        """
+        given = {name: self.fit[name] for name in READ_BY_EPOCHS if name in self.fit}
+        return EpochData(**{"shuffle": True} | given)
+
+    @functools.cached_property
+    def epoch_validation(self) -> EpochData | None:
+        """The data to validate on by whole epochs.
+
+        Raises:
+            NeedsFit: If only ``fit`` can read them.
+        """
+        if self.fit.get("validation_data") is None:
+            return None
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(self.fit["validation_data"])
+        size = self.fit.get("validation_batch_size") or self.fit.get("batch_size")
+        return EpochData(x=x, y=y, sample_weight=weights, batch_size=size)
 
     def build(self, group: Group, seed: int, keep_kernels: bool = False) -> Any:
         """Return a new model with the initial weights of a seed.

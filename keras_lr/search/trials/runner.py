@@ -120,9 +120,13 @@ class TrialRunner:
             logged = trials.rehearse()
         except NeedsFit as reason:
             self._reason_for_fit = str(reason)
-            return ()
-        self._whole_epochs = trials
-        return logged
+        except Exception as error:  # fit may do better, and if not, its error is the known one
+            self._reason_for_fit = f"a whole epoch raised {type(error).__name__}"
+        else:
+            self._whole_epochs = trials
+            return logged
+        self.snapshot.restore()
+        return ()
 
     def _warm_up_fit(self) -> tuple[str, ...]:
         short = self.problem.short_fit()

@@ -13,16 +13,15 @@ from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
 from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr._keras.state.random_kernels import draws_from_kernels
 from keras_lr._keras.whole_epochs import make_whole_epochs
-from keras_lr._keras.whole_epochs.data import EpochData, NeedsFit
+from keras_lr._keras.whole_epochs.data import NeedsFit
 from keras_lr._keras.whole_epochs.fit import fit_whole_epochs, rehearse
 from keras_lr.schedules.base import Schedule
 from keras_lr.schedules.control import FollowsHyperparameter
 from keras_lr.search.trials.description import Stretch, Trial
-from keras_lr.search.trials.problem import ARRAYS, Problem
+from keras_lr.search.trials.problem import READ_BY_EPOCHS, Problem
 from keras_lr.search.trials.watch import TrialWatch
 
-SERVED = (*ARRAYS, "class_weight", "batch_size", "shuffle")
-VALIDATED = "validation_data", "validation_batch_size"
+SERVED = (*READ_BY_EPOCHS, "validation_data", "validation_batch_size")
 """Arguments of ``fit`` that whole epochs know."""
 
 
@@ -45,27 +44,17 @@ class WholeEpochTrials:
         if problem.callbacks:
             raise NeedsFit("callbacks are given")
         for name, value in problem.fit.items():
-            if name not in (*SERVED, *VALIDATED) and (name, value) != ("validation_freq", 1):
+            if name not in SERVED and (name, value) != ("validation_freq", 1):
                 raise NeedsFit(f"`{name}` is given")
         if rate.host_only:
             raise NeedsFit("the optimizer computes its rate")
         self._optimizer = optimizer_of(model)
         if problem.schedule is not None:
             self._check_schedule(problem.schedule(rate.read()))
-        given = {name: problem.fit[name] for name in SERVED if name in problem.fit}
-        data = EpochData(**{"shuffle": True} | given)
         self._epochs = make_whole_epochs(
-            model, data, self._validation(), rate.variable, self.moves_rate
+            model, problem.epoch_data, problem.epoch_validation, rate.variable, self.moves_rate
         )
         self.route = self._epochs.route
-
-    def _validation(self) -> EpochData | None:
-        fit = self.problem.fit
-        if fit.get("validation_data") is None:
-            return None
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(fit["validation_data"])
-        size = fit.get("validation_batch_size") or fit.get("batch_size")
-        return EpochData(x=x, y=y, sample_weight=weights, batch_size=size)
 
     def _check_schedule(self, schedule: Any) -> None:
         """Refuse a schedule whose values are not known before the training.
@@ -107,7 +96,8 @@ class WholeEpochTrials:
             rates: What `rates_of` returned for the trial.
             reads_ahead: Whether a ``fit`` would read a batch before it trains.
         """
-        orders = self._epochs.data.orders(stretch.trial.seed, reads_ahead)
+        key = (stretch.trial.group, stretch.trial.seed)
+        orders = self._epochs.data.orders(key, reads_ahead)
         epochs = range(stretch.start, self.problem.epochs)
         fit_whole_epochs(self._epochs, watch, orders, epochs, rates)
 
