@@ -57,10 +57,15 @@ class StepwiseEpochs:
             rate: The variable of the learning rate.
 
         Raises:
-            NeedsFit: If the model is trained by Flax's NNX, or its rate is not in its state.
+            NeedsFit: If the model is trained by Flax's NNX, its rate is not in its state, or the
+                batches are shuffled by themselves where Keras reads them ahead.
         """
+        import jax
+
         if getattr(keras.config, "is_nnx_enabled", lambda: False)():
             raise NeedsFit("NNX is enabled")
+        if data.shuffle == "batch" and jax.default_backend() != "cpu":
+            raise NeedsFit("fit orders each batch before its turn")
         self.model = model
         self.data = data
         self.validation = validation
