@@ -46,7 +46,13 @@ if TYPE_CHECKING or not is_command_line():
 # Configs and searches need not be there so early, and would take a tenth of the time.
 if TYPE_CHECKING:
     from keras_lr.config import ConfigError, from_config, load, register, save, to_config
-    from keras_lr.search import LRSweep, RayEngine, SweepResult
+    from keras_lr.search import (
+        LRSweep,
+        PopulationBasedTraining,
+        PopulationResult,
+        RayEngine,
+        SweepResult,
+    )
 
 __all__ = [
     "Clip",
@@ -72,6 +78,8 @@ __all__ = [
     "PerEpoch",
     "PiecewiseConstant",
     "PolynomialDecay",
+    "PopulationBasedTraining",
+    "PopulationResult",
     "Product",
     "RangeTestResult",
     "RayEngine",

@@ -1,7 +1,9 @@
-"""Searches that train many times: the sweep over rates, optimizers and sizes."""
+"""Searches that train many times: the sweep over rates, optimizers and sizes, and populations."""
 
 from keras_lr.search.engines.ray import RayEngine
+from keras_lr.search.population.results.result import PopulationResult
+from keras_lr.search.population.training import PopulationBasedTraining
 from keras_lr.search.results.result import SweepResult
 from keras_lr.search.sweep import LRSweep
 
-__all__ = ["LRSweep", "RayEngine", "SweepResult"]
+__all__ = ["LRSweep", "PopulationBasedTraining", "PopulationResult", "RayEngine", "SweepResult"]

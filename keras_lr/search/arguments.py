@@ -1,4 +1,4 @@
-"""What `LRSweep.run` is called with, checked before any training."""
+"""What the ``run`` of a search is called with, checked before any training."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from keras_lr.adaptive.base import GradientRate
 from keras_lr.callbacks import ParamScheduler
 from keras_lr.range_test import LRRangeTest
 from keras_lr.schedules.base import Schedule
-from keras_lr.search.trials.problem import ARRAYS, Build, subset
+from keras_lr.search.trials.problem import ARRAYS, SWEEP, Build, Search, subset
 
 DECIDED = ("initial_epoch", "verbose")
-"""Arguments of ``fit`` that the sweep decides."""
+"""Arguments of ``fit`` that the search decides."""
 
 SUBSET_SEED = 0
 
 
-def named_builds(build: Any) -> dict[str, Build]:
+def named_builds(build: Any, search: Search = SWEEP) -> dict[str, Build]:
     """Return the functions that build a model, by the name of the size.
 
     Raises:
@@ -35,23 +35,36 @@ def named_builds(build: Any) -> dict[str, Build]:
             return {str(name): one for name, one in build.items()}
     if not _is_function(build):
         raise TypeError(
-            "LRSweep.run: argument `build` must be a function of an optimizer that returns a "
-            "compiled model, or a dict of such functions by the name of the size. "
+            f"{search.name}.run: argument `build` must be a function of an optimizer that returns "
+            "a compiled model, or a dict of such functions by the name of the size. "
             f"Received: build={build!r}"
         )
     return {"": build}
+
+
+def check_epochs(epochs: Any, search: Search = SWEEP) -> None:
+    """Refuse a number of epochs that is none.
+
+    Raises:
+        ValueError: If it is not a whole number of at least 1.
+    """
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(
+            f"{search.name}.run: argument `epochs` must be a whole number of at least 1. "
+            f"Received: epochs={epochs!r}"
+        )
 
 
 def _is_function(build: Any) -> bool:
     return callable(build) and not isinstance(build, keras.Model)
 
 
-def check_callbacks(callbacks: Any) -> Any:
+def check_callbacks(callbacks: Any, search: Search = SWEEP) -> Any:
     """Return the callbacks of the trials, if none of them decides the rate.
 
     Raises:
         TypeError: If they are no list of callbacks and no function.
-        ValueError: If one of them decides the rate, which the sweep does.
+        ValueError: If one of them decides the rate, which the search does.
     """
     callbacks = [] if callbacks is None else callbacks
     if isinstance(callbacks, keras.callbacks.Callback):
@@ -59,26 +72,26 @@ def check_callbacks(callbacks: Any) -> Any:
     if isinstance(callbacks, list | tuple):
         if any(not isinstance(one, keras.callbacks.Callback) for one in callbacks):
             raise TypeError(
-                "LRSweep.run: argument `callbacks` must be a list of Keras callbacks, or a "
+                f"{search.name}.run: argument `callbacks` must be a list of Keras callbacks, or a "
                 f"function of a trial that returns one. Received: callbacks={callbacks!r}"
             )
         driving = [one for one in callbacks if _decides_rate(one)]
         if driving:
             raise ValueError(
-                "LRSweep.run: argument `callbacks` must hold none that decides the learning rate, "
-                "which the sweep does. To sweep a schedule, pass LRSweep(schedule=lambda lr: ...). "
+                f"{search.name}.run: argument `callbacks` must hold none that decides the learning "
+                f"rate, which the {search.noun} does.{search.schedules} "
                 f"Received: callbacks={driving!r}"
             )
         if any(isinstance(one, keras.callbacks.BackupAndRestore) for one in callbacks):
             raise ValueError(
-                "LRSweep.run: argument `callbacks` must hold no BackupAndRestore, from which one "
-                "trial would go on where another was. To go on after a kill, pass "
-                f"LRSweep(directory=...). Received: callbacks={callbacks!r}"
+                f"{search.name}.run: argument `callbacks` must hold no BackupAndRestore, from "
+                "which one trial would go on where another was. To go on after a kill, pass "
+                f"{search.name}(directory=...). Received: callbacks={callbacks!r}"
             )
     elif not callable(callbacks):
         raise TypeError(
-            "LRSweep.run: argument `callbacks` must be a list of Keras callbacks, or a function "
-            f"of a trial that returns one. Received: callbacks={callbacks!r}"
+            f"{search.name}.run: argument `callbacks` must be a list of Keras callbacks, or a "
+            f"function of a trial that returns one. Received: callbacks={callbacks!r}"
         )
     return callbacks
 
@@ -90,35 +103,38 @@ def _decides_rate(callback: Any) -> bool:
     return isinstance(callback, kinds)
 
 
-def check_fit(fit: dict[str, Any], share: float | None) -> dict[str, Any]:
+def check_fit(
+    fit: dict[str, Any], share: float | None = None, search: Search = SWEEP
+) -> dict[str, Any]:
     """Return the arguments of ``fit`` for each trial, with a subset of the rows if one is wanted.
 
     Args:
         fit: The arguments, data among them.
         share: Share of the rows to train on; None for all.
+        search: What the messages speak of.
 
     Raises:
-        TypeError: If an argument is unknown, or decided by the sweep.
+        TypeError: If an argument is unknown, or decided by the search.
         ValueError: If the data cannot be read twice, or hold no rows.
     """
     known = [*inspect.signature(keras.Model.fit).parameters][1:]
     for name in fit:
         if name in DECIDED:
             raise TypeError(
-                f"LRSweep.run: argument `{name}` is decided by the sweep. Received: "
+                f"{search.name}.run: argument `{name}` is decided by the {search.noun}. Received: "
                 f"{name}={fit[name]!r}"
             )
         if name not in known:
             raise TypeError(
-                f"LRSweep.run: unknown argument `{name}`, which fit does not have."
+                f"{search.name}.run: unknown argument `{name}`, which fit does not have."
                 f"{nearest_name_hint(name, known)} Received: {name}={fit[name]!r}"
             )
     for name in ("x", "validation_data"):
-        check_readable_twice(name, fit.get(name))
+        check_readable_twice(name, fit.get(name), search)
     fit = {name: value for name, value in fit.items() if value is not None}
     if fit.get("x") is None or (are_arrays(fit["x"]) and not count_rows(fit["x"])):
         raise ValueError(
-            "LRSweep.run: argument `x` must hold data to train on. "
+            f"{search.name}.run: argument `x` must hold data to train on. "
             f"Received: x={None if 'x' not in fit else 'no rows'}"
         )
     split = fit.pop("validation_split", None)
@@ -129,7 +145,7 @@ def check_fit(fit: dict[str, Any], share: float | None) -> dict[str, Any]:
     return fit if share is None else _cut(fit, share)
 
 
-def check_readable_twice(name: str, data: Any) -> None:
+def check_readable_twice(name: str, data: Any, search: Search = SWEEP) -> None:
     """Refuse data that are used up by the first trial, or go on where it ended.
 
     Raises:
@@ -140,8 +156,8 @@ def check_readable_twice(name: str, data: Any) -> None:
     parts = data if isinstance(data, tuple | list) else [data]
     if any(inspect.isgenerator(part) or hasattr(part, "__next__") for part in parts):
         raise ValueError(
-            f"LRSweep.run: argument `{name}` must be data that can be read again, because every "
-            "trial reads them from the start: arrays, a keras.utils.PyDataset or a "
+            f"{search.name}.run: argument `{name}` must be data that can be read again, because "
+            "every trial reads them from the start: arrays, a keras.utils.PyDataset or a "
             f"tf.data.Dataset. Received: {name}={data!r}, which can be read once"
         )
 

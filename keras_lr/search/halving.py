@@ -22,7 +22,7 @@ def rate_grid(low: float, high: float, per_decade: int) -> list[float]:
     [0.001, 0.01, 0.1, 1.0]
     """
     count = max(2, round(math.log10(high / low) * per_decade) + 1)
-    return list(dict.fromkeys(map(_round, np.geomspace(low, high, count))))
+    return list(dict.fromkeys(map(round_rate, np.geomspace(low, high, count))))
 
 
 def rung_stops(epochs: int, first: float | None) -> tuple[int, ...]:
@@ -69,8 +69,9 @@ def finer_rates(rates: Sequence[float], best: float, count: int) -> list[float]:
     """
     gaps = [(a, b) for a, b in itertools.pairwise(rates) if best in (a, b)]
     found = [rate for low, high in gaps for rate in np.geomspace(low, high, count + 2)[1:-1]]
-    return [rate for rate in dict.fromkeys(map(_round, found)) if rate not in rates]
+    return [rate for rate in dict.fromkeys(map(round_rate, found)) if rate not in rates]
 
 
-def _round(rate: float) -> float:
+def round_rate(rate: float) -> float:
+    """Return a rate with few digits."""
     return float(f"{rate:.{DIGITS}g}")

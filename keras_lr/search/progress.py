@@ -1,4 +1,4 @@
-"""One line in the terminal that says how far a sweep has come."""
+"""Lines in the terminal that say how far a search has come."""
 
 from __future__ import annotations
 
@@ -11,7 +11,45 @@ from keras_lr.plotting.text import line_width
 from keras_lr.search.results.rows import Criterion, TrialRow
 
 
-class ProgressLine:
+class StatusLine:
+    """Line in the terminal that is written over again and again."""
+
+    def __init__(self, shown: bool) -> None:
+        """Begin.
+
+        Args:
+            shown: Whether to write anything.
+        """
+        self.shown = shown and keras.config.is_interactive_logging_enabled()
+        self._written = False
+        self._began = time.monotonic()
+
+    def text(self) -> str:
+        """Return the line."""
+        raise NotImplementedError
+
+    def write(self) -> None:
+        """Write the line over what it was."""
+        if self.shown:
+            width = line_width() - 1
+            sys.stdout.write(f"\r{self.text()[:width]:<{width}}")  # covers a longer line before it
+            sys.stdout.flush()
+            self._written = True
+
+    def end(self) -> None:
+        """End the line."""
+        if self._written:
+            sys.stdout.write("\n")
+
+    def time_left(self, share: float) -> list[str]:
+        """Return in words how long the rest takes, given the share that is done, if that tells."""
+        if not 0.0 < share < 1.0:
+            return []
+        left = (time.monotonic() - self._began) * (1.0 - share) / share
+        return [f"{_duration(left)} left"]
+
+
+class ProgressLine(StatusLine):
     """Line that is written anew with every outcome: trials done, best so far, time left."""
 
     def __init__(self, criterion: Criterion, shown: bool) -> None:
@@ -21,11 +59,10 @@ class ProgressLine:
             criterion: How trials are compared.
             shown: Whether to write anything.
         """
+        super().__init__(shown)
         self.criterion = criterion
-        self.shown = shown and keras.config.is_interactive_logging_enabled()
         self.planned = 0
         self.done = 0
-        self._began = time.monotonic()
         self._rows: dict[object, TrialRow] = {}
 
     def plan(self, epochs: int) -> None:
@@ -36,10 +73,7 @@ class ProgressLine:
         """Note epochs that need no more training, and the trial that they are of."""
         self.done += epochs
         self._rows[row.trial] = row
-        if self.shown:
-            width = line_width() - 1
-            sys.stdout.write(f"\r{self.text()[:width]:<{width}}")  # covers a longer line before it
-            sys.stdout.flush()
+        self.write()
 
     def text(self) -> str:
         """Return the line."""
@@ -53,15 +87,7 @@ class ProgressLine:
                 measure, value = self.criterion.monitor, best.value
             where = f"{best.trial.group} at {best.trial.learning_rate:.3g}"
             parts.append(f"best so far: {where} ({measure} {value:.4g})")
-        if 0.0 < share < 1.0:
-            left = (time.monotonic() - self._began) * (1.0 - share) / share
-            parts.append(f"{_duration(left)} left")
-        return " · ".join(parts)
-
-    def end(self) -> None:
-        """End the line."""
-        if self.shown and self._rows:
-            sys.stdout.write("\n")
+        return " · ".join([*parts, *self.time_left(share)])
 
 
 def _duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from keras_lr._files import PathLike
 from keras_lr._state import StateError
@@ -29,12 +29,15 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-FILE = "trials.jsonl"
 VERSION = 1
 
 
 class SweepRecord:
     """Outcomes of a sweep in a folder."""
+
+    file: ClassVar[str] = "trials.jsonl"
+    noun: ClassVar[str] = "sweep"
+    kind_of_trial: ClassVar[type[Trial]] = Trial
 
     def __init__(self, directory: PathLike) -> None:
         """Read what the folder holds; nothing is written.
@@ -42,7 +45,7 @@ class SweepRecord:
         Raises:
             StateError: If a line is damaged.
         """
-        self.path = pathlib.Path(directory) / FILE
+        self.path = pathlib.Path(directory) / self.file
         self.fingerprint: dict[str, Any] = {}
         self.criterion: Criterion | None = None
         self.groups: list[Group] = []
@@ -69,7 +72,7 @@ class SweepRecord:
             self._read(file)
             if different := changed(self.fingerprint, fingerprint):
                 raise StateError(
-                    f"The record {self.path} is of another sweep. Changed: "
+                    f"The record {self.path} is of another {self.noun}. Changed: "
                     f"{', '.join(different)}. Pass another directory, or delete this one to begin "
                     "anew."
                 )
@@ -124,7 +127,7 @@ class SweepRecord:
 
     def _take_in(self, line: dict[str, Any]) -> None:
         if "outcome" in line:
-            outcome = _from_plain(line["outcome"])
+            outcome = _from_plain(line["outcome"], self.kind_of_trial)
             self.outcomes[outcome.key] = outcome
             return
         if line["sweep"] > VERSION:
@@ -177,11 +180,11 @@ def _number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _from_plain(plain: dict[str, Any]) -> Outcome:
+def _from_plain(plain: dict[str, Any], kind_of_trial: type[Trial]) -> Outcome:
     return Outcome(
         **plain
         | {
-            "trial": Trial(**plain["trial"]),
+            "trial": kind_of_trial.from_plain(plain["trial"]),
             "stops": tuple(plain["stops"]),
             "logs": {name: [float(one) for one in some] for name, some in plain["logs"].items()},
             "marks": [(steps, seconds) for steps, seconds in plain["marks"]],

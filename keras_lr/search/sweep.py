@@ -10,6 +10,7 @@ from keras_lr._keras.state.random_state import capture_random_states
 from keras_lr.callback import say
 from keras_lr.search.arguments import (
     check_callbacks,
+    check_epochs,
     check_fit,
     check_readable_twice,
     named_builds,
@@ -156,11 +157,7 @@ class LRSweep(Configurable):
         fit: dict[str, Any],
     ) -> Problem:
         """Return what is to be trained, from the arguments of `run`."""
-        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-            raise ValueError(
-                f"LRSweep.run: argument `epochs` must be a whole number of at least 1. "
-                f"Received: epochs={epochs!r}"
-            )
+        check_epochs(epochs)
         builds = named_builds(build)
         arguments = check_fit(fit, self.subset)
         check_readable_twice("test_data", test_data)

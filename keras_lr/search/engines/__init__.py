@@ -8,12 +8,13 @@ from keras_lr._hints import nearest_name_hint
 from keras_lr.search.engines.base import Engine
 from keras_lr.search.engines.local import LocalEngine
 from keras_lr.search.engines.ray import RayEngine
+from keras_lr.search.trials.problem import SWEEP, Search
 
 ENGINES: dict[str, Callable[[], Engine]] = {"local": LocalEngine, "ray": RayEngine}
 """The engines by name."""
 
 
-def make_engine(engine: str | Engine) -> Engine:
+def make_engine(engine: str | Engine, search: Search = SWEEP) -> Engine:
     """Return an engine, from its name or as it is.
 
     Raises:
@@ -25,7 +26,7 @@ def make_engine(engine: str | Engine) -> Engine:
         known = ", ".join(map(repr, ENGINES))
         hint = nearest_name_hint(engine, ENGINES, quote="'")
         raise ValueError(
-            f"LRSweep.run: argument `engine` must be one of {known}, or an engine.{hint} "
+            f"{search.name}.run: argument `engine` must be one of {known}, or an engine.{hint} "
             f"Received: engine={engine!r}"
         )
     return ENGINES[engine]()

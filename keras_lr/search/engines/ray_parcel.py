@@ -70,7 +70,7 @@ def pack(problem: Problem, dumps: Callable[[Any], bytes]) -> Parcel:
     except Exception as error:
         name, reason = _stuck_part(parts, dumps) or ("build", error)
         raise ValueError(
-            f"LRSweep.run: argument `{name}` cannot travel to a worker of Ray: "
+            f"{problem.search.name}.run: argument `{name}` cannot travel to a worker of Ray: "
             f"{type(reason).__name__}: {reason}. Make what it needs inside of a function, such as "
             "`build`, or pass engine='local'."
         ) from error

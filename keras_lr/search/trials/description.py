@@ -36,6 +36,16 @@ class Trial:
         """The trials that this one is compared with."""
         return Group(self.size, self.optimizer)
 
+    @property
+    def position(self) -> Any:
+        """What the schedule of a search is called with, to drive this trial."""
+        return self.learning_rate
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
+        """Return a trial from its attributes as JSON keeps them."""
+        return cls(**plain)
+
 
 @dataclasses.dataclass(frozen=True)
 class Stretch:

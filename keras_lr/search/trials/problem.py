@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -21,8 +21,8 @@ from keras_lr.search.trials.target import Target
 Build = Callable[[Any], Any]
 """A function of an optimizer that returns a compiled model."""
 
-Schedules = Callable[[float], keras.callbacks.Callback]
-"""A function of the rate on the axis that returns the callback that drives the rate."""
+Schedules = Callable[[Any], keras.callbacks.Callback]
+"""A function of the position of a trial, such as its rate, that returns what drives it."""
 
 Callbacks = Sequence[keras.callbacks.Callback] | Callable[[Trial], Sequence[Any]]
 
@@ -34,6 +34,20 @@ READ_BY_EPOCHS = (*ARRAYS, "class_weight", "batch_size", "shuffle")
 
 class BuildFailed(Exception):
     """The user's ``build`` has raised; the message says what."""
+
+
+class Search(NamedTuple):
+    """What messages call the search that trials are of."""
+
+    name: str
+    """The class."""
+    noun: str
+    """What it is."""
+    schedules: str = ""
+    """How to train with a schedule: a sentence with a space before it, or nothing."""
+
+
+SWEEP = Search("LRSweep", "sweep", " To sweep a schedule, pass LRSweep(schedule=lambda lr: ...).")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +65,7 @@ class Problem:
         schedule: Makes the callback that drives the rate; None for a constant rate.
         callbacks: Further callbacks of each trial.
         test_data: Data that a trial is evaluated on at its end, and that decide nothing.
+        search: Which search the trials are of.
     """
 
     builds: Mapping[str, Build]
@@ -63,6 +78,7 @@ class Problem:
     schedule: Schedules | None = None
     callbacks: Callbacks = ()
     test_data: tuple[Any, ...] | None = None
+    search: Search = SWEEP
 
     @property
     def groups(self) -> list[Group]:
@@ -114,7 +130,7 @@ class Problem:
             model = self.builds[group.size](given)
         except Exception as error:
             raise BuildFailed(f"build raised {type(error).__name__}: {error}") from error
-        _check_model(model, given, group)
+        _check_model(model, given, group, self.search)
         return model
 
     def callbacks_of(self, trial: Trial) -> list[Any]:
@@ -173,28 +189,28 @@ def copy_unbuilt(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Opti
     return type(optimizer).from_config(optimizer.get_config())
 
 
-def _check_model(model: Any, given: Any, group: Group) -> None:
+def _check_model(model: Any, given: Any, group: Group, search: Search) -> None:
     """Refuse what ``build`` returned, if it is no model compiled with the optimizer it got."""
-    name = f"build (for {group})"
+    name = f"{search.name}.run: build (for {group})"
     if not isinstance(model, keras.Model):
         raise TypeError(
-            f"LRSweep.run: {name} must return a compiled Keras model. Received: {model!r}, a "
+            f"{name} must return a compiled Keras model. Received: {model!r}, a "
             f"{type(model).__name__}"
         )
     found = getattr(model, "optimizer", None)
     if found is None or not model.compiled:
         raise ValueError(
-            f"LRSweep.run: {name} must return a compiled model: call model.compile(optimizer, "
+            f"{name} must return a compiled model: call model.compile(optimizer, "
             f"loss) in it. Received: the model {model.name!r}, which is not compiled"
         )
     if schedule_of(found) is not None:
         raise ValueError(
-            f"LRSweep.run: {name} returned a model whose optimizer has a learning rate schedule, "
-            "so that the sweep cannot set its rate. Compile the model with the optimizer as it is "
-            "given, and pass LRSweep(schedule=lambda lr: ...) to sweep a schedule."
+            f"{name} returned a model whose optimizer has a learning rate schedule, so that the "
+            f"{search.noun} cannot set its rate. Compile the model with the optimizer as it is "
+            f"given.{search.schedules}"
         )
     if all(one is not given for one in (found, *held_optimizers(model).values())):
         raise ValueError(
-            f"LRSweep.run: {name} must compile the model with the optimizer that it is given. "
+            f"{name} must compile the model with the optimizer that it is given. "
             f"Received: a model with another optimizer, a {type(found).__name__}"
         )

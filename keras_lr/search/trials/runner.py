@@ -149,7 +149,8 @@ class TrialRunner:
 
     def goes_up(self) -> bool:
         """Return whether more of the monitored value is better; call it after `warm_up`."""
-        return goes_up("LRSweep", self.model, self.problem.monitor, self.problem.mode)
+        problem = self.problem
+        return goes_up(problem.search.name, self.model, problem.monitor, problem.mode)
 
     def _standing_driver(self) -> list[Any]:
         """Return a callback that moves what the schedule moves, and leaves it where it is.
@@ -157,14 +158,15 @@ class TrialRunner:
         The step that it compiles is the one that the schedule needs.
         """
         schedule = self.problem.schedule(self.rate.read()) if self.problem.schedule else None
-        if not isinstance(schedule, Schedule):
-            return []
         optimizer = optimizer_of(self.model)
-        moved = {
-            name: Constant(find_hyperparameter(optimizer, name).read())
-            for name in schedule.hyperparameter_schedules(optimizer)
-        }
-        return [ParamScheduler(**moved)]
+        if isinstance(schedule, Schedule):
+            moved = schedule.hyperparameter_schedules(optimizer)
+        elif isinstance(schedule, ParamScheduler):
+            moved = schedule.schedules
+        else:
+            return []
+        standing = {name: Constant(find_hyperparameter(optimizer, name).read()) for name in moved}
+        return [ParamScheduler(**standing)]
 
     def run(self, stretch: Stretch) -> Outcome:
         """Train a stretch, after those before it if its state is not at hand."""
@@ -240,21 +242,22 @@ class TrialRunner:
             restore = capture_random_states()
             if model is self.model:
                 raise ValueError(
-                    f"LRSweep.run: build (for {self.group}) must return a new model at each call. "
-                    f"Received: the same model {model.name!r} twice"
+                    f"{self.problem.search.name}.run: build (for {self.group}) must return a new "
+                    f"model at each call. Received: the same model {model.name!r} twice"
                 )
             values = values_of(model)
             if [value.shape for value in values] != self.snapshot.shapes:
                 raise ValueError(
-                    f"LRSweep.run: build (for {self.group}) must return a model of the same shape "
-                    "at each call. Received: models whose variables differ in shape"
+                    f"{self.problem.search.name}.run: build (for {self.group}) must return a model "
+                    "of the same shape at each call. Received: models whose variables differ in "
+                    "shape"
                 )
             self._beginnings[seed] = Beginning(values, restore)
         return self._beginnings[seed]
 
     def _fit(self, stretch: Stretch, watch: TrialWatch) -> None:
         problem, trial = self.problem, stretch.trial
-        driver = [problem.schedule(trial.learning_rate)] if problem.schedule else []
+        driver = [problem.schedule(trial.position)] if problem.schedule else []
         callbacks = [*driver, *problem.callbacks_of(trial), watch]
         forget_initial_epoch(self.model)
         try:

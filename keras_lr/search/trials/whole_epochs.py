@@ -109,7 +109,7 @@ class WholeEpochTrials:
         """
         if self.problem.schedule is None:
             return None
-        schedule = self.problem.schedule(trial.learning_rate)
+        schedule = self.problem.schedule(trial.position)
         self._check_schedule(schedule)
         moved = schedule.hyperparameter_schedules(self._optimizer)[LEARNING_RATE]
         batches = self._epochs.data.batches

@@ -1,0 +1,101 @@
+"""`PopulationRecord`: the outcomes of a population in a folder, and the states of its members.
+
+An outcome is a line of JSON, as in the record of a sweep. The lines alone decide how a population
+goes on. The states of the last rounds are files beside them, so that nothing is trained twice; a
+state that is missing costs the time to train its line again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from keras_lr.search.engines.base import Rehearsal
+from keras_lr.search.population.line import Line
+from keras_lr.search.population.results.rows import MemberRow
+from keras_lr.search.population.rounds import PopulationRun, round_stops
+from keras_lr.search.population.rule import Parameter, PopulationRule
+from keras_lr.search.record import SweepRecord
+from keras_lr.search.trials.description import Outcome, Stretch, Trial
+from keras_lr.search.trials.problem import Problem
+
+
+class PopulationRecord(SweepRecord):
+    """Outcomes and states of a population in a folder."""
+
+    file: ClassVar[str] = "members.jsonl"
+    noun: ClassVar[str] = "population"
+    kind_of_trial: ClassVar[type[Trial]] = Line
+
+    def find(self, stretch: Stretch) -> Outcome | None:
+        """Return the outcome of a stretch that was trained before.
+
+        A failed one is tried again, unless a later round was begun: who copied whom rests on it.
+        """
+        found = self.outcomes.get((stretch.trial, stretch.stops))
+        if found is not None and found.status == "failed":
+            latest = max(len(stops) for _, stops in self.outcomes)
+            return found if len(stretch.stops) < latest else None
+        return found
+
+    def end_round(self, stops: tuple[int, ...]) -> None:
+        """Let go of the states of earlier rounds: one is through."""
+
+    def replay(self) -> tuple[PopulationRule, int, list[MemberRow]]:
+        """Return the rule, the epochs of a round, and the rows of all that was trained."""
+        assert self.criterion is not None
+        known = self.fingerprint
+        parameters = tuple(Parameter(*one) for one in known["parameters"])
+        rest = {name: known[name] for name in ("population", "quantile", "resample", "seed")}
+        rule = PopulationRule(parameters, perturb=tuple(known["perturb"]), **rest)
+        every = int(known["every"])
+        stops = round_stops(self.criterion.epochs, every)
+        run = PopulationRun(
+            _NoEngine(), rule, self.groups[0], self.criterion, stops, _Reader(self), _Silence()
+        )
+        with contextlib.suppress(_NotTrained):
+            run.train()
+        return rule, every, sorted(run.rows, key=lambda row: (row.round, row.member))
+
+
+class _NotTrained(Exception):
+    """What was asked for is not in the record."""
+
+
+class _NoEngine:
+    """Engine that trains nothing."""
+
+    def start(self, problem: Problem) -> Rehearsal:
+        raise _NotTrained
+
+    def run(self, stretches: Sequence[Stretch]) -> Iterator[Outcome]:
+        if stretches:
+            raise _NotTrained
+        return iter(())
+
+    def close(self) -> None:
+        pass
+
+
+class _Reader:
+    """Record that is only read."""
+
+    def __init__(self, record: PopulationRecord) -> None:
+        self.record = record
+
+    def find(self, stretch: Stretch) -> Outcome | None:
+        return self.record.outcomes.get((stretch.trial, stretch.stops))
+
+    def add(self, outcome: Outcome) -> None:
+        raise _NotTrained
+
+    def end_round(self, stops: tuple[int, ...]) -> None:
+        pass
+
+
+class _Silence:
+    """Progress that is told nobody."""
+
+    def advance(self, row: MemberRow) -> None:
+        pass

@@ -1,0 +1,1 @@
+"""What a population has found: its rows, and how they are shown."""

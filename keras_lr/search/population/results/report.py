@@ -1,0 +1,96 @@
+"""What a population shows, in plain words."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from keras_lr.range_test.curve import NoSuggestion
+from keras_lr.search.population.results.rows import MemberRow
+
+if TYPE_CHECKING:
+    from keras_lr.search.population.results.result import PopulationResult
+
+MOST_LOSSES = 5
+"""Members that were lost of which each gets a line."""
+
+
+def report(result: PopulationResult) -> str:
+    """Return a line about the whole, and some about the winner, the copies and the losses."""
+    lines = [_summary(result)]
+    try:
+        best = result.best
+    except NoSuggestion as error:
+        lines.append(str(error))
+    else:
+        lines += [_describe_best(result, best), _describe_line(result)]
+        lines += _describe_range(result, best)
+    lines += [_describe_copies(result)] if len(result.rounds) > 1 else []
+    lines += _describe_losses(result)
+    return "\n".join(lines)
+
+
+def _summary(result: PopulationResult) -> str:
+    count = len(result.rounds)
+    epochs = "1 epoch" if result.every == 1 else f"{result.every} epochs"
+    ended = " (interrupted: not all that was planned)" if result.interrupted else ""
+    seconds = sum(row.seconds for row in result.rows)
+    return (
+        f"{result.rule.population} members, {count} {'round' if count == 1 else 'rounds'} of "
+        f"{epochs}{ended}, {seconds:.1f} s of training, compared by {result.criterion.monitor}."
+    )
+
+
+def _describe_best(result: PopulationResult, best: MemberRow) -> str:
+    line = f"Best: member {best.member} ({result.criterion.monitor} {best.score:.4g})."
+    for place, name in enumerate(result.names):
+        first, last = best.line.values[0][place], best.line.values[-1][place]
+        went = f"was {last:.3g}" if first == last else f"went from {first:.3g} to {last:.3g}"
+        line += f" Its {name.replace('_', ' ')} {went}."
+    if best.test:
+        tested = ", ".join(f"{name} {value:.4g}" for name, value in best.test.items())
+        line += f" On the test data: {tested}."
+    return line
+
+
+def _describe_line(result: PopulationResult) -> str:
+    """Return which members had the winner's weights, and up to which epoch."""
+    runs = [list(rows) for _, rows in itertools.groupby(result.lineage, lambda row: row.member)]
+    parts = [f"member {rows[0].member} to epoch {rows[-1].epoch}" for rows in runs]
+    return f"Its weights were trained by {', then by '.join(parts)}."
+
+
+def _describe_range(result: PopulationResult, best: MemberRow) -> list[str]:
+    """Return a sentence for each hyperparameter of the winner that has left its range."""
+    found = []
+    for parameter in result.rule.parameters:
+        value = best.values[parameter.name]
+        if not parameter.low <= value <= parameter.high:
+            side = "below" if value < parameter.low else "above"
+            found.append(
+                f"The {parameter.name.replace('_', ' ')} of the best, {value:.3g}, lies {side} the "
+                f"range that members began in, {parameter.low:g} to {parameter.high:g}. A range "
+                "that covers it may do better: a copy moves only a little in a round."
+            )
+    return found
+
+
+def _describe_copies(result: PopulationResult) -> str:
+    copies = sum(row.copied_from is not None for row in result.rows)
+    roots = {row.seed for row in result.last_round if not row.is_lost}
+    left = f"{len(roots)} of the {result.rule.population} that began" if len(roots) > 1 else "one"
+    return f"{copies} copies; the members of the last round come from {left}."
+
+
+def _describe_losses(result: PopulationResult) -> list[str]:
+    lost = [row for row in result.rows if row.is_lost]
+    copies = {(row.round, row.member): row.copied_from for row in result.rows}
+    lines = []
+    for row in lost[:MOST_LOSSES]:
+        source = copies.get((row.round + 1, row.member))
+        fate = "" if source is None else f" and was replaced by a copy of member {source}"
+        how = {"diverged": "diverged", "failed": "failed", "stopped": "was stopped"}[row.status]
+        lines.append(f"Member {row.member} {how} in round {row.round}{fate} ({row.reason}).")
+    if len(lost) > MOST_LOSSES:
+        lines.append(f"So did {len(lost) - MOST_LOSSES} more: see the column `status`.")
+    return lines

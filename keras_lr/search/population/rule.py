@@ -1,0 +1,143 @@
+"""Who copies whom after a round, and with which hyperparameters the copy goes on.
+
+Each member has a generator of its own in each round, made from the seed, the round and its number.
+So no draw depends on the order in which members are trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_lr.search.halving import round_rate
+from keras_lr.search.population.line import Values
+
+BELOW_ONE = ("momentum", "beta_1", "beta_2", "rho")
+"""Shares of the past that an average keeps. Their distance from 1 is what is drawn and moved."""
+
+MOST_TRIES = 100
+"""Draws for a copy that is to differ from the other copies of the round. Two that begin from one
+state with the same values would stay one and the same member."""
+
+
+class Parameter(NamedTuple):
+    """A hyperparameter and the range that it is drawn from, evenly on a log axis.
+
+    >>> Parameter("learning_rate", 0.001, 0.1).moved(0.01, 1.2)
+    0.012
+    >>> Parameter("momentum", 0.5, 0.99).moved(0.9, 1.2)
+    0.88
+    """
+
+    name: str
+    low: float
+    high: float
+
+    def drawn(self, random: np.random.Generator) -> float:
+        """Return a value from the range."""
+        low, high = sorted((self._scaled(self.low), self._scaled(self.high)))
+        return self._value(math.exp(random.uniform(math.log(low), math.log(high))))
+
+    def moved(self, value: float, factor: float) -> float:
+        """Return a value that is multiplied by a factor; it may leave the range."""
+        return self._value(self._scaled(value) * factor)
+
+    def _scaled(self, value: float) -> float:
+        return 1.0 - value if self.name in BELOW_ONE else value
+
+    def _value(self, scaled: float) -> float:
+        """Return the value of what was drawn or moved, rounded as the rates of a sweep are."""
+        return max(0.0, round_rate(1.0 - scaled)) if self.name in BELOW_ONE else round_rate(scaled)
+
+
+class Move(NamedTuple):
+    """What a member goes on with in the next round."""
+
+    source: int
+    """The member whose state it begins from: itself, or the one that it copies."""
+    values: Values
+    """Its hyperparameters."""
+    changes: tuple[str, ...]
+    """What was done to each hyperparameter, in words; nothing where the member copies none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PopulationRule:
+    """Truncation selection: the worst copy the best, and move on a little from where those are.
+
+    Attributes:
+        parameters: The hyperparameters, the learning rate first.
+        population: Number of members.
+        quantile: Share of the members that are replaced after a round, and of those they copy.
+        perturb: Factors of which a copied value is multiplied by one.
+        resample: Probability with which a value is drawn anew instead.
+        seed: Where all draws come from.
+    """
+
+    parameters: tuple[Parameter, ...]
+    population: int
+    quantile: float
+    perturb: tuple[float, ...]
+    resample: float
+    seed: int
+
+    def first_values(self, member: int) -> Values:
+        """Return the hyperparameters with which a member begins."""
+        random = self._random(0, member)
+        return tuple(parameter.drawn(random) for parameter in self.parameters)
+
+    def seed_of(self, member: int) -> int:
+        """Return the seed of a member's initial weights; no two populations share one."""
+        return self.seed * self.population + member
+
+    def moves(self, number: int, costs: Sequence[float], values: Sequence[Values]) -> list[Move]:
+        """Return what each member goes on with.
+
+        Args:
+            number: How many rounds were trained.
+            costs: What the members are ranked by, less is better; infinite for one that is lost.
+            values: Their hyperparameters.
+
+        Raises:
+            ValueError: If all members are lost.
+        """
+        order = sorted(range(self.population), key=lambda member: costs[member])
+        alive = [member for member in order if math.isfinite(costs[member])]
+        if not alive:
+            raise ValueError("there is no member to copy")
+        count = min(self.population // 2, max(1, round(self.quantile * self.population)))
+        best = alive[:count]
+        worst = {*order[-count:], *order[len(alive) :]} - {*best}
+        found: list[Move] = []
+        for member in range(self.population):
+            move = Move(member, values[member], ())
+            if member in worst:
+                random = self._random(number, member)
+                for _ in range(MOST_TRIES):
+                    move = self._copy(random, best, values)
+                    if all(move[:2] != other[:2] for other in found):
+                        break
+            found.append(move)
+        return found
+
+    def _copy(
+        self, random: np.random.Generator, best: Sequence[int], values: Sequence[Values]
+    ) -> Move:
+        source = best[int(random.integers(len(best)))]
+        found, changes = [], []
+        for parameter, value in zip(self.parameters, values[source], strict=True):
+            if random.random() < self.resample:
+                found.append(parameter.drawn(random))
+                changes.append("drawn anew")
+            else:
+                factor = self.perturb[int(random.integers(len(self.perturb)))]
+                found.append(parameter.moved(value, factor))
+                changes.append(f"times {factor:g}")
+        return Move(source, tuple(found), tuple(changes))
+
+    def _random(self, number: int, member: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, number, member])

@@ -1,0 +1,275 @@
+"""`PopulationBasedTraining`: train many members at once, which copy from one another."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import keras
+
+from keras_lr._fields.configurable import Configurable, configurable
+from keras_lr._fields.kinds import Choice, ListOf, Number, Optional, Path, Text
+from keras_lr._fields.lengths import WholeEpochs
+from keras_lr._keras.state.callback_state import unfit_for_trials
+from keras_lr._keras.state.random_state import capture_random_states
+from keras_lr.callback import say
+from keras_lr.callbacks import ReduceLROnPlateau
+from keras_lr.search.arguments import (
+    check_callbacks,
+    check_epochs,
+    check_fit,
+    check_readable_twice,
+    named_builds,
+)
+from keras_lr.search.engines import make_engine
+from keras_lr.search.engines.base import Engine, Rehearsal
+from keras_lr.search.fields import describe_optimizer
+from keras_lr.search.fingerprint import fingerprint
+from keras_lr.search.population.fields import OptimizerField, ParametersField
+from keras_lr.search.population.line import LineDriver
+from keras_lr.search.population.progress import PopulationProgress
+from keras_lr.search.population.record import PopulationRecord
+from keras_lr.search.population.results.result import PopulationResult
+from keras_lr.search.population.rounds import PopulationRun, round_stops
+from keras_lr.search.population.rule import Parameter, PopulationRule
+from keras_lr.search.population.winner import model_of
+from keras_lr.search.results.rows import Criterion
+from keras_lr.search.trials.problem import Build, Callbacks, Problem, Search
+
+POPULATION = Search("PopulationBasedTraining", "population")
+
+UNUSED = ("halving", "subset", "until", "schedule")
+"""What a sweep's fingerprint has and a population does not."""
+
+
+@configurable
+class PopulationBasedTraining(Configurable):
+    """Train a population of models; after each round the worst copy the best and try other rates.
+
+    Every member begins with hyperparameters of its own, drawn evenly on a log axis, and with
+    initial weights of its own. After each round the members with the worst scores take over weights
+    and optimizer state of some of the best, and multiply each hyperparameter by one of the factors
+    ``perturb``, or draw it anew. So one run of the population finds a rate for each part of a
+    training. A member that diverges, fails or is stopped is replaced by a copy too.
+
+    Members share one compiled model: the training of each is put back and goes on, as in `LRSweep`.
+
+    Args:
+        parameters: The range that each hyperparameter is drawn from, by name: ``learning_rate``,
+            and any other that `ParamScheduler` moves, such as ``weight_decay`` or ``momentum``.
+            Shares of the past (``momentum``, ``beta_1``, ``beta_2``, ``rho``) are drawn and
+            multiplied by their distance from 1. A copy may leave the range.
+        population: Number of members.
+        every: Length of a round in whole epochs, such as 2 or ``"2 epochs"``.
+        quantile: Share of the members that are replaced after a round, and of those that they copy.
+        perturb: Factors of which one multiplies each hyperparameter of a copy.
+        resample: Probability with which a hyperparameter of a copy is drawn anew instead.
+        optimizer: What ``build`` is called with: a name of Keras, or an object, whose own rate does
+            not matter.
+        monitor: Logged value that members are compared by, at the last epoch of a round; by default
+            ``"val_loss"`` with validation data and ``"loss"`` without.
+        mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
+        seed: Decides all draws: hyperparameters, initial weights, batches, who copies whom.
+        directory: Folder in which every outcome is kept, with the states of the members. A run that
+            was killed goes on from it, and ends as it would have.
+        verbose: 1 shows a line with the rounds done, the best so far and the time left, and then a
+            report; 0 shows nothing.
+
+    Raises:
+        TypeError: If an argument has the wrong type or is unknown.
+        ValueError: If a number is out of range.
+
+    Source: Jaderberg et al. 2017, Population Based Training of Neural Networks (arXiv:1711.09846),
+    with truncation selection.
+
+    >>> import keras
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
+    >>> def build(optimizer):
+    ...     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    ...     model.compile(optimizer, "mse")
+    ...     return model
+    >>> training = PopulationBasedTraining(
+    ...     {"learning_rate": (1e-3, 0.1)}, population=4, optimizer="sgd", verbose=0
+    ... )
+    >>> result = training.run(build, x, x.sum(1, keepdims=True), epochs=4)
+    >>> len(result.rows), result.schedule.values(epochs=4, steps_per_epoch=2).shape
+    (16, (8,))
+    """
+
+    parameters: Annotated[dict[str, tuple[float, float]], ParametersField()]
+    population: Annotated[int, Number(minimum=2, whole=True)] = 8
+    every: Annotated[int | str, WholeEpochs()] = 1
+    quantile: Annotated[float, Number(above=0.0, maximum=0.5)] = 0.25
+    perturb: Annotated[tuple[float, ...], ListOf(Number(above=0.0), at_least=1)] = (0.8, 1.2)
+    resample: Annotated[float, Number(minimum=0.0, maximum=1.0)] = 0.1
+    optimizer: Annotated[Any, OptimizerField()] = "adam"
+    monitor: Annotated[str | None, Optional(Text())] = None
+    mode: Annotated[str, Choice(("auto", "min", "max"))] = "auto"
+    seed: Annotated[int, Number(minimum=0, whole=True)] = 0
+    directory: Annotated[str | None, Optional(Path("the path of a folder"))] = None
+    verbose: Annotated[int, Number(minimum=0, maximum=1, whole=True)] = 1
+
+    def run(
+        self,
+        build: Build,
+        x: Any = None,
+        y: Any = None,
+        *,
+        epochs: int,
+        callbacks: Callbacks | None = None,
+        test_data: tuple[Any, ...] | None = None,
+        engine: str | Engine = "local",
+        **fit: Any,
+    ) -> PopulationResult:
+        """Train the population, and return what it has found.
+
+        Args:
+            build: A function of an optimizer that returns a new compiled model.
+            x: Inputs: whatever ``fit`` takes and can be read again.
+            y: Targets, likewise.
+            epochs: Epochs of each member; more than a round has.
+            callbacks: Callbacks for the members, of which each round gets a copy of its own; or a
+                function of the member's line that returns them. None of them may decide the rate.
+            test_data: ``(x, y)`` to evaluate each member on after the last round. They decide
+                nothing, so they tell how good the choice is.
+            engine: ``"local"``, which trains in this process, or an engine.
+            **fit: Further arguments of ``fit``, such as ``batch_size`` or ``validation_data``.
+
+        Returns:
+            What was found. Ctrl-C ends the training with what is finished.
+
+        Raises:
+            TypeError: If an argument is unknown or of the wrong type, or ``build`` returns no
+                model.
+            ValueError: If the data cannot be read again, ``build`` returns a model that is not
+                compiled with the optimizer that it is given, the optimizer has no such
+                hyperparameter, or an epoch does not log what ``monitor`` names.
+            StateError: If the directory holds a population of another model, other data or
+                arguments.
+        """
+        problem = self._problem(build, epochs, callbacks, test_data, {"x": x, "y": y, **fit})
+        chosen = make_engine(engine, POPULATION)
+        restore_random_states = capture_random_states()
+        try:
+            result = self._train(problem, chosen)
+        finally:
+            chosen.close()
+            restore_random_states()
+        if self.verbose:
+            say(result.report())
+        return result
+
+    def _problem(
+        self,
+        build: Any,
+        epochs: int,
+        callbacks: Any,
+        test_data: tuple[Any, ...] | None,
+        fit: dict[str, Any],
+    ) -> Problem:
+        """Return what is to be trained, from the arguments of `run`."""
+        check_epochs(epochs, POPULATION)
+        if epochs <= self._round:
+            raise ValueError(
+                f"PopulationBasedTraining.run: argument `epochs` must be more than the "
+                f"{self._round} of a round, after which members copy. Received: epochs={epochs}"
+            )
+        builds = named_builds(build, POPULATION)
+        if len(builds) > 1:
+            raise TypeError(
+                "PopulationBasedTraining.run: argument `build` must be one function, since members "
+                f"copy weights from one another. Received: build={build!r}"
+            )
+        arguments = check_fit(fit, search=POPULATION)
+        check_readable_twice("test_data", test_data, POPULATION)
+        validated = arguments.get("validation_data") is not None
+        return Problem(
+            builds,
+            {describe_optimizer(self.optimizer): self.optimizer},
+            arguments,
+            epochs,
+            self.monitor or ("val_loss" if validated else "loss"),
+            self.mode,
+            None,
+            LineDriver(tuple(self.parameters), self._round),
+            self._check_callbacks(callbacks),
+            test_data,
+            POPULATION,
+        )
+
+    @property
+    def _round(self) -> int:
+        """Epochs of a round."""
+        return int(self.every)
+
+    def _check_callbacks(self, callbacks: Any) -> Any:
+        """Return the callbacks of the members, if new ones in each round can do their work.
+
+        Raises:
+            ValueError: If one decides the rate, or looks at more than a round.
+        """
+        found = check_callbacks(callbacks, POPULATION)
+        if callable(found):
+            return found
+        stop = keras.callbacks.EarlyStopping
+        kinds = [one for one in found if isinstance(one, ReduceLROnPlateau | stop)]
+        if unfit := [*kinds, *unfit_for_trials(list(found))]:
+            names = ", ".join(dict.fromkeys(type(one).__name__ for one in unfit))
+            raise ValueError(
+                "PopulationBasedTraining.run: argument `callbacks` must hold none that compares "
+                "epochs, decides the rate or writes checkpoints: every member has new callbacks in "
+                f"every round, and the population chooses among members. Received: {names}"
+            )
+        return found
+
+    def _train(self, problem: Problem, engine: Engine) -> PopulationResult:
+        """Train the population on an engine."""
+        rehearsal = engine.start(problem)
+        self._check_logged(problem, rehearsal)
+        criterion = Criterion(problem.monitor, rehearsal.up, "", problem.epochs)
+        (group,) = problem.groups
+        stops = round_stops(problem.epochs, self._round)
+        rule = self._rule()
+        record = None
+        if self.directory is not None:
+            record = PopulationRecord(self.directory)
+            record.begin(self._fingerprint(problem, rehearsal), criterion, problem.groups)
+        progress = PopulationProgress(criterion, self.population, len(stops), bool(self.verbose))
+        run = PopulationRun(engine, rule, group, criterion, stops, record, progress)
+        interrupted = False
+        try:
+            run.train()
+        except KeyboardInterrupt:
+            if not run.rows:
+                raise
+            interrupted = True
+        finally:
+            progress.end()
+        rows = sorted(run.rows, key=lambda row: (row.round, row.member))
+        result = PopulationResult(tuple(rows), criterion, rule, self._round, interrupted)
+        if all(row.is_lost for row in result.last_round):
+            return result
+        line = result.best.line
+        winner = model_of(problem, line, stops[: result.best.round], run.state_of(line))
+        return dataclasses.replace(result, winner=winner)
+
+    def _rule(self) -> PopulationRule:
+        parameters = tuple(Parameter(name, *ends) for name, ends in self.parameters.items())
+        return PopulationRule(
+            parameters, self.population, self.quantile, self.perturb, self.resample, self.seed
+        )
+
+    def _fingerprint(self, problem: Problem, rehearsal: Rehearsal) -> dict[str, Any]:
+        """Return what decides the numbers of a population."""
+        decisive = fingerprint(problem, rehearsal, (), None)
+        decided = {name: value for name, value in decisive.items() if name not in UNUSED}
+        return decided | {"every": self._round, **dataclasses.asdict(self._rule())}
+
+    def _check_logged(self, problem: Problem, rehearsal: Rehearsal) -> None:
+        """Refuse a metric that is not logged, as far as a model could be built."""
+        if rehearsal.logged and problem.monitor not in rehearsal.logged:
+            raise ValueError(
+                "PopulationBasedTraining: argument `monitor` must name a value that an epoch logs. "
+                f"Received: monitor={self.monitor!r}. Logged are: {', '.join(rehearsal.logged)}"
+            )

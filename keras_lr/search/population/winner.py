@@ -1,0 +1,30 @@
+"""The model of the best member, with its weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_lr._keras.state.snapshot import Snapshot
+from keras_lr.search.population.line import Line
+from keras_lr.search.trials.description import Stretch
+from keras_lr.search.trials.problem import Problem
+from keras_lr.search.trials.runner import TrialRunner
+
+
+def model_of(problem: Problem, line: Line, stops: tuple[int, ...], state: Any) -> Any:
+    """Return a model that has been through a line.
+
+    Args:
+        problem: What is trained.
+        line: The line.
+        stops: Epochs after which its rounds end.
+        state: What the engine gave with the outcome of the last round.
+    """
+    if not isinstance(state, Snapshot):
+        # The state is in another process, or gone. The line alone gives the same model.
+        runner = TrialRunner(problem, line.group)
+        runner.warm_up()
+        state = runner.run(Stretch(line, stops, keep=True)).state
+        assert isinstance(state, Snapshot)
+    state.restore()
+    return state.model
