@@ -122,7 +122,8 @@ class LRSweep(Configurable):
                 of the trial that returns them. None of them may decide the rate.
             test_data: ``(x, y)`` to evaluate each trial on that is trained to its end. They decide
                 nothing, so they tell how good the choice is.
-            engine: ``"local"``, which trains in this process, or an engine.
+            engine: ``"local"``, which trains in this process; ``"ray"``, which trains on all cores;
+                or a `RayEngine`, for GPUs and clusters.
             **fit: Further arguments of ``fit``, such as ``batch_size`` or ``validation_data``.
 
         Returns:
