@@ -22,6 +22,7 @@ MANY = {
     "layer_rates": "The cost of a rate for each part of a model, per training step",
     "range_test_cost": "The cost of a range test and of a snapshot",
     "sweep": "A sweep, against a new model for each rate",
+    "sweep_ray": "A sweep on workers of Ray",
 }
 ONE = {
     "curves": "A curve of a million steps, against PyTorch's schedulers",
@@ -63,6 +64,9 @@ def main() -> None:
             continue
         if name == "curves" and "torch" not in installed:
             print(f"{title}: left out, PyTorch is not installed", file=sys.stderr)
+            continue
+        if name == "sweep_ray" and not importlib.util.find_spec("ray"):
+            print(f"{title}: left out, Ray is not installed", file=sys.stderr)
             continue
         for backend in installed if name in MANY else installed[:1]:
             heading = f"{title}: {backend}" if name in MANY else title
