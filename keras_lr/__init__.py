@@ -11,7 +11,7 @@ from keras_lr._command_line import is_command_line
 if TYPE_CHECKING or not is_command_line():
     from keras_lr._fields.timeline import Timeline, UnresolvedLength
     from keras_lr._state import StateError
-    from keras_lr.adaptive import HypergradientDescent
+    from keras_lr.adaptive import DistanceOverGradients, HypergradientDescent, Prodigy
     from keras_lr.callbacks import LayerDecay, LayerRates, ParamScheduler, ReduceLROnPlateau
     from keras_lr.history import LRHistory
     from keras_lr.range_test import LRRangeTest, NoSuggestion, RangeTestResult
@@ -60,6 +60,7 @@ __all__ = [
     "Constant",
     "CosineDecay",
     "CosineRestarts",
+    "DistanceOverGradients",
     "ExponentialDecay",
     "Function",
     "HypergradientDescent",
@@ -80,6 +81,7 @@ __all__ = [
     "PolynomialDecay",
     "PopulationBasedTraining",
     "PopulationResult",
+    "Prodigy",
     "Product",
     "RangeTestResult",
     "RayEngine",

@@ -38,6 +38,11 @@ import keras_lr
             "HypergradientDescent",
             "(beta=0.1, rule='normalised', min_lr=1e-08, max_lr=None, state_path=None)",
         ),
+        ("DistanceOverGradients", "(initial_distance=1e-06, layer_wise=False, state_path=None)"),
+        (
+            "Prodigy",
+            "(d0=1e-06, d_coef=1.0, growth_rate=None, safeguard_warmup=True, state_path=None)",
+        ),
         ("WarmupStableDecay", "(max_lr, warmup='5%', decay='20%', shape='linear')"),
     ],
 )

@@ -1,5 +1,7 @@
 """Callbacks whose rate the gradients decide, inside the training step."""
 
+from keras_lr.adaptive.distance import DistanceOverGradients
 from keras_lr.adaptive.hypergradient import HypergradientDescent
+from keras_lr.adaptive.prodigy import Prodigy
 
-__all__ = ["HypergradientDescent"]
+__all__ = ["DistanceOverGradients", "HypergradientDescent", "Prodigy"]

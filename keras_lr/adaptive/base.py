@@ -29,6 +29,9 @@ from keras_lr.callbacks.param_scheduler import ParamScheduler
 from keras_lr.callbacks.plateau import ReduceLROnPlateau
 from keras_lr.schedules.base import Schedule
 
+LEAST_FACTOR = 0.1
+"""Where the highest factor of a schedule is less, a rate may have been meant."""
+
 
 class GradientRate(Configurable, LearningRateCallback):
     """A callback that lets a rule decide the rate of each update by its gradients.
@@ -106,7 +109,12 @@ class GradientRate(Configurable, LearningRateCallback):
         updates = self._updates = rule_updates(model, self.make_rule(), rows)
         if track is None:
             session.control(self, RuleRate(updates), _ones)
-        else:
+        elif track.peak is not None and (peak := track.peak()) < LEAST_FACTOR:
+            warn_user(
+                f"{track.owner!r} multiplies the rate of {self!r} by at most {peak:g}. If that was "
+                "to be a rate, give it 1.0 as the highest value: the rate comes from the gradients."
+            )
+        if track is not None:
             track.parameter = RuleRate(updates)
             session.moved.append(Moved(track.parameter, self))
         state = self._checkpoint.find_state(epoch, updates)

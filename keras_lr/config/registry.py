@@ -26,7 +26,7 @@ from keras_lr._fields.kinds import (
     Text,
 )
 from keras_lr._keras.rates.keras_schedules import schedule_values
-from keras_lr.adaptive import hypergradient
+from keras_lr.adaptive import distance, hypergradient, prodigy
 from keras_lr.callbacks import plateau
 from keras_lr.callbacks.layer_fields import FactorField, FactorsField
 from keras_lr.callbacks.layer_rates import LayerDecay, LayerRates
@@ -193,7 +193,7 @@ def _package_specs() -> dict[str, ClassSpec]:
         name: _spec(name, cls)
         for module in (
             *(decay, cyclic, stages, combinators, function),
-            *(plateau, range_test, hypergradient),
+            *(plateau, range_test, hypergradient, distance, prodigy),
         )
         for name, cls in vars(module).items()
         if isinstance(cls, type) and cls.__module__ == module.__name__ and is_configurable(cls)

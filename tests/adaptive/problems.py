@@ -5,7 +5,7 @@ import numpy as np
 from keras import layers
 from models import COMPILE, Counted
 
-from keras_lr import HypergradientDescent
+from keras_lr import DistanceOverGradients, HypergradientDescent, Prodigy
 
 BATCH, BATCHES = 8, 5
 RANDOM = np.random.default_rng(3)
@@ -22,9 +22,19 @@ def adam(rate=0.01, **options):
     return keras.optimizers.Adam(rate, epsilon=1e-8, **options)
 
 
+def plain_sgd(rate=0.01, **options):
+    return keras.optimizers.SGD(rate, **options)
+
+
 RULES = {
     "hypergradient": (lambda **options: HypergradientDescent(0.2, **options), sgd),
     "hypergradient, Adam": (lambda **options: HypergradientDescent(0.2, **options), adam),
+    "distance": (lambda **options: DistanceOverGradients(1e-3, **options), plain_sgd),
+    "distance by layer": (
+        lambda **options: DistanceOverGradients(1e-3, layer_wise=True, **options),
+        plain_sgd,
+    ),
+    "Prodigy": (lambda **options: Prodigy(1e-3, **options), adam),
 }
 """A callback of each kind, and an optimizer for it."""
 

@@ -18,6 +18,7 @@ from problems import (
     flat,
     gradients,
     linear,
+    plain_sgd,
     sgd,
     start,
     train,
@@ -25,11 +26,14 @@ from problems import (
 
 from keras_lr import (
     CosineDecay,
+    DistanceOverGradients,
     HypergradientDescent,
     LayerRates,
     LRHistory,
     LRRangeTest,
     LRSweep,
+    OneCycle,
+    Prodigy,
     ReduceLROnPlateau,
 )
 
@@ -94,6 +98,34 @@ def test_no_two_decide_one_rate(other):
     with pytest.raises(ValueError, match="two would decide one rate"):
         train(model, HypergradientDescent(), other)
     np.testing.assert_array_equal(flat(model.get_weights()), flat(START))
+
+
+@pytest.mark.parametrize("rule", [Prodigy, DistanceOverGradients])
+@pytest.mark.parametrize(
+    "others",
+    [
+        [LRRangeTest(apply=True, steps=10, verbose=0)],
+        [LRRangeTest(auto=OneCycle(0.1), steps=10, verbose=0)],
+        [Prodigy(d0=1e-3)],
+        [CosineDecay(1.0), Prodigy(d0=1e-3)],
+        [HypergradientDescent()],
+    ],
+)
+def test_what_takes_a_factor_takes_no_rate(rule, others):
+    model = linear(plain_sgd() if rule is DistanceOverGradients else adam())
+    if rule is DistanceOverGradients:
+        others = [DistanceOverGradients() if type(one) is Prodigy else one for one in others]
+    with pytest.raises(ValueError, match="two would decide one rate"):
+        train(model, rule(), *others)
+    np.testing.assert_array_equal(flat(model.get_weights()), flat(START))
+
+
+def test_callbacks_of_keras_that_set_the_rate_are_said_to_have_no_effect():
+    expected = fit(Prodigy(1e-3), adam())
+    setter = keras.callbacks.LearningRateScheduler(lambda epoch: 0.5)
+    with pytest.warns(UserWarning, match="LearningRateScheduler has no effect here: Prodigy"):
+        found = fit(Prodigy(1e-3), adam(), setter)
+    np.testing.assert_array_equal(found[1], expected[1])
 
 
 def test_what_trains_many_times_refuses_it():

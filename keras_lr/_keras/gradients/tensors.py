@@ -23,9 +23,22 @@ def scale_means(optimizer: Any, places: list[int], factor: Any) -> None:
     for variables, by in means:
         for place in places:
             variable = variables[place]
-            variable.assign(
-                keras.ops.convert_to_tensor(variable) * keras.ops.cast(by, variable.dtype)
-            )
+            _multiply(variable, keras.ops.cast(by, variable.dtype))
+
+
+def _multiply(variable: Any, factor: Any) -> None:
+    """Multiply a variable of an optimizer by a factor, which all replicas agree on."""
+    context = _replicas()
+    if context is None:
+        variable.assign(keras.ops.convert_to_tensor(variable) * factor)
+        return
+
+    def on_each(strategy: Any, factor: Any) -> None:
+        strategy.extended.update(
+            variable.value, lambda one, by: one.assign(one * by), args=(factor,), group=False
+        )
+
+    context.merge_call(on_each, args=(factor,))
 
 
 def in_float(value: Any) -> Any:
@@ -60,15 +73,23 @@ def scope_of(model: Any) -> Any:
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
-def over_replicas(grads: list[Any]) -> list[Any]:
-    """Return the sums of gradients over the replicas that a step runs on."""
+def _replicas() -> Any:
+    """Return TensorFlow's context of a step that runs on several replicas; None elsewhere."""
     if keras.backend.backend() != "tensorflow":
-        return grads
+        return None
     import tensorflow as tf
 
     context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
+    return None if context is None or context.num_replicas_in_sync == 1 else context
+
+
+def over_replicas(grads: list[Any]) -> list[Any]:
+    """Return the sums of gradients over the replicas that a step runs on."""
+    context = _replicas()
+    if context is None:
         return grads
+    import tensorflow as tf
+
     return context.all_reduce(tf.distribute.ReduceOp.SUM, grads)
 
 

@@ -1,0 +1,140 @@
+"""`DistanceOverGradients`: the distance travelled over the gradients seen."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import keras
+from keras import ops
+
+from keras_lr._fields.configurable import configurable
+from keras_lr._fields.kinds import Bool, Optional, Path, Positive
+from keras_lr._keras.gradients.rule import Decision, State, Tensor, Update
+from keras_lr.adaptive.base import GradientRate
+from keras_lr.adaptive.vectors import dot
+
+
+@configurable
+class DistanceOverGradients(GradientRate):
+    """Train SGD at the rate of DoG, which needs none to begin with.
+
+    With the weights ``x_t`` before update ``t`` and its gradient ``g_t``::
+
+        r_t = max(r_{t-1}, |x_t - x_0|)        r_0 = initial_distance * (1 + |x_0|)
+        G_t = G_{t-1} + |g_t|^2                G_{-1} = 1e-8
+        rate(t) = r_t / sqrt(G_t)
+
+    The rate that the optimizer has is not used. A schedule in the same fit multiplies the rate, and
+    so does a plateau. A decay did harm in short trainings, in which the rate has no time to grow.
+
+    The paper asks for an average of the weights, because no schedule brings the rate down: build
+    the optimizer with ``SGD(use_ema=True, ema_momentum=0.999)``, which Keras puts into the model
+    when the fit ends.
+
+    ``history.learning_rate`` has the rates. With ``layer_wise=True`` (L-DoG) each weight tensor has
+    a rate of its own by the same formula, and the record has the highest of them.
+
+    Args:
+        initial_distance: The distance that the first update counts with, as a share of ``1 +
+            |x_0|``: so small that a first step of that length does no harm. The authors take 1e-6,
+            and 1e-4 for models with ``BatchNormalization``.
+        layer_wise: Whether each weight tensor has a rate of its own.
+        state_path: File for the state, written after every epoch, with which a fit in a new process
+            goes on exactly where ``initial_epoch`` or ``BackupAndRestore`` resumes. The arrays, as
+            large as the weights, stand beside it.
+
+    Raises:
+        TypeError: If an argument has the wrong type, or the optimizer was built with a schedule.
+        ValueError: If a number is out of range; at the start of training, if the optimizer is not
+            SGD, has a momentum, or has a weight decay and ``layer_wise`` is true, or if another
+            callback sets the rate.
+        StateError: If the state file cannot be used.
+
+    Source: Ivgi, Hinder & Carmon 2023, DoG is SGD's Best Friend (arXiv:2302.12022).
+
+    >>> import keras
+    >>> import numpy as np
+    >>> x = keras.Input((4,))
+    >>> model = keras.Model(x, keras.layers.Dense(1, kernel_initializer="zeros")(x))
+    >>> model.compile("sgd", "mse")
+    >>> rate = DistanceOverGradients()
+    >>> x, y = np.ones((256, 4)), np.ones((256, 1))
+    >>> fit = model.fit(x, y, batch_size=2, verbose=0, callbacks=[rate])
+    >>> bool(rate.history.learning_rate[0] < 1e-6)
+    True
+    >>> bool(model.evaluate(x, y, verbose=0) < 1e-3)
+    True
+    """
+
+    initial_distance: Positive = 1e-6
+    layer_wise: Annotated[bool, Bool()] = False
+    _: dataclasses.KW_ONLY
+    state_path: Annotated[str | None, Optional(Path())] = None
+
+    def make_rule(self) -> DistanceRule:
+        return DistanceRule(self.initial_distance, self.layer_wise)
+
+    def check_optimizer(self, optimizer: Any) -> None:
+        if not isinstance(optimizer, keras.optimizers.SGD):
+            raise ValueError(
+                "DistanceOverGradients gives SGD its rate, and not "
+                f"{type(optimizer).__name__}, whose steps do not go along the gradients. Compile "
+                'the model with "sgd", or pass Prodigy(), which is for Adam.'
+            )
+        if optimizer.momentum:
+            raise ValueError(
+                "DistanceOverGradients gives SGD without momentum its rate: a momentum makes each "
+                f"gradient count {1 / (1 - optimizer.momentum):.3g} times. Compile the model with "
+                f'"sgd". Received: momentum={optimizer.momentum}'
+            )
+        if self.layer_wise and optimizer.weight_decay:
+            raise ValueError(
+                "DistanceOverGradients(layer_wise=True) has a rate for each weight tensor, and the "
+                "weight decay of SGD goes by one. Give the layers a kernel_regularizer instead. "
+                f"Received: weight_decay={optimizer.weight_decay}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class DistanceRule:
+    """The rule of `DistanceOverGradients`; it keeps where the weights began.
+
+    The sums are over all weights, or for each tensor by itself.
+    """
+
+    initial_distance: float
+    layer_wise: bool
+
+    def begin(self, weights: list[Tensor]) -> State:
+        """Return the state before the first update."""
+        norms = [ops.sqrt(square) for square in self._squares(weights)]
+        distances = [self.initial_distance * (1.0 + norm) for norm in norms]
+        seen = [1e-8 * ops.ones_like(norm) for norm in norms]
+        return {"start": weights, **self._stored(distance=distances, squares=seen)}
+
+    def decide(self, update: Update, state: State) -> Decision:
+        """Return the rate of an update."""
+        way = [now - was for now, was in zip(update.weights, state["start"], strict=True)]
+        distances, seen = state["distance"], state["squares"]
+        if not self.layer_wise:
+            distances, seen = [distances], [seen]
+        squares = update.squares if self.layer_wise else [sum(update.squares)]
+        travelled = zip(distances, self._squares(way), strict=True)
+        distances = [ops.maximum(far, ops.sqrt(now)) for far, now in travelled]
+        seen = [before + now for before, now in zip(seen, squares, strict=True)]
+        rates = [far / ops.sqrt(all_) for far, all_ in zip(distances, seen, strict=True)]
+        highest = ops.max(ops.stack(rates))
+        return Decision(
+            update.multiplier * highest,
+            {"start": state["start"], **self._stored(distance=distances, squares=seen)},
+            gradient_factors=[rate / highest for rate in rates] if self.layer_wise else None,
+        )
+
+    def _squares(self, vector: list[Tensor]) -> list[Tensor]:
+        """Return the square of the norm of a vector, or of each of its tensors."""
+        return [dot([one], [one]) for one in vector] if self.layer_wise else [dot(vector, vector)]
+
+    def _stored(self, **values: list[Tensor]) -> State:
+        """Return values as they are kept: one for each tensor, or the only one."""
+        return {name: one if self.layer_wise else one[0] for name, one in values.items()}
