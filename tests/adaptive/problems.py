@@ -34,7 +34,7 @@ RULES = {
         lambda **options: DistanceOverGradients(1e-3, layer_wise=True, **options),
         plain_sgd,
     ),
-    "Prodigy": (lambda **options: Prodigy(1e-3, **options), adam),
+    "Prodigy": (lambda **options: Prodigy(1e-3, 10.0, **options), adam),
 }
 """A callback of each kind, and an optimizer for it."""
 
