@@ -245,6 +245,12 @@ def test_tests_stand_in_the_rooms_of_what_they_test():
     assert folders <= {*ROOMS}
 
 
+def test_no_two_helpers_of_tests_have_one_name():
+    """Each test finds them by their bare name, in one process with all others."""
+    names = Counter(path.name for path in (ROOT / "tests").glob("*/*.py"))
+    check("names of files", (name for name, count in names.items() if count > 1))
+
+
 # Size ---------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from keras import optimizers
-from problems import (
+from rule_problems import (
     START,
     assert_follows,
     batches,

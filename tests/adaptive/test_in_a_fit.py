@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers, optimizers
 from models import COMPILE, Counted
-from problems import BATCHES, RULES, START, X, Y, fit, linear, train
+from rule_problems import BATCHES, RULES, START, X, Y, fit, linear, train
 
 from keras_lr import LRHistory
 

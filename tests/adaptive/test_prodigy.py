@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import optimizers
-from problems import (
+from rule_problems import (
     START,
     adam,
     assert_follows,

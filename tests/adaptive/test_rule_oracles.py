@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from keras import optimizers
-from problems import adam, batches, fit, flat, gradients, plain_sgd, start
+from rule_problems import adam, batches, fit, flat, gradients, plain_sgd, start
 
 from keras_lr import DistanceOverGradients, Prodigy
 

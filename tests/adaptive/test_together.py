@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, optimizers
 from models import COMPILE
-from problems import (
+from rule_problems import (
     BATCHES,
     START,
     MomentumByHand,

@@ -6,7 +6,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from problems import BATCHES, RULES, X, Y, linear, train
+from rule_problems import BATCHES, RULES, X, Y, linear, train
 
 from keras_lr import StateError
 
