@@ -46,7 +46,8 @@ class Engine(Protocol):
 
         What goes wrong inside a trial is an outcome with the status ``"failed"``, not an exception.
         An outcome has a ``state`` where the stretch says ``keep``. The sweep hands it back in the
-        trial's next stretch, and looks at it in no other way.
+        trial's next stretch. A population calls its ``export()`` too, and hands what that has
+        returned to the engine of another process.
         """
 
     def close(self) -> None:

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import Number, Optional, Text
 from keras_lr._hints import warn_user
+from keras_lr._keras.state.snapshot import ModelState
 from keras_lr.search.engines.base import Rehearsal
 from keras_lr.search.engines.ray_connection import RayConnection, worker_environment
 from keras_lr.search.engines.ray_parcel import pack
-from keras_lr.search.engines.ray_pool import Done, Job, WorkerLost, WorkerPool
+from keras_lr.search.engines.ray_pool import Done, Job, RemoteState, WorkerLost, WorkerPool
 from keras_lr.search.engines.ray_worker import TrialWorker
 from keras_lr.search.trials.description import Group, Outcome, Stretch
 from keras_lr.search.trials.problem import Problem
@@ -162,8 +163,10 @@ def _value(done: Done) -> Any:
 
 
 def _job(stretch: Stretch) -> Job:
-    plain = dataclasses.replace(stretch, state=None)
-    return Job("run", stretch.trial.group, plain, stretch.state)
+    plain, state = dataclasses.replace(stretch, state=None), stretch.state
+    if isinstance(state, ModelState):
+        state = RemoteState(state)
+    return Job("run", stretch.trial.group, plain, state)
 
 
 def _outcome(done: Done) -> Outcome:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from keras_lr._hints import warn_user
+from keras_lr._keras.state.snapshot import ModelState
 from keras_lr.search.trials.description import Group
 
 MOST_DEATHS = 3
@@ -24,7 +25,17 @@ class RemoteState(NamedTuple):
     """A state that stays on the machine where it came about."""
 
     reference: Any
-    home: Worker
+    """Reference to it in Ray's store; or the state itself, from outside of Ray."""
+    home: Worker | None = None
+
+    def export(self) -> ModelState | None:
+        """Return the state itself; None if it could not leave the worker, or is lost."""
+        import ray
+
+        try:
+            return ray.get(self.reference)
+        except ray.exceptions.RayError:
+            return None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lr._keras.state.snapshot import ModelState, Snapshot
+from keras_lr._keras.state.snapshot import ModelState
 from keras_lr.search.engines.ray_parcel import unpack
 from keras_lr.search.trials.description import Group, Outcome, Stretch
 from keras_lr.search.trials.problem import BuildFailed, Problem
@@ -65,7 +65,7 @@ class TrialWorker:
         """Train a stretch from a state, and return its outcome and the state at its end."""
         try:
             runner = self._runner(stretch.trial.group)
-            outcome = runner.run(dataclasses.replace(stretch, state=_adopt(runner, state)))
+            outcome = runner.run(dataclasses.replace(stretch, state=state))
         except Exception as error:
             reason = str(error)
             if not isinstance(error, BuildFailed):
@@ -78,20 +78,6 @@ class TrialWorker:
             assert self._problem is not None
             self._runners[group] = TrialRunner(self._problem, group)
         return self._runners[group]
-
-
-def _adopt(runner: TrialRunner, state: ModelState | None) -> Snapshot | None:
-    """Return a state as the runner takes it; None where its model holds other things."""
-    if state is None:
-        return None
-    runner.warm_up()  # its model then holds all that it holds between two stretches
-    snapshot = Snapshot(runner.model)
-    try:
-        # Arrays in Ray's store are read-only. JAX would use their memory as its own.
-        snapshot.adopt(ModelState([value.copy() for value in state.values], *state[1:]))
-    except ValueError:
-        return None
-    return snapshot
 
 
 def _export(snapshot: Any) -> ModelState | None:

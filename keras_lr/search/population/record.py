@@ -8,14 +8,17 @@ state that is missing costs the time to train its line again.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
+from keras_lr._files import PathLike
 from keras_lr.search.engines.base import Rehearsal
 from keras_lr.search.population.line import Line
 from keras_lr.search.population.results.rows import MemberRow
 from keras_lr.search.population.rounds import PopulationRun, round_stops
 from keras_lr.search.population.rule import Parameter, PopulationRule
+from keras_lr.search.population.states import StateFiles
 from keras_lr.search.record import SweepRecord
 from keras_lr.search.trials.description import Outcome, Stretch, Trial
 from keras_lr.search.trials.problem import Problem
@@ -28,6 +31,15 @@ class PopulationRecord(SweepRecord):
     noun: ClassVar[str] = "population"
     kind_of_trial: ClassVar[type[Trial]] = Line
 
+    def __init__(self, directory: PathLike) -> None:
+        """Read what the folder holds; nothing is written.
+
+        Raises:
+            StateError: If a line is damaged.
+        """
+        super().__init__(directory)
+        self.states = StateFiles(self.path.parent / "states")
+
     def find(self, stretch: Stretch) -> Outcome | None:
         """Return the outcome of a stretch that was trained before.
 
@@ -37,10 +49,24 @@ class PopulationRecord(SweepRecord):
         if found is not None and found.status == "failed":
             latest = max(len(stops) for _, stops in self.outcomes)
             return found if len(stretch.stops) < latest else None
-        return found
+        if found is None or found.status != "trained":
+            return found
+        assert isinstance(found.trial, Line)
+        return dataclasses.replace(found, state=self.states.load(found.trial))
+
+    def add(self, outcome: Outcome) -> None:
+        """Write an outcome, after its state: what has a line was trained.
+
+        Raises:
+            OSError: If one of them cannot be written.
+        """
+        assert isinstance(outcome.trial, Line)
+        self.states.save(outcome.trial, outcome.state)
+        super().add(outcome)
 
     def end_round(self, stops: tuple[int, ...]) -> None:
         """Let go of the states of earlier rounds: one is through."""
+        self.states.delete_before(len(stops))
 
     def replay(self) -> tuple[PopulationRule, int, list[MemberRow]]:
         """Return the rule, the epochs of a round, and the rows of all that was trained."""

@@ -78,6 +78,7 @@ class PopulationRun:
         ]
         self._parents: list[Line | None] = [None for _ in members]
         self._states: dict[Line | None, Any] = {}
+        self._new_states: dict[Line | None, Any] = {}
 
     def train(self) -> None:
         """Train all rounds, or up to one in which all members are lost."""
@@ -88,8 +89,8 @@ class PopulationRun:
             self._exchange(number, rows)
 
     def state_of(self, line: Line) -> Any:
-        """Return the state in which a line of the last round has ended; None if there is none."""
-        return self._states.get(line)
+        """Return the state in which a line of the last rounds has ended; None if there is none."""
+        return (self._states | self._new_states).get(line)
 
     def _train_round(self, number: int) -> list[MemberRow]:
         """Train a round of all members, and return their rows."""
@@ -98,13 +99,12 @@ class PopulationRun:
             members.setdefault(line, []).append(member)
         stops = self.stops[:number]
         waiting: list[Stretch] = []
-        states: dict[Line | None, Any] = {}
         begun = len(self.rows)
 
         def note(outcome: Outcome) -> None:
             line = outcome.trial
             assert isinstance(line, Line)
-            states[line] = outcome.state
+            self._new_states[line] = outcome.state
             for member in members[line]:
                 row = row_of(member, self._moves[member], outcome, self.names, self.criterion)
                 self.rows.append(row)
@@ -121,7 +121,7 @@ class PopulationRun:
             if self.record is not None:
                 self.record.add(outcome)
             note(outcome)
-        self._states = states
+        self._states, self._new_states = self._new_states, {}
         if self.record is not None:
             self.record.end_round(stops)
         return sorted(self.rows[begun:], key=lambda row: row.member)

@@ -6,6 +6,7 @@ from typing import Any
 
 from keras_lr._keras.state.snapshot import Snapshot
 from keras_lr.search.population.line import Line
+from keras_lr.search.population.states import export_state
 from keras_lr.search.trials.description import Stretch
 from keras_lr.search.trials.problem import Problem
 from keras_lr.search.trials.runner import TrialRunner
@@ -21,10 +22,11 @@ def model_of(problem: Problem, line: Line, stops: tuple[int, ...], state: Any) -
         state: What the engine gave with the outcome of the last round.
     """
     if not isinstance(state, Snapshot):
-        # The state is in another process, or gone. The line alone gives the same model.
         runner = TrialRunner(problem, line.group)
-        runner.warm_up()
-        state = runner.run(Stretch(line, stops, keep=True)).state
+        exported = export_state(state)
+        # Without a state, the line alone gives the same model.
+        state = runner.adopt(exported) if exported is not None else None
+        state = state or runner.run(Stretch(line, stops, keep=True)).state
         assert isinstance(state, Snapshot)
     state.restore()
     return state.model

@@ -19,7 +19,12 @@ from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr._keras.state.object_walk import callables_in
 from keras_lr._keras.state.random_kernels import draws_from_kernels
 from keras_lr._keras.state.random_state import capture_random_states, is_of_keras, set_seed
-from keras_lr._keras.state.snapshot import Snapshot, build_optimizer, values_of
+from keras_lr._keras.state.snapshot import (
+    ModelState,
+    Snapshot,
+    build_optimizer,
+    values_of,
+)
 from keras_lr._keras.whole_epochs.data import NeedsFit
 from keras_lr.callbacks import ParamScheduler
 from keras_lr.schedules import Constant
@@ -171,6 +176,8 @@ class TrialRunner:
     def run(self, stretch: Stretch) -> Outcome:
         """Train a stretch, after those before it if its state is not at hand."""
         state = stretch.state
+        if isinstance(state, ModelState):
+            state = self.adopt(state)
         if state is None and stretch.start:
             before = self.run(stretch.before())
             if before.status != "trained":
@@ -186,6 +193,21 @@ class TrialRunner:
         if self._draws is None:
             self._draws = draws_from_kernels(self.model.train_function)
         return self._outcome(stretch, watch)
+
+    def adopt(self, state: ModelState) -> Snapshot | None:
+        """Return a state of another model of the group as one of this runner's model.
+
+        Returns:
+            The state; None where the models hold different things.
+        """
+        self.warm_up()  # the model then holds all that it holds between two stretches
+        snapshot = Snapshot(self.model)
+        try:
+            # Arrays in Ray's store are read-only. JAX would use their memory as its own.
+            snapshot.adopt(ModelState([value.copy() for value in state.values], *state[1:]))
+        except ValueError:
+            return None
+        return snapshot
 
     def _train(self, stretch: Stretch, state: Snapshot | None, watch: TrialWatch) -> None:
         """Train a stretch by whole epochs, or else by ``fit``."""

@@ -15,6 +15,7 @@ from keras_lr._keras.state.random_kernels import draws_from_kernels
 from keras_lr._keras.whole_epochs import make_whole_epochs
 from keras_lr._keras.whole_epochs.data import NeedsFit
 from keras_lr._keras.whole_epochs.fit import fit_whole_epochs, rehearse
+from keras_lr.callbacks import ParamScheduler
 from keras_lr.schedules.base import Schedule
 from keras_lr.schedules.control import FollowsHyperparameter
 from keras_lr.search.trials.description import Stretch, Trial
@@ -62,6 +63,8 @@ class WholeEpochTrials:
         Raises:
             NeedsFit: If it is one.
         """
+        if isinstance(schedule, ParamScheduler):
+            raise NeedsFit("the schedule moves more than the learning rate")
         if not isinstance(schedule, Schedule):
             raise NeedsFit("the schedule looks at the training")
         moved = schedule.hyperparameter_schedules(self._optimizer)
