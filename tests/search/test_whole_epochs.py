@@ -334,7 +334,10 @@ def test_what_needs_fit_is_trained_by_it(build, fit, reason):
     ("schedule", "reason"),
     [
         (lambda lr: Function(lambda epoch, rate: rate), "looks at the rate of the optimizer"),
-        (lambda lr: keras.callbacks.LearningRateScheduler(lambda epoch: lr), "at the training"),
+        (
+            lambda lr: keras.callbacks.LearningRateScheduler(lambda epoch: lr),
+            "a LearningRateScheduler drives",
+        ),
         (
             lambda lr: CosineDecay(lr) if lr < 0.1 else Function(lambda epoch, rate: rate),
             "looks at the rate of the optimizer",

@@ -66,7 +66,7 @@ class WholeEpochTrials:
         if isinstance(schedule, ParamScheduler):
             raise NeedsFit("the schedule moves more than the learning rate")
         if not isinstance(schedule, Schedule):
-            raise NeedsFit("the schedule looks at the training")
+            raise NeedsFit(f"a {type(schedule).__name__} drives the rate")
         moved = schedule.hyperparameter_schedules(self._optimizer)
         if set(moved) != {LEARNING_RATE}:
             raise NeedsFit("the schedule moves more than the learning rate")
