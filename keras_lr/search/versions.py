@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 
 import keras
+
+from keras_lr import __version__
 
 
 def versions() -> dict[str, str]:
     """Return the versions of what computes in this process."""
     return {
-        "keras_lr": importlib.metadata.version("keras-lr"),
+        "keras_lr": __version__,
         "keras": keras.__version__,
         "backend": keras.backend.backend(),
         "python": platform.python_version(),
