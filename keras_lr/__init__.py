@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_lr import _renamed as _renamed
 from keras_lr._command_line import is_command_line
+from keras_lr._version import __version__ as __version__
 
 # The import registers the classes with Keras, which may load a model at any time afterwards. The
 # command line does without, because importing Keras takes seconds.
@@ -106,9 +107,6 @@ __all__ = [
     "save",
     "to_config",
 ]
-
-__version__ = "0.2.0.dev0"
-
 
 _ROOMS = (
     *("schedules", "callbacks", "adaptive", "history", "range_test"),

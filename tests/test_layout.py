@@ -29,6 +29,7 @@ from source import (
 )
 
 ROOMS = [
+    "_version",
     "_command_line",
     "_files",
     "_hints",

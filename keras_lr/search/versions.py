@@ -6,7 +6,7 @@ import platform
 
 import keras
 
-from keras_lr import __version__
+from keras_lr._version import __version__
 
 
 def versions() -> dict[str, str]:

@@ -154,7 +154,9 @@ def test_it_says_its_version(capsys):
 
 def test_its_version_stands_in_one_place():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert settings["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "keras_lr.__version__"}
+    assert settings["tool"]["setuptools"]["dynamic"]["version"] == {
+        "attr": "keras_lr._version.__version__"
+    }
     first = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
     assert keras_lr.__version__ in first
 
