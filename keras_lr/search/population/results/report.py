@@ -11,6 +11,9 @@ from keras_lr.search.population.results.rows import MemberRow
 if TYPE_CHECKING:
     from keras_lr.search.population.results.result import PopulationResult
 
+MOST_MEMBERS = 4
+"""Members that have trained the winner's weights of which each is named."""
+
 MOST_LOSSES = 5
 """Members that were lost of which each gets a line."""
 
@@ -57,20 +60,23 @@ def _describe_line(result: PopulationResult) -> str:
     """Return which members had the winner's weights, and up to which epoch."""
     runs = [list(rows) for _, rows in itertools.groupby(result.lineage, lambda row: row.member)]
     parts = [f"member {rows[0].member} to epoch {rows[-1].epoch}" for rows in runs]
+    if len(parts) > MOST_MEMBERS:
+        parts[MOST_MEMBERS - 1 : -1] = [f"{len(parts) - MOST_MEMBERS} others in turn"]
     return f"Its weights were trained by {', then by '.join(parts)}."
 
 
 def _describe_range(result: PopulationResult, best: MemberRow) -> list[str]:
-    """Return a sentence for each hyperparameter of the winner that has left its range."""
+    """Return a sentence for each hyperparameter that was mostly outside of its range."""
     found = []
-    for parameter in result.rule.parameters:
-        value = best.values[parameter.name]
-        if not parameter.low <= value <= parameter.high:
-            side = "below" if value < parameter.low else "above"
+    for place, parameter in enumerate(result.rule.parameters):
+        values = [each[place] for each in best.line.values]
+        beyond = [value for value in values if not parameter.low <= value <= parameter.high]
+        if 2 * len(beyond) > len(values):
+            side = "below" if beyond[-1] < parameter.low else "above"
             found.append(
-                f"The {parameter.name.replace('_', ' ')} of the best, {value:.3g}, lies {side} the "
-                f"range that members began in, {parameter.low:g} to {parameter.high:g}. A range "
-                "that covers it may do better: a copy moves only a little in a round."
+                f"The {parameter.name.replace('_', ' ')} of the best was mostly {side} the range "
+                f"that members began in, {parameter.low:g} to {parameter.high:g}. A range that "
+                "covers it may do better: a copy moves only a little in a round."
             )
     return found
 
