@@ -270,4 +270,7 @@ def _format_call(one: ClassSummary, width: int) -> str:
     """Return a class and its arguments, in lines that are broken between arguments."""
     *others, last = one.arguments or ("",)
     first, *later = (*(f"{argument}," for argument in others), f"{last})")
-    return text.join_words([f"{one.name}({first}", *later], width, " " * 2, " " * 6)
+    words = [f"{one.name}({first}", *later]
+    if len(words[0]) + 2 > width:
+        words[:1] = f"{one.name}(", first
+    return text.join_words(words, width, " " * 2, " " * 6)
