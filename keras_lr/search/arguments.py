@@ -15,7 +15,8 @@ from keras_lr.adaptive.base import GradientRate
 from keras_lr.callbacks import ParamScheduler
 from keras_lr.range_test import LRRangeTest
 from keras_lr.schedules.base import Schedule
-from keras_lr.search.trials.problem import ARRAYS, SWEEP, Build, Search, subset
+from keras_lr.search.engines.base import Rehearsal
+from keras_lr.search.trials.problem import ARRAYS, SWEEP, Build, Problem, Search, subset
 
 DECIDED = ("initial_epoch", "verbose")
 """Arguments of ``fit`` that the search decides."""
@@ -53,6 +54,31 @@ def check_epochs(epochs: Any, search: Search = SWEEP) -> None:
             f"{search.name}.run: argument `epochs` must be a whole number of at least 1. "
             f"Received: epochs={epochs!r}"
         )
+
+
+def default_monitor(fit: dict[str, Any]) -> str:
+    """Return the logged value that trials are compared by where none is named."""
+    return "loss" if fit.get("validation_data") is None else "val_loss"
+
+
+def check_logged(given: Any, problem: Problem, rehearsal: Rehearsal) -> None:
+    """Refuse a metric that is not logged, as far as any model could be built.
+
+    Args:
+        given: The search, whose arguments name the metrics.
+        problem: What is trained.
+        rehearsal: What was found to be logged.
+
+    Raises:
+        ValueError: If an epoch does not log one.
+    """
+    for argument, name in problem.compared.items():
+        if rehearsal.logged and name not in rehearsal.logged:
+            raise ValueError(
+                f"{problem.search.name}: argument `{argument}` must name a value that an epoch "
+                f"logs. Received: {argument}={getattr(given, argument)!r}. Logged are: "
+                f"{', '.join(rehearsal.logged)}"
+            )
 
 
 def _is_function(build: Any) -> bool:

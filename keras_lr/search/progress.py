@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import keras
 
 from keras_lr.plotting.text import line_width
 from keras_lr.search.results.rows import Criterion, TrialRow
+
+
+class Run(Protocol):
+    """What trains, and has a row for all that is finished."""
+
+    @property
+    def rows(self) -> Sequence[Any]: ...
 
 
 class StatusLine:
@@ -40,6 +49,22 @@ class StatusLine:
         """End the line."""
         if self._written:
             sys.stdout.write("\n")
+
+    def watch(self, run: Run, train: Callable[[], None]) -> bool:
+        """Train, end the line, and return whether Ctrl-C ended the training.
+
+        Raises:
+            KeyboardInterrupt: If nothing was finished by then.
+        """
+        try:
+            train()
+        except KeyboardInterrupt:
+            if not run.rows:
+                raise
+            return True
+        finally:
+            self.end()
+        return False
 
     def time_left(self, share: float) -> list[str]:
         """Return in words how long the rest takes, given the share that is done, if that tells."""

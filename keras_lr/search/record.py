@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import io
 import json
 import math
@@ -57,6 +58,16 @@ class SweepRecord:
             _locked(file, writing=False),
         ):
             self._read(file)
+
+    def known_criterion(self) -> Criterion:
+        """Return how the trials of the record are compared.
+
+        Raises:
+            FileNotFoundError: If there is no such record in the folder.
+        """
+        if self.criterion is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+        return self.criterion
 
     def begin(self, fingerprint: dict[str, Any], criterion: Criterion, groups: list[Group]) -> None:
         """Say what sweep goes on, and refuse if the record is of another one.

@@ -6,17 +6,18 @@ from typing import Annotated, Any
 
 from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import Choice, Number, Optional, Path, PositiveRate, Text
-from keras_lr._keras.state.random_state import capture_random_states
 from keras_lr.callback import say
 from keras_lr.search.arguments import (
     check_callbacks,
     check_epochs,
     check_fit,
+    check_logged,
     check_readable_twice,
+    default_monitor,
     named_builds,
 )
-from keras_lr.search.engines import make_engine
-from keras_lr.search.engines.base import Engine, Rehearsal
+from keras_lr.search.engines import engine_of
+from keras_lr.search.engines.base import Engine
 from keras_lr.search.fields import FunctionField, OptimizersField, TargetField
 from keras_lr.search.fingerprint import fingerprint
 from keras_lr.search.halving import rate_grid, rung_stops
@@ -138,13 +139,8 @@ class LRSweep(Configurable):
             StateError: If the directory holds a sweep of another model, other data or arguments.
         """
         problem = self._problem(build, epochs, callbacks, test_data, {"x": x, "y": y, **fit})
-        chosen = make_engine(engine)
-        restore_random_states = capture_random_states()
-        try:
+        with engine_of(engine) as chosen:
             result = self._train(problem, chosen)
-        finally:
-            chosen.close()
-            restore_random_states()
         if self.verbose:
             say(result.report())
         return result
@@ -162,13 +158,12 @@ class LRSweep(Configurable):
         builds = named_builds(build)
         arguments = check_fit(fit, self.subset)
         check_readable_twice("test_data", test_data)
-        validated = arguments.get("validation_data") is not None
         return Problem(
             builds,
             self.optimizers,
             arguments,
             epochs,
-            self.monitor or ("val_loss" if validated else "loss"),
+            self.monitor or default_monitor(arguments),
             self.mode,
             Target.parse(self.until) if self.until else None,
             self.schedule,
@@ -179,7 +174,7 @@ class LRSweep(Configurable):
     def _train(self, problem: Problem, engine: Engine) -> SweepResult:
         """Train all trials on an engine."""
         rehearsal = engine.start(problem)
-        self._check_logged(problem, rehearsal)
+        check_logged(self, problem, rehearsal)
         criterion = Criterion(problem.monitor, rehearsal.up, self.until or "", problem.epochs)
         progress = ProgressLine(criterion, bool(self.verbose))
         stops = rung_stops(problem.epochs, self.halving)
@@ -191,25 +186,11 @@ class LRSweep(Configurable):
         run = SweepRun(engine, criterion, self.seeds, stops, record, progress)
         grid = rate_grid(self.min_lr, self.max_lr, self.per_decade)
         rates = dict.fromkeys(problem.groups, grid)
-        interrupted = False
-        try:
+
+        def train() -> None:
             run.train(rates, halve=self.halving is not None)
             if self.refine:
                 run.train(run.finer(rates, self.refine), halve=False)
-        except KeyboardInterrupt:
-            if not run.rows:
-                raise
-            interrupted = True
-        finally:
-            progress.end()
-        return SweepResult(tuple(run.rows), criterion, tuple(problem.groups), interrupted)
 
-    def _check_logged(self, problem: Problem, rehearsal: Rehearsal) -> None:
-        """Refuse a metric that is not logged, as far as any model could be built."""
-        for argument, name in problem.compared.items():
-            if rehearsal.logged and name not in rehearsal.logged:
-                raise ValueError(
-                    f"LRSweep: argument `{argument}` must name a value that an epoch logs. "
-                    f"Received: {argument}={getattr(self, argument)!r}. Logged are: "
-                    f"{', '.join(rehearsal.logged)}"
-                )
+        interrupted = progress.watch(run, train)
+        return SweepResult(tuple(run.rows), criterion, tuple(problem.groups), interrupted)

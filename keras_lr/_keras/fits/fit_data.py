@@ -44,6 +44,11 @@ def batch_size_of(fit: dict[str, Any]) -> int:
     return math.ceil(count_rows(fit["x"]) / steps) if steps else DEFAULT_BATCH_SIZE
 
 
+def rows_of_all_shapes(rows: int, batch_size: int) -> int:
+    """Return how many rows make a full batch, and one like the last where that is short."""
+    return min(rows, batch_size + rows % batch_size)
+
+
 def batches_per_epoch(fit: dict[str, Any]) -> int | None:
     """Return the number of batches in the data of a ``fit``; None where the data do not say."""
     x = fit["x"]

@@ -24,6 +24,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr._keras.fits.fit_data import rows_of_all_shapes
 from keras_lr._keras.private_modules import find_module
 
 _ADAPTERS = "keras.src.trainers.data_adapters"
@@ -82,7 +83,7 @@ class EpochData:
     @property
     def first_rows(self) -> NDArray[np.int64]:
         """The rows of a full batch, and of one like the last where that is short."""
-        return np.arange(min(self.rows, self.batch_size + self.rows % self.batch_size))
+        return np.arange(rows_of_all_shapes(self.rows, self.batch_size))
 
     def take(self, rows: Any) -> Any:
         """Return a batch: the rows of each array."""

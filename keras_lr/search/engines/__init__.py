@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from keras_lr._hints import nearest_name_hint
+from keras_lr._keras.state.random_state import capture_random_states
 from keras_lr.search.engines.base import Engine
 from keras_lr.search.engines.local import LocalEngine
 from keras_lr.search.engines.ray import RayEngine
@@ -30,3 +32,19 @@ def make_engine(engine: str | Engine, search: Search = SWEEP) -> Engine:
             f"Received: engine={engine!r}"
         )
     return ENGINES[engine]()
+
+
+@contextlib.contextmanager
+def engine_of(engine: str | Engine, search: Search = SWEEP) -> Iterator[Engine]:
+    """Give an engine for one run; afterwards it is closed, and the random states are as before.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    chosen = make_engine(engine, search)
+    restore_random_states = capture_random_states()
+    try:
+        yield chosen
+    finally:
+        chosen.close()
+        restore_random_states()

@@ -20,6 +20,7 @@ from keras_lr.search.population.rounds import PopulationRun, round_stops
 from keras_lr.search.population.rule import Parameter, PopulationRule
 from keras_lr.search.population.states import StateFiles
 from keras_lr.search.record import SweepRecord
+from keras_lr.search.results.rows import Criterion
 from keras_lr.search.trials.description import Outcome, Stretch, Trial
 from keras_lr.search.trials.problem import Problem
 
@@ -68,17 +69,16 @@ class PopulationRecord(SweepRecord):
         """Let go of the states of earlier rounds: one is through."""
         self.states.delete_before(len(stops))
 
-    def replay(self) -> tuple[PopulationRule, int, list[MemberRow]]:
+    def replay(self, criterion: Criterion) -> tuple[PopulationRule, int, list[MemberRow]]:
         """Return the rule, the epochs of a round, and the rows of all that was trained."""
-        assert self.criterion is not None
         known = self.fingerprint
         parameters = tuple(Parameter(*one) for one in known["parameters"])
         rest = {name: known[name] for name in ("population", "quantile", "resample", "seed")}
         rule = PopulationRule(parameters, perturb=tuple(known["perturb"]), **rest)
         every = int(known["every"])
-        stops = round_stops(self.criterion.epochs, every)
+        stops = round_stops(criterion.epochs, every)
         run = PopulationRun(
-            _NoEngine(), rule, self.groups[0], self.criterion, stops, _Reader(self), _Silence()
+            _NoEngine(), rule, self.groups[0], criterion, stops, _Reader(self), _Silence()
         )
         with contextlib.suppress(_NotTrained):
             run.train()

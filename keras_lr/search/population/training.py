@@ -11,17 +11,18 @@ from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import Choice, ListOf, Number, Optional, Path, Text
 from keras_lr._fields.lengths import WholeEpochs
 from keras_lr._keras.state.callback_state import unfit_for_trials
-from keras_lr._keras.state.random_state import capture_random_states
 from keras_lr.callback import say
 from keras_lr.callbacks import ReduceLROnPlateau
 from keras_lr.search.arguments import (
     check_callbacks,
     check_epochs,
     check_fit,
+    check_logged,
     check_readable_twice,
+    default_monitor,
     named_builds,
 )
-from keras_lr.search.engines import make_engine
+from keras_lr.search.engines import engine_of
 from keras_lr.search.engines.base import Engine, Rehearsal
 from keras_lr.search.fields import describe_optimizer
 from keras_lr.search.fingerprint import fingerprint
@@ -149,13 +150,8 @@ class PopulationBasedTraining(Configurable):
                 arguments.
         """
         problem = self._problem(build, epochs, callbacks, test_data, {"x": x, "y": y, **fit})
-        chosen = make_engine(engine, POPULATION)
-        restore_random_states = capture_random_states()
-        try:
+        with engine_of(engine, POPULATION) as chosen:
             result = self._train(problem, chosen)
-        finally:
-            chosen.close()
-            restore_random_states()
         if self.verbose:
             say(result.report())
         return result
@@ -183,13 +179,12 @@ class PopulationBasedTraining(Configurable):
             )
         arguments = check_fit(fit, search=POPULATION)
         check_readable_twice("test_data", test_data, POPULATION)
-        validated = arguments.get("validation_data") is not None
         return Problem(
             builds,
             {describe_optimizer(self.optimizer): self.optimizer},
             arguments,
             epochs,
-            self.monitor or ("val_loss" if validated else "loss"),
+            self.monitor or default_monitor(arguments),
             self.mode,
             None,
             LineDriver(tuple(self.parameters), self._round),
@@ -226,7 +221,7 @@ class PopulationBasedTraining(Configurable):
     def _train(self, problem: Problem, engine: Engine) -> PopulationResult:
         """Train the population on an engine."""
         rehearsal = engine.start(problem)
-        self._check_logged(problem, rehearsal)
+        check_logged(self, problem, rehearsal)
         criterion = Criterion(problem.monitor, rehearsal.up, "", problem.epochs)
         (group,) = problem.groups
         stops = round_stops(problem.epochs, self._round)
@@ -237,15 +232,7 @@ class PopulationBasedTraining(Configurable):
             record.begin(self._fingerprint(problem, rehearsal), criterion, problem.groups)
         progress = PopulationProgress(criterion, self.population, len(stops), bool(self.verbose))
         run = PopulationRun(engine, rule, group, criterion, stops, record, progress)
-        interrupted = False
-        try:
-            run.train()
-        except KeyboardInterrupt:
-            if not run.rows:
-                raise
-            interrupted = True
-        finally:
-            progress.end()
+        interrupted = progress.watch(run, run.train)
         rows = sorted(run.rows, key=lambda row: (row.round, row.member))
         result = PopulationResult(tuple(rows), criterion, rule, self._round, interrupted)
         if all(row.is_lost for row in result.last_round):
@@ -265,11 +252,3 @@ class PopulationBasedTraining(Configurable):
         decisive = fingerprint(problem, rehearsal, (), None)
         decided = {name: value for name, value in decisive.items() if name not in UNUSED}
         return decided | {"every": self._round, **dataclasses.asdict(self._rule())}
-
-    def _check_logged(self, problem: Problem, rehearsal: Rehearsal) -> None:
-        """Refuse a metric that is not logged, as far as a model could be built."""
-        if rehearsal.logged and problem.monitor not in rehearsal.logged:
-            raise ValueError(
-                "PopulationBasedTraining: argument `monitor` must name a value that an epoch logs. "
-                f"Received: monitor={self.monitor!r}. Logged are: {', '.join(rehearsal.logged)}"
-            )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import errno
 import functools
-import os
 from typing import TYPE_CHECKING, Self
 
-from keras_lr._files import PathLike, atomic_write
+from keras_lr._files import PathLike
 from keras_lr.range_test.curve import NoSuggestion
-from keras_lr.search.results.rows import Criterion, TrialRow, plain_row
+from keras_lr.search.results.rows import Criterion, TrialRow, plain_row, write_rows
 from keras_lr.search.results.valleys import Best, Valley, find_valley
 from keras_lr.search.trials.description import Group
 
@@ -51,10 +48,9 @@ class SweepResult:
         from keras_lr.search.record import SweepRecord
 
         record = SweepRecord(directory)
-        if record.criterion is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(record.path))
-        rows = record.criterion.rows(record.outcomes.values())
-        return cls(tuple(rows), record.criterion, tuple(record.groups))
+        criterion = record.known_criterion()
+        rows = criterion.rows(record.outcomes.values())
+        return cls(tuple(rows), criterion, tuple(record.groups))
 
     @functools.cached_property
     def valleys(self) -> list[Valley]:
@@ -162,12 +158,7 @@ class SweepResult:
 
     def to_csv(self, path: PathLike) -> None:
         """Write a row for each trial to a CSV file, which appears whole or not at all."""
-        rows = [plain_row(row) for row in self.rows]
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        with atomic_write(path) as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(path, map(plain_row, self.rows))
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a pandas ``DataFrame``, one row per trial."""

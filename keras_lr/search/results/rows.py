@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_lr._files import PathLike, atomic_write
 from keras_lr.search.trials.description import Group, Outcome, Trial
 from keras_lr.search.trials.target import Target
 
@@ -155,6 +157,16 @@ def rows_by_rate(rows: Iterable[TrialRow], group: Group) -> dict[float, list[Tri
         if row.trial.group == group:
             found.setdefault(row.trial.learning_rate, []).append(row)
     return found
+
+
+def write_rows(path: PathLike, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows of plain data to a CSV file, which appears whole or not at all."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with atomic_write(path) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def plain_row(row: TrialRow) -> dict[str, Any]:

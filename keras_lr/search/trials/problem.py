@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_lr._keras.fits.fit_data import are_arrays, batch_size_of, count_rows, take_rows
+from keras_lr._keras.fits.fit_data import (
+    are_arrays,
+    batch_size_of,
+    count_rows,
+    rows_of_all_shapes,
+    take_rows,
+)
 from keras_lr._keras.rates.optimizers import held_optimizers, schedule_of
 from keras_lr._keras.state.random_state import set_seed
 from keras_lr._keras.whole_epochs.data import EpochData
@@ -91,6 +97,11 @@ class Problem:
         names = {"monitor": self.monitor}
         return names if self.target is None else names | {"until": self.target.name}
 
+    @property
+    def evaluation_batch_size(self) -> int | None:
+        """Rows of a batch that is evaluated; None for Keras's own number."""
+        return self.fit.get("validation_batch_size") or self.fit.get("batch_size")
+
     @functools.cached_property
     def epoch_data(self) -> EpochData:
         """The data to train on by whole epochs.
@@ -111,8 +122,7 @@ class Problem:
         if self.fit.get("validation_data") is None:
             return None
         x, y, weights = keras.utils.unpack_x_y_sample_weight(self.fit["validation_data"])
-        size = self.fit.get("validation_batch_size") or self.fit.get("batch_size")
-        return EpochData(x=x, y=y, sample_weight=weights, batch_size=size)
+        return EpochData(x=x, y=y, sample_weight=weights, batch_size=self.evaluation_batch_size)
 
     def build(self, group: Group, seed: int, keep_kernels: bool = False) -> Any:
         """Return a new model with the initial weights of a seed.
@@ -163,8 +173,7 @@ class Problem:
 
 def first_rows(arrays: list[Any], batch_size: int) -> list[Any]:
     """Return the first rows of arrays: a full batch, and one like the last where that is short."""
-    rows = count_rows(arrays)
-    return take_rows(arrays, slice(0, min(rows, batch_size + rows % batch_size)))
+    return take_rows(arrays, slice(0, rows_of_all_shapes(count_rows(arrays), batch_size)))
 
 
 def subset(fit: Mapping[str, Any], share: float, order: Any) -> dict[str, Any]:

@@ -318,7 +318,7 @@ class TrialRunner:
     def _test(self) -> dict[str, float]:
         data = self.problem.test_data
         assert data is not None
-        size = self.problem.fit.get("validation_batch_size") or self.problem.fit.get("batch_size")
+        size = self.problem.evaluation_batch_size
         x, *rest = data
         found = self.model.evaluate(x, *rest[:1], batch_size=size, verbose=0, return_dict=True)
         return {name: float(value) for name, value in found.items()}

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import errno
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from keras_lr._files import PathLike, atomic_write
+from keras_lr._files import PathLike
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.schedules import PiecewiseConstant
 from keras_lr.search.population.line import piecewise_schedules
 from keras_lr.search.population.results.rows import MemberRow, plain_row
 from keras_lr.search.population.rule import PopulationRule
-from keras_lr.search.results.rows import Criterion
+from keras_lr.search.results.rows import Criterion, write_rows
 
 if TYPE_CHECKING:
     import pandas
@@ -59,10 +56,9 @@ class PopulationResult:
         from keras_lr.search.population.record import PopulationRecord
 
         record = PopulationRecord(directory)
-        if record.criterion is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(record.path))
-        rule, every, rows = record.replay()
-        return cls(tuple(rows), record.criterion, rule, every)
+        criterion = record.known_criterion()
+        rule, every, rows = record.replay(criterion)
+        return cls(tuple(rows), criterion, rule, every)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -180,12 +176,7 @@ class PopulationResult:
 
     def to_csv(self, path: PathLike) -> None:
         """Write a row for each member and round to a CSV file, whole or not at all."""
-        rows = [plain_row(row) for row in self.rows]
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        with atomic_write(path) as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(path, map(plain_row, self.rows))
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a pandas ``DataFrame``, one row per member and round."""
