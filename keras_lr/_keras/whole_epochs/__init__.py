@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_lr._keras.whole_epochs.base import WholeEpochs, check_model
+from keras_lr._keras.whole_epochs.base import EpochTrainer, check_model
 from keras_lr._keras.whole_epochs.data import EpochData, NeedsFit
 
 
@@ -16,7 +16,7 @@ def make_whole_epochs(
     validation: EpochData | None,
     rate: Any,
     moves_rate: bool,
-) -> WholeEpochs:
+) -> EpochTrainer:
     """Return what trains a model by whole epochs.
 
     Args:

@@ -10,7 +10,7 @@ Relies on (Keras 3.0 to 3.15; `NeedsFit` says where it is not so):
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import keras
 from numpy.typing import NDArray
@@ -27,17 +27,27 @@ OnBatch = Callable[[int, dict[str, Any]], bool]
 """Gets the number of a batch and the logs after it; returns whether the epoch goes on."""
 
 
-class WholeEpochs(Protocol):
-    """Trainer of a model that runs a whole epoch in one go.
+class EpochTrainer:
+    """Trainer of a model that runs a whole epoch in one go; the base of those of the backends.
 
     Between `begin` and `end` the state of the model may be somewhere else than in its variables.
     """
 
-    model: Any
-    data: EpochData
-    validation: EpochData | None
-    route: str
+    route: ClassVar[str] = "whole epochs"
     """How the epochs are trained, for people."""
+
+    def __init__(self, model: Any, data: EpochData, validation: EpochData | None) -> None:
+        """Build what a first ``fit`` builds.
+
+        Args:
+            model: A compiled model.
+            data: What to train on.
+            validation: What to validate on, if anything.
+        """
+        self.model = model
+        self.data = data
+        self.validation = validation
+        build_compiled_parts(model, data)
 
     def begin(self) -> None:
         """Take the state of the model."""
@@ -50,18 +60,35 @@ class WholeEpochs(Protocol):
             rates: The learning rate of each batch; None to leave it as it is.
             on_batch: Is told of every batch, in their order, perhaps when all are trained.
         """
+        raise NotImplementedError
 
     def evaluate(self) -> dict[str, Any]:
         """Return what the validation data give."""
+        raise NotImplementedError
 
     def end(self) -> None:
         """Put the state into the model."""
 
     def rehearsal_order(self) -> NDArray:
         """Return the rows of a short epoch that compiles all that a long one runs."""
+        return self.data.first_rows
 
     def functions(self) -> list[Any]:
         """Return what was compiled."""
+        raise NotImplementedError
+
+
+def tell_batches(losses: NDArray, logs: dict[str, Any], on_batch: OnBatch) -> None:
+    """Tell of the batches of an epoch that is trained, up to the one that ends it.
+
+    Args:
+        losses: The loss that each batch logged, if they log one.
+        logs: What the last batch logged.
+        on_batch: Is told.
+    """
+    for number, loss in enumerate(losses.tolist()):
+        if not on_batch(number, {"loss": loss} if "loss" in logs else {}):
+            break
 
 
 def check_model(model: Any) -> None:

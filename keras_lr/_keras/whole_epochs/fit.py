@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr._keras.whole_epochs.base import WholeEpochs
+from keras_lr._keras.whole_epochs.base import EpochTrainer
 
 
 class LogNames(keras.callbacks.Callback):
@@ -22,7 +22,7 @@ class LogNames(keras.callbacks.Callback):
 
 
 def fit_whole_epochs(
-    trainer: WholeEpochs,
+    trainer: EpochTrainer,
     callback: keras.callbacks.Callback,
     orders: Iterator[NDArray],
     epochs: range,
@@ -70,7 +70,7 @@ def fit_whole_epochs(
         model.optimizer.finalize_variable_values(model.trainable_weights)
 
 
-def rehearse(trainer: WholeEpochs, moves_rate: bool) -> tuple[str, ...]:
+def rehearse(trainer: EpochTrainer, moves_rate: bool) -> tuple[str, ...]:
     """Compile all that an epoch runs, by training a short one, and return the names that it logs.
 
     Args:

@@ -26,10 +26,11 @@ from keras_lr._keras.fits.jax_state import (
 from keras_lr._keras.host_values import to_numpy
 from keras_lr._keras.metrics import cumulative_metrics
 from keras_lr._keras.whole_epochs.base import (
+    EpochTrainer,
     OnBatch,
-    build_compiled_parts,
     epoch_logs,
     is_as_in_keras,
+    tell_batches,
 )
 from keras_lr._keras.whole_epochs.data import EpochData, NeedsFit
 
@@ -40,7 +41,7 @@ _TELL_LOGS = "train_step", "test_step", "compute_metrics"
 """Methods of a model that decide what a step logs."""
 
 
-class StepwiseEpochs:
+class StepwiseEpochs(EpochTrainer):
     """Trainer that calls the jitted steps of Keras one after the other."""
 
     route = "steps without hooks"
@@ -51,9 +52,9 @@ class StepwiseEpochs:
         """Know the model and its data.
 
         Args:
-            model: A compiled model.
-            data: What to train on.
-            validation: What to validate on, if anything.
+            model: See `EpochTrainer`.
+            data: See there.
+            validation: See there.
             rate: The variable of the learning rate.
 
         Raises:
@@ -66,10 +67,7 @@ class StepwiseEpochs:
             raise NeedsFit("NNX is enabled")
         if data.shuffle == "batch" and jax.default_backend() != "cpu":
             raise NeedsFit("fit orders each batch before its turn")
-        self.model = model
-        self.data = data
-        self.validation = validation
-        build_compiled_parts(model, data)
+        super().__init__(model, data, validation)
         model.make_train_function()
         model.make_test_function()
         model.reset_metrics()
@@ -110,11 +108,17 @@ class StepwiseEpochs:
         """Return what the validation data give."""
         assert self.validation is not None
         trainable, non_trainable, optimizer, _ = self.state
-        state, logs = (trainable, non_trainable, self.metrics), {}
-        for batch in _batches(self.validation, np.arange(self.validation.rows)):
-            logs, state = self.model.test_function(state, iter([batch]))
+        before = trainable, non_trainable, self.metrics
+        logs, state = self._evaluate(before, self.validation)
         self.state = (*state[:2], optimizer, state[2])
         return self._results(logs)
+
+    def _evaluate(self, state: tuple[Any, ...], data: EpochData) -> tuple[dict[str, Any], Any]:
+        """Return what data give, and the state of the weights and metrics after them."""
+        logs: dict[str, Any] = {}
+        for batch in _batches(data, np.arange(data.rows)):
+            logs, state = self.model.test_function(state, iter([batch]))
+        return logs, state
 
     def _results(self, logs: dict[str, Any]) -> dict[str, Any]:
         if self.logs_are_results and logs.keys() == self.names:
@@ -127,10 +131,6 @@ class StepwiseEpochs:
         for part in parts:
             for variable, value in zip(variables[part], self.state[part], strict=True):
                 variable.assign(value)
-
-    def rehearsal_order(self) -> NDArray:
-        """Return the rows of a short epoch that compiles all that a long one runs."""
-        return self.data.first_rows
 
     def functions(self) -> list[Any]:
         """Return what was compiled."""
@@ -172,20 +172,13 @@ class ScannedEpochs(StepwiseEpochs):
         logs, self.state, losses = self._train(
             state, self.data.tensors, order.astype(np.int32), rates
         )
-        for number, loss in enumerate(np.asarray(losses).tolist()):
-            if not on_batch(number, {"loss": loss} if "loss" in logs else {}):
-                break
+        tell_batches(np.asarray(losses), logs, on_batch)
         return self._results(logs)
 
-    def evaluate(self) -> dict[str, Any]:
-        """Return what the validation data give."""
-        assert self.validation is not None
-        trainable, non_trainable, optimizer, _ = self.state
-        order = np.arange(self.validation.rows, dtype=np.int32)
-        state = (trainable, non_trainable, self.metrics)
-        logs, state, _ = self._test(state, self.validation.tensors, order, None)
-        self.state = (*state[:2], optimizer, state[2])
-        return self._results(logs)
+    def _evaluate(self, state: tuple[Any, ...], data: EpochData) -> tuple[dict[str, Any], Any]:
+        order = np.arange(data.rows, dtype=np.int32)
+        logs, after, _ = self._test(state, data.tensors, order, None)
+        return logs, after
 
     def rehearsal_order(self) -> NDArray:
         """Return all rows: the program is compiled for their number."""

@@ -17,18 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr._keras.whole_epochs.base import (
-    OnBatch,
-    build_compiled_parts,
-    epoch_logs,
-)
+from keras_lr._keras.whole_epochs.base import EpochTrainer, OnBatch, epoch_logs, tell_batches
 from keras_lr._keras.whole_epochs.data import EpochData, NeedsFit
 
 
-class LoopedEpochs:
-    """Trainer that runs each epoch as one loop of TensorFlow."""
-
-    route = "whole epochs"
+class LoopedEpochs(EpochTrainer):
+    """Trainer that runs each epoch as one loop of TensorFlow. The state stays in the variables."""
 
     def __init__(
         self, model: Any, data: EpochData, validation: EpochData | None, rate: Any
@@ -36,9 +30,9 @@ class LoopedEpochs:
         """Compile nothing yet.
 
         Args:
-            model: A compiled model.
-            data: What to train on.
-            validation: What to validate on, if anything.
+            model: See `EpochTrainer`.
+            data: See there.
+            validation: See there.
             rate: The variable of the learning rate.
 
         Raises:
@@ -49,26 +43,15 @@ class LoopedEpochs:
         default = tf.distribute.get_strategy()
         if tf.distribute.has_strategy() or model.distribute_strategy is not default:
             raise NeedsFit("the model is distributed")
-        self.model = model
-        self.data = data
-        self.validation = validation
-        build_compiled_parts(model, data)
+        super().__init__(model, data, validation)
         self._train = _loop(model, model.train_step, data, rate)
         self._test = None if validation is None else _loop(model, model.test_step, validation, None)
-
-    def begin(self) -> None:
-        """Leave the state in the model's variables."""
-
-    def end(self) -> None:
-        """Leave the state in the model's variables."""
 
     def train(self, order: Any, rates: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
         """Train an epoch, and return what it logs."""
         self.model.reset_metrics()
         logs, losses = self._train(order, rates)
-        for number, loss in enumerate(losses.numpy().tolist()):
-            if not on_batch(number, {"loss": loss} if "loss" in logs else {}):
-                break
+        tell_batches(losses.numpy(), logs, on_batch)
         return epoch_logs(self.model, logs)
 
     def evaluate(self) -> dict[str, Any]:
@@ -78,10 +61,6 @@ class LoopedEpochs:
         self.model.reset_metrics()
         logs, _ = self._test(np.arange(self.validation.rows), None)
         return epoch_logs(self.model, logs)
-
-    def rehearsal_order(self) -> NDArray:
-        """Return the rows of a short epoch that compiles all that a long one runs."""
-        return self.data.first_rows
 
     def functions(self) -> list[Any]:
         """Return what was compiled."""
