@@ -46,8 +46,8 @@ def read_lazily(variable: Any) -> Any:
     Nothing waits for a device here.
     """
     value: Any = variable.value if isinstance(variable, keras.Variable) else variable
-    if hasattr(value, "detach"):  # a tensor of PyTorch
-        return value.item() if value.device.type == "cpu" else value.detach().clone()
+    if hasattr(value, "detach"):
+        return _tensor_now(value)
     read = getattr(value, "value", None)
     return read() if callable(read) else to_float(value)
 
@@ -61,12 +61,17 @@ def logs_as_now(logs: Any) -> Any:
     if isinstance(logs, dict):
         return {name: logs_as_now(value) for name, value in logs.items()}
     value: Any = logs.value if isinstance(logs, keras.Variable) else logs
-    if hasattr(value, "detach"):  # a tensor of PyTorch
-        on_host = value.device.type == "cpu" and value.numel() == 1
-        return value.item() if on_host else value.detach().clone()
+    if hasattr(value, "detach"):
+        return _tensor_now(value)
     if isinstance(value, np.ndarray):
         return value.copy()
     return value.read_value() if hasattr(value, "read_value") else value
+
+
+def _tensor_now(tensor: Any) -> Any:
+    """Return what a tensor of PyTorch holds now: a number on the host, or else a copy."""
+    on_host = tensor.device.type == "cpu" and tensor.numel() == 1
+    return tensor.item() if on_host else tensor.detach().clone()
 
 
 def copy_to_host(variable: Any) -> NDArray[Any]:
