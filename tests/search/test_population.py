@@ -7,8 +7,7 @@ import random
 import keras
 import numpy as np
 import pytest
-from models import COMPILE
-from problems import classifier, digits, line, line_data
+from problems import classifier, digits, line, line_data, traced_line
 
 from keras_lr import ParamScheduler, PopulationBasedTraining
 from keras_lr.range_test import NoSuggestion
@@ -282,17 +281,7 @@ def test_training_compiles_once():
     if keras.backend.backend() == "torch":
         pytest.skip("PyTorch compiles nothing")
     traces = []
-
-    class Counting(keras.layers.Layer):
-        def call(self, x):
-            traces.append(self)
-            return x
-
-    def build(optimizer):
-        model = keras.Sequential([keras.Input((3,)), Counting(), keras.layers.Dense(1)])
-        model.compile(optimizer, "mse", **COMPILE)
-        return model
-
+    build = traced_line(traces)
     x, y = line_data()
     counts = []
     for epochs in (2, 5):

@@ -1,7 +1,5 @@
 """What a population refuses, before any training."""
 
-import functools
-
 import keras
 import pytest
 from models import COMPILE
@@ -12,21 +10,6 @@ from keras_lr.search.population.results.result import PopulationResult
 
 X, Y = line_data()
 RANGE = {"learning_rate": (0.01, 0.1)}
-
-
-@pytest.fixture
-def trainings(monkeypatch):
-    """Count the trainings of whole epochs; those that only try out a step do not count."""
-    found = []
-    fit = keras.Model.fit
-
-    @functools.wraps(fit)
-    def counted(self, *args, **kwargs):
-        found.append(kwargs.get("initial_epoch") is not None)
-        return fit(self, *args, **kwargs)
-
-    monkeypatch.setattr(keras.Model, "fit", counted)
-    return lambda: sum(found)
 
 
 def run(training=None, build=line, x=X, y=Y, **fit):

@@ -16,25 +16,11 @@ from keras_lr.cli.main import main
 
 ray = pytest.importorskip("ray", reason="it needs Ray: pip install 'keras-lr[ray]'")
 
-pytestmark = [pytest.mark.slow, pytest.mark.core]
+pytestmark = [pytest.mark.slow, pytest.mark.core, pytest.mark.usefixtures("connected_ray")]
 
 CORES = os.cpu_count()
 ONE, ENGINE = (RayEngine(workers=count, cpus_per_trial=CORES) for count in (1, 2))
 """Each worker computes with as many threads as this process, so that the bits are the same."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def connected():
-    ray.init(
-        address="local",
-        num_cpus=2 * CORES,
-        object_store_memory=100 * 2**20,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-    )
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from models import COMPILE
-from problems import classifier, digits, line, line_data
+from problems import Batches, classifier, digits, line, line_data, traced_line
 
 from keras_lr import CosineDecay, OneCycle
 from keras_lr.range_test import NoSuggestion
@@ -90,17 +90,6 @@ def test_slots_that_hold_the_initial_weights_are_those_of_the_seed():
         assert row.logs == history.history
 
 
-class Batches(keras.utils.PyDataset):
-    """Batches that come in one order."""
-
-    def __len__(self):
-        return 5
-
-    def __getitem__(self, index):
-        x, y = line_data()
-        return x[index::5], y[index::5]
-
-
 def scaled(optimizer):
     """Return a model whose optimizer is wrapped by one that scales the loss."""
     keras.config.set_dtype_policy("mixed_float16")
@@ -171,17 +160,7 @@ def test_training_compiles_once_for_each_optimizer():
     if keras.backend.backend() == "torch":
         pytest.skip("PyTorch compiles nothing")
     traces = []
-
-    class Counting(keras.layers.Layer):
-        def call(self, x):
-            traces.append(self)
-            return x
-
-    def build(optimizer):
-        model = keras.Sequential([keras.Input((3,)), Counting(), keras.layers.Dense(1)])
-        model.compile(optimizer, "mse", **COMPILE)
-        return model
-
+    build = traced_line(traces)
     x, y = line_data()
     counts = []
     for rates in ((0.01, 0.1), (1e-5, 0.1)):

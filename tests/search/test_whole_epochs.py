@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from models import COMPILE
-from problems import classifier, digits, line, line_data
+from problems import Batches, classifier, digits, line, line_data
 
 from keras_lr import CosineDecay, Function, LinearDecay, OneCycle
 from keras_lr._keras.whole_epochs import data as epoch_data
@@ -282,15 +282,6 @@ def test_an_exception_in_an_epoch_fails_that_trial_alone(monkeypatch):
 
 
 # The way round ------------------------------------------------------------------------------------
-
-
-class Batches(keras.utils.PyDataset):
-    def __len__(self):
-        return 5
-
-    def __getitem__(self, index):
-        x, y = line_data()
-        return x[index::5], y[index::5]
 
 
 def eager(optimizer):
