@@ -1,7 +1,6 @@
 """Trains in processes that are killed with SIGKILL at random moments and started again.
 
-Each process is a fork of this one, which has imported everything and computed nothing, so that it
-starts at once. The rates that each training records must be those of a training in one process.
+The rates that each training records must be those of a training in one process.
 
 Usage: killed.py FOLDER KILLS
 """
@@ -23,6 +22,7 @@ import time
 
 import keras
 import numpy as np
+from kills import ended, start_process
 
 from keras_lr import (
     CosineDecay,
@@ -128,31 +128,6 @@ class Backup(keras.callbacks.BackupAndRestore):
 def start(folder, order):
     """Start a training in a process and return its number."""
     return start_process(lambda: train(folder, order))
-
-
-def start_process(work):
-    """Let a fork of this process do some work, and return its number."""
-    process = os.fork()
-    if process:
-        return process
-    status = 1
-    try:
-        work()
-        status = 0
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def ended(process):
-    """Return the exit status of a process that has ended, or None."""
-    pid, status = os.waitpid(process, os.WNOHANG)
-    return None if pid == 0 else os.waitstatus_to_exitcode(status)
 
 
 def killed_training(folder, order, kills, moments):

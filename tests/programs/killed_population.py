@@ -1,7 +1,5 @@
 """Trains a population in processes that are killed with SIGKILL and started again.
 
-Each process is a fork of this one, which has imported everything and computed nothing.
-
 Usage: killed_population.py FOLDER KILLS
 """
 
@@ -12,21 +10,12 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import json
 import pathlib
-import random
-import signal
 import sys
-import time
 
-import keras
-from killed import ended, start_process
+from kills import Slow, kill, start_process, wait
 from problems import line, line_data
 
 from keras_lr import PopulationBasedTraining
-
-
-class Slow(keras.callbacks.Callback):
-    def on_epoch_end(self, epoch, logs=None):
-        time.sleep(0.02)
 
 
 def train(folder):
@@ -45,27 +34,15 @@ def train(folder):
     (folder / "found.json").write_text(json.dumps([rows, result.best.member, weights]))
 
 
-def lines(folder):
-    path = folder / "members.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
 def killed(folder, kills):
     """Return what a population finds that was killed so many times, and the lines at each kill."""
     folder.mkdir()
-    moments, random_moment = [], random.Random(0)
-    for _ in range(kills):
-        before, process = lines(folder), start_process(lambda: train(folder))
-        while lines(folder) < before + 3 and ended(process) is None:
-            time.sleep(0.002)
-        time.sleep(random_moment.uniform(0.0, 0.1))
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-        moments.append(lines(folder))
-    process = start_process(lambda: train(folder))
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    if status:
-        sys.exit(f"a population ended with {status}")
+
+    def start():
+        return start_process(lambda: train(folder))
+
+    moments = kill(folder / "members.jsonl", start, kills)
+    wait(start())
     return json.loads((folder / "found.json").read_text()), moments
 
 

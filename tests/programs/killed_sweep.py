@@ -1,7 +1,5 @@
 """Runs a sweep in processes that are killed with SIGKILL and started again, or in two at once.
 
-Each process is a fork of this one, which has imported everything and computed nothing.
-
 Usage: killed_sweep.py FOLDER KILLS
 """
 
@@ -12,21 +10,12 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import json
 import pathlib
-import random
-import signal
 import sys
-import time
 
-import keras
-from killed import ended, start_process
+from kills import Slow, kill, start_process, wait
 from problems import line, line_data
 
 from keras_lr.search import LRSweep
-
-
-class Slow(keras.callbacks.Callback):
-    def on_epoch_end(self, epoch, logs=None):
-        time.sleep(0.02)
 
 
 def sweep(folder):
@@ -45,33 +34,14 @@ def start(folder):
     return start_process(lambda: sweep(folder))
 
 
-def lines(folder):
-    path = folder / "trials.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
 def rows_of(folder, process):
     return json.loads((folder / f"rows-{process}.json").read_text())
-
-
-def wait(process):
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    if status:
-        sys.exit(f"a sweep ended with {status}")
 
 
 def killed(folder, kills):
     """Return the rows of a sweep that was killed so many times, and the lines at each kill."""
     folder.mkdir()
-    moments, random_moment = [], random.Random(0)
-    for _ in range(kills):
-        before, process = lines(folder), start(folder)
-        while lines(folder) < before + 3 and ended(process) is None:
-            time.sleep(0.002)
-        time.sleep(random_moment.uniform(0.0, 0.1))
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-        moments.append(lines(folder))
+    moments = kill(folder / "trials.jsonl", lambda: start(folder), kills)
     process = start(folder)
     wait(process)
     return rows_of(folder, process), moments

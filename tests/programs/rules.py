@@ -1,34 +1,11 @@
-"""Trains by each rule on one device or on two, as an argument says; prints weights and rates.
+"""Trains by each rule on one device or on two (see `devices`), and prints weights and rates."""
 
-The argument is "one", "mirrored" (TensorFlow's MirroredStrategy) or "data" (JAX's DataParallel).
-"""
-
-import contextlib
 import json
-import sys
 
 import keras
-import numpy as np
+from devices import X, Y, scope
 
 from keras_lr import DistanceOverGradients, HypergradientDescent, Prodigy
-
-RANDOM = np.random.default_rng(3)
-X = RANDOM.normal(size=(48, 6)).astype("float32")
-Y = RANDOM.normal(size=(48, 2)).astype("float32")
-
-scope = contextlib.nullcontext
-match sys.argv[1]:
-    case "mirrored":
-        import tensorflow as tf
-
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * 2
-        )
-        scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope
-
-    case "data":
-        keras.distribution.set_distribution(keras.distribution.DataParallel())
 
 CASES = {
     "hypergradient": (lambda: keras.optimizers.SGD(0.01, momentum=0.9), HypergradientDescent(0.2)),
