@@ -84,7 +84,7 @@ def _describe_range(result: PopulationResult, best: MemberRow) -> list[str]:
 def _describe_copies(result: PopulationResult) -> str:
     copies = sum(row.copied_from is not None for row in result.rows)
     roots = {row.seed for row in result.last_round if not row.is_lost}
-    left = f"{len(roots)} of the {result.rule.population} that began" if len(roots) > 1 else "one"
+    left = f"{len(roots)} of the {result.rule.population} that began"
     return f"{copies} copies; the members of the last round come from {left}."
 
 
