@@ -20,7 +20,9 @@ class RunningFits:
 
     def __init__(self) -> None:
         """Start without fits."""
-        self._lock = threading.Lock()
+        # The garbage collector may find an abandoned session anywhere, also while this is held,
+        # and ends it.
+        self._lock = threading.RLock()
         self._sessions: weakref.WeakValueDictionary[int, FitSession] = weakref.WeakValueDictionary()
 
     def session_of(self, model: Any) -> FitSession | None:

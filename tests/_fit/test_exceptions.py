@@ -1,5 +1,9 @@
 """What an exception leaves behind: nothing of ours on the model or the list of callbacks."""
 
+import gc
+import sys
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from keras_lr import CosineDecay, LinearDecay, LRHistory, ParamScheduler, Reduce
 pytestmark = pytest.mark.core
 
 BACKEND = keras.backend.backend()
+RUNNING = "/_fit/running.py"
 OURS = {
     "schedule": lambda: CosineDecay(0.1),
     "momentum": lambda: ParamScheduler(momentum=CosineDecay(0.5, 0.1)),
@@ -99,19 +104,53 @@ def test_an_exception_between_two_batches(name):
     assert fit(model, [])[-1] == 4.0
 
 
-def test_an_exception_in_the_data():
-    def broken():
-        x, y = samples()
-        for batch in range(3):
-            yield x[2 * batch : 2 * batch + 2], y[2 * batch : 2 * batch + 2]
-        raise OSError("disk")
+def broken():
+    x, y = samples()
+    for batch in range(3):
+        yield x[2 * batch : 2 * batch + 2], y[2 * batch : 2 * batch + 2]
+    raise OSError("disk")
 
+
+def test_an_exception_in_the_data():
     model = build()
     fit(model, [])
     before = names_on(model)
     with pytest.raises(Exception, match="disk"):
         fit(model, CosineDecay(0.1), broken(), steps_per_epoch=STEPS, epochs=2)
     assert_clean(model, before)
+
+
+def test_a_fit_that_the_garbage_collector_ends_while_another_begins_blocks_nothing():
+    """What an error still holds of a fit is freed at any allocation, also inside ours."""
+    abandoned = []
+
+    def leave_a_fit():
+        schedule = CosineDecay(0.1)
+        abandoned.append(weakref.ref(schedule))
+        try:
+            fit(build(), schedule, broken(), steps_per_epoch=STEPS, epochs=2)
+        except Exception as error:
+            error.itself = error
+
+    def collect(frame, event, argument):
+        places = [one.f_code.co_filename for one in (frame, frame.f_back) if one]
+        if event == "call" and places[0] == weakref.__file__ and places[-1].endswith(RUNNING):
+            collected.append(gc.collect())
+
+    collected, model, schedule = [], meter(), LinearDecay(0.5)
+    gc.collect()
+    gc.disable()
+    try:
+        leave_a_fit()
+        assert abandoned[0]() is not None
+        sys.setprofile(collect)
+        rates = fit(model, schedule)
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+    assert collected
+    assert abandoned[0]() is None
+    np.testing.assert_allclose(rates, schedule.values(epochs=1, steps_per_epoch=STEPS), rtol=1e-6)
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), KeyboardInterrupt()])
