@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 
@@ -19,6 +20,12 @@ collect_ignore = ["programs"]
 
 def pytest_report_header():
     return f"keras: {keras.__version__}, backend {keras.backend.backend()}"
+
+
+def pytest_collection_finish():
+    # What the libraries and the tests are made of stays; the collector need not look again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
