@@ -8,7 +8,15 @@ import pytest
 from models import COMPILE
 from problems import Batches, classifier, digits, line, line_data
 
-from keras_lr import CosineDecay, Function, LinearDecay, OneCycle
+from keras_lr import (
+    Constant,
+    CosineDecay,
+    Function,
+    LinearDecay,
+    OneCycle,
+    ParamScheduler,
+    PiecewiseConstant,
+)
 from keras_lr._keras.whole_epochs import data as epoch_data
 from keras_lr._keras.whole_epochs.base import check_model
 from keras_lr._keras.whole_epochs.data import EpochData, NeedsFit
@@ -251,6 +259,36 @@ def test_a_schedule_gives_each_step_its_rate(make):
         assert list(row.logs) == list(history)
 
 
+def several(lr):
+    """Return what moves all that Adam has."""
+    return ParamScheduler(
+        weight_decay=Constant(0.1) * CosineDecay(1.0),
+        learning_rate=CosineDecay(lr),
+        beta_1=PiecewiseConstant([1], [0.8, 0.95]),
+    )
+
+
+@compiles
+@pytest.mark.parametrize(
+    ("schedule", "make"),
+    [
+        (several, keras.optimizers.AdamW),
+        (OneCycle, lambda rate=0.1: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)),
+    ],
+    ids=["weight decay and betas", "momentum"],
+)
+def test_other_hyperparameters_move_in_each_step(schedule, make):
+    (x, y), validation = digits()
+    fit = {"x": x, "y": y, "epochs": 3, "batch_size": 48, "validation_data": validation}
+    swept = sweep((0.001, 0.01), schedule=schedule, optimizers=[make()])
+    for row in swept.run(classifier, **fit).rows:
+        assert row.route == FAST, row.route_reason
+        rate = row.trial.learning_rate
+        history = by_hand(classifier, make(rate), fit | {"callbacks": [schedule(rate)]})
+        assert row.logs == history
+        assert list(row.logs) == list(history)
+
+
 @compiles
 @pytest.mark.parametrize("rates", [(0.1, 1e30), (1e30, 1e32)])
 def test_a_diverged_trial_is_what_it_is_by_fit(rates):
@@ -352,10 +390,54 @@ def test_a_schedule_whose_rates_are_not_known_before_needs_fit(schedule, reason)
 
 
 @compiles
-def test_momentum_that_moves_too_needs_fit():
+@pytest.mark.parametrize(
+    ("schedule", "reason"),
+    [
+        (
+            lambda lr: ParamScheduler("optimizer", learning_rate=CosineDecay(lr)),
+            "the schedule names its optimizer",
+        ),
+        (
+            lambda lr: ParamScheduler(weight_decay=Constant(0.1)),
+            "the schedule does not move the learning rate",
+        ),
+        (
+            lambda lr: CosineDecay(lr) if lr < 0.1 else OneCycle(lr),
+            "the schedules of the trials move different hyperparameters",
+        ),
+    ],
+)
+def test_hyperparameters_that_are_not_those_of_the_step_need_fit(schedule, reason):
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=0.1)
+    last = run_line(sweep(schedule=schedule, optimizers=[optimizer])).rows[-1]
+    assert (last.route, last.route_reason) == ("fit", reason)
+    x, y = line_data()
+    fit = {"x": x, "y": y, "epochs": 3, "batch_size": 8}
+    history = by_hand(line, optimizer, fit | {"callbacks": [schedule(0.1)]})
+    assert last.logs == {name: history[name] for name in last.logs}
+
+
+@compiles
+def test_a_metric_with_the_name_of_what_moves_needs_fit():
+    def build(optimizer):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        named = keras.metrics.MeanSquaredError(name="momentum")
+        model.compile(optimizer, "mse", metrics=[named], **COMPILE)
+        return model
+
+    x, y = line_data()
     swept = sweep(schedule=OneCycle, optimizers=[keras.optimizers.SGD(momentum=0.9)])
-    (row, *_) = run_line(swept).rows
-    assert row.route_reason == "the schedule moves more than the learning rate"
+    row = swept.run(build, x, y, epochs=1, batch_size=8).rows[0]
+    assert (row.status, row.route_reason) == ("trained", "a metric is called 'momentum'")
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="TensorFlow trains these by whole epochs")
+def test_convolutions_on_jax_need_fit_where_more_than_the_rate_moves():
+    (x, y), _ = digits()
+    swept = sweep(schedule=OneCycle, optimizers=[keras.optimizers.SGD(momentum=0.9)])
+    x = x.reshape(-1, 8, 8, 1)[:64]
+    row = swept.run(convolutional, x, y[:64], epochs=1, batch_size=32).rows[0]
+    assert row.route_reason == "Keras compiles momentum into its step"
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="the other backends compile steps")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from keras_lr._keras.rates.hyperparameters import Hyperparameter
 from keras_lr._keras.whole_epochs.base import EpochTrainer, check_model
 from keras_lr._keras.whole_epochs.data import EpochData, NeedsFit
 
@@ -14,8 +16,8 @@ def make_whole_epochs(
     model: Any,
     data: EpochData,
     validation: EpochData | None,
-    rate: Any,
-    moves_rate: bool,
+    rate: Hyperparameter,
+    moved: Sequence[Hyperparameter],
 ) -> EpochTrainer:
     """Return what trains a model by whole epochs.
 
@@ -23,8 +25,8 @@ def make_whole_epochs(
         model: A compiled model.
         data: What to train on.
         validation: What to validate on, if anything.
-        rate: The variable of the learning rate.
-        moves_rate: Whether each batch has a rate.
+        rate: The learning rate.
+        moved: The hyperparameters of which each batch has a value.
 
     Raises:
         NeedsFit: If only ``fit`` can train it.
@@ -34,9 +36,9 @@ def make_whole_epochs(
     if backend == "jax":
         from keras_lr._keras.whole_epochs.jax import make_epochs
 
-        return make_epochs(model, data, validation, rate, moves_rate)
+        return make_epochs(model, data, validation, rate, moved)
     if backend == "tensorflow":
         from keras_lr._keras.whole_epochs.tensorflow import LoopedEpochs
 
-        return LoopedEpochs(model, data, validation, rate)
+        return LoopedEpochs(model, data, validation, moved)
     raise NeedsFit(f"{backend} compiles no step")

@@ -9,12 +9,14 @@ Relies on (Keras 3.0 to 3.15; `NeedsFit` says where it is not so):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr._keras.rates.hyperparameters import Hyperparameter
 from keras_lr._keras.whole_epochs.data import EpochData, NeedsFit
 
 OF_KERAS = (
@@ -36,28 +38,39 @@ class EpochTrainer:
     route: ClassVar[str] = "whole epochs"
     """How the epochs are trained, for people."""
 
-    def __init__(self, model: Any, data: EpochData, validation: EpochData | None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        data: EpochData,
+        validation: EpochData | None,
+        moved: Sequence[Hyperparameter],
+    ) -> None:
         """Build what a first ``fit`` builds.
 
         Args:
             model: A compiled model.
             data: What to train on.
             validation: What to validate on, if anything.
+            moved: The hyperparameters of which each batch has a value.
         """
         self.model = model
         self.data = data
         self.validation = validation
+        self.moved = list(moved)
+        self.numbers = [one for one in moved if one.variable is None]
+        """Those that no variable holds: they enter a step while it is traced."""
         build_compiled_parts(model, data)
 
     def begin(self) -> None:
         """Take the state of the model."""
 
-    def train(self, order: Any, rates: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
+    def train(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
         """Train an epoch, and return what it logs.
 
         Args:
             order: The rows, in the order in which to read them.
-            rates: The learning rate of each batch; None to leave it as it is.
+            values: A row for each batch with a value for each of ``moved``; None where that is
+                empty.
             on_batch: Is told of every batch, in their order, perhaps when all are trained.
         """
         raise NotImplementedError
@@ -72,6 +85,11 @@ class EpochTrainer:
     def rehearsal_order(self) -> NDArray:
         """Return the rows of a short epoch that compiles all that a long one runs."""
         return self.data.first_rows
+
+    def no_values(self) -> NDArray | None:
+        """Return values for an epoch that is trained to compile what it runs."""
+        shape = self.data.batches, len(self.moved)
+        return np.zeros(shape, np.float32) if self.moved else None
 
     def functions(self) -> list[Any]:
         """Return what was compiled."""

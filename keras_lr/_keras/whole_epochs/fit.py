@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr._keras.whole_epochs.base import EpochTrainer
+from keras_lr._keras.whole_epochs.data import NeedsFit
 
 
 class LogNames(keras.callbacks.Callback):
@@ -26,7 +26,7 @@ def fit_whole_epochs(
     callback: keras.callbacks.Callback,
     orders: Iterator[NDArray],
     epochs: range,
-    rates: NDArray | None = None,
+    values: NDArray | None = None,
 ) -> None:
     """Train a model as ``fit`` does with one callback, an epoch at a time.
 
@@ -38,7 +38,11 @@ def fit_whole_epochs(
         callback: Is told of the epochs, batches and evaluations.
         orders: The order of the rows in each epoch.
         epochs: The epochs to train.
-        rates: The learning rate of every step of a ``fit`` from epoch 0 on; None to leave it.
+        values: A row for every step of a ``fit`` from epoch 0 on, with a value for each
+            hyperparameter that the trainer moves; None where it moves none.
+
+    Raises:
+        NeedsFit: If a metric has the name of such a hyperparameter.
     """
     model, batches = trainer.model, trainer.data.batches
     callback.set_model(model)
@@ -52,7 +56,7 @@ def fit_whole_epochs(
     trainer.begin()
     for epoch in epochs:
         callback.on_epoch_begin(epoch)
-        used = None if rates is None else rates[epoch * batches : (epoch + 1) * batches]
+        used = None if values is None else values[epoch * batches : (epoch + 1) * batches]
         logs = trainer.train(next(orders), used, on_batch)
         if trainer.validation is not None and not model.stop_training:
             callback.on_test_begin()
@@ -61,7 +65,10 @@ def fit_whole_epochs(
             logs |= {f"val_{name}": value for name, value in found.items()}
         logs = dict(sorted(logs.items()))  # as Keras's list of callbacks hands them on
         if used is not None:
-            logs["learning_rate"] = float(used[-1])
+            for moved, value in zip(trainer.moved, used[-1].tolist(), strict=True):
+                if moved.column in logs:
+                    raise NeedsFit(f"a metric is called {moved.column!r}")
+                logs[moved.column] = value
         callback.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
@@ -70,15 +77,13 @@ def fit_whole_epochs(
         model.optimizer.finalize_variable_values(model.trainable_weights)
 
 
-def rehearse(trainer: EpochTrainer, moves_rate: bool) -> tuple[str, ...]:
+def rehearse(trainer: EpochTrainer) -> tuple[str, ...]:
     """Compile all that an epoch runs, by training a short one, and return the names that it logs.
 
     Args:
         trainer: Trains it.
-        moves_rate: Whether each batch has a rate.
     """
     order = trainer.rehearsal_order()
     names = LogNames()
-    rates = np.zeros(trainer.data.batches, np.float32) if moves_rate else None
-    fit_whole_epochs(trainer, names, iter([order]), range(1), rates)
+    fit_whole_epochs(trainer, names, iter([order]), range(1), trainer.no_values())
     return names.names

@@ -9,7 +9,7 @@ for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 from keras_lr._keras.fits.jax_state import (
     METRICS,
     OPTIMIZER,
+    Place,
     place_of,
     state_with,
     variables_of_state,
 )
+from keras_lr._keras.fits.train_step import hyperparameters_set
 from keras_lr._keras.host_values import to_numpy
 from keras_lr._keras.metrics import cumulative_metrics
+from keras_lr._keras.rates.hyperparameters import Hyperparameter
 from keras_lr._keras.whole_epochs.base import (
     EpochTrainer,
     OnBatch,
@@ -47,7 +50,12 @@ class StepwiseEpochs(EpochTrainer):
     route = "steps without hooks"
 
     def __init__(
-        self, model: Any, data: EpochData, validation: EpochData | None, rate: Any
+        self,
+        model: Any,
+        data: EpochData,
+        validation: EpochData | None,
+        rate: Hyperparameter,
+        moved: Sequence[Hyperparameter],
     ) -> None:
         """Know the model and its data.
 
@@ -55,7 +63,8 @@ class StepwiseEpochs(EpochTrainer):
             model: See `EpochTrainer`.
             data: See there.
             validation: See there.
-            rate: The variable of the learning rate.
+            rate: The learning rate.
+            moved: See `EpochTrainer`.
 
         Raises:
             NeedsFit: If the model is trained by Flax's NNX, its rate is not in its state, or the
@@ -67,20 +76,23 @@ class StepwiseEpochs(EpochTrainer):
             raise NeedsFit("NNX is enabled")
         if data.shuffle == "batch" and jax.default_backend() != "cpu":
             raise NeedsFit("fit orders each batch before its turn")
-        super().__init__(model, data, validation)
+        super().__init__(model, data, validation, moved)
         model.make_train_function()
         model.make_test_function()
         model.reset_metrics()
         self.metrics = [to_numpy(one).copy() for one in model.metrics_variables]
         """What the variables of the metrics hold at the start of an epoch."""
-        self.rate = place_of(variables_of_state(model), rate, [OPTIMIZER])
-        if self.rate is None:
+        if self._place_of(rate) is None:
             raise NeedsFit("the optimizer's rate is not among its variables")
+        self.places = [self._place_of(one) for one in moved]
         self.names = set(model.get_metrics_result())
         as_in_keras = all(is_as_in_keras(model, name) for name in _TELL_LOGS)
         self.logs_are_results = as_in_keras and not cumulative_metrics(model)
         """Whether a step logs the results of the metrics, and exactly: each is one division."""
         self.state: tuple[Any, ...] = ()
+
+    def _place_of(self, one: Hyperparameter) -> Place | None:
+        return place_of(variables_of_state(self.model), one.variable, [OPTIMIZER])
 
     def begin(self) -> None:
         """Take the arrays of the variables, which the first step uses up."""
@@ -91,13 +103,13 @@ class StepwiseEpochs(EpochTrainer):
         """Put the state into the variables."""
         self._show(range(len(self.state)))
 
-    def train(self, order: Any, rates: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
+    def train(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
         """Train an epoch, and return what it logs."""
         state = (*self.state[:METRICS], self.metrics)
         logs: dict[str, Any] = {}
         for number, batch in enumerate(_batches(self.data, order)):
-            if rates is not None:
-                state = state_with(state, [(self.rate, rates[number])])
+            if values is not None:
+                state = state_with(state, zip(self.places, values[number], strict=True))
             logs, state = self.model.train_function(state, iter([batch]))
             if not on_batch(number, logs):
                 break
@@ -143,34 +155,39 @@ class ScannedEpochs(StepwiseEpochs):
     route = "whole epochs"
 
     def __init__(
-        self, model: Any, data: EpochData, validation: EpochData | None, rate: Any
+        self,
+        model: Any,
+        data: EpochData,
+        validation: EpochData | None,
+        rate: Hyperparameter,
+        moved: Sequence[Hyperparameter],
     ) -> None:
         """Know the model and its data, which stay on the device: see `StepwiseEpochs`."""
         import jax
 
-        super().__init__(model, data, validation, rate)
+        super().__init__(model, data, validation, rate, moved)
         self._train = jax.jit(_program(self._train_step, data), donate_argnums=0)
         if validation is not None:
-            self._test = jax.jit(_program(_without_rate(model.test_step), validation))
+            self._test = jax.jit(_program(_without_values(model.test_step), validation))
 
-    def _train_step(self, state: Any, batch: Any, rate: Any) -> Any:
-        if rate is not None:
-            state = state_with(state, [(self.rate, rate)])
-        return self.model.train_step(state, batch)
+    def _train_step(self, state: Any, batch: Any, values: Any) -> Any:
+        if values is not None:
+            state = state_with(state, zip(self.places, values, strict=True))
+        with hyperparameters_set(self.numbers, values, self.moved):
+            return self.model.train_step(state, batch)
 
-    def has_convolutions(self, moves_rate: bool) -> bool:
+    def has_convolutions(self) -> bool:
         """Return whether the step convolves; the trace is kept for the training."""
         self.begin()
-        rates = np.zeros(self.data.batches, np.float32) if moves_rate else None
         order = self.rehearsal_order().astype(np.int32)
-        traced = self._train.trace(self.state, self.data.tensors, order, rates)
+        traced = self._train.trace(self.state, self.data.tensors, order, self.no_values())
         return CONVOLUTION in str(traced.jaxpr)
 
-    def train(self, order: Any, rates: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
+    def train(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
         """Train an epoch, and return what it logs."""
         state = (*self.state[:METRICS], self.metrics)
         logs, self.state, losses = self._train(
-            state, self.data.tensors, order.astype(np.int32), rates
+            state, self.data.tensors, order.astype(np.int32), values
         )
         tell_batches(np.asarray(losses), logs, on_batch)
         return self._results(logs)
@@ -190,7 +207,11 @@ class ScannedEpochs(StepwiseEpochs):
 
 
 def make_epochs(
-    model: Any, data: EpochData, validation: EpochData | None, rate: Any, moves_rate: bool
+    model: Any,
+    data: EpochData,
+    validation: EpochData | None,
+    rate: Hyperparameter,
+    moved: Sequence[Hyperparameter],
 ) -> StepwiseEpochs:
     """Return the trainer that is the faster one for a model.
 
@@ -198,12 +219,15 @@ def make_epochs(
         NeedsFit: If there is none.
     """
     try:
-        scanned = ScannedEpochs(model, data, validation, rate)
-        if not scanned.has_convolutions(moves_rate):
+        scanned = ScannedEpochs(model, data, validation, rate, moved)
+        if not scanned.has_convolutions():
             return scanned
     except (AttributeError, TypeError, ValueError):
         pass  # a step that changes the types of its state cannot be scanned
-    return StepwiseEpochs(model, data, validation, rate)
+    stepwise = StepwiseEpochs(model, data, validation, rate, moved)
+    if stepwise.numbers:
+        raise NeedsFit(f"Keras compiles {stepwise.numbers[0].name} into its step")
+    return stepwise
 
 
 def _batches(data: EpochData, order: NDArray) -> Iterator[Any]:
@@ -211,38 +235,38 @@ def _batches(data: EpochData, order: NDArray) -> Iterator[Any]:
         yield data.take(order[first : first + data.batch_size])
 
 
-def _without_rate(step: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda state, batch, rate: step(state, batch)
+def _without_values(step: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda state, batch, values: step(state, batch)
 
 
 def _program(step: Callable[..., Any], data: EpochData) -> Callable[..., Any]:
     """Return a function that runs a step on all batches of an epoch.
 
     Args:
-        step: A function of a state, a batch and a rate that returns logs and the next state.
+        step: A function of a state, a batch and its values that returns logs and the next state.
         data: Tells the sizes of the batches.
     """
     import jax
 
     whole, size = data.rows // data.batch_size, data.batch_size
 
-    def run(state: Any, arrays: Any, order: Any, rates: Any) -> Any:
+    def run(state: Any, arrays: Any, order: Any, values: Any) -> Any:
         def run_batch(state: Any, place: Any) -> Any:
-            rows, rate = place
+            rows, row = place
             batch = jax.tree.map(lambda array: array[rows], arrays)
-            logs, state = step(tuple(map(list, state)), batch, rate)
+            logs, state = step(tuple(map(list, state)), batch, row)
             return tuple(map(tuple, state)), logs
 
         state = tuple(map(tuple, state))
         losses = []
         if whole:
             full = order[: whole * size].reshape(whole, size)
-            places = (full, None if rates is None else rates[:whole])
+            places = (full, None if values is None else values[:whole])
             state, every = jax.lax.scan(run_batch, state, places)
-            logs = jax.tree.map(lambda values: values[-1], every)
+            logs = jax.tree.map(lambda logged: logged[-1], every)
             losses.append(every.get("loss", jax.numpy.zeros(whole)))
         if data.rows % size:
-            place = (order[whole * size :], None if rates is None else rates[-1])
+            place = (order[whole * size :], None if values is None else values[-1])
             state, logs = run_batch(state, place)
             losses.append(logs.get("loss", jax.numpy.zeros(()))[None])
         return logs, tuple(map(list, state)), jax.numpy.concatenate(losses)

@@ -11,12 +11,14 @@ the same inside of a loop, bit for bit (measured on a CPU, with XLA and without)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr._keras.fits.train_step import hyperparameters_set
+from keras_lr._keras.rates.hyperparameters import Hyperparameter
 from keras_lr._keras.whole_epochs.base import EpochTrainer, OnBatch, epoch_logs, tell_batches
 from keras_lr._keras.whole_epochs.data import EpochData, NeedsFit
 
@@ -25,7 +27,11 @@ class LoopedEpochs(EpochTrainer):
     """Trainer that runs each epoch as one loop of TensorFlow. The state stays in the variables."""
 
     def __init__(
-        self, model: Any, data: EpochData, validation: EpochData | None, rate: Any
+        self,
+        model: Any,
+        data: EpochData,
+        validation: EpochData | None,
+        moved: Sequence[Hyperparameter],
     ) -> None:
         """Compile nothing yet.
 
@@ -33,7 +39,7 @@ class LoopedEpochs(EpochTrainer):
             model: See `EpochTrainer`.
             data: See there.
             validation: See there.
-            rate: The variable of the learning rate.
+            moved: See there.
 
         Raises:
             NeedsFit: If the model is distributed, or its steps log no dict of scalars.
@@ -43,14 +49,14 @@ class LoopedEpochs(EpochTrainer):
         default = tf.distribute.get_strategy()
         if tf.distribute.has_strategy() or model.distribute_strategy is not default:
             raise NeedsFit("the model is distributed")
-        super().__init__(model, data, validation)
-        self._train = _loop(model, model.train_step, data, rate)
-        self._test = None if validation is None else _loop(model, model.test_step, validation, None)
+        super().__init__(model, data, validation, moved)
+        self._train = _loop(model, model.train_step, data, self.moved)
+        self._test = None if validation is None else _loop(model, model.test_step, validation, [])
 
-    def train(self, order: Any, rates: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
+    def train(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
         """Train an epoch, and return what it logs."""
         self.model.reset_metrics()
-        logs, losses = self._train(order, rates)
+        logs, losses = self._train(order, values)
         tell_batches(losses.numpy(), logs, on_batch)
         return epoch_logs(self.model, logs)
 
@@ -67,22 +73,30 @@ class LoopedEpochs(EpochTrainer):
         return [self._train]
 
 
-def _loop(model: Any, step: Callable[..., Any], data: EpochData, rate: Any) -> Callable[..., Any]:
+def _loop(
+    model: Any, step: Callable[..., Any], data: EpochData, moved: list[Hyperparameter]
+) -> Callable[..., Any]:
     """Return a compiled function that runs a step on all batches of an order of the rows.
 
     Args:
         model: The model.
         step: Its step, a function of a batch that returns logs.
         data: The data to take the rows from.
-        rate: The variable to set before each step, where there are rates.
+        moved: The hyperparameters of which each batch has a value.
 
     Raises:
         NeedsFit: If the step returns no dict of scalars.
     """
     import tensorflow as tf
 
+    numbers = [one for one in moved if one.variable is None]
+
+    def run_step(batch: Any, *values: Any) -> Any:
+        with hyperparameters_set(numbers, values, numbers):
+            return model.distribute_strategy.run(step, args=(batch,))
+
     run = tf.function(
-        lambda batch: model.distribute_strategy.run(step, args=(batch,)),
+        run_step,
         reduce_retracing=True,
         jit_compile=model.jit_compile,
         autograph=False,
@@ -92,24 +106,27 @@ def _loop(model: Any, step: Callable[..., Any], data: EpochData, rate: Any) -> C
     spec = tf.nest.map_structure(
         lambda array: tf.TensorSpec([fixed, *array.shape[1:]], array.dtype), data.tensors
     )
-    logged = run.get_concrete_function(spec).structured_outputs
+    number = tf.TensorSpec((), tf.float32)
+    logged = run.get_concrete_function(spec, *[number] * len(numbers)).structured_outputs
     if not isinstance(logged, dict) or any(
         not hasattr(one, "dtype") or one.shape.rank != 0 for one in logged.values()
     ):
         raise NeedsFit("a step of the model logs something else than a dict of scalars")
 
     @tf.function(autograph=False)
-    def loop(order: Any, rates: Any) -> Any:
+    def loop(order: Any, values: Any) -> Any:
         rows = tf.size(order)
         count = (rows + size - 1) // size
 
         def run_batch(number: Any, logs: Any, losses: Any) -> Any:
             chosen = order[number * size : tf.minimum((number + 1) * size, rows)]
             chosen.set_shape([fixed])
-            if rates is not None:
-                rate.assign(rates[number])
+            row = [] if values is None else tf.unstack(values[number])
+            for one, value in zip(moved, row, strict=True):
+                if one.variable is not None:
+                    one.variable.assign(value)
             batch = tf.nest.map_structure(lambda array: tf.gather(array, chosen), data.tensors)
-            logs = run(batch)
+            logs = run(batch, *[row[moved.index(one)] for one in numbers])
             loss = tf.cast(logs["loss"], tf.float64) if "loss" in logs else tf.zeros((), tf.float64)
             return number + 1, logs, losses.write(number, loss)
 
@@ -124,7 +141,7 @@ def _loop(model: Any, step: Callable[..., Any], data: EpochData, rate: Any) -> C
         return logs, losses.stack()
 
     # Arrays of numpy would be baked in, and compiled for anew.
-    def call(order: NDArray, rates: NDArray | None) -> Any:
-        return loop(tf.constant(order), None if rates is None else tf.constant(rates))
+    def call(order: NDArray, values: NDArray | None) -> Any:
+        return loop(tf.constant(order), None if values is None else tf.constant(values))
 
     return call

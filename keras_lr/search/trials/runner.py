@@ -211,24 +211,24 @@ class TrialRunner:
 
     def _train(self, stretch: Stretch, state: Snapshot | None, watch: TrialWatch) -> None:
         """Train a stretch by whole epochs, or else by ``fit``."""
-        rates = self._rates_of_steps(stretch.trial)
+        values = self._values_of_steps(stretch.trial)
         trials = self._whole_epochs
         self._go_to_start(stretch, state, unbuild=trials is None)
         if trials is None:
             self._fit(stretch, watch)
         else:
             reads_ahead = state is None and self.snapshot.has_fit_read_ahead
-            trials.train(stretch, watch, rates, reads_ahead)
+            trials.train(stretch, watch, values, reads_ahead)
 
-    def _rates_of_steps(self, trial: Trial) -> NDArray | None:
-        """Return the rate of each step, where whole epochs need them.
+    def _values_of_steps(self, trial: Trial) -> NDArray | None:
+        """Return the values that move in each step, where whole epochs need them.
 
         From the first schedule on that needs ``fit``, all trials of this model are trained so.
         """
         if self._whole_epochs is None:
             return None
         try:
-            return self._whole_epochs.rates_of(trial)
+            return self._whole_epochs.values_of(trial)
         except NeedsFit as reason:
             self._whole_epochs, self._reason_for_fit = None, str(reason)
             return None

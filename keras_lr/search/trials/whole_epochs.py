@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr._fields.timeline import Timeline
-from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
+from keras_lr._keras.rates.hyperparameters import (
+    LEARNING_RATE,
+    Hyperparameter,
+    find_hyperparameter,
+)
 from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr._keras.state.random_kernels import draws_from_kernels
 from keras_lr._keras.whole_epochs import make_whole_epochs
@@ -41,7 +45,6 @@ class WholeEpochTrials:
             NeedsFit: If only ``fit`` can train the trials.
         """
         self.problem = problem
-        self.moves_rate = problem.schedule is not None
         if problem.callbacks:
             raise NeedsFit("callbacks are given")
         for name, value in problem.fit.items():
@@ -50,32 +53,39 @@ class WholeEpochTrials:
         if rate.host_only:
             raise NeedsFit("the optimizer computes its rate")
         self._optimizer = optimizer_of(model)
-        if problem.schedule is not None:
-            self._check_schedule(problem.schedule(rate.read()))
+        driver = None if problem.schedule is None else problem.schedule(rate.read())
+        moved = [find_hyperparameter(self._optimizer, name) for name in self._schedules_of(driver)]
         self._epochs = make_whole_epochs(
-            model, problem.epoch_data, problem.epoch_validation, rate.variable, self.moves_rate
+            model, problem.epoch_data, problem.epoch_validation, rate, moved
         )
         self.route = self._epochs.route
 
-    def _check_schedule(self, schedule: Any) -> None:
-        """Refuse a schedule whose values are not known before the training.
+    def _schedules_of(self, driver: Any) -> dict[str, Schedule]:
+        """Return the schedule of each hyperparameter that a callback moves.
 
         Raises:
-            NeedsFit: If it is one.
+            NeedsFit: If the values are not known before the training.
         """
-        if isinstance(schedule, ParamScheduler):
-            raise NeedsFit("the schedule moves more than the learning rate")
-        if not isinstance(schedule, Schedule):
-            raise NeedsFit(f"a {type(schedule).__name__} drives the rate")
-        moved = schedule.hyperparameter_schedules(self._optimizer)
-        if set(moved) != {LEARNING_RATE}:
-            raise NeedsFit("the schedule moves more than the learning rate")
+        if driver is None:
+            return {}
+        if not isinstance(driver, Schedule | ParamScheduler):
+            raise NeedsFit(f"a {type(driver).__name__} drives the rate")
+        kind = Schedule if isinstance(driver, Schedule) else ParamScheduler
+        hooks = [name for name in dir(keras.callbacks.Callback) if name.startswith("on_")]
+        if any(getattr(type(driver), name) is not getattr(kind, name) for name in hooks):
+            raise NeedsFit("the schedule has hooks of its own")
+        if isinstance(driver, Schedule):
+            moved = driver.hyperparameter_schedules(self._optimizer)
+        elif driver.optimizer is None:
+            moved = driver.schedules
+        else:
+            raise NeedsFit("the schedule names its optimizer")
+        if LEARNING_RATE not in moved:
+            raise NeedsFit("the schedule does not move the learning rate")
         parts = [part for one in moved.values() for part in one.parts()]
         if any(isinstance(part, FollowsHyperparameter) for part in parts):
             raise NeedsFit("the schedule looks at the rate of the optimizer")
-        hooks = [name for name in dir(keras.callbacks.Callback) if name.startswith("on_")]
-        if any(getattr(type(schedule), name) is not getattr(Schedule, name) for name in hooks):
-            raise NeedsFit("the schedule has hooks of its own")
+        return moved
 
     def rehearse(self) -> tuple[str, ...]:
         """Compile all that a trial runs, and return the names of what an epoch logs.
@@ -83,38 +93,44 @@ class WholeEpochTrials:
         Raises:
             NeedsFit: If the steps draw numbers that are counted inside of TensorFlow.
         """
-        names = rehearse(self._epochs, self.moves_rate)
+        names = rehearse(self._epochs)
         if any(map(draws_from_kernels, self._epochs.functions())):
             raise NeedsFit("operations of TensorFlow count what they draw")
         return names
 
     def train(
-        self, stretch: Stretch, watch: TrialWatch, rates: NDArray | None, reads_ahead: bool
+        self, stretch: Stretch, watch: TrialWatch, values: NDArray | None, reads_ahead: bool
     ) -> None:
         """Train a stretch from the state in which the model is.
 
         Args:
             stretch: The stretch.
             watch: Ends it.
-            rates: What `rates_of` returned for the trial.
+            values: What `values_of` returned for the trial.
             reads_ahead: Whether a ``fit`` would read a batch before it trains.
         """
         key = (stretch.trial.group, stretch.trial.seed)
         orders = self._epochs.data.orders(key, reads_ahead)
         epochs = range(stretch.start, self.problem.epochs)
-        fit_whole_epochs(self._epochs, watch, orders, epochs, rates)
+        fit_whole_epochs(self._epochs, watch, orders, epochs, values)
 
-    def rates_of(self, trial: Trial) -> NDArray[np.float32] | None:
-        """Return the rate of every step of a trial; None where the rate is constant.
+    def values_of(self, trial: Trial) -> NDArray[np.float32] | None:
+        """Return a row for every step of a trial, with a value for each hyperparameter that moves.
+
+        Returns:
+            The rows; None where no hyperparameter moves.
 
         Raises:
-            NeedsFit: If the schedule of the trial has no rates that are known beforehand.
+            NeedsFit: If the values are not known beforehand, or other hyperparameters move than in
+                the trials before.
         """
         if self.problem.schedule is None:
             return None
-        schedule = self.problem.schedule(trial.position)
-        self._check_schedule(schedule)
-        moved = schedule.hyperparameter_schedules(self._optimizer)[LEARNING_RATE]
+        schedules = self._schedules_of(self.problem.schedule(trial.position))
+        if list(schedules) != [one.name for one in self._epochs.moved]:
+            raise NeedsFit("the schedules of the trials move different hyperparameters")
         batches = self._epochs.data.batches
         timeline = Timeline(batches, self.problem.epochs)
-        return moved(np.arange(batches * self.problem.epochs), timeline).astype(np.float32)
+        steps = np.arange(batches * self.problem.epochs)
+        columns = [schedule(steps, timeline) for schedule in schedules.values()]
+        return np.stack(columns, axis=1).astype(np.float32)
