@@ -89,14 +89,15 @@ def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> list[K
     taken = known | _tensors_of(model)
     found: list[Kept] = []
     lost: dict[int, str] = {}
-    unreadable = _unreadable_kinds()
+    torch, tensorflow = loaded_library("torch"), loaded_library("tensorflow")
+    unreadable = _unreadable_kinds(tensorflow)
     for place in walk_objects(model):
         value = place.value
         if place.own and place.holder is not None and place.key not in names:
             found += _capture_slot(place) + _capture_members(value)
-        if id(value) in taken:
+        if isinstance(value, _PLAIN) or id(value) in taken:
             continue
-        capture = _capture_of(value, place)
+        capture = _capture_of(value, place, torch, tensorflow)
         if capture is not None:
             taken.add(id(value))
             found.append(capture(value))
@@ -110,9 +111,10 @@ def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> list[K
     return found
 
 
-def _names_of_keras() -> set[str]:
+@functools.cache
+def _names_of_keras() -> frozenset[str]:
     """Return the names of the attributes by which Keras notes what it has done with a layer."""
-    return {*vars(keras.Layer(name="names")), "_jax_state", "_jax_state_synced"}
+    return frozenset({*vars(keras.Layer(name="names")), "_jax_state", "_jax_state_synced"})
 
 
 def _tensors_of(model: Any) -> set[int]:
@@ -181,8 +183,17 @@ def _is_tensor(value: Any) -> bool:
     )
 
 
-def _capture_of(value: Any, place: Place) -> Callable[[Any], Kept] | None:
-    """Return the function that captures a value of a kind that holds state; None for any other."""
+def _capture_of(
+    value: Any, place: Place, torch: Any, tensorflow: Any
+) -> Callable[[Any], Kept] | None:
+    """Return the function that captures a value of a kind that holds state; None for any other.
+
+    Args:
+        value: The value.
+        place: Where it was found.
+        torch: PyTorch, if it is loaded.
+        tensorflow: TensorFlow, if it is loaded.
+    """
     if is_variable(value):
         return _capture_variable
     if isinstance(value, np.random.Generator):
@@ -191,12 +202,12 @@ def _capture_of(value: Any, place: Place) -> Callable[[Any], Kept] | None:
         return _capture_state_of("get_state" if hasattr(value, "get_state") else "getstate")
     if isinstance(value, np.ndarray):
         return _capture_array if place.own and place.holder is not None else None
-    if (torch := loaded_library("torch")) is not None:
+    if torch is not None:
         if isinstance(value, torch.Tensor):
             return _capture_tensor
         if isinstance(value, torch.Generator):
             return _capture_state_of("get_state")
-    if (tensorflow := loaded_library("tensorflow")) is not None:
+    if tensorflow is not None:
         if isinstance(value, tensorflow.random.Generator):
             return lambda generator: _capture_variable(generator.state)
         if all(hasattr(value, name) for name in ("export", "insert", "remove")):
@@ -204,10 +215,10 @@ def _capture_of(value: Any, place: Place) -> Callable[[Any], Kept] | None:
     return None
 
 
-def _unreadable_kinds() -> tuple[type, ...]:
+def _unreadable_kinds(tensorflow: Any) -> tuple[type, ...]:
     """Return the kinds of objects that move on when they are used and cannot be read."""
     kinds: list[type] = [collections.abc.Iterator]
-    if (tensorflow := loaded_library("tensorflow")) is not None:
+    if tensorflow is not None:
         kinds += [tensorflow.queue.QueueBase, tensorflow.data.Iterator]
     return tuple(kinds)
 

@@ -34,6 +34,10 @@ class LocalEngine:
     def run(self, stretches: Sequence[Stretch]) -> Iterator[Outcome]:
         """Train stretches in their order."""
         for stretch in stretches:
+            runner = self._runners.get(stretch.trial.group)
+            if runner is not None and stretch.state is None:
+                runner.prepare(stretch.trial.seed)
+        for stretch in stretches:
             group = stretch.trial.group
             if group in self._failures:
                 yield Outcome(stretch.trial, stretch.stops, "failed", self._failures[group])

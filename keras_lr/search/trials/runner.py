@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -172,6 +173,15 @@ class TrialRunner:
             return []
         standing = {name: Constant(find_hyperparameter(optimizer, name).read()) for name in moved}
         return [ParamScheduler(**standing)]
+
+    def prepare(self, seed: int) -> None:
+        """Build the model of a seed before any trial is trained.
+
+        To seed a ``build`` TensorFlow drops all kernels, and makes those of a step anew in the next
+        one, which takes as long as a short trial. What goes wrong is told by `run`.
+        """
+        with contextlib.suppress(Exception):
+            self._beginning(seed)
 
     def run(self, stretch: Stretch) -> Outcome:
         """Train a stretch, after those before it if its state is not at hand."""
