@@ -68,6 +68,15 @@ class LearningRateReader:
         else:
             self.seen.append(np.nan if self.optimizer is None else self.parameter.read())
 
+    def check_first_execution(self, count: int) -> None:
+        """Refuse steps that note more than a rate for each batch, in an execution of ``count``.
+
+        Raises:
+            RuntimeError: If they do.
+        """
+        if self.notes is not None:
+            self.notes.check_unpopped(count)
+
     def values(self, sizes: list[int]) -> NDArray[np.float32]:
         """Return a value for each batch of the oldest executions, of so many batches; once."""
         if self.notes is not None:

@@ -239,8 +239,8 @@ class FitSession:
             self.batch = first + count
             self.ran += count
             self._logs = logs
-        if not self.ran - count and self._use is not None and not steps_take_state():
-            self._use.check_first_execution()
+        if self.ran == count:
+            self._check_first_execution(count)
         for handler in self.events.on_execution_end:
             handler(first, count, logs)
         if self.events.on_execution_end_deferred:
@@ -250,6 +250,13 @@ class FitSession:
         elif waiting >= FLUSH_EVERY:
             self.flush_deferred()
             self.flush()
+
+    def _check_first_execution(self, count: int) -> None:
+        """Refuse what shows to be wrong as soon as ``count`` batches have run."""
+        for reader in self.rate_readers:
+            reader.check_first_execution(count)
+        if self._use is not None and not steps_take_state():
+            self._use.check_first_execution()
 
     def flush_deferred(self) -> None:
         """Call the deferred handlers with the last execution, if they were not yet."""

@@ -62,6 +62,17 @@ class RateNotes:
         """Drop what was noted and not popped."""
         self._popped = self.noted()
 
+    def check_unpopped(self, count: int) -> int:
+        """Return how many rates the next ``count`` batches have noted, of those that have run.
+
+        Raises:
+            RuntimeError: If the steps noted more than one rate for each batch.
+        """
+        noted = self.noted() - self._popped
+        if noted > count:
+            raise self._refusal(noted, count)
+        return noted
+
     def pop(self, count: int) -> NDArray[np.float32]:
         """Return the rates of the next ``count`` batches.
 
@@ -70,13 +81,17 @@ class RateNotes:
         Raises:
             RuntimeError: If the steps did not note one rate for each batch.
         """
-        noted = self.noted() - self._popped
-        if noted > count or (count and not noted):
-            raise RuntimeError(
-                f"The training step has applied gradients {noted} times in {count} batches, so "
-                "that the rate of a batch cannot be told. Let train_step of the model call "
-                "optimizer.apply or optimizer.stateless_apply once for each batch."
-            )
+        noted = self.check_unpopped(count)
+        if count and not noted:
+            raise self._refusal(noted, count)
         batches = self._popped + np.minimum(np.arange(count), noted - 1)
         self._popped += noted
         return to_numpy(self.rates)[batches % self.rates.shape[0]].astype(np.float32)
+
+    def _refusal(self, noted: int, count: int) -> RuntimeError:
+        return RuntimeError(
+            f"The training step has applied gradients {noted} times in {count} "
+            f"{'batch' if count == 1 else 'batches'}, so that the rate of a batch cannot be told. "
+            "Let train_step of the model call optimizer.apply or optimizer.stateless_apply once "
+            "for each batch."
+        )
