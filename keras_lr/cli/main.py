@@ -144,7 +144,7 @@ def _build_parser() -> argparse.ArgumentParser:
         group,
         sweeps.run_or_show,
         "sweep",
-        "train at many rates, as a file says; `sweep show` tells what a sweep has found so far",
+        "train at many rates, as a file says; `sweep show` tells what was found so far",
         "keras-lr sweep study.py",
         "keras-lr sweep show sweeps/digits --out valleys.png",
         trains=True,
@@ -153,7 +153,8 @@ def _build_parser() -> argparse.ArgumentParser:
         "what",
         nargs="+",
         metavar="STUDY.py | show DIRECTORY",
-        help="a file that defines `build`, `data` and `sweep`; or the directory of a sweep",
+        help="a file that defines `build`, `data` and `sweep` or `population`; or the directory of "
+        "one",
     )
     sweep.add_argument("--y", metavar="NAME", help="what the picture shows, such as seconds")
     sweep.add_argument(

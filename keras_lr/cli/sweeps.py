@@ -1,4 +1,4 @@
-"""The subcommand `keras-lr sweep`: runs the sweep that a file defines, or shows one."""
+"""The subcommand `keras-lr sweep`: runs the sweep or the population of a file, or shows one."""
 
 from __future__ import annotations
 
@@ -10,27 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_lr.search import SweepResult
-
-NAMES = ("build", "data", "sweep")
+    from keras_lr.search import PopulationResult, SweepResult
 
 
 def run_or_show(
     what: list[str], y: str | None, engine: str | None, workers: int | None, out: Path | None
 ) -> int:
-    """Run the sweep of a file, or show what the sweep in a directory has found."""
-    from keras_lr.search import SweepResult
-
+    """Run the search of a file, or show what the one in a directory has found."""
     if workers is not None and engine != "ray":
         raise ValueError("--workers is for --engine ray")
     match what:
         case ["show", directory]:
-            result = SweepResult.load(directory)
+            result = _load(Path(directory))
+            _check_y(result, y)
             print(result.report())
             print()
-            print(table(result, y))
+            print(last_round(result) if _is_population(result) else table(result, y))
         case [study] if study != "show":
             result = _run(Path(study), engine, workers)
+            _check_y(result, y)
         case _:
             raise ValueError(
                 "sweep takes a file, or `show` and a directory. Received: " + " ".join(what)
@@ -39,34 +37,83 @@ def run_or_show(
         from keras_lr import plotting
 
         out.parent.mkdir(parents=True, exist_ok=True)
-        plotting.close(result.plot(y).figure, out)
+        axes = result.plot()[0] if _is_population(result) else result.plot(y)
+        plotting.close(axes.figure, out)
         print(f"wrote {out}")
     return 0
 
 
-def _run(study: Path, engine: str | None, workers: int | None) -> SweepResult:
-    """Run the sweep that a file defines, on the engine of its data if none is given."""
+def _load(directory: Path) -> Any:
+    """Return what the sweep or the population in a directory has found."""
+    from keras_lr.search import PopulationResult, SweepResult
+    from keras_lr.search.population.record import PopulationRecord
+
+    if (directory / PopulationRecord.file).is_file():
+        return PopulationResult.load(directory)
+    return SweepResult.load(directory)
+
+
+def _is_population(result: Any) -> bool:
+    from keras_lr.search import PopulationResult
+
+    return isinstance(result, PopulationResult)
+
+
+def _check_y(result: Any, y: str | None) -> None:
+    if y is not None and _is_population(result):
+        raise ValueError(
+            f"--y is for a sweep: a population shows its rates and scores. Received: --y {y}"
+        )
+
+
+def _run(study: Path, engine: str | None, workers: int | None) -> Any:
+    """Run the search that a file defines, on the engine of its data if none is given."""
     from keras_lr.search import RayEngine
 
     if not study.is_file():
         raise FileNotFoundError(f"there is no file {study}")
     sys.path.insert(0, str(study.parent))
     found = runpy.run_path(str(study), run_name="__keras_lr_sweep__")
-    missing = [name for name in NAMES if name not in found]
+    name = "population" if "population" in found and "sweep" not in found else "sweep"
+    missing = [one for one in ("build", "data", name) if one not in found]
     if missing:
+        instead = " (or population)" if "sweep" in missing else ""
         raise ValueError(
-            f"{study} must define build, data and sweep. It lacks: {', '.join(missing)}"
+            f"{study} must define build, data and {name}. It lacks: {', '.join(missing)}{instead}"
         )
+    if name == "sweep" and "population" in found:
+        raise ValueError(f"{study} must define one of sweep and population. It defines both")
+    search = found[name]
     data = found["data"]
     data = data() if callable(data) else data
     if not isinstance(data, Mapping):
         raise ValueError(
-            f"{study}: `data` must be a dict of arguments for LRSweep.run, such as x, y and "
-            f"epochs, or a function that returns one. Received: a {type(data).__name__}"
+            f"{study}: `data` must be a dict of arguments for {type(search).__name__}.run, such as "
+            f"x, y and epochs, or a function that returns one. Received: a {type(data).__name__}"
         )
     if engine is not None:
         data = {**data, "engine": RayEngine(workers) if engine == "ray" else engine}
-    return found["sweep"].run(found["build"], **data)
+    return search.run(found["build"], **data)
+
+
+def last_round(result: PopulationResult) -> str:
+    """Return a table of the last round: a row for each member, the best one first."""
+    from keras_lr.plotting.text import align_columns
+
+    names, monitor = result.names, result.criterion.monitor
+    if not result.rows:
+        return "no member was trained"
+    sign = -1.0 if result.criterion.up else 1.0
+    rows = sorted(result.last_round, key=lambda row: (row.is_lost, sign * row.score, row.member))
+    lines = [
+        (
+            str(row.member),
+            *(f"{row.values[name]:.3g}" for name in names),
+            row.status if row.is_lost else f"{row.score:.4g}",
+        )
+        for row in rows
+    ]
+    return align_columns([("member", *names, monitor), *lines])
 
 
 def table(result: SweepResult, y: str | None) -> str:

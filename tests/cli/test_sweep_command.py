@@ -89,3 +89,45 @@ def test_what_a_study_lacks(capsys):
     assert "must define build, data and sweep. It lacks: build, sweep" in capsys.readouterr().err
     assert main(["sweep", study(STUDY + "\ndata = (x, x)\n")]) == 1
     assert "`data` must be a dict of arguments for LRSweep.run" in capsys.readouterr().err
+
+
+POPULATION = """
+from keras_lr.search import PopulationBasedTraining
+from study import build, data
+
+population = PopulationBasedTraining(
+    {"learning_rate": (0.01, 0.1)}, population=3, optimizer="sgd", directory="members", verbose=0
+)
+"""
+
+
+def test_a_study_may_define_a_population(folder, capsys):
+    study()
+    (folder / "studies" / "members.py").write_text(POPULATION)
+    assert main(["sweep", "studies/members.py", "--out", "pictures/members.png"]) == 0
+    assert (folder / "pictures" / "members.png").stat().st_size > 10_000
+    capsys.readouterr()
+    assert main(["sweep", "show", "members"]) == 0
+    text, table = capsys.readouterr().out.split("\n\n")
+    assert text.startswith("3 members, 2 rounds of 1 epoch")
+    head, *rows = table.splitlines()
+    assert head.split() == ["member", "learning_rate", "loss"]
+    scores = [float(row.split()[2]) for row in rows]
+    assert len(scores) == 3
+    assert scores == sorted(scores)
+    assert f"Best: member {rows[0].split()[0]} (loss {rows[0].split()[2]})" in text
+
+
+def test_what_a_population_does_not_take(folder, capsys):
+    study()
+    path = folder / "studies" / "members.py"
+    path.write_text(POPULATION + "\nfrom study import sweep\n")
+    assert main(["sweep", "studies/members.py"]) == 1
+    assert "must define one of sweep and population" in capsys.readouterr().err
+    path.write_text(POPULATION + "\ndel data\n")
+    assert main(["sweep", "studies/members.py"]) == 1
+    assert "must define build, data and population. It lacks: data" in capsys.readouterr().err
+    path.write_text(POPULATION)
+    assert main(["sweep", "studies/members.py"]) == 0
+    assert main(["sweep", "show", "members", "--y", "seconds"]) == 1
+    assert "--y is for a sweep" in capsys.readouterr().err
