@@ -199,6 +199,16 @@ def test_steps_compiled_by_xla(name):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND != "torch", reason="what PyTorch compiles")
+@pytest.mark.parametrize("name", RULES)
+def test_steps_compiled_by_pytorch(name):
+    (callback, optimizer), (other, _) = make(name), make(name)
+    compiled = fit(callback, optimizer(), jit_compile=True)
+    assert len(compiled[1]) == 2 * BATCHES
+    assert_close(compiled, fit(other, optimizer()))
+
+
 @EVERY_RULE
 def test_a_loss_that_is_scaled(name):
     """The rule sees the gradients of the loss itself."""
