@@ -12,7 +12,8 @@ leaves them.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -34,9 +35,9 @@ def draws_from_kernels(function: Any) -> bool:
     """
     if keras.backend.backend() != "tensorflow":
         return False
-    nodes = (node for compiled in _compiled_in(function) for node in _nodes(compiled))
+    traces = (trace for compiled in _compiled_in(function) for trace in _traces_of(compiled))
     try:
-        return any(map(_is_seeded_draw, nodes))
+        return any(map(_draws, traces))
     except KeyError:
         # Ctrl-C has struck while TensorFlow noted a trace, and its list of them is broken.
         return True
@@ -76,8 +77,8 @@ def _captured(function: types.FunctionType) -> Iterator[Any]:
             continue  # not assigned yet
 
 
-def _nodes(compiled: Any) -> Iterator[Any]:
-    """Iterate over the operations in every trace of a function and in the functions it calls."""
+def _traces_of(compiled: Any) -> Iterable[Any]:
+    """Return every trace of a function."""
     if not hasattr(compiled, _LIST):
         import tensorflow as tf
 
@@ -86,12 +87,22 @@ def _nodes(compiled: Any) -> Iterator[Any]:
             "for it, so operations such as tf.random.normal in a layer will go on from where a "
             "training leaves them."
         )
-        return
-    for concrete in getattr(compiled, _LIST)():
-        graph = concrete.graph.as_graph_def()
-        yield from graph.node
-        for called in graph.library.function:
-            yield from called.node_def
+        return ()
+    traces: list[Any] = getattr(compiled, _LIST)()
+    return traces
+
+
+def _draws(trace: Any) -> bool:
+    """Return whether a trace, or a function that it calls, draws from a seed."""
+    if trace not in _KNOWN:
+        graph = trace.graph.as_graph_def()
+        called = (node for function in graph.library.function for node in function.node_def)
+        _KNOWN[trace] = any(map(_is_seeded_draw, (*graph.node, *called)))
+    return _KNOWN[trace]
+
+
+_KNOWN: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+"""What `_draws` has found: the operations of a trace stay what they are."""
 
 
 def _is_seeded_draw(node: Any) -> bool:
