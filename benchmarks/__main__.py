@@ -21,6 +21,7 @@ MANY = {
     "fits": "The cost of a callback per training step",
     "layer_rates": "The cost of a rate for each part of a model, per training step",
     "range_test_cost": "The cost of a range test and of a snapshot",
+    "population": "A population, against fixed rates",
     "sweep": "A sweep, against a new model for each rate",
     "sweep_ray": "A sweep on workers of Ray",
 }
