@@ -33,7 +33,8 @@ class DistanceOverGradients(GradientRate):
     when the fit ends.
 
     ``history.learning_rate`` has the rates. With ``layer_wise=True`` (L-DoG) each weight tensor has
-    a rate of its own by the same formula, and the record has the highest of them.
+    a rate of its own by the same formula, and the record has the highest of those whose gradient
+    is not 0.
 
     Args:
         initial_distance: The distance that the first update counts with, as a share of ``1 +
@@ -124,12 +125,18 @@ class DistanceRule:
         distances = [ops.maximum(far, ops.sqrt(now)) for far, now in travelled]
         seen = [before + now for before, now in zip(seen, squares, strict=True)]
         rates = [far / ops.sqrt(all_) for far, all_ in zip(distances, seen, strict=True)]
-        highest = ops.max(ops.stack(rates))
+        highest = self._highest(rates, squares)
         return Decision(
             update.multiplier * highest,
             {"start": state["start"], **self._stored(distance=distances, squares=seen)},
             gradient_factors=[rate / highest for rate in rates] if self.layer_wise else None,
         )
+
+    def _highest(self, rates: list[Tensor], squares: list[Tensor]) -> Tensor:
+        """Return the highest rate of a tensor that moves: the rate of another one can be any."""
+        every = ops.stack(rates)
+        moving = ops.max(ops.where(ops.stack(squares) > 0.0, every, 0.0))
+        return ops.where(moving > 0.0, moving, ops.max(every))
 
     def _squares(self, vector: list[Tensor]) -> list[Tensor]:
         """Return the square of the norm of a vector, or of each of its tensors."""

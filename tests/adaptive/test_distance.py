@@ -110,3 +110,15 @@ def test_an_average_of_the_weights_is_kept_beside_it():
     np.testing.assert_allclose(callback.history.learning_rate, rates, rtol=2e-4)
     assert not np.allclose(flat(model.get_weights()), last, rtol=1e-3)
     assert np.float32(model.optimizer.learning_rate) == callback.history.learning_rate[-1]
+
+
+def test_a_tensor_that_does_not_move_has_no_part_in_the_record():
+    callback = DistanceOverGradients(1e-2, layer_wise=True)
+    model = linear(plain_sgd())
+    x, y = np.zeros((8, 3), "float32"), np.full((8, 1), 2.0, "float32")
+    train(model, callback, epochs=1, x=x, y=y)
+    kernel, bias = model.get_weights()
+    np.testing.assert_array_equal(kernel, START[0])
+    # The gradient of the bias is 2 (0.1 - 2), and its distance 0.01 (1 + 0.1).
+    np.testing.assert_allclose(callback.history.learning_rate, [0.011 / 3.8], rtol=1e-5)
+    np.testing.assert_allclose(bias, [0.111], rtol=1e-5)
