@@ -291,3 +291,13 @@ def test_training_compiles_once():
     # Keras's fit on JAX infers shapes anew after a restore, which compiles nothing.
     symbolic = 2 if keras.backend.backend() == "jax" else 0
     assert counts[1] - counts[0] <= 6 * symbolic
+
+
+def test_the_report_says_why_fit_trains():
+    x, y = line_data()
+    training = PopulationBasedTraining(
+        {"learning_rate": (1e-3, 1e-1)}, population=2, optimizer="sgd", verbose=0
+    )
+    result = training.run(line, x, y, epochs=2, callbacks=[keras.callbacks.Callback()])
+    assert "Trained by fit, because callbacks are given." in result.report()
+    assert set(result.to_pandas().route) == {"fit"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from keras_lr.search.results.rows import Criterion
 from keras_lr.search.results.valleys import Best, Valley
@@ -23,9 +24,14 @@ def report(result: SweepResult) -> str:
     lines += [_describe_gaps(valley) for valley in result.valleys if valley.best and valley.gaps()]
     if len(sizes) > 1:
         lines += _describe_moves(result, sizes)
-    reasons = dict.fromkeys(row.route_reason for row in result.rows if row.route_reason)
-    lines += [f"Trained by fit, because {reason}." for reason in reasons]
+    lines += describe_routes(result.rows)
     return "\n".join(lines)
+
+
+def describe_routes(rows: Iterable[Any]) -> list[str]:
+    """Return a sentence for each reason why ``fit`` has trained some of the rows."""
+    reasons = dict.fromkeys(row.route_reason for row in rows if row.route_reason)
+    return [f"Trained by fit, because {reason}." for reason in reasons]
 
 
 def _summary(result: SweepResult) -> str:

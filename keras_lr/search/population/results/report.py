@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.search.population.results.rows import MemberRow
+from keras_lr.search.results.report import describe_routes
 
 if TYPE_CHECKING:
     from keras_lr.search.population.results.result import PopulationResult
@@ -30,6 +31,7 @@ def report(result: PopulationResult) -> str:
         lines += _describe_range(result, best)
     lines += [_describe_copies(result)] if len(result.rounds) > 1 else []
     lines += _describe_losses(result)
+    lines += describe_routes(result.rows)
     return "\n".join(lines)
 
 

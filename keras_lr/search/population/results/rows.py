@@ -32,6 +32,8 @@ class MemberRow:
         seconds: Seconds of training, validation left out.
         logs: What each epoch of the round logged, by name.
         test: What the test data gave after the last round, by name.
+        route: How it was trained; see `Outcome`.
+        route_reason: Why by ``fit``; see `Outcome`.
         line: All that its weights have gone through.
     """
 
@@ -47,6 +49,8 @@ class MemberRow:
     seconds: float
     logs: dict[str, list[float]]
     test: dict[str, float]
+    route: str
+    route_reason: str
     line: Line
 
     @property
@@ -89,6 +93,8 @@ def row_of(
         outcome.seconds,
         outcome.logs,
         outcome.test,
+        outcome.route,
+        outcome.route_reason,
         line,
     )
 
@@ -108,6 +114,8 @@ def plain_row(row: MemberRow) -> dict[str, Any]:
         "changes": ", ".join(f"{name} {change}" for name, change in row.changes.items()),
         "seed": row.seed,
         "seconds": row.seconds,
+        "route": row.route,
+        "route_reason": row.route_reason,
         **{name: value for name, value in last.items() if name not in row.values},
         **{f"test_{name}": value for name, value in row.test.items()},
     }
