@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import LogFormatter, MaxNLocator, StrMethodFormatter
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
@@ -261,6 +261,19 @@ def count_along(axis: Axis, end: float, ticks: int = 9, whole: bool = False) -> 
     whole = whole or end >= 4
     axis.set_major_locator(MaxNLocator(ticks, integer=whole, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if whole else "{x:,.6g}"))
+
+
+class _PlainLogFormatter(LogFormatter):
+    """Formatter that labels what matplotlib labels on a log axis, with the number itself."""
+
+    def __call__(self, value: float, position: int | None = None) -> str:
+        return _scientific(value) if super().__call__(value, position) else ""
+
+
+def label_plainly(axis: Axis) -> None:
+    """Write the numbers of a logarithmic axis as people do: 60 and 0.02, not 6 times a power."""
+    axis.set_major_formatter(_PlainLogFormatter())
+    axis.set_minor_formatter(_PlainLogFormatter(labelOnlyBase=False))
 
 
 def _room(ax: Axes) -> int:

@@ -122,6 +122,24 @@ def check_callbacks(callbacks: Any, search: Search = SWEEP) -> Any:
     return callbacks
 
 
+def check_schedule(schedule: Any, rate: float) -> None:
+    """Refuse a function of the rate that returns no callback.
+
+    Args:
+        schedule: The function; None where the rate is constant.
+        rate: A rate to call it with.
+
+    Raises:
+        TypeError: If it returns something else.
+    """
+    driver = None if schedule is None else schedule(rate)
+    if schedule is not None and not isinstance(driver, keras.callbacks.Callback):
+        raise TypeError(
+            "LRSweep: argument `schedule` must be a function of the rate that returns a callback, "
+            f"as lambda lr: OneCycle(lr). Received: one that returns {driver!r} for {rate:g}"
+        )
+
+
 def _decides_rate(callback: Any) -> bool:
     if isinstance(callback, ParamScheduler):
         return "learning_rate" in callback.schedules

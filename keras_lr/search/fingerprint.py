@@ -78,6 +78,8 @@ def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             ]
         elif one != other:
             found.append(name)
+    if "epochs" in found and "halving" in found:
+        found.remove("halving")  # the epochs of its comparisons are shares of all epochs
     return sorted(found)
 
 

@@ -103,7 +103,8 @@ class ProgressLine(StatusLine):
     def text(self) -> str:
         """Return the line."""
         share = self.done / self.planned if self.planned else 1.0
-        parts = [f"{len(self._rows)} trials, {share:.0%}"]
+        count = len(self._rows)
+        parts = [f"{count} {'trial' if count == 1 else 'trials'}, {share:.0%}"]
         ranked = sorted(self._rows.values(), key=lambda row: self.criterion.rank([row]))
         if ranked and ranked[0].epochs:
             best, measure = ranked[0], self.criterion.measure

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import io
 import json
 import math
@@ -66,7 +65,9 @@ class SweepRecord:
             FileNotFoundError: If there is no such record in the folder.
         """
         if self.criterion is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+            raise FileNotFoundError(
+                f"There is no {self.noun} in {self.path.parent}, which has no file {self.file}."
+            )
         return self.criterion
 
     def begin(self, fingerprint: dict[str, Any], criterion: Criterion, groups: list[Group]) -> None:

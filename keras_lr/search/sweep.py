@@ -13,6 +13,7 @@ from keras_lr.search.arguments import (
     check_fit,
     check_logged,
     check_readable_twice,
+    check_schedule,
     default_monitor,
     named_builds,
 )
@@ -132,7 +133,7 @@ class LRSweep(Configurable):
 
         Raises:
             TypeError: If an argument is unknown or of the wrong type, or ``build`` returns no
-                model.
+                model, or ``schedule`` no callback.
             ValueError: If the data cannot be read again, ``build`` returns a model that is not
                 compiled with the optimizer that it is given, or an epoch does not log what
                 ``monitor`` or ``until`` names.
@@ -158,6 +159,7 @@ class LRSweep(Configurable):
         builds = named_builds(build)
         arguments = check_fit(fit, self.subset)
         check_readable_twice("test_data", test_data)
+        check_schedule(self.schedule, self.min_lr)
         return Problem(
             builds,
             self.optimizers,

@@ -165,6 +165,7 @@ def test_arguments_of_run(arguments, words, trainings):
     ("arguments", "words"),
     [
         ({"monitor": "val_loss"}, r"`monitor` must name .* Received: monitor='val_loss'. Logged"),
+        ({"monitor": "acuracy"}, r"`monitor` must name .* Received: monitor='acuracy'. Logged are"),
         ({"monitor": "accuracy", "mode": "max"}, r"`monitor` must name a value that an epoch logs"),
         ({"until": "accuracy >= 0.9"}, r"`until` must name a value that an epoch logs.*are: loss"),
     ],
@@ -172,6 +173,13 @@ def test_arguments_of_run(arguments, words, trainings):
 def test_a_metric_that_is_not_logged(arguments, words, trainings):
     with pytest.raises(ValueError, match=words):
         run(arguments)
+    assert trainings() == 0
+
+
+@pytest.mark.core
+def test_a_schedule_that_is_no_callback_is_refused(trainings):
+    with pytest.raises(TypeError, match=r"returns a callback, .*one that returns 0\.1 for 0\.01"):
+        run({"schedule": lambda lr: 0.1})
     assert trainings() == 0
 
 

@@ -96,7 +96,7 @@ def of_width(optimizer):
         ({}, {"x": X + 1}, "x"),
         ({}, {"validation_data": (X, Y)}, "monitor, validation_data"),
         ({}, {"batch_size": 4}, "arguments of fit"),
-        ({}, {"epochs": 3}, "epochs, halving"),
+        ({}, {"epochs": 3}, "epochs"),
         ({"halving": 0.5}, {}, "halving"),
         ({"subset": 0.5}, {}, "subset, x, y"),
         ({"until": "loss < 1"}, {}, "until"),

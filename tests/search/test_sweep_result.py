@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 
 from keras_lr.range_test import NoSuggestion
 from keras_lr.search import SweepResult
@@ -209,6 +210,39 @@ def test_the_picture_over_sizes():
     assert [best.size for best in found.bests] == ["1x", "4x"]
 
 
+@pytest.mark.parametrize("last", [0.5, 50.0])
+def test_no_spread_leaves_the_picture(last):
+    """On a linear axis and on a logarithmic one."""
+    groups = [Group("1x", "SGD"), Group("4x", "SGD")]
+    losses = {groups[0]: [1.0, 1.9, last], groups[1]: [0.1, 0.2, 0.9]}
+    rows = [
+        outcome(rate, seed, [factor * loss], group)
+        for group, some in losses.items()
+        for rate, factor in ((0.1, 1.0), (1.0, 3.0))
+        for seed, loss in enumerate(some)
+    ]
+    found = result(rows, groups=groups)
+    for over in ("size", "learning_rate"):
+        ax = found.plot(x=over)
+        spreads = [one for one in ax.collections if isinstance(one, LineCollection)]
+        ends = np.concatenate([path.vertices[:, 1] for one in spreads for path in one.get_paths()])
+        low, high = ax.get_ylim()
+        assert low < ends.min() < ends.max() < high
+        assert ends.max() == (max(losses[groups[0]]) if over == "size" else 3 * max(1.9, last))
+
+
+def test_a_training_is_over_whole_epochs_and_a_log_axis_has_plain_numbers():
+    found = result([outcome(0.1, 0, [60.0, 2.0]), outcome(1.0, 0, [90.0, 80.0])], epochs=2)
+    ax = found.plot(x="epochs")
+    ax.figure.canvas.draw()
+    assert all(label.get_text().isdecimal() for label in ax.get_xticklabels())
+    axis = found.plot("loss").yaxis
+    axis.figure.canvas.draw()
+    written = [label.get_text() for label in axis.get_ticklabels(which="both")]
+    assert {"10", "100"} <= {*written}
+    assert not any("$" in text for text in written)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -227,3 +261,9 @@ def test_a_sweep_without_a_value_draws_its_gaps():
     rows = [outcome(rate, 0, [], status="failed", reason="no") for rate in (0.1, 1.0)]
     rows.append(outcome(10.0, 0, [1.0], epochs=1))
     assert result(rows[:2] + rows[2:]).plot().get_xlabel().startswith("learning rate")
+
+
+def test_an_optimizer_that_is_not_yet_trained_has_no_line():
+    ax = result([outcome(0.1, 0, [1.0])], groups=(SGD, Group("", "Adam"))).plot()
+    drawn = {name: line.get_xdata().tolist() for name, line in lines(ax).items()}
+    assert drawn == {"SGD": [0.1], "Adam": []}

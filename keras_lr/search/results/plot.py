@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr.plotting.curves import COLORS, FAINT, INK, STYLES, new_axes
+from keras_lr.plotting.curves import (
+    COLORS,
+    FAINT,
+    INK,
+    STYLES,
+    count_along,
+    label_plainly,
+    new_axes,
+)
 from keras_lr.search.results.rows import TO_TARGET, Criterion, TrialRow
 from keras_lr.search.results.valleys import Valley
 
@@ -26,8 +34,8 @@ RATE, SIZE = "learning_rate", "size"
 HIGHEST = 1e4
 """How many times the lowest value a log axis shows at most: what is beyond has exploded."""
 
-STRIP = 0.035
-"""Share of the axes for the band of one optimizer."""
+STRIP, ALL_STRIPS = 0.035, 0.25
+"""Share of the axes for the band of one optimizer, and of all together at most."""
 
 ABOVE = 0.12
 """Share of the axes to leave free above, for the marks of gaps."""
@@ -85,13 +93,22 @@ def plot_sweep(
     return ax
 
 
-def _check_measure(result: PlottedSweep, measure: str, x: str) -> None:
+def measures(result: PlottedSweep, x: str = RATE) -> list[str]:
+    """Return the names of what can be drawn over rates, over the time of a training or over sizes.
+
+    Before anything is logged, what the trials are compared by is one of them.
+    """
     rows = [row for valley in result.valleys for rates in valley.rows for row in rates]
-    allowed = list(dict.fromkeys(name for row in rows for name in row.logs))
+    names = [name for row in rows for name in row.logs] or [result.criterion.monitor]
     if x not in TO_TARGET:
-        allowed = [*(TO_TARGET if result.criterion.until else ()), *allowed]
+        names = [*(TO_TARGET if result.criterion.until else ()), *names]
     if x == SIZE:
-        allowed = [RATE, *allowed]
+        names = [RATE, *names]
+    return list(dict.fromkeys(names))
+
+
+def _check_measure(result: PlottedSweep, measure: str, x: str) -> None:
+    allowed = measures(result, x)
     if measure not in allowed:
         none = x not in TO_TARGET and not result.criterion.until
         why = " (there is no target: until=None)" if none and measure in TO_TARGET else ""
@@ -126,12 +143,13 @@ def _plot_valleys(ax: Axes, result: PlottedSweep, measure: str) -> None:
     if rates.size:
         ax.set_xlim(rates.min() / 1.5, rates.max() * 1.5)
     shown = [_draw_valley(ax, valley, measure, look) for valley, look in _looks(result.valleys)]
-    strip = STRIP * (len(result.valleys) + 0.5)
+    each = min(STRIP, ALL_STRIPS / max(1, len(result.valleys)))
+    strip = each * (len(result.valleys) + 0.5)
     _scale(ax, shown, measure, result.criterion, below=strip + STRIP)
     place: dict[str, Any] = {"transform": ax.transAxes, "linewidth": 0.0}
     ax.fill_between([0.0, 1.0], 0.0, strip, color=FAINT, alpha=0.5, **place)
     for number, (valley, look) in enumerate(_looks(result.valleys)):
-        _draw_gaps_and_band(ax, valley, look, STRIP * (number + 0.75), 0.985 - 0.025 * number)
+        _draw_gaps_and_band(ax, valley, look, each * (number + 0.75), 0.985 - 0.025 * number)
     ax.set_xlabel("learning rate (in the strip: the best of each, and those that do as well)")
     ax.set_title(f"Sweep over rates: {_describe(measure, result.criterion)}")
 
@@ -148,7 +166,7 @@ def _draw_gaps_and_band(ax: Axes, valley: Valley, look: Look, low: float, high: 
 
 
 def _draw_valley(ax: Axes, valley: Valley, measure: str, look: Look) -> Array:
-    """Draw the line of a group, and return what it shows."""
+    """Draw the line of a group with its spread, and return the values of both."""
     mean, low, high = valley.curve(measure)
     known = np.isfinite(mean)
     through = known & valley.is_complete
@@ -173,7 +191,7 @@ def _draw_valley(ax: Axes, valley: Valley, measure: str, look: Look) -> Array:
         markersize=5,
     )
     ax.vlines(valley.rates[known], low[known], high[known], color=look.color, linewidth=1.0)
-    return mean[known]
+    return np.concatenate([mean[known], low[known], high[known]])
 
 
 def _scale(
@@ -183,7 +201,7 @@ def _scale(
 
     Args:
         ax: The axes.
-        shown: What is drawn.
+        shown: What is drawn, the ends of the spreads included.
         measure: What it is.
         criterion: How trials are compared.
         below: Share of the axes to leave free below.
@@ -196,6 +214,7 @@ def _scale(
     is_log = low > 0 and (measure in (*TO_TARGET, RATE) or high > 20 * low)
     if is_log:
         ax.set_yscale("log")
+        label_plainly(ax.yaxis)
         low, high = math.log(low), math.log(min(high, HIGHEST * low))
     height = (high - low or 0.2 * abs(high) or 0.2) / (1.0 - below - ABOVE)
     low, high = low - below * height, high + ABOVE * height
@@ -234,6 +253,8 @@ def _plot_training(ax: Axes, result: PlottedSweep, measure: str, x: str) -> None
     target = result.criterion.target
     if target is not None and target.name == measure:
         ax.axhline(target.value, color=INK, linestyle=":", linewidth=1.1)
+    if x != "seconds":
+        count_along(ax.xaxis, ax.get_xlim()[1], whole=True)
     ax.set_xlabel(f"{x} of training")
     ax.set_ylabel(measure)
     ax.set_title(f"Training at the best rate of each: {measure}")
@@ -270,8 +291,8 @@ def _plot_sizes(ax: Axes, result: PlottedSweep, measure: str) -> None:
             label=optimizer,
         )
         ax.vlines(places, low, high, color=look.color, linewidth=1.0)
-    means = [np.array(line[1]) for line in lines.values()]
-    _scale(ax, [some[np.isfinite(some)] for some in means], measure, result.criterion)
+    shown = [np.array(values) for line in lines.values() for values in line[1:]]
+    _scale(ax, [some[np.isfinite(some)] for some in shown], measure, result.criterion)
     ax.set_xticks(places, sizes)
     ax.set_xlabel("size of the model")
     ax.set_title(f"Each optimizer at its best rate: {_describe(measure, result.criterion)}")

@@ -75,7 +75,7 @@ class Valley:
     @property
     def is_complete(self) -> NDArray[np.bool_]:
         """Whether each rate was trained to its end with every seed."""
-        return np.array([_is_through(rows) for rows in self.rows])
+        return np.array([_is_through(rows) for rows in self.rows], dtype=bool)
 
     @property
     def place_of_best(self) -> int:

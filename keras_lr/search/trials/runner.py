@@ -154,8 +154,13 @@ class TrialRunner:
             raise ValueError(f"an epoch logs no {missing[0]!r}; logged are {', '.join(logged)}")
 
     def goes_up(self) -> bool:
-        """Return whether more of the monitored value is better; call it after `warm_up`."""
+        """Return whether more of the monitored value is better; call it after `warm_up`.
+
+        False where an epoch does not log it, which the search refuses.
+        """
         problem = self.problem
+        if problem.monitor not in self._logged:
+            return False
         return goes_up(problem.search.name, self.model, problem.monitor, problem.mode)
 
     def _standing_driver(self) -> list[Any]:
