@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _complete(parser)
     arguments = vars(parser.parse_args(argv))
     command, trains = arguments.pop("command"), arguments.pop("trains")
-    if not trains:
+    if not trains(arguments):
         _choose_light_backend(arguments.get("modules", ()))
     try:
         return command(**arguments)
@@ -147,8 +147,9 @@ def _build_parser() -> argparse.ArgumentParser:
         "train at many rates, as a file says; `sweep show` tells what was found so far",
         "keras-lr sweep study.py",
         "keras-lr sweep show sweeps/digits --out valleys.png",
-        trains=True,
+        trains=lambda arguments: sweeps.trains(arguments["what"]),
     )
+    sweep.usage = "%(prog)s [...] STUDY.py\n       %(prog)s [...] show DIRECTORY"
     sweep.add_argument(
         "what",
         nargs="+",
@@ -174,7 +175,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "demo",
         "train a small network under every kind of schedule and compare",
         "keras-lr demo --data fashion-mnist --data-dir ~/fashion --train-size 6000",
-        trains=True,
+        trains=lambda arguments: True,
     )
     demo.add_argument(
         "--data",
@@ -246,7 +247,7 @@ def _add_command(
     name: str,
     what: str,
     *examples: str,
-    trains: bool = False,
+    trains: Callable[[dict[str, Any]], bool] = lambda arguments: False,
 ) -> argparse.ArgumentParser:
     """Add a subcommand.
 
@@ -256,7 +257,7 @@ def _add_command(
         name: Its name.
         what: What it does.
         *examples: Lines that call it.
-        trains: Whether it needs the backend that trainings run on.
+        trains: Returns whether it needs the backend that trainings run on, given its arguments.
     """
     parser = group.add_parser(
         name,

@@ -45,10 +45,16 @@ class ConfigSource(NamedTuple):
             OSError: If the file cannot be read.
         """
         from keras_lr.config import load
-        from keras_lr.config.files import load_text
+        from keras_lr.config.files import ENDINGS, load_text
 
         if self.is_file:
-            return load(self.argument)
+            path = Path(self.argument)
+            if path.suffix.lower() not in ENDINGS and not path.exists():
+                raise FileNotFoundError(
+                    f"{path}: no such file, and not the text of a config, which looks like "
+                    "'CosineDecay: {initial_lr: 0.1}'"
+                )
+            return load(path)
         content = self.argument.encode() if self.is_text else sys.stdin.buffer.read()
         return load_text(content, str(self))
 

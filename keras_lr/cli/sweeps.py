@@ -22,13 +22,9 @@ def run_or_show(
     match what:
         case ["show", directory]:
             result = _load(Path(directory))
-            _check_y(result, y)
-            print(result.report())
-            print()
-            print(last_round(result) if _is_population(result) else table(result, y))
+            _show(result, y)
         case [study] if study != "show":
-            result = _run(Path(study), engine, workers)
-            _check_y(result, y)
+            result = _run(Path(study), y, engine, workers)
         case _:
             raise ValueError(
                 "sweep takes a file, or `show` and a directory. Received: " + " ".join(what)
@@ -40,7 +36,25 @@ def run_or_show(
         axes = result.plot()[0] if _is_population(result) else result.plot(y)
         plotting.close(axes.figure, out)
         print(f"wrote {out}")
-    return 0
+    return 130 if trains(what) and result.interrupted else 0
+
+
+def trains(what: list[str]) -> bool:
+    """Return whether the command trains, and does not only show what was found."""
+    return what[0] != "show"
+
+
+def _show(result: Any, y: str | None) -> None:
+    """Print what a sweep or a population has found."""
+    from keras_lr.search.results.plot import measures
+
+    if _is_population(result):
+        _refuse_y(y)
+    elif y is not None and y not in (known := measures(result)):
+        raise ValueError(f"--y must be one of {', '.join(known)}. Received: {y}")
+    print(result.report())
+    print()
+    print(last_round(result) if _is_population(result) else table(result, y))
 
 
 def _load(directory: Path) -> Any:
@@ -59,19 +73,19 @@ def _is_population(result: Any) -> bool:
     return isinstance(result, PopulationResult)
 
 
-def _check_y(result: Any, y: str | None) -> None:
-    if y is not None and _is_population(result):
+def _refuse_y(y: str | None) -> None:
+    if y is not None:
         raise ValueError(
             f"--y is for a sweep: a population shows its rates and scores. Received: --y {y}"
         )
 
 
-def _run(study: Path, engine: str | None, workers: int | None) -> Any:
+def _run(study: Path, y: str | None, engine: str | None, workers: int | None) -> Any:
     """Run the search that a file defines, on the engine of its data if none is given."""
-    from keras_lr.search import RayEngine
-
     if not study.is_file():
         raise FileNotFoundError(f"there is no file {study}")
+    from keras_lr.search import RayEngine
+
     sys.path.insert(0, str(study.parent))
     found = runpy.run_path(str(study), run_name="__keras_lr_sweep__")
     name = "population" if "population" in found and "sweep" not in found else "sweep"
@@ -83,6 +97,8 @@ def _run(study: Path, engine: str | None, workers: int | None) -> Any:
         )
     if name == "sweep" and "population" in found:
         raise ValueError(f"{study} must define one of sweep and population. It defines both")
+    if name == "population":
+        _refuse_y(y)
     search = found[name]
     data = found["data"]
     data = data() if callable(data) else data

@@ -362,6 +362,8 @@ _PARSERS: dict[str, Parser] = {
     ".toml": _parse_toml,
     ".json": _parse_json,
 }
+ENDINGS = (*_PARSERS,)
+"""How the name of a config's file ends."""
 _WRITERS: dict[str, Callable[[dict[str, Any]], str]] = {
     ".yaml": _write_yaml,
     ".yml": _write_yaml,

@@ -74,7 +74,7 @@ def test_a_sweep_is_shown_while_it_runs(folder, capsys):
     ("arguments", "words"),
     [
         (["nowhere.py"], "there is no file nowhere.py"),
-        (["show", "nowhere"], "nowhere"),
+        (["show", "nowhere"], "There is no sweep in nowhere"),
         (["show"], "sweep takes a file, or `show` and a directory"),
         (["a.py", "b.py"], "sweep takes a file"),
     ],
@@ -82,6 +82,31 @@ def test_a_sweep_is_shown_while_it_runs(folder, capsys):
 def test_what_is_not_there(arguments, words, capsys):
     assert main(["sweep", *arguments]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_what_a_sweep_does_not_measure_is_named(capsys):
+    main(["sweep", study()])
+    assert main(["sweep", "show", "found", "--y", "accuracy"]) == 1
+    assert "--y must be one of loss. Received: accuracy" in capsys.readouterr().err
+
+
+def test_an_interrupted_study_ends_with_130_and_tells_what_is_finished(capsys):
+    stop = """
+class Stop(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        if trial.learning_rate > 0.05:
+            raise KeyboardInterrupt
+
+def stop(one):
+    global trial
+    trial = one
+    return [Stop()]
+data["callbacks"] = stop
+"""
+    assert main(["sweep", study(STUDY + stop), "--out", "valley.png"]) == 130
+    assert "wrote valley.png" in capsys.readouterr().out
+    assert main(["sweep", "show", "found"]) == 0
+    assert "1 trial," in capsys.readouterr().out
 
 
 def test_what_a_study_lacks(capsys):

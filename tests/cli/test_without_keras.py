@@ -30,12 +30,21 @@ def python(*arguments, **environment):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["list"], ["preview", "--help"], ["nonsense"]]
+    ("arguments", "status"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["list"], 0),
+        (["preview", "--help"], 0),
+        (["nonsense"], 2),
+        (["sweep", "nonsense.py"], 1),
+        (["sweep", "show", "nonsense", "nonsense"], 1),
+    ],
 )
-def test_an_answer_that_needs_no_keras_imports_none(arguments):
+def test_an_answer_that_needs_no_keras_imports_none(arguments, status):
     result = python("-m", "keras_lr", *arguments, **NO_KERAS)
-    assert result.returncode == (2 if arguments == ["nonsense"] else 0), result.stderr
-    assert "nonsense" in result.stderr if result.returncode else result.stderr == ""
+    assert result.returncode == status, result.stderr
+    assert "nonsense" in result.stderr if status else result.stderr == ""
 
 
 def test_a_command_that_trains_nothing_prints_nothing_of_a_backend():
@@ -153,7 +162,10 @@ def test_list_shows_arguments_in_lines_that_fit(capsys, monkeypatch, columns):
 @pytest.mark.parametrize("columns", [44, 66, 100])
 @pytest.mark.parametrize(
     "command",
-    [[], ["preview"], ["check"], ["list"], ["schema"], ["history"], ["compare"], ["demo"]],
+    [
+        *([], ["preview"], ["check"], ["list"], ["schema"], ["history"], ["compare"]),
+        *(["sweep"], ["demo"]),
+    ],
 )
 def test_no_line_of_help_is_longer_than_the_terminal(capsys, monkeypatch, columns, command):
     monkeypatch.setenv("COLUMNS", str(columns))
