@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import itertools
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., None])
 
 _LONGEST_NAME = 100
 """Characters of a name that are compared: the time to compare grows with the square of them."""
@@ -38,6 +43,38 @@ def nearest_name_hint(name: object, known: Iterable[str], quote: str = "`") -> s
     written, names = str(name)[:_LONGEST_NAME], list(known)
     near = difflib.get_close_matches(written, names, n=1) or _names_with_words_of(written, names)
     return f" Did you mean {quote}{near[0]}{quote}?" if near else ""
+
+
+def refuse_unknown_arguments(owner: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse arguments of unknown names, and name the nearest known one.
+
+    Args:
+        owner: What they were given to.
+        given: The arguments by name.
+        known: The names that would have been right.
+
+    Raises:
+        TypeError: If one is unknown.
+    """
+    names = list(known)
+    for name in given:
+        if name not in names:
+            raise TypeError(
+                f"{owner}: unknown argument `{name}`. Received: {name}={given[name]!r}."
+                f"{nearest_name_hint(name, names)} Known: {', '.join(names)}"
+            )
+
+
+def with_hints(init: F) -> F:
+    """Let a constructor refuse an unknown argument with the name that was probably meant."""
+    known = [*inspect.signature(init).parameters][1:]
+
+    @functools.wraps(init)
+    def checked(self: Any, *arguments: Any, **named: Any) -> None:
+        refuse_unknown_arguments(type(self).__name__, named, known)
+        init(self, *arguments, **named)
+
+    return checked  # type: ignore[return-value]
 
 
 def nearest_names(name: str, known: Iterable[str], most: int) -> list[str]:

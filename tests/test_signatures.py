@@ -50,3 +50,25 @@ def test_names_arguments_and_defaults(name, signature):
     parameters = inspect.signature(getattr(keras_lr, name)).parameters.values()
     shown = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
     assert f"({', '.join(shown)})" == signature
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "meant"),
+    [
+        ("CosineDecay", "lr", "initial_lr"),
+        ("OneCycle", "warm_up", "warmup"),
+        ("Sequence", "stage", "stages"),
+        ("ReduceLROnPlateau", "patince", "patience"),
+        ("LRRangeTest", "min_rate", "min_lr"),
+        ("LRHistory", "statepath", "state_path"),
+        ("LayerRates", "defaults", "default"),
+        ("LayerDecay", "block", "blocks"),
+        ("Prodigy", "d", "d0"),
+        ("LRSweep", "optimisers", "optimizers"),
+        ("RayEngine", "worker", "workers"),
+    ],
+)
+def test_an_unknown_argument_is_refused_with_the_one_that_was_meant(name, written, meant):
+    words = rf"{name}: unknown argument `{written}`. Received: {written}=3. Did you mean `{meant}`"
+    with pytest.raises(TypeError, match=words):
+        getattr(keras_lr, name)(**{written: 3})

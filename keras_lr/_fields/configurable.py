@@ -26,7 +26,7 @@ import keras
 from keras_lr._fields.kinds import FieldType, check
 from keras_lr._fields.nesting import Nested, call, nested
 from keras_lr._fields.serialization import decode, encode
-from keras_lr._hints import nearest_name_hint
+from keras_lr._hints import refuse_unknown_arguments
 
 C = TypeVar("C", bound=type)
 
@@ -307,7 +307,7 @@ def configurable(cls: C, depth: int = 1) -> C:
     # The class may stand in a function or a notebook, whose names its annotations use.
     caller = sys._getframe(depth)
     field_types(cls, {**caller.f_globals, **caller.f_locals})
-    refuse_unknown_arguments(cls)
+    _check_arguments(cls)
     methods = ("get_config", "from_config")
     plain = all(inspect.getattr_static(cls, m) is vars(Configurable)[m] for m in methods)
     cls._plain_config = plain  # type: ignore[attr-defined]
@@ -315,7 +315,7 @@ def configurable(cls: C, depth: int = 1) -> C:
     return keras.saving.register_keras_serializable(package=package)(cls)
 
 
-def refuse_unknown_arguments(cls: type) -> None:
+def _check_arguments(cls: type) -> None:
     """Make the constructor of ``cls`` refuse an unknown argument and name the nearest known one.
 
     The constructor's signature shows the Python type of each field.
@@ -335,13 +335,8 @@ def refuse_unknown_arguments(cls: type) -> None:
 
     @functools.wraps(plain)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        for name in kwargs:
-            if name not in known and name not in signature.parameters:
-                raise TypeError(
-                    f"{cls.__name__}: unknown argument `{name}`. Received: "
-                    f"{name}={kwargs[name]!r}.{nearest_name_hint(name, known)} "
-                    f"Known: {', '.join(known)}"
-                )
+        unknown = {name: kwargs[name] for name in kwargs if name not in signature.parameters}
+        refuse_unknown_arguments(cls.__name__, unknown, known)
         # `dataclasses.replace` passes all fields by their own names, and the changes among them.
         by_field = {name: value for name, value in kwargs.items() if name not in fields}
         changed = {fields[name]: value for name, value in kwargs.items() if name in fields}

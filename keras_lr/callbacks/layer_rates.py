@@ -21,7 +21,7 @@ from keras_lr._fields.serialization import decode, encode
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import HyperparameterTrack, Source
-from keras_lr._hints import warn_user
+from keras_lr._hints import warn_user, with_hints
 from keras_lr._keras.rates.layer_updates import (
     Freezing,
     LayerFactor,
@@ -108,8 +108,8 @@ class LayerRates(LearningRateCallback):
     array([0.001  , 0.00085, 0.0005 , 0.00015], dtype=float32)
     """
 
+    @with_hints
     def __init__(self, factors: Any, default: Any = 1.0, optimizer: Any = None) -> None:
-        """See the class."""
         super().__init__()
         self.factors: dict[str, Any] = check("LayerRates", "factors", FactorsField(), factors)
         self.default = check("LayerRates", "default", FactorField(), default)
@@ -406,6 +406,7 @@ class LayerDecay(LayerRates):
     LayerRates.decay(0.75, blocks='block_?(\\d+)')
     """
 
+    @with_hints
     def __init__(self, factor: float, blocks: str, optimizer: Any = None) -> None:
         """See `LayerRates.decay`."""
         LearningRateCallback.__init__(self)

@@ -17,6 +17,7 @@ from keras_lr._fit.attach import attach
 from keras_lr._fit.events import Executions
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import metric_column
+from keras_lr._hints import with_hints
 from keras_lr._keras.fits.progress_bar import show_in_progress_bar
 from keras_lr._keras.host_values import columns_of
 from keras_lr._keras.legacy import LegacyHooks, PassedAsObject
@@ -89,6 +90,7 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
     _undo_progress_bar: Callable[[], None] | None = None
     _curves: LiveCurves | None = None
 
+    @with_hints
     def __init__(self, state_path: PathLike | None = None, log_dir: PathLike | None = None) -> None:
         """Start with an empty record."""
         super().__init__()
