@@ -110,6 +110,10 @@ class LengthField(FieldType):
         """What the field takes, in words."""
         return f"a length: {self.examples}"
 
+    @property
+    def _expected_amount(self) -> str:
+        return f"a {'length of at least 0' if self.zero else 'positive length'}: {self.examples}"
+
     def convert(self, value: Any) -> float | int | str:
         if isinstance(value, str):
             return self._convert_text(value)
@@ -118,7 +122,7 @@ class LengthField(FieldType):
         except TypeError:
             raise TypeError(self.expected) from None
         if not (math.isfinite(amount) and (amount > 0 or (self.zero and amount == 0))):
-            raise ValueError(f"a positive length: {self.examples}")
+            raise ValueError(self._expected_amount)
         if amount > LONGEST:
             raise ValueError(f"a length of at most {LONGEST:g} epochs")
         return int(amount) if amount.is_integer() else amount
@@ -132,7 +136,7 @@ class LengthField(FieldType):
         if unit == "rest" and self.timescale:
             raise ValueError(f"a length of its own: {EXAMPLES_WITHOUT_REST}")
         if not (amount > 0 or self.zero):
-            raise ValueError(f"a positive length: {self.examples}")
+            raise ValueError(self._expected_amount)
         return " ".join(text.lower().split())
 
     def schema(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr.callback import LearningRateCallback
 from keras_lr.schedules.control import before_restore, control
-from keras_lr.schedules.formulas import find_no_rate
+from keras_lr.schedules.formulas import describe_bound, find_no_rate
 from keras_lr.schedules.in_graph import InGraph
 
 if TYPE_CHECKING:
@@ -219,7 +219,10 @@ class Schedule(Configurable, LearningRateCallback):
                 curve[first:last] = self.value(ahead[: last - first] + first, timeline)
         where = find_no_rate(curve)
         if where is not None:
-            raise ValueError(f"{self!r} gives the rate {curve[where]:g} at step {where}.")
+            raise ValueError(
+                f"{self!r} gives the rate {curve[where]:g} at step {where}."
+                f"{describe_bound(curve[where])}"
+            )
         return curve
 
     def _size(self, epochs: float | None, steps_per_epoch: float | None) -> tuple[float, float]:

@@ -20,10 +20,13 @@ from keras_lr._keras.rates.joint_rates import Share, find_shares, remember_share
 from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr.callback import LearningRateCallback
 from keras_lr.schedules.evaluation import ScheduleEvaluator, blocks_of_steps
-from keras_lr.schedules.formulas import find_no_rate
+from keras_lr.schedules.formulas import describe_bound, find_no_rate
 
 CHECKED = 1 << 16
 """Steps whose rates are checked at once."""
+
+LOOKED_AT = 256
+"""Steps at which a fit that goes on looks whether the rates to come are all 0."""
 
 SAME = 1e-2
 """How far two rates may lie apart, as a share of the higher one, to be no jump."""
@@ -171,7 +174,7 @@ def unreached_warning(schedule: Moving, timeline: Timeline) -> str:
 def _warn_of_new_layout(
     schedule: Moving, before: Timeline | None, parameter: Hyperparameter, epoch: int
 ) -> None:
-    """Warn where a fit goes on for longer than its schedule was laid out for, and the rate jumps.
+    """Warn where a fit goes on for longer than its schedule was laid out for: at a jump, or at 0.
 
     The length that it was laid out for is that of the fit that it drove before. A new schedule
     beside a model that was loaded was laid out for the epochs so far if it then ends with the rate
@@ -185,18 +188,26 @@ def _warn_of_new_layout(
     told = None if before is None else before.epochs
     epochs = told or epoch
     first = math.ceil(epoch * now.steps_per_epoch)
+    follow = f".then(..., after={epochs:g})"
     try:
         last, to_come = schedule([first - 1, first], now)
-        was = float(schedule(first - 1, Timeline(now.steps_per_epoch, epochs)))
+        ahead = schedule(np.floor(np.linspace(first, max(now.total - 1.0, first), LOOKED_AT)), now)
+        was, held = schedule([first - 1, first], Timeline(now.steps_per_epoch, epochs))
     except ValueError:  # lengths that do not fit into one of the two
+        return
+    if not ahead.any():
+        warn_user(
+            f"{schedule!r} gives a rate of 0 from epoch {epoch + 1} to the end of the fit, which "
+            f"trains nothing. To train on, let another schedule follow: {follow}."
+        )
         return
     found = told is not None or math.isclose(was, parameter.read(), rel_tol=1e-5)
     if found and not math.isclose(was, last, rel_tol=SAME):
+        hold = f"To keep the curve and hold its last rate, pass .lasting({epochs:g}); to"
         warn_user(
             f"{schedule!r} was laid out for {epochs:g} epochs and is now for {now.epochs:g}: the "
-            f"rate jumps from {was:.3g} to {to_come:.3g} at epoch {epoch + 1}. To keep the curve "
-            f"and hold its last rate, pass .lasting({epochs:g}); to let another schedule follow, "
-            f".then(..., after={epochs:g})."
+            f"rate jumps from {was:.3g} to {to_come:.3g} at epoch {epoch + 1}. "
+            f"{hold if held else 'To'} let another schedule follow, {follow}."
         )
 
 
@@ -237,5 +248,5 @@ def _check_rates(schedule: Moving, name: str, epoch: int) -> None:
         if where is not None:
             raise ValueError(
                 f"{schedule!r} gives {name}={rates[where]:g} for step {steps[where]} of "
-                "the fit; it must be finite and not negative."
+                f"the fit; it must be finite and not negative.{describe_bound(rates[where])}"
             )

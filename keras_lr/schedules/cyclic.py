@@ -189,7 +189,10 @@ class CosineRestarts(Schedule):
     def validate(self) -> None:
         if self.highest_lr is None:
             if self.lr_mult > 1.0:
-                raise self.invalid("lr_mult", "a number of at most 1, or go with a highest_lr")
+                raise self.invalid(
+                    "lr_mult",
+                    "a number of at most 1, or go with a highest_lr at which growth stops",
+                )
         elif self.highest_lr < self.initial_lr:
             raise self.invalid("highest_lr", f"at least initial_lr={self.initial_lr}")
 

@@ -115,7 +115,9 @@ class _Geometric(Schedule):
     def validate(self) -> None:
         if self.final_lr is None:
             if self.factor > 1.0:
-                raise self.invalid("factor", "a number of at most 1, or go with a final_lr")
+                raise self.invalid(
+                    "factor", "a number of at most 1, or go with a final_lr at which growth stops"
+                )
         elif self.factor > 1.0 and self.final_lr < self.initial_lr:
             raise self.invalid("final_lr", f"at least initial_lr={self.initial_lr}: the rate grows")
         elif self.factor <= 1.0 and self.final_lr > self.initial_lr:

@@ -35,6 +35,13 @@ def find_no_rate(values: Array) -> int | None:
     return int(np.argmin((values >= 0.0) & (values <= LARGEST_RATE)))
 
 
+def describe_bound(rate: float) -> str:
+    """Return in words how to keep a value that cannot be a rate in its range, if a bound can."""
+    if rate < 0.0:
+        return " To keep it at 0 or above, append .clip(min=0.0)."
+    return " To bound it, append .clip(max=...)." if rate > LARGEST_RATE else ""
+
+
 def lerp(start: Any, end: Any, weight: Any) -> Any:
     """Interpolate so that both ends are exact.
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from keras_lr._fields.kinds import Number, check
 from keras_lr._fields.serialization import decode, encode
 from keras_lr._fields.timeline import Timeline
-from keras_lr.schedules.formulas import find_no_rate
+from keras_lr.schedules.formulas import describe_bound, find_no_rate
 
 
 @keras.saving.register_keras_serializable(package="keras_lr")
@@ -52,7 +52,10 @@ class InGraph(keras.optimizers.schedules.LearningRateSchedule):
         rates = self.schedule(steps, timeline)
         where = find_no_rate(rates)
         if where is not None:
-            raise ValueError(f"{self.schedule!r} gives the rate {rates[where]} at step {where}.")
+            raise ValueError(
+                f"{self.schedule!r} gives the rate {rates[where]} at step {where}."
+                f"{describe_bound(rates[where])}"
+            )
         return rates.astype(np.float32)
 
     def __call__(self, step: Any, rate: Any = None) -> Any:

@@ -326,7 +326,7 @@ def test_only_schedules_and_numbers_combine(combine):
         ),
         (lambda: LINE.repeat(10**300), "Repeat: argument `times` must be .* at most 1e\\+06"),
         (lambda: LINE.warmup("rest"), "Warmup: argument `over` must be a length of its own"),
-        (lambda: LINE.warmup(-1), "Warmup: argument `over` must be a positive length"),
+        (lambda: LINE.warmup(-1), "Warmup: argument `over` must be a length of at least 0"),
         (lambda: LINE.warmup(1, shape="sin"), "argument `shape` must be one of 'linear', 'cosine'"),
         (lambda: LINE.warmup(1, start=-1), "Warmup: argument `start` must be .*start=-1"),
         (lambda: LINE.lasting("5 bananas"), "Lasting: argument `over` must be a length"),

@@ -22,8 +22,8 @@ from keras_lr import (
 pytestmark = pytest.mark.core
 
 JUMP = r"was laid out for 4 epochs and is now for 8: the rate jumps from .* to .* at epoch 5\. "
-HOLD = r"To keep the curve and hold its last rate, pass \.lasting\(4\); "
-THEN = r"to let another schedule follow, \.then\(..., after=4\)\."
+HOLD = r"To keep the curve and hold its last rate, pass \.lasting\(4\); to "
+THEN = r"let another schedule follow, \.then\(..., after=4\)\."
 
 
 def extend(first, second, between=lambda model: None):
@@ -34,23 +34,37 @@ def extend(first, second, between=lambda model: None):
     return fit(model, second, epochs=8, initial_epoch=4)
 
 
+# A rate of 0 is nothing to hold.
 @pytest.mark.parametrize(
-    "make",
+    ("make", "advice"),
     [
-        lambda: CosineDecay(0.1),
-        lambda: LinearDecay(0.1, endpoint=True),
-        lambda: CosineDecay(0.1, 0.01).warmup(1),
-        lambda: OneCycle(0.1),
-        lambda: LinearDecay(0.1, over="50%"),
-        lambda: WarmupStableDecay(0.1),
-        lambda: ParamScheduler(learning_rate=CosineDecay(0.1)),
+        (lambda: CosineDecay(0.1), "To " + THEN),
+        (lambda: LinearDecay(0.1, endpoint=True), "To " + THEN),
+        (lambda: CosineDecay(0.1, 0.01).warmup(1), HOLD + THEN),
+        (lambda: OneCycle(0.1), HOLD + THEN),
+        (lambda: LinearDecay(0.1, over="75%"), "To " + THEN),
+        (lambda: WarmupStableDecay(0.1), "To " + THEN),
+        (lambda: ParamScheduler(learning_rate=CosineDecay(0.1, 0.01)), HOLD + THEN),
     ],
 )
 @pytest.mark.parametrize("same", [True, False], ids=["the same", "a new one"])
-def test_a_rate_that_jumps_is_said_with_what_to_do(make, same):
+def test_a_rate_that_jumps_is_said_with_what_to_do(make, advice, same):
     first = make()
-    with pytest.warns(UserWarning, match=JUMP + HOLD + THEN):
+    with pytest.warns(UserWarning, match=JUMP + advice):
         extend(first, first if same else make())
+
+
+@pytest.mark.parametrize(
+    "second", [CosineDecay(0.1, over=4), CosineDecay(0.1).lasting(4), LinearDecay(0.1, over="50%")]
+)
+def test_a_fit_that_begins_where_the_rate_has_come_to_0_says_that_it_trains_nothing(second):
+    model = meter()
+    with pytest.warns(
+        UserWarning,
+        match=r"a rate of 0 from epoch 5 to the end of the fit.*then\(\.\.\., after=4\)",
+    ):
+        rates = fit(model, second, epochs=8, initial_epoch=4)
+    assert not np.any(rates)
 
 
 def test_a_training_that_is_extended_half_way_is_noticed_by_the_same_schedule():
