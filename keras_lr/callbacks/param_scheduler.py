@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Self
 
 import keras
@@ -96,6 +97,18 @@ class ParamScheduler(LearningRateCallback):
         own = [] if self.optimizer is None else [f"optimizer={self.optimizer!r}"]
         shown = own + [f"{name}={schedule!r}" for name, schedule in self.schedules.items()]
         return f"ParamScheduler({', '.join(shown)})"
+
+    def _repr_html_(self) -> str | None:
+        """Return the record of the last fit as small curves, before any fit the schedules."""
+        record = super()._repr_html_()
+        if record is not None:
+            return record
+        from keras_lr._fields.preview import describe_curves
+
+        first, *others = self.schedules.values()
+        whole = functools.reduce(Schedule.__add__, others, first)
+        curves = {name.replace("_", " "): one for name, one in self.schedules.items()}
+        return describe_curves(self, curves, whole, None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "optimizer": self.optimizer, "schedules": self.schedules}

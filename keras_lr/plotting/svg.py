@@ -35,6 +35,9 @@ BUCKETS = 90
 ROUNDING = 1e-9
 """How far beyond an end of the axis a round number may lie, in steps between two of them."""
 
+LEVEL_ROUNDING = 1e-4
+"""How far from 0 a value beside a linear axis may lie to be written as 0, as a share of it."""
+
 MOST_LETTERS = 1000
 """Letters of the text that stands above a curve."""
 
@@ -125,7 +128,7 @@ def _draw_panel(panel: Panel) -> str:
     levels = "".join(f"M{LEFT} {height}h{AXES_WIDTH}" for height in heights.values())
     parts.append(_stroke(levels, 8, opacity=0.25))
     values = [
-        (LEFT - 60, height + 38, format_number(axes.scale.at(share)))
+        (LEFT - 60, height + 38, format_number(axes.value_at(share)))
         for share, height in heights.items()
     ]
     parts.append(_texts(values, "end"))
@@ -180,6 +183,12 @@ class _Axes:
             places, ends = np.log(places), (math.log(self.low), math.log(self.high))
         share = (places - ends[0]) / (ends[1] - ends[0] or 1.0)
         return np.rint(LEFT + AXES_WIDTH * share).astype(np.int64)
+
+    def value_at(self, share: float) -> float:
+        """Return the value at a share of the height; 0 where it differs from 0 by rounding."""
+        value = self.scale.at(share)
+        span = abs(self.scale.at(1.0) - self.scale.at(0.0))
+        return 0.0 if not self.scale.log and abs(value) < LEVEL_ROUNDING * span else value
 
     def ticks(self) -> list[float]:
         """Return the places on the horizontal axis that have a number."""
@@ -236,8 +245,8 @@ def _decades(low: float, high: float) -> list[float]:
 def format_number(value: float) -> str:
     """Return a number in at most three digits, and few letters.
 
-    >>> [format_number(value) for value in (0.0, 0.05, 2e-5, 1e-10, 12000.0, 39100.0)]
-    ['0', '0.05', '2e-5', '1e-10', '12k', '39.1k']
+    >>> [format_number(value) for value in (0.0, 0.05, 0.00035, 1e-10, 12000.0, 39100.0)]
+    ['0', '0.05', '3.5e-4', '1e-10', '12k', '39.1k']
     """
     if abs(value) >= 1e15:
         return f"{value:.2g}".replace("e+", "e")
@@ -246,5 +255,6 @@ def format_number(value: float) -> str:
             return f"{value / (1e3 if letter == 'k' else size):.3g}{letter}"
     if abs(value) >= 1000:
         return f"{value:.0f}"
-    mantissa, _, exponent = f"{value:.3g}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+    is_small = 0.0 < abs(float(f"{value:.3g}")) < 1e-3
+    mantissa, _, exponent = f"{value:{'.2e' if is_small else '.3g'}}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}" if exponent else mantissa

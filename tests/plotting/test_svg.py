@@ -16,6 +16,7 @@ from keras_lr import (
     CosineDecay,
     ExponentialDecay,
     Function,
+    InverseSqrtDecay,
     LayerRates,
     LinearDecay,
     LRHistory,
@@ -194,6 +195,22 @@ def test_gaps_and_a_loss_that_is_not_finite_are_left_out():
     assert "loss" not in words(history._repr_html_())
 
 
+def test_several_schedules_are_curves_before_any_fit():
+    both = ParamScheduler(learning_rate=CosineDecay(0.1), momentum=LinearDecay(0.9, 0.5).warmup(5))
+    html = both._repr_html_()
+    assert len(html.encode()) <= MOST_BYTES
+    assert [one for one in words(html) if one.isalpha() or " " in one] == [
+        *("learning rate", "epochs", "momentum", "epochs"),
+    ]
+
+
+def test_no_number_of_the_axis_leaves_the_picture_or_is_the_rounding_of_another():
+    noam = InverseSqrtDecay.transformer(512, 4000)._repr_html_()
+    assert {"6.99e-4", "3.49e-4", "0"} <= {*words(noam)}
+    below = (CosineDecay(0.1) - 0.05)._repr_html_()
+    assert {"0.05", "0", "-0.05"} <= {*words(below)}
+
+
 @pytest.mark.core
 def test_callbacks_show_what_the_fit_did():
     plateau = ReduceLROnPlateau(monitor="loss", patience=1, min_delta=10.0, factor=0.5)
@@ -263,7 +280,7 @@ def test_a_range_test_shows_curve_suggestion_and_bounds(count):
         return
     tree = svg(html)
     assert words(html)[:2] == ["loss", "learning rate"]
-    assert {"1e-6", "0.0001", "0.01", "1"} <= {*words(html)}
+    assert {"1e-6", "1e-4", "0.01", "1"} <= {*words(html)}
     (mark,) = [one for one in tree.iter() if one.get("stroke-dasharray")]
     (band,) = [one for one in tree.iter() if one.tag.endswith("rect")]
     left, width = int(band.get("x")), int(band.get("width"))
@@ -299,7 +316,10 @@ def test_panels_name_themselves_for_readers_of_the_screen():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0"), (1e-10, "1e-10"), (0.1, "0.1"), (999.6, "1e3"), (2500.0, "2500"), (1e5, "100k")],
+    [
+        *((0.0, "0"), (-3.49e-4, "-3.49e-4"), (0.00099999, "0.001"), (0.001, "0.001")),
+        *((1e-10, "1e-10"), (0.1, "0.1"), (999.6, "1e3"), (2500.0, "2500"), (1e5, "100k")),
+    ],
 )
 def test_numbers_are_short(value, text):
     assert format_number(value) == text
