@@ -139,6 +139,15 @@ def test_stretches_of_a_trial_are_put_together():
     assert row.test == {"loss": 4.0}
 
 
+def test_a_short_sweep_says_how_long_it_took():
+    fast = Outcome(
+        Trial("", "SGD", 0.1, 0), (1,), "trained", epochs=1, steps=10, seconds=0.0123,
+        logs={"loss": [1.0]}, marks=[(10, 0.0123)],
+    )  # fmt: skip
+    assert result([fast]).report().startswith("1 trial, 0.012 s of training, compared by loss")
+    assert ", 1.0 s of training" in valley({0.1: [1.0], 1.0: [2.0]}).report()
+
+
 def test_rows_are_written(tmp_path):
     rows = [outcome(0.1, 0, [2.0, 1.0], test={"loss": 1.5}), outcome(1.0, 0, [], status="failed")]
     found = result(rows, epochs=2)

@@ -37,11 +37,12 @@ def describe_routes(rows: Iterable[Any]) -> list[str]:
 def _summary(result: SweepResult) -> str:
     rows = result.rows
     seconds = sum(row.seconds for row in rows)
+    time = f"{seconds:.1f}" if seconds >= 1.0 else f"{seconds:.2g}"
     ended = " (interrupted: not all that was planned)" if result.interrupted else ""
     what = "trial" if len(rows) == 1 else "trials"
     goal = f"steps to {result.criterion.until}" if result.criterion.until else ""
     compared = goal or f"{result.criterion.monitor} after {result.criterion.epochs} epochs"
-    return f"{len(rows)} {what}{ended}, {seconds:.1f} s of training, compared by {compared}."
+    return f"{len(rows)} {what}{ended}, {time} s of training, compared by {compared}."
 
 
 def _describe_best(best: Best, criterion: Criterion) -> str:
