@@ -207,3 +207,18 @@ def test_a_sweep_in_which_all_fails_says_why():
     with pytest.raises(KeyError, match=r"has no Adam\. It has: SGD"):
         result.best_of("Adam")
     assert np.isnan(result.rows[0].value)
+
+
+def test_a_build_that_fails_for_a_seed_fails_its_trials_alone():
+    def build(optimizer):
+        if np.random.get_state()[1][0] == 1:  # noqa: NPY002
+            raise OSError("no disk")
+        return line(optimizer)
+
+    x, y = line_data()
+    swept = LRSweep(0.01, 0.1, per_decade=1, seeds=3, optimizers=["sgd"], verbose=0)
+    rows = swept.run(build, x, y, epochs=1).rows
+    assert [row.status for row in rows] == ["trained", "failed", "trained"] * 2
+    assert {row.reason for row in rows if row.status == "failed"} == {
+        "build raised OSError: no disk"
+    }

@@ -31,7 +31,7 @@ from keras_lr.callbacks import ParamScheduler
 from keras_lr.schedules import Constant
 from keras_lr.schedules.base import Schedule
 from keras_lr.search.trials.description import Group, Outcome, Stretch, Trial
-from keras_lr.search.trials.problem import Problem
+from keras_lr.search.trials.problem import BuildFailed, Problem
 from keras_lr.search.trials.watch import TrialWatch
 from keras_lr.search.trials.whole_epochs import WholeEpochTrials
 
@@ -202,6 +202,8 @@ class TrialRunner:
         try:
             self._check_logged()
             self._train(stretch, state, watch)
+        except BuildFailed as error:
+            watch.status, watch.reason = "failed", str(error)
         except Exception as error:
             watch.status = "failed"
             watch.reason = f"{type(error).__name__}: {error}"
