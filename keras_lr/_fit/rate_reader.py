@@ -50,6 +50,7 @@ class LearningRateReader:
         self.variable = None if self.is_deferred else self.parameter.variable
         self.seen: list[Any] = []
         """What was in force when each execution began."""
+        self._latest: Any = None
         self.start_epoch()
 
     def start_epoch(self) -> None:
@@ -64,9 +65,24 @@ class LearningRateReader:
         if self.is_deferred:
             return
         if self.variable is not None:
-            self.seen.append(read_lazily(self.variable))
+            self.note(read_lazily(self.variable))
         else:
-            self.seen.append(np.nan if self.optimizer is None else self.parameter.read())
+            self.note(np.nan if self.optimizer is None else self.parameter.read())
+
+    def note(self, rate: Any) -> None:
+        """Note the rate that an execution begins with."""
+        self.seen.append(rate)
+        self._latest = rate
+
+    def rate_in_use(self) -> Any:
+        """Return the rate of the last execution, to be shown; None where it shows only afterwards.
+
+        Nothing waits for a device here. Where the steps note the rate on the device, the variable
+        has it.
+        """
+        if self.optimizer is None or self._latest is not None:
+            return None if self.optimizer is None else self._latest
+        return None if self.variable is None else read_lazily(self.variable)
 
     def check_first_execution(self, count: int) -> None:
         """Refuse steps that note more than a rate for each batch, in an execution of ``count``.

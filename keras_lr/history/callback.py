@@ -128,10 +128,13 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
         return self
 
     def in_progress_bar(self) -> Self:
-        """Show in the progress bar of a fit what moves, and return this callback.
+        """Show in the progress bar of a fit the rate and what else moves, and return this callback.
 
-        The values of the batch stand there during the epoch, not on its last line alone. They are
-        those that callbacks of this package set, which are known on the host: nothing is read.
+        The values of the batch stand there during the epoch, not on its last line alone. What
+        callbacks of this package set is known on the host; a rate that they leave alone is what
+        the optimizer has when the bar is drawn, maybe in the batch after. A `LearningRateSchedule`
+        in the optimizer and a rate that gradients decide stand on the last line, because they show
+        only after the steps.
 
         >>> from keras_lr import CosineDecay
         >>> rate = CosineDecay(0.1)

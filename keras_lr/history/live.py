@@ -65,16 +65,18 @@ class LiveCurves:
             self._display.update(HTML(html))
 
 
-def values_in_use(session: FitSession) -> Callable[[int], dict[str, float]]:
+def values_in_use(session: FitSession) -> Callable[[int], dict[str, Any]]:
     """Return a function that returns what a batch of the present epoch uses, by name.
+
+    What nobody here moves may still be on its way from the device; it is read when it is shown.
 
     It may be asked late, in another thread, and for a batch whose values are gone; then it returns
     the last ones that it knew. After the fit there are none.
     """
     present = weakref.ref(session)
-    known: dict[str, float] = {}
+    known: dict[str, Any] = {}
 
-    def values(batch: int) -> dict[str, float]:
+    def values(batch: int) -> dict[str, Any]:
         session = present()
         if session is None or session_of(session.model) is not session:
             return {}
@@ -82,6 +84,9 @@ def values_in_use(session: FitSession) -> Callable[[int], dict[str, float]]:
             if session.table.start <= batch and session.table.covers(batch, 1):
                 columns = session.table.columns(batch, 1)
                 known.update((name, float(column[0])) for name, column in columns.items())
+            for reader in session.rate_readers:
+                if (rate := reader.rate_in_use()) is not None:
+                    known[reader.name] = rate
         return known
 
     return values

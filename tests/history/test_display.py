@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from models import meter, samples
 
-from keras_lr import CosineDecay, LinearDecay, LRHistory, ParamScheduler
+from keras_lr import CosineDecay, LinearDecay, LRHistory, ParamScheduler, ReduceLROnPlateau
 from keras_lr.history.live import SHARE, LiveCurves
 
 pytestmark = pytest.mark.core
@@ -71,6 +71,38 @@ def test_all_that_moves_is_shown_and_nothing_without_being_asked_for(capsys):
     assert shown(said)[0, 1] == pytest.approx(1.0, abs=1e-3)
     fit([plain], meter(8, keras.optimizers.SGD(momentum=0.9)))
     assert {batch for _, batch in shown(capsys.readouterr().out)} <= {8}
+
+
+def test_a_rate_that_nobody_here_moves_is_shown_as_it_is_when_the_bar_is_drawn(capsys):
+    """Keras may draw in a thread, when the next batches have begun."""
+
+    class Change(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 4:
+                self.model.optimizer.learning_rate = 0.25
+
+    history = LRHistory().in_progress_bar()
+    fit([history, Change()], meter(8, keras.optimizers.SGD(0.125)), epochs=2)
+    found = shown(capsys.readouterr().out)
+    assert {batch for epoch, batch in found if epoch == 0} >= {1, 4, 5, 7}
+    assert history.learning_rate.tolist() == [0.125] * 4 + [0.25] * 12
+    changed = {at: value for at, value in found.items() if at > (0, 4)}
+    assert {*changed.values()} == {0.25}
+    assert {*found.values()} <= {0.125, 0.25}
+
+
+def test_a_rate_that_stays_is_shown_from_the_first_batch_on(capsys):
+    fit([LRHistory().in_progress_bar()], meter(8, keras.optimizers.SGD(0.125)))
+    found = shown(capsys.readouterr().out)
+    assert {batch for _, batch in found} >= {1, 4, 7}
+    assert {*found.values()} == {0.125}
+
+
+def test_a_plateau_shows_its_rate(capsys):
+    cuts = ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=100.0)
+    fit([cuts, cuts.history.in_progress_bar()], meter(8, keras.optimizers.SGD(0.5)), epochs=3)
+    found = shown(capsys.readouterr().out)
+    assert [found[epoch, 2] for epoch in range(3)] == [0.5, 0.5, 0.25]
 
 
 @pytest.mark.skipif(

@@ -106,7 +106,7 @@ class StatelessEngine(Engine):
         session.sample_counter.note_count(session.batch, lambda: to_float(self._count_in(state)))
         for reader, rate in zip(session.rate_readers, self.rates, strict=True):
             if reader.variable is not None and rate.place is not None:
-                reader.seen.append(rate.read(state))
+                reader.note(rate.read(state))
             elif reader.is_deferred or reader.optimizer is None:
                 reader.note_rate()
             else:  # the optimizer computes its rate

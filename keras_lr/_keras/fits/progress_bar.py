@@ -1,9 +1,9 @@
 """The progress bar of a fit, and more values on it.
 
 Relies on (Keras 3.12 and later): the list of callbacks holds a ``ProgbarLogger``, and its
-``on_train_batch_end`` shows all that is in the logs. An attribute of the instance with the name of
-a hook is called in the place of the method. Where there is no such bar, as with ``verbose=0`` or in
-legacy Keras, nothing is shown.
+``on_train_batch_end`` shows all that is in the logs, and reads it when it draws. An attribute of
+the instance with the name of a hook is called in the place of the method. Where there is no such
+bar, as with ``verbose=0`` or in legacy Keras, nothing is shown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HOOK = "on_train_batch_end"
 
 
 def show_in_progress_bar(
-    callbacks: Iterable[Any], values: Callable[[int], Mapping[str, float]]
+    callbacks: Iterable[Any], values: Callable[[int], Mapping[str, Any]]
 ) -> Callable[[], None]:
     """Show values beside the metrics in the progress bar of a fit, at every batch.
 
@@ -41,7 +41,7 @@ def show_in_progress_bar(
     return undo
 
 
-def _add_values(bar: Any, values: Callable[[int], Mapping[str, float]]) -> None:
+def _add_values(bar: Any, values: Callable[[int], Mapping[str, Any]]) -> None:
     vars(bar).pop(_HOOK, None)  # an exception may have ended another fit with this bar
     show = getattr(bar, _HOOK)
 
