@@ -95,7 +95,8 @@ class Problem:
 
     @property
     def name(self) -> str:
-        return f"{self.data} {self.model} {self.optimizer}"
+        size = f" in batches of {self.batch}" if self in EXTREME else ""
+        return f"{self.data} {self.model} {self.optimizer}{size}"
 
 
 MODELS: dict[str, Callable] = {
@@ -197,6 +198,17 @@ HELD_OUT = [
         ("decimal", "attention", "RMSprop", 500),
     ]
 ]
+# Batches of a size that no problem above has, with no more than 300 steps of the large ones.
+EXTREME = [
+    Problem(*row)
+    for row in [
+        ("digits", "mlp", "SGD", 3000, 4),
+        ("text", "embedding", "Adam", 3000, 4),
+        ("photo", "mlp norm", "Adam", 3000, 4),
+        ("fashion", "mlp dropout", "Adam", 300, 8192),
+        ("fashion", "mlp", "momentum", 300, 8192),
+    ]
+]
 
 
 class Runner:
@@ -269,8 +281,11 @@ class Runner:
 
     def losses(self, state, rates, order: int) -> tuple[tuple, NDArray]:
         """Train along an array of rates; return the state after it, and the losses."""
+        return self.losses_of(state, rates, self.rows(order, len(rates)))
+
+    def losses_of(self, state, rates, rows: NDArray) -> tuple[tuple, NDArray]:
+        """Train at one rate a batch of ``rows``; return the state after it, and the losses."""
         rates = np.asarray(rates, "float32")
-        rows = self.rows(order, len(rates))
         losses = []
         for i in range(0, len(rates), 20):
             chunk = rates[i : i + 20]

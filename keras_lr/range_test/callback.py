@@ -87,7 +87,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
             words; 0 shows nothing.
         every: Epochs between two tests of a fit; by default there is one, before its first epoch.
         apply: Whether the suggestion becomes the rate. Where schedules drive the rate, they are
-            multiplied so that their highest value from there on is the suggestion.
+            multiplied so that their highest value from there on is the suggestion. With
+            ``"search"`` it is the rate for what is left of the fit under that schedule.
         auto: A schedule to train by, for which no other callback is needed. The bounds of the test
             replace its ``base_lr`` and ``max_lr``; ``OneCycle`` begins at the lower one. Any other
             schedule is multiplied as with ``apply``.
@@ -114,6 +115,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
     >>> y = x.sum(1, keepdims=True)
     >>> result = LRRangeTest(verbose=0).run(model, x, y, batch_size=16)
     >>> 0.002 < result.suggestion < 0.5
+    True
+    >>> result.suggest(epochs=20) < result.suggest(epochs=20, schedule="CosineDecay")
     True
     >>> int(model.optimizer.iterations)
     0
@@ -289,6 +292,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
         arguments = arguments_of_fit(session.model) | {"callbacks": layers}
         with session.suspended():
             result = self._measure(session.model, arguments, self.verbose, epoch, session.timeline)
+        if result.found is not None and result.conditions and not result.conditions.trained:
+            result = dataclasses.replace(result, training=self._rates.training_from(epoch))
         self.results[epoch] = result
         before = self._outcomes[max(self._outcomes)] if self._outcomes else None
         self._outcomes[epoch] = self._rates.follow_result(result, before, epoch)

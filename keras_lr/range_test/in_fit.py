@@ -15,10 +15,16 @@ from keras_lr._fit.tracks import HyperparameterTrack
 from keras_lr._hints import warn_user
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr._keras.rates.joint_rates import find_shares
+from keras_lr.range_test.advice import Training
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.result import RangeTestResult
 from keras_lr.schedules.base import Schedule
-from keras_lr.schedules.control import control_together, start_schedule
+from keras_lr.schedules.control import (
+    FollowsHyperparameter,
+    control_together,
+    start_schedule,
+)
+from keras_lr.schedules.decay import Constant
 from keras_lr.schedules.evaluation import ScheduleEvaluator
 
 
@@ -114,6 +120,28 @@ class FitRates:
             outcome = dataclasses.replace(outcome, scale=scale)
             self.follow(outcome)
         return outcome
+
+    def training_from(self, epoch: int) -> Training | None:
+        """Return what is left of the fit before an epoch; None where its length is not known.
+
+        What drives the rate otherwise than by a schedule of steps counts as a constant rate.
+        """
+        timeline = self.timeline
+        if timeline.steps_per_epoch is None or timeline.epochs is None:
+            return None
+        first = int(epoch * timeline.steps_per_epoch)
+        steps = max(1, round(timeline.epochs * timeline.steps_per_epoch) - first)
+        owner = self.auto or next((track.owner for track in self._tracks()), None)
+        planned: Schedule = Constant(1.0)
+        if isinstance(owner, Schedule) and not any(
+            isinstance(part, FollowsHyperparameter) for part in owner.parts()
+        ):
+            planned = owner
+        try:
+            return Training.along(planned, timeline, first, steps)
+        except ValueError:
+            # A schedule that ends at zero has no rate to suggest, which `follow_result` says.
+            return None
 
     def follow(self, outcome: Outcome) -> None:
         """Let the schedules of the fit follow an outcome."""

@@ -12,6 +12,15 @@ from numpy.typing import NDArray
 
 from keras_lr._files import PathLike, atomic_write
 from keras_lr.range_test import rules as range_rules
+from keras_lr.range_test.advice import (
+    Advice,
+    Conditions,
+    Training,
+    confidence_in,
+    give_advice,
+    plan_training,
+    tabulate,
+)
 from keras_lr.range_test.curve import NoSuggestion, smooth_as_rules_do, visible_limits
 from keras_lr.range_test.search import SearchResult
 
@@ -39,6 +48,8 @@ class RangeTestResult:
         up: Whether more of the monitored value is better.
         found: What the short runs at constant rates found; None where only the ramp was read.
         reason: Why there is no suggestion; None where there is one.
+        conditions: What the test knew of the model and its data; None where it did not say.
+        training: The training that the suggestion is for, where a fit around the test says it.
 
     >>> rates = np.geomspace(1e-6, 1e1, 141)
     >>> result = RangeTestResult.from_curve(rates, (np.log10(rates) + 2.0) ** 2)
@@ -56,6 +67,8 @@ class RangeTestResult:
     up: bool = False
     found: SearchResult | None = None
     reason: str | None = None
+    conditions: Conditions | None = None
+    training: Training | None = None
 
     @classmethod
     def from_curve(cls, rates: Any, values: Any, **more: Any) -> Self:
@@ -83,57 +96,143 @@ class RangeTestResult:
     def suggestion(self) -> float:
         """The rate to train at.
 
+        In a fit it is the rate for what is left of it, under its schedule; see `training`. Else it
+        is the rate for a training at one rate, about ten times as long as the short runs: 600 steps
+        by default. `suggest` gives the rate for any other training. By a rule that reads the ramp
+        alone, it is for no length in particular.
+
         Raises:
             NoSuggestion: If the test supports none; the message says why and what to change.
         """
         if self.reason is not None:
             raise NoSuggestion(self.reason)
-        return self.suggest() if self.found is None else self.found.suggestion
+        if self.found is None:
+            return self.suggest()
+        return self.found.suggestion if self.training is None else self.advise().rate
 
-    def suggest(self, rule: str | None = None) -> float:
-        """Return the rate that a rule reads from the ramp alone.
+    def suggest(
+        self,
+        rule: str | None = None,
+        *,
+        steps: int | None = None,
+        epochs: float | None = None,
+        schedule: Any = None,
+    ) -> float:
+        """Return the rate for a training, or the rate that a rule reads from the ramp alone.
+
+        With ``steps``, ``epochs`` or ``schedule`` it is the rate of `advise`.
 
         Args:
             rule: ``"edge"``, ``"minimum"``, ``"steepest"``, ``"valley"`` or ``"slide"``; by default
                 the rule of the test.
+            steps: Length of the training in steps.
+            epochs: Its length in epochs instead.
+            schedule: Its schedule.
 
         Raises:
-            NoSuggestion: If the ramp supports none.
+            NoSuggestion: If the test supports none.
+            TypeError: If an argument has the wrong type.
+            ValueError: If ``rule`` comes with another argument, or as `advise` says.
         """
-        return range_rules.suggest(self.rates, self._descending, rule or self.rule)
+        if steps is None and epochs is None and schedule is None:
+            return range_rules.suggest(self.rates, self._descending, rule or self.rule)
+        if rule is not None:
+            raise ValueError(
+                "Argument `rule` reads the ramp alone, which knows no length and no schedule. "
+                f"Leave it out. Received: rule={rule!r}"
+            )
+        return self.advise(steps=steps, epochs=epochs, schedule=schedule).rate
+
+    def advise(
+        self, *, steps: int | None = None, epochs: float | None = None, schedule: Any = None
+    ) -> Advice:
+        """Return the rate for a training of some length under some schedule, and how sure it is.
+
+        The best rate of the short runs is moved by what was measured on other problems: how the
+        best rate depends on the length, the schedule, the repeats of the data and the kind of the
+        optimizer.
+
+        Args:
+            steps: Length of the training in steps; by default that of `training`.
+            epochs: Its length in epochs instead.
+            schedule: A schedule, its class, or the name of its class, whose highest rate is asked
+                for; a constant rate by default.
+
+        Raises:
+            NoSuggestion: If the test supports none, or the model was trained before it.
+            TypeError: If an argument has the wrong type.
+            ValueError: If no length or two are given, it is not positive, the number of batches in
+                an epoch is not known, no schedule has that name, or the test had no short runs at
+                constant rates.
+        """
+        if self.reason is not None:
+            raise NoSuggestion(self.reason)
+        if self.found is None or self.conditions is None:
+            raise ValueError(
+                "RangeTestResult: a rate for a training of a given length needs the short runs of "
+                "LRRangeTest(rule='search') on the loss, and a result of 0.1.0 or of a curve does "
+                f"not say enough. Run the test again. Received: {self!r}"
+            )
+        if self.training is not None and steps is None and epochs is None and schedule is None:
+            return give_advice(self.found, self.conditions, self.training)
+        training = plan_training(self.conditions, steps, epochs, schedule, self.training)
+        return give_advice(self.found, self.conditions, training)
 
     @property
     def bounds(self) -> tuple[float, float]:
         """The rates between which to cycle: ``TriangularCLR(*result.bounds)``.
+
+        In a fit the higher one is the suggestion, for what is left of the fit.
 
         Raises:
             NoSuggestion: If the test supports none.
         """
         if self.reason is not None:
             raise NoSuggestion(self.reason)
-        if self.found is not None:
-            return self.found.bounds
-        return range_rules.bounds(self.rates, self._descending)
+        if self.found is None:
+            return range_rules.bounds(self.rates, self._descending)
+        low, high = self.found.bounds
+        if self.training is not None:
+            low, high = low * self.suggestion / high, self.suggestion
+        return low, high
 
     @property
     def confidence(self) -> float:
-        """The confidence in the suggestion, from 0 to 1; 0 where there is none."""
+        """The confidence in the suggestion, from 0 to 1; 0 where there is none.
+
+        It is the share of such suggestions that lie within a factor of two of the best rate of the
+        training that they are for, as measured on problems. Without short runs, and in a model that
+        was trained before, it is the share of re-readings that agree within a factor of two.
+        """
         if self.reason is not None:
             return 0.0
         if self.found is not None:
-            return self.found.confidence
+            if self.conditions is None or self.conditions.trained:
+                return self.found.confidence
+            if self.training is None:
+                return confidence_in(self.found, self.conditions)
+            return give_advice(self.found, self.conditions, self.training).confidence
         try:
             return range_rules.confidence(self.rates, self._descending, self.rule)
         except NoSuggestion:
             return 0.0
 
     def report(self) -> str:
-        """Return in plain words what the test shows, or what to change so that it shows more."""
+        """Return in plain words what the test shows, or what to change so that it shows more.
+
+        A table gives rates for a constant rate and two schedules, at the length of the fit, or at
+        1,000 steps, and at ten times that.
+        """
         if self.reason is not None:
             return self.reason
-        if self.found is not None:
-            return self.found.report
-        return range_rules.report(self.rates, self._descending, self.rule)
+        if self.found is None:
+            return range_rules.report(self.rates, self._descending, self.rule)
+        lines = [self.found.report]
+        if self.training is not None:
+            lines.append(f"For the training to come, {self.training}: {self.suggestion:.1e}.")
+        if self.conditions is not None and not self.conditions.trained:
+            lines += tabulate(self.found, self.conditions, self.training)
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         shown = f"no suggestion: {self.reason}"
@@ -188,6 +287,11 @@ class RangeTestResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the whole result as plain data."""
         plain = {name: _plain(value) for name, value in vars(self).items()}
+        for name, value in {"conditions": self.conditions, "training": self.training}.items():
+            # Results of 0.1.0 have neither, and stay as they are.
+            plain.pop(name, None)
+            if value is not None:
+                plain[name] = dataclasses.asdict(value)
         if self.found is not None:
             found = {name: _plain(value) for name, value in vars(self.found).items()}
             holds = [[float(rate), losses.tolist()] for rate, losses in self.found.holds.items()]
@@ -208,7 +312,12 @@ class RangeTestResult:
                 more = {"bounds": tuple(found["bounds"]), "holds": holds}
                 found = SearchResult(**found | _arrays(found, "rates", "losses") | more)
             curve = _arrays(plain, "rates", "values", "lower", "upper")
-            return cls(**plain | curve | {"found": found})
+            told = {
+                name: kind(**plain[name])
+                for name, kind in {"conditions": Conditions, "training": Training}.items()
+                if name in plain
+            }
+            return cls(**plain | curve | {"found": found} | told)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 "RangeTestResult.from_dict: argument `plain` must be what to_dict() returned: "

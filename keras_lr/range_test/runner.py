@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
 from typing import Any, Self
 
@@ -19,11 +18,12 @@ from keras_lr._keras.fits.fit_data import FitData
 from keras_lr._keras.fits.fit_frame import forget_initial_epoch
 from keras_lr._keras.fits.model_functions import SingleSteps
 from keras_lr._keras.metrics import goes_up, least_loss_to_lower, vanishes_at_best
-from keras_lr._keras.rates.optimizers import held_optimizers, optimizers_of, updates
+from keras_lr._keras.rates.optimizers import optimizers_of, updates
 from keras_lr._keras.state.callback_state import CallbackState
 from keras_lr._keras.state.object_walk import callables_in
 from keras_lr._keras.state.random_state import is_of_keras, set_seed
 from keras_lr._keras.state.snapshot import Snapshot
+from keras_lr.range_test.advice import GRADIENT, Conditions, step_size_of
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.ramp import MIN_EARLY, NO_DATA, Ramp, combine_endings, median_curve
 from keras_lr.range_test.result import RangeTestResult
@@ -31,9 +31,6 @@ from keras_lr.range_test.search import MIN_STEPS, SearchResult, search
 from keras_lr.range_test.trials import NUM_CONSTANT_RUNS
 
 SEARCH = "search"
-
-GRADIENT_STEPS = ("SGD", "Ftrl")
-"""Optimizers whose step shrinks with the gradient."""
 
 MIN_RAMP = 10
 """Shortest ramp, where its length is given in epochs of a few batches."""
@@ -143,23 +140,29 @@ class RangeTestRunner:
             up=self.up,
             found=found,
             reason=reason,
+            conditions=self.conditions,
+        )
+
+    @functools.cached_property
+    def conditions(self) -> Conditions:
+        """What is known of the model and its data; asked for before any training."""
+        batches = self.data.batches_per_epoch
+        return Conditions(
+            step_size_of(self.optimizers),
+            batches,
+            steps_per_epoch=self.data.fit.get("steps_per_epoch") or batches,
+            trained=any(self.count_updates()),
         )
 
     def search(self, steps: int, budget: int) -> SearchResult:
         """Return what a search with runs of this model finds."""
-        inner = (held_optimizers(optimizer).values() for optimizer in self.optimizers)
-        normalizes = all(
-            kind.__name__ not in GRADIENT_STEPS
-            for optimizer in (*self.optimizers, *itertools.chain(*inner))
-            for kind in type(optimizer).__mro__
-        )
         return search(
             self,
             self.settings.min_lr,
             self.settings.max_lr,
             steps,
             budget=budget,
-            normalizes=normalizes,
+            normalizes=self.conditions.step_size != GRADIENT,
             epoch=self.data.batches_per_epoch or math.inf,
             vanishes=vanishes_at_best(self.model),
         )
@@ -172,7 +175,7 @@ class RangeTestRunner:
         amount, unit = parse_length(length)
         if unit == "steps":
             return int(amount)
-        per_epoch = self.data.fit.get("steps_per_epoch") or self.data.batches_per_epoch
+        per_epoch = self.conditions.steps_per_epoch
         if per_epoch is None:
             raise ValueError(
                 "LRRangeTest: the number of batches in an epoch is not known. Pass steps as a "
@@ -205,7 +208,7 @@ class RangeTestRunner:
     def baseline_steps(self, steps: int) -> int:
         """Return the length of the baseline; 0 for a model that was not trained before."""
         settings = self.settings
-        if settings.validates or not any(self.count_updates()):
+        if settings.validates or not self.conditions.trained:
             return 0
         if settings.rule != SEARCH:
             return steps

@@ -1,0 +1,372 @@
+"""How good is the advice of a range test for a training of some length and schedule?
+
+It reads what `range_truth.py` measured: the best rate of each training on each problem, and what
+range tests found there. The numbers in `keras_lr/range_test/advice/extrapolation.py` are fitted on
+the problems `TUNED`, and checked on the problems `HELD_OUT`.
+
+    python benchmarks/range_advice.py                 # the tables, by the numbers in the package
+    python benchmarks/range_advice.py --fit           # the numbers, from the problems TUNED
+
+The regret is the validation loss at a rate over the lowest of all rates that were measured, both
+the mean of the seeds. Between two measured rates the logarithm of the loss is interpolated over the
+logarithm of the rate. Outside of them it goes on along the last two, by a factor of two or more a
+decade below and of three or more above, up to the loss without training.
+"""
+
+import argparse
+import itertools
+import json
+import os
+from dataclasses import dataclass, field
+
+os.environ["KERAS_BACKEND"] = "jax"
+
+import numpy as np
+from numpy.typing import NDArray
+from range_problems import EXTREME, HELD_OUT, TUNED, Problem
+from range_truth import BUDGETS, FILE, HORIZONS, SCHEDULES
+from scipy.optimize import minimize
+from scipy.special import erf
+
+from keras_lr.range_test.advice.conditions import FADING, FIXED, GRADIENT, Conditions
+from keras_lr.range_test.advice.extrapolation import (
+    FEWEST_BATCHES,
+    MEASURED,
+    PASSES,
+    SAME,
+    SURE,
+    extrapolate,
+)
+from keras_lr.range_test.advice.training import Training
+
+STEEPEST_KNOWN = np.log(2.0), np.log(3.0)
+"""Least slopes of the logarithm of the loss outside of the measured rates, below and above."""
+
+GRID = np.arange(-8.0, 3.001, 0.05)
+"""Logarithms of rates at which losses are tabulated, to fit."""
+
+WORST = 1.5
+"""Logarithm of the regret above which a worse one counts the same, to fit."""
+
+KINDS = GRADIENT, FIXED, FADING
+SHARED, OWN = (0.1, 0.02, 0.02, 0.02), (1.0, 0.3, 0.3, 0.3)
+"""Penalties on the numbers that all kinds of optimizers share, and on those of one kind."""
+
+PENALTY = 0.03
+FEW = 13
+"""Batches of an epoch up to which the data are shown as small."""
+
+BUDGET = 300
+"""Budget of the range tests that the numbers are fitted on."""
+
+
+def kind_of(problem: Problem) -> str:
+    if problem.optimizer in ("SGD", "momentum", "nesterov"):
+        return GRADIENT
+    return FADING if problem.optimizer == "Adagrad" else FIXED
+
+
+@dataclass
+class Measured:
+    """The losses of one problem under one schedule for one length."""
+
+    logs: NDArray
+    losses: NDArray
+    untrained: float
+    seeds: int
+
+    @classmethod
+    def read(cls, runs: dict, untrained: dict) -> "Measured":
+        """Return the means of the rates that have every seed."""
+        count = max(map(len, runs.values()))
+        whole = sorted(int(quarter) for quarter, seeds in runs.items() if len(seeds) == count)
+        means = [
+            np.mean([min(np.inf if v is None else v, untrained[s]) for s, v in seeds.items()])
+            for seeds in (runs[str(quarter)] for quarter in whole)
+        ]
+        seeds = runs[str(whole[0])]
+        start = float(np.mean([untrained[seed] for seed in seeds]))
+        return cls(np.array(whole) / 4, np.log(means), float(np.log(start)), len(seeds))
+
+    @property
+    def best(self) -> float:
+        """The logarithm of the best rate."""
+        return float(self.logs[self.losses.argmin()])
+
+    def regret(self, log: float) -> float:
+        """Return the logarithm of the regret at a rate."""
+        slope = np.diff(self.losses) / np.diff(self.logs)
+        loss = np.interp(log, self.logs, self.losses)
+        loss += max(-slope[0], STEEPEST_KNOWN[0]) * max(0.0, self.logs[0] - log)
+        loss += max(slope[-1], STEEPEST_KNOWN[1]) * max(0.0, log - self.logs[-1])
+        return float(min(loss, self.untrained) - self.losses.min())
+
+
+@dataclass
+class Case:
+    """A range test, and a training that asks it for a rate."""
+
+    problem: Problem
+    test: dict
+    schedule: str
+    steps: int
+    measured: Measured
+    table: NDArray = field(init=False)
+
+    @property
+    def conditions(self) -> Conditions:
+        return Conditions(kind_of(self.problem), self.test["batches"])
+
+    @property
+    def training(self) -> Training:
+        return Training.plan(self.steps, SCHEDULES[self.schedule](1.0))
+
+    @property
+    def advice(self) -> tuple[float, float]:
+        """The logarithm of the rate, and the confidence in it."""
+        run, agreement = self.test["run"], self.test["agreement"]
+        moved = extrapolate(self.conditions, run, agreement, self.training)
+        return float(np.log10(self.test["best"] * moved.factor)), moved.confidence()
+
+    @property
+    def features(self) -> NDArray:
+        """What the numbers of a `Drift` are multiplied by."""
+        steps = max(self.steps, MEASURED[0])
+        passes = steps / max(self.test["batches"], FEWEST_BATCHES)
+        decays = float(self.schedule != "constant")
+        return np.array(
+            [1.0, np.log10(steps / self.test["run"]), decays, max(0.0, np.log10(passes / PASSES))]
+        )
+
+
+def read(
+    problems: list[Problem], budget: int, every: dict, most: int = 3
+) -> tuple[list[Case], int]:
+    """Return the cases of all problems that were measured, and the tests without an answer.
+
+    Args:
+        problems: The problems.
+        budget: Steps of the range tests.
+        every: What the file holds.
+        most: Range tests of each problem to read at most.
+    """
+    cases, silent = [], 0
+    for problem in problems:
+        runs = every.get(problem.name)
+        if runs is None:
+            continue
+        tests = [test for key, test in runs["tests"].items() if int(key.split()[0]) == budget][
+            :most
+        ]
+        silent += sum(test is None for test in tests)
+        for schedule in SCHEDULES:
+            for steps in HORIZONS:
+                if f"{schedule} {steps}" in runs:
+                    measured = Measured.read(runs[f"{schedule} {steps}"], runs["untrained"])
+                    cases += [Case(problem, t, schedule, steps, measured) for t in tests if t]
+    return cases, silent
+
+
+def fit(cases: list[Case]) -> dict[str, NDArray]:
+    """Return the numbers of each kind of optimizer that make the regret least.
+
+    The numbers of a kind are those that all share plus its own, and both are kept small.
+    """
+    kinds = [kind_of(case.problem) for case in cases]
+    design = np.array(
+        [
+            np.concatenate([case.features, *(case.features * (kind == k) for k in KINDS)])
+            for case, kind in zip(cases, kinds, strict=True)
+        ]
+    )
+    penalty = PENALTY * np.concatenate([SHARED, *[OWN] * len(KINDS)])
+    best = np.log10([case.test["best"] for case in cases])
+    target = np.array([case.measured.best for case in cases])
+    names = [case.problem.name for case in cases]
+    weight = np.array([1.0 / names.count(name) for name in names])
+    weight /= weight.sum()
+    tables = np.array([[case.measured.regret(log) for log in GRID] for case in cases])
+    rows = np.arange(len(cases))
+
+    def cost(numbers: NDArray) -> float:
+        place = (best + design @ numbers - GRID[0]) / (GRID[1] - GRID[0])
+        place = np.clip(place, 0.0, len(GRID) - 1.001)
+        left = place.astype(int)
+        part = place - left
+        regret = tables[rows, left] * (1.0 - part) + tables[rows, left + 1] * part
+        return weight @ np.minimum(regret, WORST) + penalty @ numbers**2 / 2
+
+    normal = design.T @ (weight[:, None] * design) + np.diag(2.0 * penalty)
+    start = np.linalg.solve(normal, design.T @ (weight * (target - best)))
+    options = {"maxiter": 3, "xtol": 2e-2, "ftol": 1e-3}
+    found = minimize(cost, start, method="Powell", options=options).x.reshape(1 + len(KINDS), -1)
+    return {kind: found[0] + own for kind, own in zip(KINDS, found[1:], strict=True)}
+
+
+def predict(case: Case, numbers: dict[str, NDArray]) -> float:
+    return float(np.log10(case.test["best"]) + case.features @ numbers[kind_of(case.problem)])
+
+
+def left_out(cases: list[Case]) -> NDArray:
+    """Return the logarithm of the rate for each case by numbers fitted without its problem."""
+    names = np.array([case.problem.name for case in cases])
+    found = np.empty(len(cases))
+    for name in np.unique(names):
+        numbers = fit([case for case in cases if case.problem.name != name])
+        for i in np.flatnonzero(names == name):
+            found[i] = predict(cases[i], numbers)
+    return found
+
+
+def fit_spreads(cases: list[Case], errors: NDArray) -> tuple[dict[str, NDArray], float]:
+    """Return the spreads by which as many rates are within a factor of two as were.
+
+    Args:
+        cases: The cases.
+        errors: Decades between the rate for each, by numbers fitted without it, and its best rate.
+
+    Returns:
+        For each kind of optimizer the spread of a training as long as the short runs and what ten
+        times the length adds, and what tests that are unsure add.
+    """
+    right = np.abs(errors) <= SAME + 1e-9
+    own = np.array([KINDS.index(kind_of(case.problem)) for case in cases])
+    decades = np.array([case.features[1] for case in cases])
+    unsure = np.array([case.test["agreement"] < SURE for case in cases])
+
+    def cost(numbers: NDArray) -> float:
+        first, growth, doubt = numbers[:3], numbers[3:6], numbers[6]
+        square = first[own] ** 2 + (growth[own] * decades) ** 2 + doubt**2 * unsure
+        chance = erf(SAME / np.sqrt(2.0 * square))
+        return -np.mean(np.log(np.where(right, chance, 1.0 - chance)))
+
+    start = np.array([0.4, 0.4, 0.4, 0.3, 0.3, 0.3, 0.3])
+    found = np.abs(minimize(cost, start, method="Nelder-Mead", options={"maxiter": 4000}).x)
+    return {kind: found[[i, 3 + i]] for i, kind in enumerate(KINDS)}, float(found[6])
+
+
+def three(regrets: NDArray) -> str:
+    values = np.exp([np.median(regrets), np.quantile(regrets, 0.9), regrets.max()])
+    return " / ".join(f"{value:.2f}" for value in values)
+
+
+def table(title: str, cases: list[Case], columns: dict[str, NDArray]) -> None:
+    """Print median, 90 % and worst of the regret for each schedule and length."""
+    print(f"\n{title}: {len({case.problem.name for case in cases})} problems")
+    print(f"| training | {' | '.join(columns)} |")
+    print("|---|" + "---|" * len(columns))
+    regrets = {
+        name: np.array([case.measured.regret(log) for case, log in zip(cases, logs, strict=True)])
+        for name, logs in columns.items()
+    }
+    for schedule in SCHEDULES:
+        for steps in HORIZONS:
+            chosen = np.array([(c.schedule, c.steps) == (schedule, steps) for c in cases])
+            if chosen.any():
+                shown = " | ".join(three(regret[chosen]) for regret in regrets.values())
+                print(f"| {schedule}, {steps:,} steps | {shown} |")
+    print(f"| all | {' | '.join(three(regret) for regret in regrets.values())} |")
+    failures = [
+        sum(
+            r > 0.9 * (c.measured.untrained - c.measured.losses.min()) and r > np.log(1.5)
+            for c, r in zip(cases, regret, strict=True)
+        )
+        for regret in regrets.values()
+    ]
+    print(f"| hardly trained | {' | '.join(map(str, failures))} |")
+
+
+def calibration(cases: list[Case]) -> None:
+    """Print what share of the answers of each confidence are within a factor of two of the best."""
+    print(
+        "\n| confidence said | answers | within a factor of two | regret up to 1.1 |"
+        "\n|---|---|---|---|"
+    )
+    logs, said = np.array([case.advice for case in cases]).T
+    right = np.abs(logs - [case.measured.best for case in cases]) <= SAME + 1e-9
+    good = np.array(
+        [c.measured.regret(log) <= np.log(1.1) for c, log in zip(cases, logs, strict=True)]
+    )
+    edges = [0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0]
+    for low, high in itertools.pairwise(edges):
+        chosen = (low <= said) & (said < high)
+        if chosen.any():
+            print(
+                f"| {low:.1f} to {high:.1f}, mean {said[chosen].mean():.2f} | {chosen.sum()} | "
+                f"{right[chosen].mean():.2f} | {good[chosen].mean():.2f} |"
+            )
+
+
+def by_budget(every: dict) -> None:
+    """Print how good the advice of range tests of several budgets is, with one seed each."""
+    print("\n| budget | without an answer | regret | confidence, mean | within a factor of two |")
+    print("|---|---|---|---|---|")
+    for budget in sorted(BUDGETS):
+        cases, silent = read([*TUNED, *HELD_OUT], budget, every, most=1)
+        logs, said = np.array([case.advice for case in cases]).T
+        regrets = [case.measured.regret(log) for case, log in zip(cases, logs, strict=True)]
+        right = np.abs(logs - [case.measured.best for case in cases]) <= SAME + 1e-9
+        shown = f"{three(np.array(regrets))} | {said.mean():.2f} | {right.mean():.2f}"
+        print(f"| {budget:,} steps | {silent} | {shown} |")
+
+
+def few_batches(every: dict) -> None:
+    """Print the regret on each problem with few batches, or with batches of other sizes."""
+    print("\n| problem | batches | without a length | advice | confidence |\n|---|---|---|---|---|")
+    for problem in [*TUNED, *HELD_OUT, *EXTREME]:
+        cases, silent = read([problem], BUDGET, every)
+        if not cases or (problem not in EXTREME and cases[0].test["batches"] > FEW):
+            continue
+        cells = [
+            three(
+                np.array([case.measured.regret(log) for case, log in zip(cases, logs, strict=True)])
+            )
+            for logs in (
+                [np.log10(case.test["suggestion"]) for case in cases],
+                [case.advice[0] for case in cases],
+            )
+        ]
+        said = np.mean([case.advice[1] for case in cases])
+        name = f"{problem.name}{' (held out)' * (problem in HELD_OUT)}"
+        none = f", {silent} of 3 tests without an answer" * bool(silent)
+        print(f"| {name}{none} | {cases[0].test['batches']} | {' | '.join(cells)} | {said:.2f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--fit", action="store_true", help="fit the numbers and print them")
+    options = parser.parse_args()
+    every = json.loads(FILE.read_text())
+    cases, silent = read(TUNED, BUDGET, every)
+    if options.fit:
+        numbers = fit(cases)
+        without = left_out(cases)
+        errors = without - [case.measured.best for case in cases]
+        spreads, doubt = fit_spreads(cases, errors)
+        for kind, found in numbers.items():
+            shown = ", ".join(f"{number:.2f}" for number in [*found, *spreads[kind]])
+            print(f"{kind}: Drift({shown})")
+        print(f"DOUBT = {doubt:.2f}")
+        logs = {
+            "today": np.array([np.log10(case.test["suggestion"]) for case in cases]),
+            "left out": without,
+            "fitted": np.array([predict(case, numbers) for case in cases]),
+        }
+        table(f"TUNED ({silent} tests without an answer)", cases, logs)
+        return
+    for title, problems in {"TUNED": TUNED, "HELD_OUT": HELD_OUT}.items():
+        cases, silent = read(problems, BUDGET, every)
+        columns = {
+            "the suggestion without a length": np.array(
+                [np.log10(c.test["suggestion"]) for c in cases]
+            ),
+            "advice": np.array([case.advice[0] for case in cases]),
+        }
+        table(f"{title} ({silent} tests without an answer)", cases, columns)
+        calibration(cases)
+    by_budget(every)
+    few_batches(every)
+
+
+if __name__ == "__main__":
+    main()

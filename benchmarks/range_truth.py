@@ -1,0 +1,258 @@
+"""What is the best rate of each training? The truth that the advice of a range test is held to.
+
+Every problem of `range_problems` is trained for 100, 300, 1,000 and 3,000 steps, at a constant rate
+and with the rate of `CosineDecay` and of `OneCycle`. (The momentum of a `OneCycle` stays as it is.)
+The rates are half decades until the lowest validation loss lies inside, and quarter decades around
+it. Each seed takes the rates that the first one took. A constant run of 3,000 steps gives the
+losses of all four lengths.
+
+    python benchmarks/range_truth.py CACHE [--seeds N] [--reach N] [--problem NAME ...]
+                                           [--schedule NAME ...]
+    python benchmarks/range_truth.py CACHE --export
+
+The first form may be interrupted: each finished training is kept in the folder. The second writes
+`range_truth.json`, which `range_advice.py` reads.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+os.environ["KERAS_BACKEND"] = "jax"
+
+import numpy as np
+from numpy.typing import NDArray
+from range_problems import EXTREME, HELD_OUT, TUNED, Problem, Runner
+from range_test_quality import SEEDS, SEEDS_HELD_OUT, FromOneState
+
+from keras_lr import Constant, CosineDecay, OneCycle
+from keras_lr.range_test.curve import NoSuggestion
+from keras_lr.range_test.search import search
+
+HORIZONS = 100, 300, 1000, 3000
+SCHEDULES = {"constant": Constant, "cosine": CosineDecay, "one-cycle": OneCycle}
+BUDGETS = {300: 3, 100: 1, 1000: 1, 3000: 1}
+"""Steps of a range test, and with how many seeds each is run."""
+
+FIRST_SEED = 100
+"""The range tests themselves run with other seeds."""
+
+LOWEST, HIGHEST = -24, 8
+"""Rates to try at most, in quarter decades: 1e-6 to 100."""
+
+EXPENSIVE = "mlp", "linear", "tanh", "embedding", "attention", "cnn", "resnet"
+"""Models, the fastest first."""
+
+FILE = Path(__file__).with_name("range_truth.json")
+
+
+def rates_of(schedule: str, peak: float, steps: int) -> NDArray:
+    """Return the rate at each step of a training."""
+    return SCHEDULES[schedule](peak).values(epochs=1, steps_per_epoch=steps)
+
+
+def lengths_of(problem: Problem) -> tuple[int, ...]:
+    """Return the lengths to train for."""
+    most = problem.steps if problem in EXTREME else HORIZONS[-1]
+    return tuple(steps for steps in HORIZONS if steps <= most)
+
+
+class Truth:
+    """The validation losses of one problem, by schedule, length, rate and seed."""
+
+    def __init__(self, problem: Problem, folder: Path) -> None:
+        self.problem = problem
+        self.path = folder / f"{problem.name.replace(' ', '_')}.json"
+        known = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.known: dict[str, Any] = known
+        self.runner: Runner | None = None
+        self.states: dict[int, tuple] = {}
+
+    def state(self, seed: int) -> tuple:
+        """Return the first state of a seed; the problem is compiled when one is needed."""
+        if self.runner is None:
+            self.runner = Runner(self.problem)
+        if seed not in self.states:
+            self.states[seed] = self.runner.state(seed)
+            self.known.setdefault(f"{seed}", self.runner.validation(self.states[seed]))
+        return self.states[seed]
+
+    def loss(self, schedule: str, steps: int, quarter: int, seed: int) -> float:
+        """Return the loss of one training; infinite if it diverged."""
+        key = f"{schedule} {steps} {quarter} {seed}"
+        if key not in self.known:
+            peak = 10.0 ** (quarter / 4)
+            if schedule == "constant":
+                ends = lengths_of(self.problem)
+                self.train(schedule, ends, quarter, seed, rates_of(schedule, peak, ends[-1]))
+            else:
+                self.train(schedule, (steps,), quarter, seed, rates_of(schedule, peak, steps))
+        loss = self.known[key]
+        return np.inf if loss is None else loss
+
+    def train(self, schedule: str, ends: tuple, quarter: int, seed: int, rates: NDArray) -> None:
+        """Train along the rates and note the loss at each of ``ends``."""
+        state, before = self.state(seed), 0
+        assert self.runner is not None
+        rows = self.runner.rows(seed, len(rates))
+        for end in ends:
+            loss = np.inf
+            for first in range(before, end, 100):
+                if before and self.known[f"{schedule} {before} {quarter} {seed}"] is None:
+                    break
+                part = slice(first, min(first + 100, end))
+                state, losses = self.runner.losses_of(state, rates[part], rows[part])
+                if not np.isfinite(losses).all():
+                    break
+            else:
+                loss = self.runner.validation(state)
+            self.known[f"{schedule} {end} {quarter} {seed}"] = loss if np.isfinite(loss) else None
+            before = end
+
+    def mean(self, schedule: str, steps: int, quarter: int, seeds: range) -> float:
+        """Return the mean loss, where a training that ends worse than it began counts as none."""
+        losses = [
+            min(self.loss(schedule, steps, quarter, seed), self.untrained(seed)) for seed in seeds
+        ]
+        return float(np.mean(losses))
+
+    def untrained(self, seed: int) -> float:
+        if f"{seed}" not in self.known:
+            self.state(seed)
+        loss = self.known[f"{seed}"]
+        assert loss is not None
+        return loss
+
+    def explore(self, schedule: str, steps: int, start: int, seeds: range, reach: int) -> int:
+        """Measure the rates around the best and return it, in quarter decades.
+
+        Args:
+            schedule: The schedule.
+            steps: The length of the training.
+            start: The rate to begin with.
+            seeds: The seeds.
+            reach: Half decades to measure beyond the best on each side.
+        """
+        tried: dict[int, float] = {}
+
+        def measure(quarter: int) -> None:
+            if quarter not in tried and LOWEST <= quarter <= HIGHEST:
+                tried[quarter] = self.mean(schedule, steps, quarter, seeds)
+
+        measure(2 * (start // 2))
+        best = None
+        while best != min(tried, key=tried.__getitem__):
+            best = min(tried, key=tried.__getitem__)
+            for near in range(1, reach + 1):
+                measure(2 * (best // 2) - 2 * near)
+                measure(2 * (best // 2) + 2 * near)
+            if best == min(tried, key=tried.__getitem__):
+                measure(best - 1)
+                measure(best + 1)
+        return best
+
+    def search(self, seed: int, budget: int) -> None:
+        """Note what a range test finds, and the losses of its runs at constant rates."""
+        key = f"search {budget} {seed}"
+        if key in self.known:
+            return
+        if self.runner is None:
+            self.runner = Runner(self.problem)
+        normalizes = self.problem.optimizer not in ("SGD", "momentum", "nesterov")
+        runs = FromOneState(self.runner, seed)
+        epoch = self.runner.epoch
+        try:
+            found = search(runs, budget=budget, normalizes=normalizes, epoch=epoch)
+        except NoSuggestion:
+            self.known[key] = None
+            return
+        self.known[key] = {
+            "suggestion": found.suggestion,
+            "bounds": found.bounds,
+            "confidence": found.confidence,
+            "epoch": epoch,
+            "steps": found.steps,
+            "lowest": float(found.rates[found.losses.argmin()]),
+            "holds": {
+                f"{rate:.6g}": np.round(one, 5).tolist() for rate, one in found.holds.items()
+            },
+        }
+
+    def measure(self, seeds: range, reach: int, schedules: Iterable[str]) -> None:
+        """Run the range tests, and measure some schedules at all lengths."""
+        for budget, count in BUDGETS.items():
+            for seed in (SEEDS_HELD_OUT if self.problem in HELD_OUT else SEEDS)[:count]:
+                self.search(seed, budget)
+        lengths = lengths_of(self.problem)
+        best = {0: -8 if self.problem.optimizer in ("RMSprop", "Adam", "AdamW", "Lion") else -4}
+        for schedule in schedules:
+            for steps in lengths:
+                start = best.get((steps, "constant"), best[0])
+                found = self.explore(schedule, steps, start, seeds, reach)
+                best[steps, schedule] = found
+                best[0] = found
+                self.path.write_text(json.dumps(self.known))
+
+
+def cost(problem: Problem) -> int:
+    return max(i for i, part in enumerate(EXPENSIVE) if part in problem.model)
+
+
+def export(folder: Path) -> None:
+    """Write what the folder holds into one file."""
+    every = {}
+    for problem in [*TUNED, *HELD_OUT, *EXTREME]:
+        truth = Truth(problem, folder)
+        runs: dict[str, dict] = {"tests": {}}
+        for key, loss in truth.known.items():
+            schedule, *rest = key.split()
+            if schedule == "search":
+                runs["tests"][" ".join(rest)] = loss and {
+                    "best": float(f"{loss['bounds'][1]:.4g}"),
+                    "suggestion": float(f"{loss['suggestion']:.4g}"),
+                    "agreement": loss["confidence"],
+                    "run": max(map(len, loss["holds"].values())),
+                    "batches": loss["epoch"],
+                }
+                continue
+            loss = None if loss is None else float(f"{loss:.4g}")
+            if not rest:
+                runs.setdefault("untrained", {})[schedule] = loss
+                continue
+            steps, quarter, seed = rest
+            runs.setdefault(f"{schedule} {steps}", {}).setdefault(quarter, {})[seed] = loss
+        if len(runs) > 2:
+            every[problem.name] = runs
+    lines = [f"{json.dumps(name)}: {json.dumps(runs)}" for name, runs in every.items()]
+    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("cache", type=Path, help="folder that keeps finished trainings")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--reach", type=int, default=1, help="half decades beyond the best")
+    parser.add_argument("--problem", nargs="+", help="only these, in this order")
+    parser.add_argument("--schedule", nargs="+", choices=SCHEDULES, default=[*SCHEDULES])
+    parser.add_argument("--export", action="store_true", help=f"write {FILE.name}")
+    options = parser.parse_args()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    if options.export:
+        export(options.cache)
+        return
+    started = time.monotonic()
+    every = sorted([*TUNED, *HELD_OUT, *EXTREME], key=cost)
+    named = {problem.name: problem for problem in every}
+    for problem in [named[name] for name in options.problem or named]:
+        truth = Truth(problem, options.cache)
+        seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
+        truth.measure(seeds, options.reach, options.schedule)
+        print(f"{time.monotonic() - started:7.0f} s  {problem.name}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Rates for a training of some length and schedule, from what short runs showed.
+
+The short runs of a range test find the best rate for a training as short as they are. How it moves
+from there depends on the kind of the optimizer, on the length, on the schedule and on how often the
+data are repeated: `extrapolation` has the formula and its numbers, which were fitted on problems.
+"""
+
+from keras_lr.range_test.advice.advice import (
+    Advice,
+    confidence_in,
+    give_advice,
+    plan_training,
+    tabulate,
+)
+from keras_lr.range_test.advice.conditions import GRADIENT, Conditions, step_size_of
+from keras_lr.range_test.advice.training import Training
+
+__all__ = [
+    "GRADIENT",
+    "Advice",
+    "Conditions",
+    "Training",
+    "confidence_in",
+    "give_advice",
+    "plan_training",
+    "step_size_of",
+    "tabulate",
+]

@@ -1,0 +1,187 @@
+"""`Advice`: a rate for a training of some length and schedule, and how sure it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from keras_lr._fields.kinds import Number
+from keras_lr.range_test.advice.conditions import Conditions
+from keras_lr.range_test.advice.extrapolation import MEASURED, Extrapolation, extrapolate
+from keras_lr.range_test.advice.training import Training
+from keras_lr.range_test.curve import NoSuggestion
+from keras_lr.range_test.search import SearchResult
+
+DEFAULT_RUNS = 10
+"""How many times the short runs a training is long whose length nobody says."""
+
+SHOWN = "Constant", "CosineDecay", "OneCycle"
+"""Schedules in the table of a report."""
+
+SHOWN_STEPS = 1000
+"""Length in the table of a report where the fit does not say it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """A rate for a training of some length and schedule, and how sure it is.
+
+    Attributes:
+        rate: The rate; of a schedule, its highest.
+        confidence: The share of such answers that lie within a factor of two of the best rate.
+        training: The training that it is for.
+        tested: The lowest and the highest rate that the range test trained at.
+    """
+
+    rate: float
+    confidence: float
+    training: Training
+    tested: tuple[float, float]
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether the range test never trained at a rate as low, or as high."""
+        return not self.tested[0] <= self.rate <= self.tested[1]
+
+
+def give_advice(found: SearchResult, conditions: Conditions, training: Training) -> Advice:
+    """Return the rate for a training.
+
+    Args:
+        found: What the short runs found.
+        conditions: What is known of the model and its data.
+        training: The training.
+
+    Raises:
+        NoSuggestion: If the model was trained before the test.
+    """
+    if conditions.trained:
+        raise NoSuggestion(
+            "No rate for a training of a given length: the model was trained before the test, and "
+            "how the best rate moves from there has not been measured. `suggestion` is the rate "
+            "for a training about ten times as long as the short runs."
+        )
+    moved = _extrapolate(found, conditions, training)
+    tried = [*found.holds, *found.rates[: len(found.losses)]]
+    return Advice(
+        found.bounds[1] * moved.factor,
+        moved.confidence(),
+        training,
+        (float(min(tried)), float(max(tried))),
+    )
+
+
+def confidence_in(found: SearchResult, conditions: Conditions) -> float:
+    """Return the chance that the suggestion of a search is within a factor of two of the best rate.
+
+    The training that it is for is at one rate, ten times as long as the short runs.
+
+    Args:
+        found: The search.
+        conditions: What is known of the model and its data.
+    """
+    training = Training(DEFAULT_RUNS * run_length(found))
+    moved = _extrapolate(found, conditions, training)
+    return moved.confidence(found.suggestion / found.bounds[1])
+
+
+def _extrapolate(found: SearchResult, conditions: Conditions, training: Training) -> Extrapolation:
+    return extrapolate(conditions, run_length(found), found.confidence, training)
+
+
+def run_length(found: SearchResult) -> int:
+    """Return the length of the short runs in steps."""
+    return max(map(len, found.holds.values()))
+
+
+def plan_training(
+    conditions: Conditions,
+    steps: int | None,
+    epochs: float | None,
+    schedule: Any,
+    known: Training | None,
+) -> Training:
+    """Return the training that the arguments of ``suggest`` name.
+
+    Args:
+        conditions: What is known of the data.
+        steps: Length in steps.
+        epochs: Length in epochs.
+        schedule: A schedule, its class or its name.
+        known: The training that the result is of, whose length counts where none is given.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If the length is not positive, given twice, or not known.
+    """
+    if steps is not None and epochs is not None:
+        raise ValueError(
+            f"Pass one length: `steps` or `epochs`. Received: steps={steps!r}, epochs={epochs!r}"
+        )
+    if epochs is not None:
+        per_epoch = conditions.steps_per_epoch
+        epochs = _check("epochs", Number(above=0.0), epochs)
+        if per_epoch is None:
+            raise ValueError(
+                "Argument `epochs` needs the number of batches in an epoch, which the data of the "
+                f"test did not say. Pass steps=... Received: epochs={epochs!r}"
+            )
+        steps = max(1, round(epochs * per_epoch))
+    elif steps is not None:
+        steps = _check("steps", Number(minimum=1, whole=True), steps)
+    elif known is not None:
+        steps = known.steps
+    else:
+        raise ValueError(
+            "Pass the length of the training that the rate is for: steps=... or epochs=... "
+            f"Received: schedule={schedule!r}"
+        )
+    assert steps is not None
+    return Training.plan(steps, schedule, conditions.steps_per_epoch)
+
+
+def _check(name: str, kind: Number, value: Any) -> Any:
+    try:
+        return kind.convert(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"Argument `{name}` must be {error}. Received: {name}={value!r}"
+        ) from None
+
+
+def tabulate(found: SearchResult, conditions: Conditions, training: Training | None) -> list[str]:
+    """Return the lines of a table of rates: three schedules, at one length and ten times that.
+
+    Args:
+        found: What the short runs found.
+        conditions: What is known of the model and its data.
+        training: The training of the fit around the test, if there is one.
+    """
+    steps = training.steps if training else SHOWN_STEPS
+    lengths = [steps, 10 * steps]
+    every = [
+        [give_advice(found, conditions, _training(name, length, conditions)) for length in lengths]
+        for name in SHOWN
+    ]
+    header = f"{'Highest rate for a training of':30s}" + "".join(
+        f" {f'{length:,} steps':>20s}" for length in lengths
+    )
+    lines = [header, *(_row(name, row) for name, row in zip(SHOWN, every, strict=True))]
+    lines.append("In brackets: the chance that the best rate is within a factor of two.")
+    if lengths[-1] > MEASURED[1]:
+        lines.append(
+            f"Beyond {MEASURED[1]:,} steps nothing was measured: the rates are extrapolated."
+        )
+    if any(one.is_outside for row in every for one in row):
+        lines.append("A rate marked * is outside of those that were tested.")
+    return lines
+
+
+def _training(name: str, steps: int, conditions: Conditions) -> Training:
+    return Training.plan(steps, name, conditions.steps_per_epoch)
+
+
+def _row(name: str, row: Sequence[Advice]) -> str:
+    cells = [f"{one.rate:.1e}{'*' * one.is_outside} ({one.confidence:.0%})" for one in row]
+    return f"{name:30s}" + "".join(f" {cell:>20s}" for cell in cells)

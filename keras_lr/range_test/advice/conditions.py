@@ -1,0 +1,48 @@
+"""`Conditions`: what a range test knew of the model and its data besides the losses."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from keras_lr._keras.rates.optimizers import held_optimizers
+
+GRADIENT, FADING, FIXED = "gradient", "fading", "fixed"
+"""What the size of an optimizer's step is at a given rate: as the gradient, as one over the root of
+the number of steps, or the same throughout."""
+
+GRADIENT_STEPS = ("SGD", "Ftrl")
+"""Optimizers whose step shrinks with the gradient."""
+
+FADING_STEPS = ("Adagrad",)
+"""Optimizers that divide by the root of the sum of all squared gradients."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """What a range test knew of the model and its data besides the losses.
+
+    Attributes:
+        step_size: ``"gradient"``: the optimizer's step shrinks with the gradient, as in SGD;
+            ``"fading"``: with the number of steps, as in Adagrad; ``"fixed"``: with neither.
+        batches: Batches after which the data repeat; None where the data do not say.
+        steps_per_epoch: Batches in an epoch of a fit; None where it is not known.
+        trained: Whether the optimizer had made updates before the test.
+    """
+
+    step_size: str
+    batches: float | None = None
+    steps_per_epoch: float | None = None
+    trained: bool = False
+
+
+def step_size_of(optimizers: Sequence[Any]) -> str:
+    """Return what the size of the optimizers' steps is: of several, that which limits the rate."""
+    inner = (held_optimizers(optimizer).values() for optimizer in optimizers)
+    every = [*optimizers, *itertools.chain(*inner)]
+    kinds = {kind.__name__ for optimizer in every for kind in type(optimizer).__mro__}
+    if kinds & set(GRADIENT_STEPS):
+        return GRADIENT
+    return FADING if kinds & set(FADING_STEPS) else FIXED

@@ -1,0 +1,130 @@
+"""How the best rate moves with the length and the schedule of a training.
+
+``benchmarks/range_advice.py`` fits the numbers below on problems of `TUNED`, and checks them on
+problems held out. The problems are small: at most 3,000 steps, batches of 16 to 128.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from keras_lr.range_test.advice.conditions import FADING, FIXED, GRADIENT, Conditions
+from keras_lr.range_test.advice.training import Training
+
+MEASURED = 100, 3000
+"""Lengths of training, in steps, between which the numbers were fitted."""
+
+RUN = 60
+"""Length of the short runs, in steps, that the numbers were fitted on."""
+
+LONGEST = 10.0
+"""How many times the longest of these the numbers are used for; from there on the rate stays."""
+
+PASSES = 10.0
+"""Passes over the data from which on the best rate falls because the data repeat."""
+
+FEWEST_BATCHES = 8
+"""Batches of the smallest data that the numbers were fitted on; fewer count as many."""
+
+COSINE_MEAN = 0.5
+"""Mean over highest rate of a cosine and of one cycle, which the numbers were fitted on."""
+
+SAME = math.log10(2.0)
+"""Decades within which two rates count as the same."""
+
+SURE = 0.9
+"""Share of re-readings of the short runs that agree, below which the range test itself is unsure:
+most often because the best of the rates tried is the lowest or the highest."""
+
+DOUBT = 0.81
+"""Spread that this adds, in decades."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Drift:
+    """How the best rate of a training lies to that of a short run, for one kind of optimizer.
+
+    All in decades of rate.
+
+    Attributes:
+        offset: Where the best rate of a training of the short run's length lies.
+        per_decade: Change for ten times as many steps.
+        decay: Change for a schedule that falls to zero, such as a cosine, by its highest rate.
+        per_repeat: Change for ten times as many passes over the data, beyond the first ten.
+        spread: Standard deviation of the best rates about this, for a training of the short run's
+            length.
+        spread_per_decade: What ten times as many steps add to it, as independent errors add.
+    """
+
+    offset: float
+    per_decade: float
+    decay: float
+    per_repeat: float
+    spread: float
+    spread_per_decade: float
+
+
+DRIFTS = {
+    GRADIENT: Drift(-0.07, -0.07, 0.26, -0.35, 0.30, 0.42),
+    FIXED: Drift(-0.00, -0.29, 0.34, -0.81, 0.31, 0.28),
+    FADING: Drift(0.07, -0.09, 0.37, -0.94, 0.22, 0.43),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Extrapolation:
+    """Where the best rate of a training lies, as far as short runs tell.
+
+    Attributes:
+        factor: Best rate of the training over the best of the short runs.
+        spread: Standard deviation of its logarithm, in decades.
+    """
+
+    factor: float
+    spread: float
+
+    def confidence(self, factor: float | None = None) -> float:
+        """Return the chance that a rate lies within a factor of two of the best one.
+
+        Args:
+            factor: The rate over the best of the short runs; by default that of the extrapolation.
+        """
+        off = 0.0 if factor is None else math.log10(factor / self.factor)
+        above, below = (
+            math.erf((off + side * SAME) / (self.spread * math.sqrt(2.0))) for side in (1.0, -1.0)
+        )
+        return (above - below) / 2.0
+
+
+def extrapolate(
+    conditions: Conditions, run: int, agreement: float, training: Training
+) -> Extrapolation:
+    """Return how the best rate of a training lies to that of short runs.
+
+    Args:
+        conditions: What is known of the model and its data.
+        run: Length of the short runs in steps.
+        agreement: Share of their re-readings that agree on the best rate.
+        training: The training.
+    """
+    drift = DRIFTS[conditions.step_size]
+    shortest, longest = MEASURED
+    steps = min(max(training.steps, shortest), LONGEST * longest)
+    decades = math.log10(steps / run)
+    repeats = 0.0
+    if conditions.batches is not None:
+        batches = max(conditions.batches, FEWEST_BATCHES)
+        repeats = max(0.0, math.log10(steps / batches / PASSES))
+    decays = min(1.0, (1.0 - training.mean) / (1.0 - COSINE_MEAN))
+    logarithm = (
+        drift.offset
+        + drift.per_decade * decades
+        + drift.decay * decays
+        + drift.per_repeat * repeats
+    )
+    growth = math.log10(max(training.steps, shortest) / run)
+    stray = max(0.0, math.log10(run / RUN))
+    doubt = DOUBT if agreement < SURE else 0.0
+    grown = drift.spread_per_decade * math.hypot(growth, stray)
+    return Extrapolation(10.0**logarithm, math.hypot(drift.spread, grown, doubt))

@@ -1,0 +1,348 @@
+"""Rates for a training of some length and schedule: what they depend on, and how sure they are."""
+
+import dataclasses
+import json
+import math
+import pickle
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from models import COMPILE, X, Y
+
+from keras_lr import (
+    CosineDecay,
+    Function,
+    LinearDecay,
+    LRRangeTest,
+    NoSuggestion,
+    OneCycle,
+    RangeTestResult,
+    ReduceLROnPlateau,
+    Sequence,
+    StepDecay,
+    TriangularCLR,
+)
+from keras_lr.range_test.advice import Conditions, extrapolation
+from keras_lr.range_test.advice.conditions import step_size_of
+from keras_lr.range_test.advice.extrapolation import Drift
+from keras_lr.range_test.search import SearchResult
+
+pytestmark = pytest.mark.core
+
+OLD = Path(__file__).parents[1] / "data" / "0.1.0" / "range_result.json"
+OPTIMIZERS = {
+    "gradient": keras.optimizers.SGD,
+    "fixed": keras.optimizers.Adam,
+    "fading": keras.optimizers.Adagrad,
+}
+
+
+def result(kind="fixed", batches=None, per_epoch=None, best=0.01, agreement=1.0, **more):
+    """Return a result whose short runs of 60 steps ended lowest at a rate."""
+    ramp = np.geomspace(1e-6, 1.0, 60)
+    found = SearchResult(
+        suggestion=best / 2.0,
+        bounds=(best / 10.0, best),
+        confidence=agreement,
+        report="Sixty steps.",
+        rates=ramp,
+        losses=np.ones(60),
+        holds={rate: np.ones(60) for rate in (best / 3.0, best, 3.0 * best)},
+        steps=240,
+    )
+    conditions = Conditions(kind, batches, per_epoch, **more)
+    return RangeTestResult.from_curve(ramp, np.ones(60), found=found, conditions=conditions)
+
+
+@pytest.fixture
+def drift(monkeypatch):
+    """Round numbers in place of the measured ones."""
+
+    def use(**numbers):
+        none = dict.fromkeys((field.name for field in dataclasses.fields(Drift)), 0.0)
+        one = Drift(**none | {"spread": 1.0} | numbers)
+        monkeypatch.setattr(extrapolation, "DRIFTS", dict.fromkeys(OPTIMIZERS, one))
+
+    return use
+
+
+# What the rate depends on -------------------------------------------------------------------------
+
+
+def test_the_length(drift):
+    drift(offset=-1.0, per_decade=-0.5)
+    # As long as the runs would be a tenth; 100 times as long is a tenth of that.
+    assert result().suggest(steps=6000) == pytest.approx(0.01 * 0.1 * 0.1)
+
+
+def test_lengths_beyond_those_measured(drift):
+    drift(per_decade=-1.0)
+    # 100 to 3,000 steps were measured: 100 is the least that counts, ten times 3,000 the most.
+    assert result().suggest(steps=1) == pytest.approx(0.01 * 0.6)
+    assert result().suggest(steps=30_000) == pytest.approx(0.01 / 500)
+    assert result().suggest(steps=10**9) == pytest.approx(0.01 / 500)
+
+
+def test_the_schedule(drift):
+    drift(decay=1.0)
+    found = result()
+    assert found.suggest(steps=1000) == pytest.approx(0.01)
+    assert found.suggest(steps=1000, schedule=CosineDecay) == pytest.approx(0.1, rel=0.01)
+    # A fall to half has a mean of three quarters: half of what a fall to zero changes.
+    half = LinearDecay(1.0, 0.5)
+    assert found.suggest(steps=1000, schedule=half) == pytest.approx(0.01 * 10**0.5, rel=0.01)
+    # No schedule moves the rate further than a fall to zero.
+    early = StepDecay(1.0, factor=0.001, every="10 steps")
+    assert found.suggest(steps=1000, schedule=early) == pytest.approx(0.1)
+
+
+def test_ten_passes_over_the_data_are_no_repeat(drift):
+    drift(per_repeat=-1.0)
+    assert result(batches=100).suggest(steps=1000) == pytest.approx(0.01)
+    assert result(batches=10).suggest(steps=1000) == pytest.approx(0.001)
+    assert result(batches=None).suggest(steps=1000) == pytest.approx(0.01)
+
+
+def test_fewer_batches_than_were_measured_count_as_the_fewest_that_were(drift):
+    drift(per_repeat=-1.0)
+    # Eight: 800 steps are a hundred passes over them.
+    for batches in (1, 8):
+        assert result(batches=batches).suggest(steps=800) == pytest.approx(0.001)
+
+
+def test_what_was_measured():
+    for kind in OPTIMIZERS:
+        found = result(kind, batches=20)
+        constant, longer = found.suggest(steps=1000), found.suggest(steps=3000)
+        assert longer < constant < found.suggest(steps=1000, schedule=OneCycle)
+        assert 0.0 < found.advise(steps=3000).confidence < found.advise(steps=100).confidence < 1.0
+    falls = {
+        kind: result(kind).suggest(steps=100) / result(kind).suggest(steps=3000)
+        for kind in OPTIMIZERS
+    }
+    assert falls["gradient"] < falls["fixed"]
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_the_kind_of_the_optimizer(kind):
+    plain = OPTIMIZERS[kind]()
+    assert step_size_of([plain]) == kind
+    assert step_size_of([keras.optimizers.LossScaleOptimizer(OPTIMIZERS[kind]())]) == kind
+
+
+# How it is asked for ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [CosineDecay, CosineDecay(0.3), "CosineDecay", "cosinedecay", LinearDecay, OneCycle],
+)
+def test_a_schedule_is_an_object_a_class_or_a_name(schedule, drift):
+    drift(decay=1.0)
+    assert result().suggest(steps=2000, schedule=schedule) == pytest.approx(0.1, rel=0.03)
+
+
+def test_epochs_are_those_of_the_data():
+    found = result(per_epoch=50)
+    assert found.suggest(epochs=20) == found.suggest(steps=1000)
+    assert found.advise(epochs=20).training.steps == 1000
+    cycle = TriangularCLR(0.1, 1.0, step_size=2)
+    assert found.advise(epochs=8, schedule=cycle).training.mean == pytest.approx(0.55, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"steps": 0}, "`steps` must be a whole number of at least 1. Received: steps=0"),
+        ({"steps": 1.5}, "`steps` must be a whole number"),
+        ({"epochs": 0}, "`epochs` must be a finite number above 0"),
+        ({"epochs": math.nan}, "`epochs` must be a finite number above 0"),
+        ({"epochs": 3}, "which the data of the test did not say. Pass steps="),
+        ({"steps": 10, "epochs": 1}, "Pass one length"),
+        ({"schedule": CosineDecay}, "Pass the length of the training"),
+        ({"steps": 10, "schedule": "CosinDecay"}, "Did you mean 'CosineDecay'?"),
+        ({"steps": 10, "schedule": "one-cycle"}, "Did you mean 'OneCycle'?"),
+        ({"steps": 10, "schedule": "Sequence"}, "Sequence needs `stages`"),
+        ({"steps": 10, "schedule": Sequence}, "Sequence needs `stages`"),
+        ({"steps": 10, "schedule": StepDecay(0.1, every=1)}, "Give its lengths in steps"),
+        ({"steps": 10, "rule": "edge"}, "`rule` reads the ramp alone"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(arguments, says):
+    with pytest.raises(ValueError, match=r"(?s).*") as error:
+        result().suggest(**arguments)
+    assert says in str(error.value)
+
+
+def test_a_schedule_without_a_rate_is_refused():
+    with pytest.raises(ValueError, match="must have a rate above zero in the training"):
+        result(per_epoch=5).suggest(epochs=2, schedule=Function(lambda epoch: 0.0))
+
+
+@pytest.mark.parametrize("schedule", [3, keras.optimizers.SGD, None.__class__])
+def test_what_is_no_schedule_is_refused(schedule):
+    with pytest.raises(TypeError, match="must be a schedule, its class"):
+        result().suggest(steps=10, schedule=schedule)
+
+
+def test_a_rate_that_was_never_tried_is_marked(drift):
+    assert "outside" not in result().report()
+    drift(per_decade=-2.0)
+    found = result(best=0.001)
+    assert not found.advise(steps=100).is_outside
+    assert found.advise(steps=6000).rate == pytest.approx(1e-7)
+    assert found.advise(steps=6000).is_outside
+    assert "* is outside of those that were tested" in found.report()
+
+
+def test_the_report_has_a_table_for_one_length_and_ten_times_that(drift):
+    drift(per_decade=-1.0, decay=1.0)
+    lines = result().report().splitlines()
+    assert lines[0] == "Sixty steps."
+    start = next(i for i, line in enumerate(lines) if line.startswith("Highest rate"))
+    assert lines[start].endswith("1,000 steps         10,000 steps")
+    rates = [[float(word) for word in line.split()[1::2]] for line in lines[start + 1 : start + 4]]
+    # 1,000 steps are 16.7 runs; the highest rate of the schedules is ten times that of a constant.
+    np.testing.assert_allclose(
+        rates, 0.01 * 0.06 * np.array([[1.0, 0.1], [10, 1], [10, 1]]), rtol=0.05
+    )
+    assert "Beyond 3,000 steps nothing was measured" in result().report()
+
+
+# How sure it is -----------------------------------------------------------------------------------
+
+
+def test_the_confidence_is_the_chance_of_a_factor_of_two(drift):
+    # Of a normal distribution 68.27 % lie within one standard deviation, 38.29 % within half of it.
+    drift(spread=math.log10(2.0))
+    assert result().advise(steps=100).confidence == pytest.approx(0.6827, abs=1e-4)
+    drift(spread=2.0 * math.log10(2.0))
+    assert result().advise(steps=100).confidence == pytest.approx(0.3829, abs=1e-4)
+
+
+def test_the_confidence_in_a_suggestion_that_is_off(drift):
+    # The suggestion, half of the best rate, is one standard deviation off: what lies within one of
+    # it is between 0 and 2 standard deviations.
+    drift(spread=math.log10(2.0))
+    assert result().confidence == pytest.approx(0.4772, abs=1e-4)
+
+
+def test_a_test_that_is_unsure_is_less_sure_of_any_training():
+    assert result(agreement=0.5).confidence < result().confidence
+
+
+# Where there is none ------------------------------------------------------------------------------
+
+
+def test_a_result_of_an_older_version_says_that_it_cannot_tell():
+    old = RangeTestResult.from_dict(json.loads(OLD.read_text()))
+    assert old.suggestion == pytest.approx(0.0046033, rel=1e-4)
+    assert old.confidence == 0.5
+    assert "Highest rate for" not in old.report()
+    with pytest.raises(ValueError, match=r"of 0\.1\.0 .* Run the test again"):
+        old.suggest(steps=1000)
+
+
+def test_a_rule_that_reads_the_ramp_cannot_tell():
+    rates = np.geomspace(1e-6, 1e1, 141)
+    curve = RangeTestResult.from_curve(rates, (np.log10(rates) + 2.0) ** 2)
+    with pytest.raises(ValueError, match="needs the short runs"):
+        curve.advise(epochs=3)
+
+
+def test_a_model_that_was_trained_before_has_no_rate_for_a_length():
+    found = result(trained=True)
+    assert found.suggestion == 0.005
+    assert found.confidence == 1.0
+    with pytest.raises(NoSuggestion, match="the model was trained before the test"):
+        found.suggest(steps=1000)
+    assert "Highest rate for" not in found.report()
+
+
+def test_no_suggestion_is_none_for_any_training():
+    failed = dataclasses.replace(result(), reason="Nothing was learnt.")
+    with pytest.raises(NoSuggestion, match="Nothing was learnt"):
+        failed.suggest(steps=1000)
+
+
+# In a fit -----------------------------------------------------------------------------------------
+
+
+def model(optimizer=None):
+    keras.utils.set_random_seed(3)
+    made = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)])
+    made.compile(optimizer or keras.optimizers.Adam(), "mse", **COMPILE)
+    return made
+
+
+def fit(callbacks, epochs=5, optimizer=None, **options):
+    data = {"x": X[:64], "y": Y[:64], "batch_size": 4} | options
+    return model(optimizer).fit(epochs=epochs, verbose=0, callbacks=callbacks, **data)
+
+
+def test_a_fit_says_the_length_and_the_schedule():
+    test = LRRangeTest(verbose=0, apply=True)
+    rate = CosineDecay(0.7)
+    fit([test, rate])
+    found = test.result
+    assert (found.training.steps, found.training.schedule) == (80, "CosineDecay")
+    expected = found.suggest(steps=80, schedule=CosineDecay)
+    assert found.suggestion == pytest.approx(expected)
+    assert rate.history.learning_rate[0] == pytest.approx(expected)
+    assert found.found.suggestion != pytest.approx(expected)
+    assert found.confidence == found.advise(steps=80, schedule=CosineDecay).confidence
+    assert f"80 steps of CosineDecay: {expected:.1e}" in found.report()
+
+
+@pytest.mark.parametrize("callback", [None, ReduceLROnPlateau(monitor="loss", patience=9)])
+def test_without_a_schedule_the_rate_is_constant(callback):
+    test = LRRangeTest(verbose=0, apply=True)
+    fit([test] + ([] if callback is None else [callback]))
+    assert test.result.training.schedule == "Constant"
+    expected = test.result.suggest(steps=80)
+    np.testing.assert_allclose(test.history.learning_rate, expected, rtol=1e-6)
+
+
+def test_auto_cycles_up_to_the_rate_for_the_fit():
+    test = LRRangeTest(verbose=0, auto=OneCycle(1.0))
+    fit([test])
+    high = test.result.suggest(epochs=5, schedule=OneCycle)
+    assert test.result.bounds[1] == pytest.approx(high)
+    assert test.history.learning_rate.max() == pytest.approx(high, rel=1e-3)
+    assert test.history.learning_rate[0] == pytest.approx(test.result.bounds[0])
+
+
+def test_the_rate_is_for_what_is_left_of_the_fit():
+    test = LRRangeTest(verbose=0, apply=True)
+    fit([test, LinearDecay(1.0)], epochs=5, initial_epoch=4)
+    assert test.result.training.steps == 16
+    # From 0.2 on the rate falls to zero: its mean is half of that.
+    assert test.result.training.mean == pytest.approx(0.53, abs=0.01)
+
+
+def test_data_of_unknown_length_say_no_epochs():
+    def batches():
+        while True:
+            for i in range(0, 64, 4):
+                yield X[i : i + 4], Y[i : i + 4]
+
+    found = LRRangeTest(verbose=0).run(model(), batches())
+    assert found.suggest(steps=1000) > 0.0
+    with pytest.raises(ValueError, match="data of the test did not say"):
+        found.suggest(epochs=3)
+
+
+def test_what_a_result_knows_survives_files_and_pickles():
+    test = LRRangeTest(verbose=0, apply=True)
+    fit([test])
+    found = test.result
+    for again in (
+        pickle.loads(pickle.dumps(found)),
+        RangeTestResult.from_dict(json.loads(json.dumps(found.to_dict()))),
+    ):
+        assert again.training == found.training
+        assert again.conditions == found.conditions
+        assert again.suggestion == found.suggestion
+        assert again.report() == found.report()
