@@ -7,6 +7,8 @@ the problems `TUNED`, and checked on the problems `HELD_OUT`.
     python benchmarks/range_advice.py                 # the tables, by the numbers in the package
     python benchmarks/range_advice.py --fit           # the numbers, from the problems TUNED
 
+It needs JAX and SciPy, and no data.
+
 The regret is the validation loss at a rate over the lowest of all rates that were measured, both
 the mean of the seeds. Between two measured rates the logarithm of the loss is interpolated over the
 logarithm of the rate. Outside of them it goes on along the last two, by a factor of two or more a

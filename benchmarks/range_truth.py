@@ -3,15 +3,15 @@
 Every problem of `range_problems` is trained for 100, 300, 1,000 and 3,000 steps, at a constant rate
 and with the rate of `CosineDecay` and of `OneCycle`. (The momentum of a `OneCycle` stays as it is.)
 The rates are half decades until the lowest validation loss lies inside, and quarter decades around
-it. Each seed takes the rates that the first one took. A constant run of 3,000 steps gives the
-losses of all four lengths.
+it; of several seeds the mean decides. A constant run of 3,000 steps gives the losses of all four
+lengths.
 
     python benchmarks/range_truth.py CACHE [--seeds N] [--reach N] [--problem NAME ...]
                                            [--schedule NAME ...]
     python benchmarks/range_truth.py CACHE --export
 
 The first form may be interrupted: each finished training is kept in the folder. The second writes
-`range_truth.json`, which `range_advice.py` reads.
+`range_truth.json`, which `range_advice.py` reads. It needs what `range_test_quality.py` needs.
 """
 
 import argparse

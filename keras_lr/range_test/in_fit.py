@@ -15,6 +15,7 @@ from keras_lr._fit.tracks import HyperparameterTrack
 from keras_lr._hints import warn_user
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr._keras.rates.joint_rates import find_shares
+from keras_lr.callbacks.param_scheduler import ParamScheduler
 from keras_lr.range_test.advice import Training
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.result import RangeTestResult
@@ -132,6 +133,8 @@ class FitRates:
         first = int(epoch * timeline.steps_per_epoch)
         steps = max(1, round(timeline.epochs * timeline.steps_per_epoch) - first)
         owner = self.auto or next((track.owner for track in self._tracks()), None)
+        if isinstance(owner, ParamScheduler):
+            owner = owner.schedules.get(LEARNING_RATE)
         planned: Schedule = Constant(1.0)
         if isinstance(owner, Schedule) and not any(
             isinstance(part, FollowsHyperparameter) for part in owner.parts()

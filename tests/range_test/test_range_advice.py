@@ -18,6 +18,7 @@ from keras_lr import (
     LRRangeTest,
     NoSuggestion,
     OneCycle,
+    ParamScheduler,
     RangeTestResult,
     ReduceLROnPlateau,
     Sequence,
@@ -303,6 +304,21 @@ def test_without_a_schedule_the_rate_is_constant(callback):
     assert test.result.training.schedule == "Constant"
     expected = test.result.suggest(steps=80)
     np.testing.assert_allclose(test.history.learning_rate, expected, rtol=1e-6)
+
+
+def test_a_schedule_for_several_hyperparameters_says_that_of_the_rate():
+    test = LRRangeTest(verbose=0, apply=True)
+    fit([test, ParamScheduler(learning_rate=LinearDecay(0.1), beta_1=CosineDecay(0.9, 0.8))])
+    assert test.result.training.schedule == "LinearDecay"
+
+
+def test_a_later_test_is_of_a_trained_model_and_suggests_as_outside_a_fit():
+    test = LRRangeTest(verbose=0, every=4)
+    fit([test], optimizer=keras.optimizers.Adam(1e-4))
+    assert test.results[0].training.steps == 80
+    later = test.results[4]
+    assert later.training is None
+    assert later.suggestion == later.found.suggestion
 
 
 def test_auto_cycles_up_to_the_rate_for_the_fit():

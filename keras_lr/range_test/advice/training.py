@@ -93,10 +93,6 @@ class Training:
         rise = float(at[int(rates.argmax())]) / steps
         return cls(steps, type(schedule).__name__, round(float(rates.mean()) / peak, 6), rise)
 
-    def lasting(self, steps: int) -> Self:
-        """Return the training of another length with a curve of the same form."""
-        return dataclasses.replace(self, steps=steps)
-
     def __str__(self) -> str:
         if self.schedule == "Constant":
             return f"{self.steps:,} steps at one rate"
