@@ -22,10 +22,13 @@ def pytest_report_header():
     return f"keras: {keras.__version__}, backend {keras.backend.backend()}"
 
 
-def pytest_collection_finish():
-    # What the libraries and the tests are made of stays; the collector need not look again.
-    gc.collect()
-    gc.freeze()
+def pytest_configure():
+    # To optimize a graph takes TensorFlow longer than to run so small ones. CI leaves that on where
+    # it tests what leans on Keras.
+    if keras.backend.backend() == "tensorflow" and "KERAS_LR_OPTIMIZE_GRAPHS" not in os.environ:
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -45,6 +48,13 @@ def untuned_pipelines():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.data.Dataset, "__iter__", lambda data: begin(data.with_options(options)))
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_collections():
+    """Spare the garbage collector what is there already: the libraries, and what they compiled."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

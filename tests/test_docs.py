@@ -24,6 +24,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"] + [
     path for path in sorted(DOCS.rglob("*.md")) if not BUILT & set(path.parts)
 ]
 
+TRAIN_LONG = {"cookbook.md", "fine-tune.md", "sweep.md"}
+
 
 @pytest.fixture
 def page(tmp_path, monkeypatch):
@@ -50,7 +52,14 @@ def run(page):
 # The pages ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] if path.name in TRAIN_LONG else [])
+        for path in PAGES
+    ],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_a_page_runs(page, path):
     run(page(path))
 

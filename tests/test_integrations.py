@@ -50,6 +50,7 @@ def shape_of(choice, lr):
 # KerasTuner.
 
 
+@pytest.mark.slow
 def test_an_objective_of_keras_tuner(tmp_path):
     seen = []
 
@@ -74,6 +75,7 @@ def test_an_objective_of_keras_tuner(tmp_path):
     assert tuner.get_best_hyperparameters()[0].get("lr") in {lr for lr, _, _ in seen}
 
 
+@pytest.mark.slow
 def test_callbacks_that_keras_tuner_copies_for_each_trial(tmp_path):
     """A callback that is given to ``search`` is copied, also after it was used."""
     rates = []

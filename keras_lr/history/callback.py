@@ -132,7 +132,7 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
 
         The values of the batch stand there during the epoch, not on its last line alone. What
         callbacks of this package set is known on the host; a rate that they leave alone is what
-        the optimizer has when the bar is drawn, maybe in the batch after. A `LearningRateSchedule`
+        the optimizer has when the bar is drawn, maybe in the batch after. A ``LearningRateSchedule``
         in the optimizer and a rate that gradients decide stand on the last line, because they show
         only after the steps.
 

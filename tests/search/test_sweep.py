@@ -26,7 +26,7 @@ def run_line(swept, epochs=4, **fit):
     return swept.run(line, x, y, **{"epochs": epochs, "batch_size": 8} | fit)
 
 
-def test_the_sweep_of_the_issue():
+def test_a_sweep_with_a_target_over_three_optimizers():
     (x, y), validation = digits()
     swept = LRSweep(
         1e-2,
