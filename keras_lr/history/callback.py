@@ -132,8 +132,8 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
 
         The values of the batch stand there during the epoch, not on its last line alone. What
         callbacks of this package set is known on the host; a rate that they leave alone is what
-        the optimizer has when the bar is drawn, maybe in the batch after. A ``LearningRateSchedule``
-        in the optimizer and a rate that gradients decide stand on the last line, because they show
+        the optimizer has when the bar is drawn, maybe in the batch after. The rate of a schedule in
+        the optimizer, and a rate that gradients decide, stand on the last line, because they show
         only after the steps.
 
         >>> from keras_lr import CosineDecay
