@@ -318,7 +318,7 @@ def _report(
         runs += f"ended lowest at about {best:.1e}."
     lines = [
         runs,
-        f"Suggestion for a longer training: {suggestion:.1e}; for a cycle: {base:.1e} to "
+        f"Suggestion if the length is not known: {suggestion:.1e}; for a cycle: {base:.1e} to "
         f"{best:.1e}.",
     ]
     if end:
