@@ -22,10 +22,11 @@ def pytest_report_header():
     return f"keras: {keras.__version__}, backend {keras.backend.backend()}"
 
 
-def pytest_configure():
-    # To optimize a graph takes TensorFlow longer than to run so small ones. CI leaves that on where
-    # it tests what leans on Keras.
-    if keras.backend.backend() == "tensorflow" and "KERAS_LR_OPTIMIZE_GRAPHS" not in os.environ:
+def pytest_configure(config):
+    # To optimize a graph takes TensorFlow longer than to run so small ones. It stays on in the slow
+    # tests, some of which compare with other processes, and where CI tests what leans on Keras.
+    keeps = "KERAS_LR_OPTIMIZE_GRAPHS" in os.environ or "not slow" not in config.option.markexpr
+    if keras.backend.backend() == "tensorflow" and not keeps:
         import tensorflow as tf
 
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
