@@ -16,10 +16,11 @@ decade below and of three or more above, up to the loss without training.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 os.environ["KERAS_BACKEND"] = "jax"
 
@@ -32,12 +33,10 @@ from scipy.special import erf
 
 from keras_lr.range_test.advice.conditions import FADING, FIXED, GRADIENT, Conditions
 from keras_lr.range_test.advice.extrapolation import (
-    FEWEST_BATCHES,
-    MEASURED,
-    PASSES,
     SAME,
     SURE,
     extrapolate,
+    terms_of,
 )
 from keras_lr.range_test.advice.training import Training
 
@@ -60,12 +59,6 @@ FEW = 13
 
 BUDGET = 300
 """Budget of the range tests that the numbers are fitted on."""
-
-
-def kind_of(problem: Problem) -> str:
-    if problem.optimizer in ("SGD", "momentum", "nesterov"):
-        return GRADIENT
-    return FADING if problem.optimizer == "Adagrad" else FIXED
 
 
 @dataclass
@@ -113,11 +106,10 @@ class Case:
     schedule: str
     steps: int
     measured: Measured
-    table: NDArray = field(init=False)
 
     @property
     def conditions(self) -> Conditions:
-        return Conditions(kind_of(self.problem), self.test["batches"])
+        return Conditions(self.problem.step_size, self.test["batches"])
 
     @property
     def training(self) -> Training:
@@ -130,15 +122,12 @@ class Case:
         moved = extrapolate(self.conditions, run, agreement, self.training)
         return float(np.log10(self.test["best"] * moved.factor)), moved.confidence()
 
-    @property
+    @functools.cached_property
     def features(self) -> NDArray:
         """What the numbers of a `Drift` are multiplied by."""
-        steps = max(self.steps, MEASURED[0])
-        passes = steps / max(self.test["batches"], FEWEST_BATCHES)
-        decays = float(self.schedule != "constant")
-        return np.array(
-            [1.0, np.log10(steps / self.test["run"]), decays, max(0.0, np.log10(passes / PASSES))]
-        )
+        one, decades, _, repeats = terms_of(self.conditions, self.test["run"], self.training)
+        # A full decay is what a cosine and one cycle are, however few their steps.
+        return np.array([one, decades, float(self.schedule != "constant"), repeats])
 
 
 def read(
@@ -174,7 +163,7 @@ def fit(cases: list[Case]) -> dict[str, NDArray]:
 
     The numbers of a kind are those that all share plus its own, and both are kept small.
     """
-    kinds = [kind_of(case.problem) for case in cases]
+    kinds = [case.problem.step_size for case in cases]
     design = np.array(
         [
             np.concatenate([case.features, *(case.features * (kind == k) for k in KINDS)])
@@ -206,7 +195,7 @@ def fit(cases: list[Case]) -> dict[str, NDArray]:
 
 
 def predict(case: Case, numbers: dict[str, NDArray]) -> float:
-    return float(np.log10(case.test["best"]) + case.features @ numbers[kind_of(case.problem)])
+    return float(np.log10(case.test["best"]) + case.features @ numbers[case.problem.step_size])
 
 
 def left_out(cases: list[Case]) -> NDArray:
@@ -232,7 +221,7 @@ def fit_spreads(cases: list[Case], errors: NDArray) -> tuple[dict[str, NDArray],
         times the length adds, and what tests that are unsure add.
     """
     right = np.abs(errors) <= SAME + 1e-9
-    own = np.array([KINDS.index(kind_of(case.problem)) for case in cases])
+    own = np.array([KINDS.index(case.problem.step_size) for case in cases])
     decades = np.array([case.features[1] for case in cases])
     unsure = np.array([case.test["agreement"] < SURE for case in cases])
 

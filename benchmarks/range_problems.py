@@ -4,6 +4,7 @@ Every problem is a Keras model with a Keras optimizer, trained by Keras's statel
 compiled JAX loop, so that thousands of short trainings take minutes on one core.
 """
 
+import functools
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 from range_data import load
+
+from keras_lr.range_test.advice import step_size_of
 
 
 def mlp(*units: int, activation: str = "relu", dropout: float = 0.0, norm: bool = False):
@@ -98,6 +101,11 @@ class Problem:
         size = f" in batches of {self.batch}" if self in EXTREME else ""
         return f"{self.data} {self.model} {self.optimizer}{size}"
 
+    @property
+    def step_size(self) -> str:
+        """What the size of the optimizer's steps depends on; see `Conditions`."""
+        return _step_size_of(self.optimizer)
+
 
 MODELS: dict[str, Callable] = {
     "linear": mlp(),
@@ -127,6 +135,12 @@ OPTIMIZERS: dict[str, Callable] = {
     "Adamax": lambda: keras.optimizers.Adamax(),
     "Nadam": lambda: keras.optimizers.Nadam(),
 }
+
+
+@functools.cache
+def _step_size_of(optimizer: str) -> str:
+    return step_size_of([OPTIMIZERS[optimizer]()])
+
 
 # The constants were chosen on these.
 TUNED = [

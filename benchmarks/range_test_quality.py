@@ -36,6 +36,7 @@ from range_data import load
 from range_problems import HELD_OUT, OPTIMIZERS, TUNED, Problem, Runner
 
 from keras_lr import LRRangeTest
+from keras_lr.range_test.advice import GRADIENT
 from keras_lr.range_test.curve import Curve, NoSuggestion
 from keras_lr.range_test.ramp import Divergence, is_early
 from keras_lr.range_test.rules import RULES
@@ -178,11 +179,11 @@ class RealTest:
         return float(np.exp(abs(np.log(real / fast.suggestion))))
 
 
-def searched(runs: FromOneState, epoch: int) -> SearchResult | None:
+def searched(runs: FromOneState, epoch: int, budget: int = 300) -> SearchResult | None:
     """Return what the search finds, or None."""
-    normalizes = runs.runner.problem.optimizer not in ("SGD", "momentum", "nesterov")
+    normalizes = runs.runner.problem.step_size != GRADIENT
     try:
-        return search(runs, normalizes=normalizes, epoch=epoch)
+        return search(runs, budget=budget, normalizes=normalizes, epoch=epoch)
     except NoSuggestion:
         return None
 

@@ -27,11 +27,9 @@ os.environ["KERAS_BACKEND"] = "jax"
 import numpy as np
 from numpy.typing import NDArray
 from range_problems import EXTREME, HELD_OUT, TUNED, Problem, Runner
-from range_test_quality import SEEDS, SEEDS_HELD_OUT, FromOneState
+from range_test_quality import SEEDS, SEEDS_HELD_OUT, FromOneState, searched
 
 from keras_lr import Constant, CosineDecay, OneCycle
-from keras_lr.range_test.curve import NoSuggestion
-from keras_lr.range_test.search import search
 
 HORIZONS = 100, 300, 1000, 3000
 SCHEDULES = {"constant": Constant, "cosine": CosineDecay, "one-cycle": OneCycle}
@@ -162,15 +160,9 @@ class Truth:
             return
         if self.runner is None:
             self.runner = Runner(self.problem)
-        normalizes = self.problem.optimizer not in ("SGD", "momentum", "nesterov")
-        runs = FromOneState(self.runner, seed)
         epoch = self.runner.epoch
-        try:
-            found = search(runs, budget=budget, normalizes=normalizes, epoch=epoch)
-        except NoSuggestion:
-            self.known[key] = None
-            return
-        self.known[key] = {
+        found = searched(FromOneState(self.runner, seed), epoch, budget)
+        self.known[key] = found and {
             "suggestion": found.suggestion,
             "bounds": found.bounds,
             "confidence": found.confidence,

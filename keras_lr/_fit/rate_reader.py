@@ -80,9 +80,11 @@ class LearningRateReader:
         Nothing waits for a device here. Where the steps note the rate on the device, the variable
         has it.
         """
-        if self.optimizer is None or self._latest is not None:
-            return None if self.optimizer is None else self._latest
-        return None if self.variable is None else read_lazily(self.variable)
+        if self.optimizer is None:
+            return None
+        if self._latest is None and self.variable is not None:
+            return read_lazily(self.variable)
+        return self._latest
 
     def check_first_execution(self, count: int) -> None:
         """Refuse steps that note more than a rate for each batch, in an execution of ``count``.

@@ -88,15 +88,16 @@ def _run(study: Path, y: str | None, engine: str | None, workers: int | None) ->
 
     sys.path.insert(0, str(study.parent))
     found = runpy.run_path(str(study), run_name="__keras_lr_sweep__")
-    name = "population" if "population" in found and "sweep" not in found else "sweep"
+    searches = [name for name in ("sweep", "population") if name in found]
+    if len(searches) > 1:
+        raise ValueError(f"{study} must define one of sweep and population. It defines both")
+    (name,) = searches or ["sweep"]
     missing = [one for one in ("build", "data", name) if one not in found]
     if missing:
-        instead = " (or population)" if "sweep" in missing else ""
+        instead = "" if searches else " (or population)"
         raise ValueError(
             f"{study} must define build, data and {name}. It lacks: {', '.join(missing)}{instead}"
         )
-    if name == "sweep" and "population" in found:
-        raise ValueError(f"{study} must define one of sweep and population. It defines both")
     if name == "population":
         _refuse_y(y)
     search = found[name]

@@ -132,8 +132,10 @@ def check_schedule(schedule: Any, rate: float) -> None:
     Raises:
         TypeError: If it returns something else.
     """
-    driver = None if schedule is None else schedule(rate)
-    if schedule is not None and not isinstance(driver, keras.callbacks.Callback):
+    if schedule is None:
+        return
+    driver = schedule(rate)
+    if not isinstance(driver, keras.callbacks.Callback):
         raise TypeError(
             "LRSweep: argument `schedule` must be a function of the rate that returns a callback, "
             f"as lambda lr: OneCycle(lr). Received: one that returns {driver!r} for {rate:g}"

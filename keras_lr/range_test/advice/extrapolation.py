@@ -97,6 +97,26 @@ class Extrapolation:
         return (above - below) / 2.0
 
 
+def terms_of(
+    conditions: Conditions, run: int, training: Training
+) -> tuple[float, float, float, float]:
+    """Return what the first four numbers of a `Drift` are multiplied by, to be added up.
+
+    Args:
+        conditions: What is known of the model and its data.
+        run: Length of the short runs in steps.
+        training: The training.
+    """
+    shortest, longest = MEASURED
+    steps = min(max(training.steps, shortest), LONGEST * longest)
+    repeats = 0.0
+    if conditions.batches is not None:
+        batches = max(conditions.batches, FEWEST_BATCHES)
+        repeats = max(0.0, math.log10(steps / batches / PASSES))
+    decays = min(1.0, (1.0 - training.mean) / (1.0 - COSINE_MEAN))
+    return 1.0, math.log10(steps / run), decays, repeats
+
+
 def extrapolate(
     conditions: Conditions, run: int, agreement: float, training: Training
 ) -> Extrapolation:
@@ -109,21 +129,10 @@ def extrapolate(
         training: The training.
     """
     drift = DRIFTS[conditions.step_size]
-    shortest, longest = MEASURED
-    steps = min(max(training.steps, shortest), LONGEST * longest)
-    decades = math.log10(steps / run)
-    repeats = 0.0
-    if conditions.batches is not None:
-        batches = max(conditions.batches, FEWEST_BATCHES)
-        repeats = max(0.0, math.log10(steps / batches / PASSES))
-    decays = min(1.0, (1.0 - training.mean) / (1.0 - COSINE_MEAN))
-    logarithm = (
-        drift.offset
-        + drift.per_decade * decades
-        + drift.decay * decays
-        + drift.per_repeat * repeats
-    )
-    growth = math.log10(max(training.steps, shortest) / run)
+    numbers = (drift.offset, drift.per_decade, drift.decay, drift.per_repeat)
+    terms = terms_of(conditions, run, training)
+    logarithm = sum(number * term for number, term in zip(numbers, terms, strict=True))
+    growth = math.log10(max(training.steps, MEASURED[0]) / run)
     stray = max(0.0, math.log10(run / RUN))
     doubt = DOUBT if agreement < SURE else 0.0
     grown = drift.spread_per_decade * math.hypot(growth, stray)
