@@ -1,10 +1,15 @@
 """Names, arguments and defaults of the shapes and rules, which callers and configs rely on."""
 
+import dataclasses
 import inspect
+from typing import Annotated
 
+import numpy as np
 import pytest
 
 import keras_lr
+from keras_lr import CosineDecay, Schedule
+from keras_lr.schedules import ListOf, Number, Rate, schedule
 
 
 @pytest.mark.parametrize(
@@ -72,3 +77,54 @@ def test_an_unknown_argument_is_refused_with_the_one_that_was_meant(name, writte
     words = rf"{name}: unknown argument `{written}`. Received: {written}=3. Did you mean `{meant}`"
     with pytest.raises(TypeError, match=words):
         getattr(keras_lr, name)(**{written: 3})
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: CosineDecay(), "CosineDecay: missing a required argument: 'initial_lr'"),
+        (lambda: CosineDecay(0.1, initial_lr=0.2), "CosineDecay: multiple values for argument"),
+        (lambda: LayerWise(0.1, 2), "LayerWise: too many positional arguments"),
+    ],
+)
+def test_a_call_that_fits_no_signature_names_the_class(call, words):
+    with pytest.raises(TypeError, match=words):
+        call()
+
+
+@schedule
+class LayerWise(Schedule):
+    """A schedule with a field of each kind that dataclasses have."""
+
+    lr: Rate
+    _: dataclasses.KW_ONLY
+    factors: Annotated[tuple[float, ...], ListOf(Number())] = dataclasses.field(
+        default_factory=lambda: (1.0, 0.5)
+    )
+
+    def value(self, step, timeline):
+        return self.lr * np.take(self.factors, step.astype(int) % len(self.factors))
+
+
+def test_a_schedule_of_your_own_may_have_keyword_only_fields_and_made_defaults():
+    assert LayerWise(0.2).values(epochs=1, steps_per_epoch=2).tolist() == [0.2, 0.1]
+    assert LayerWise(0.2) == LayerWise(0.2, factors=[1, 0.5]) != LayerWise(0.2, factors=[1])
+    assert dataclasses.replace(LayerWise(0.2), lr=0.4)(1) == 0.2
+
+
+@schedule
+class Halved(Schedule):
+    """A schedule with a constructor of its own."""
+
+    lr: Rate
+
+    def __init__(self, twice_the_rate: float) -> None:
+        self.lr = twice_the_rate / 2
+        self.__post_init__()
+
+    def value(self, step, timeline):
+        return np.full(step.shape, self.lr)
+
+
+def test_a_constructor_of_your_own_stays():
+    assert Halved(0.2)(0) == 0.1

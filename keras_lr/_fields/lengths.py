@@ -37,7 +37,7 @@ _AT_LEAST_TEN = (
 _STEPS, _EPOCHS = "[sS][tT][eE][pP][sS]?", "[eE][pP][oO][cC][hH][sS]?"
 _REST = "[rR][eE][sS][tT]"
 
-_PARTS = re.compile(
+_PARTS = (
     rf"\s*(?:(?P<amount>{_AMOUNT})\s*(?P<unit>{_STEPS}|{_EPOCHS})|(?P<share>{_SHARE})\s*%"
     rf"|{_REST})\s*"
 )
@@ -75,7 +75,7 @@ def parse_length(length: float | int | str) -> tuple[float, Unit]:
 @functools.lru_cache(4096)
 def _parse_text(text: str) -> tuple[float, Unit] | None:
     """Return amount and unit; None for what is no length."""
-    found = _PARTS.fullmatch(text)
+    found = re.fullmatch(_PARTS, text)
     if found is None:
         return None
     if found["share"] is not None:

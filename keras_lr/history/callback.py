@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Self
@@ -279,7 +278,7 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
             loss.put(len(loss) - open_epoch.estimated, open_epoch.last_losses(total))
         for column in self._columns.values():
             column.cut(open_epoch.first_row + batches)
-        self._open_epoch = dataclasses.replace(open_epoch, estimated=0)
+        self._open_epoch = open_epoch.without_estimate()
         self._write_log(len(self._columns["step"]))
         if self.state_path is not None and (self._session is None or self._session.chief):
             save_arrays(self.state_path, self.state_dict())

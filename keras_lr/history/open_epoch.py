@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Self
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +10,7 @@ from numpy.typing import NDArray
 from keras_lr._fit.batch_loss import undo_running_mean
 
 
-@dataclasses.dataclass(frozen=True)
-class OpenEpoch:
+class OpenEpoch(NamedTuple):
     """Where the rows of an epoch begin, and which of its losses is an estimate.
 
     The loss of an execution follows from the samples seen before and after it. The number after an
@@ -32,9 +30,13 @@ class OpenEpoch:
     samples: float = 1.0
     """Samples of the execution before the last one."""
 
+    def without_estimate(self) -> OpenEpoch:
+        """Return the epoch with the losses of all its rows known."""
+        return self._replace(estimated=0)
+
     def recover(
         self, means: NDArray[np.floating], seen: list[float] | None, sizes: list[int]
-    ) -> tuple[Self, NDArray[np.floating]]:
+    ) -> tuple[OpenEpoch, NDArray[np.floating]]:
         """Recover the batch losses of some executions.
 
         Args:
@@ -50,7 +52,7 @@ class OpenEpoch:
         if seen is None:
             own = np.append(self.mean_after, means) if self.estimated else means
             batches = [self.estimated, *sizes] if self.estimated else sizes
-            return dataclasses.replace(self, estimated=0), np.repeat(own, batches)
+            return self.without_estimate(), np.repeat(own, batches)
         if self.estimated:
             means = np.concatenate([[self.mean_before, self.mean_after], means])
             known, batches = np.array([self.seen, *seen]), [self.estimated, *sizes]
@@ -58,8 +60,7 @@ class OpenEpoch:
             means, known, batches = np.append(self.mean_before, means), np.array(seen), sizes
         samples = float(known[-1] - known[-2]) if len(known) > 1 else self.samples
         own = undo_running_mean(means, np.append(known, known[-1] + samples))
-        after = dataclasses.replace(
-            self,
+        after = self._replace(
             estimated=batches[-1],
             mean_before=float(means[-2]),
             mean_after=float(means[-1]),

@@ -17,10 +17,9 @@ Relies on (Keras 3.0 and later):
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -63,8 +62,7 @@ def _metrics_in(values: Any, depth: int) -> Iterator[Any]:
             yield from _metrics_in(value.values(), depth - 1)
 
 
-@dataclasses.dataclass(frozen=True)
-class LossUpdate:
+class LossUpdate(NamedTuple):
     """What a step has added to the mean of its loss, or to a sum of losses with a count of 1."""
 
     mean: Any

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 Tensor = Any
 
@@ -11,8 +10,7 @@ State = dict[str, Any]
 """What a rule keeps from one update to the next: tensors, or lists of one for each weight."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Update:
+class Update(NamedTuple):
     """What a rule sees of an update. All tensors are float32, or float64 as the weights."""
 
     gradients: list[Tensor]
@@ -27,8 +25,7 @@ class Update:
     optimizer: Any
 
 
-@dataclasses.dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """What a rule makes of an update."""
 
     rate: Tensor

@@ -16,11 +16,10 @@ Relies on these names of Keras 3 (3.12 and later), whose presence is checked bef
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import enum
 import functools
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 
@@ -45,8 +44,7 @@ class Freezing(enum.Enum):
     ALWAYS = "always"
 
 
-@dataclasses.dataclass(frozen=True)
-class VariableGroup:
+class VariableGroup(NamedTuple):
     """Variables whose rate has the same factor."""
 
     name: str

@@ -59,6 +59,8 @@ def _compiled_in(function: Any) -> Iterator[Any]:
             inner.append(value.__func__)
         elif isinstance(value, dict):
             inner += value.values()
+        elif isinstance(value, list | tuple):
+            inner += value
         elif isinstance(value, types.FunctionType):
             inner += _captured(value)
             inner += vars(value).values()
