@@ -1,10 +1,10 @@
 """Keras callbacks for learning rates: schedules, cyclical rates, and a record of what they did."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from keras_lr import _renamed as _renamed
 from keras_lr._command_line import is_command_line
+from keras_lr._late import find_late
 from keras_lr._version import __version__ as __version__
 
 # The import registers the classes with Keras, which may load a model at any time afterwards. The
@@ -15,7 +15,7 @@ if TYPE_CHECKING or not is_command_line():
     from keras_lr.adaptive import DistanceOverGradients, HypergradientDescent, Prodigy
     from keras_lr.callbacks import LayerDecay, LayerRates, ParamScheduler, ReduceLROnPlateau
     from keras_lr.history import LRHistory
-    from keras_lr.range_test import LRRangeTest, NoSuggestion, RangeTestResult
+    from keras_lr.range_test import LRRangeTest, NoSuggestion
     from keras_lr.schedules import (
         Clip,
         Constant,
@@ -44,9 +44,10 @@ if TYPE_CHECKING or not is_command_line():
         WarmupStableDecay,
     )
 
-# Configs and searches need not be there so early, and would take a tenth of the time.
+# Configs, searches and results need not be there so early, and would take a third of the time.
 if TYPE_CHECKING:
     from keras_lr.config import ConfigError, from_config, load, register, save, to_config
+    from keras_lr.range_test import RangeTestResult
     from keras_lr.search import (
         LRSweep,
         PopulationBasedTraining,
@@ -115,15 +116,7 @@ _ROOMS = (
 """Where a name is looked up that is not there yet, in this order."""
 
 if not TYPE_CHECKING:  # a type checker would take every name for one of this module
-
-    def __getattr__(name: str) -> Any:
-        if name in _ROOMS:
-            return importlib.import_module(f"{__name__}.{name}")
-        if name not in __all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        rooms = (importlib.import_module(f"{__name__}.{room}") for room in _ROOMS)
-        globals()[name] = value = next(getattr(room, name) for room in rooms if hasattr(room, name))
-        return value
+    __getattr__ = find_late(__name__, *_ROOMS)
 
 
 def __dir__() -> list[str]:

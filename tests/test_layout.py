@@ -33,6 +33,7 @@ ROOMS = [
     "_command_line",
     "_files",
     "_hints",
+    "_late",
     "_state",
     "plotting",
     "_keras",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import (
@@ -21,6 +21,7 @@ from keras_lr._fields.kinds import (
 from keras_lr._fields.lengths import Batches, WholeEpochs
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.session import FitSession
+from keras_lr._keras.fits.callback_list import given_callbacks
 from keras_lr._keras.fits.fit_data import build_model
 from keras_lr._keras.fits.fit_frame import arguments_of_fit
 from keras_lr._keras.rates.optimizers import optimizer_of
@@ -28,16 +29,14 @@ from keras_lr._keras.state.callback_state import unfit_for_trials
 from keras_lr._state import StateFile, check_state_path, unusable
 from keras_lr.callback import LearningRateCallback, say
 from keras_lr.callbacks.layer_rates import LayerRates
-from keras_lr.range_test.in_fit import FitRates, Outcome, from_plain, to_plain
-from keras_lr.range_test.result import RangeTestResult
-from keras_lr.range_test.rules import RULES
-from keras_lr.range_test.runner import (
-    SEARCH,
-    RangeTestRunner,
-    RangeTestSettings,
-    given_callbacks,
-)
+from keras_lr.range_test.rules import RULES, SEARCH
 from keras_lr.schedules.base import Schedule, ScheduleField
+
+# What runs a test is imported when one runs: ``import keras_lr`` only needs the class, and would
+# take a quarter longer.
+if TYPE_CHECKING:
+    from keras_lr.range_test.in_fit import Outcome
+    from keras_lr.range_test.result import RangeTestResult
 
 DECIDED = ("epochs", "initial_epoch")
 """Arguments of ``fit`` for which the test has ``steps``."""
@@ -221,6 +220,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
             epoch: The epoch whose first factors a `LayerRates` keeps.
             timeline: The size of the fit; None where the test is no part of one.
         """
+        from keras_lr.range_test.runner import RangeTestRunner, RangeTestSettings
+
         settings = dataclasses.replace(RangeTestSettings.of(self), verbose=verbose)
         callbacks = [
             one.held_at(*first_step(epoch, timeline)) if isinstance(one, LayerRates) else one
@@ -255,6 +256,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
         return self.result._repr_html_() if self.results else None
 
     def join_fit(self, session: FitSession) -> None:
+        from keras_lr.range_test.in_fit import FitRates
+
         if not self.restore:
             raise self.invalid("restore", "True inside a fit, which needs its model back")
         if session.chief:
@@ -267,6 +270,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
 
     def _restore_outcomes(self, epoch: int) -> None:
         """Continue from what earlier tests of the training found."""
+        from keras_lr.range_test.in_fit import Outcome
+
         if epoch and self.state_path is not None and not self._outcomes:
             self._load_outcomes(epoch)
         known = self._outcomes if epoch else {}
@@ -300,6 +305,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
         if self.verbose:
             say(f"\nBefore epoch {epoch + 1}: {result.report()}")
         if self.state_path is not None and session.chief:
+            from keras_lr.range_test.in_fit import to_plain
+
             StateFile.of(self).save(to_plain(self._outcomes, self.results))
         self._apply_outcome(epoch)
 
@@ -335,6 +342,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
         >>> LRRangeTest().state_dict()
         {'outcomes': {}}
         """
+        from keras_lr.range_test.in_fit import to_plain
+
         states = to_plain(self._outcomes, self.results)
         return {"outcomes": {str(tested): state for tested, state in states.items()}}
 
@@ -348,6 +357,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
         Raises:
             ValueError: If ``state`` is no such state.
         """
+        from keras_lr.range_test.in_fit import from_plain
+
         try:
             states = {int(tested): one for tested, one in state["outcomes"].items()}
             known = {tested: one for tested, one in states.items() if tested <= epoch}
@@ -360,6 +371,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
 
     def _load_outcomes(self, epoch: int) -> None:
         """Read the state file, which must hold the last test before ``epoch``."""
+        from keras_lr.range_test.in_fit import from_plain
+
         assert self.state_path is not None
         known = StateFile.of(self).load()
         last = (epoch - 1) // self.every * self.every if self.every else 0

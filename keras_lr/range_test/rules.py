@@ -94,6 +94,9 @@ RULES: dict[str, Callable[[Curve], float]] = {
     f.__name__: f for f in (edge, minimum, steepest, valley, slide)
 }
 
+SEARCH = "search"
+"""The rule that reads no curve alone: it tries rates in short trainings after the ramp."""
+
 
 def suggest(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> float:
     """Return the rate that a rule reads from a recorded curve.

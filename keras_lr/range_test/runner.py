@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from keras_lr._fields.lengths import parse_length
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.running import end_fit, suspend_fit
+from keras_lr._keras.fits.callback_list import given_callbacks
 from keras_lr._keras.fits.fit_data import FitData
 from keras_lr._keras.fits.fit_frame import forget_initial_epoch
 from keras_lr._keras.fits.model_functions import SingleSteps
@@ -27,10 +28,9 @@ from keras_lr.range_test.advice import GRADIENT, Conditions, step_size_of
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.ramp import MIN_EARLY, NO_DATA, Ramp, combine_endings, median_curve
 from keras_lr.range_test.result import RangeTestResult
+from keras_lr.range_test.rules import SEARCH
 from keras_lr.range_test.search import MIN_STEPS, SearchResult, search
 from keras_lr.range_test.trials import NUM_CONSTANT_RUNS
-
-SEARCH = "search"
 
 MIN_RAMP = 10
 """Shortest ramp, where its length is given in epochs of a few batches."""
@@ -69,11 +69,6 @@ class RangeTestSettings:
     def searches(self) -> bool:
         """Whether runs at constant rates follow the ramp."""
         return (self.rule, self.monitor, self.shape) == (SEARCH, "loss", "exponential")
-
-
-def given_callbacks(fit: dict[str, Any]) -> list[Any]:
-    """Return the callbacks among the arguments of ``fit``."""
-    return keras.tree.flatten(fit.get("callbacks") or [])
 
 
 class RangeTestRunner:

@@ -38,6 +38,11 @@ _GO_ON = {"on_epoch_begin", *_BATCH_HOOKS}
 """The hooks after which the epoch goes on."""
 
 
+def given_callbacks(fit: dict[str, Any]) -> list[Any]:
+    """Return the callbacks among the arguments of ``fit``."""
+    return keras.tree.flatten(fit.get("callbacks") or [])
+
+
 class FrontCallback(LegacyHooks, keras.callbacks.Callback):
     """Callback that stands before all others, which may read a rate, log or write a checkpoint."""
 
