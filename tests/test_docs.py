@@ -52,12 +52,16 @@ def run(page):
 # The pages ----------------------------------------------------------------------------------------
 
 
+def mark_of(path):
+    """Return the mark of a page's test: the default run has the first pages alone."""
+    if path in PAGES[:2]:
+        return ()
+    return pytest.mark.slow if path.name in TRAIN_LONG else pytest.mark.full
+
+
 @pytest.mark.parametrize(
     "path",
-    [
-        pytest.param(path, marks=[pytest.mark.slow] if path.name in TRAIN_LONG else [])
-        for path in PAGES
-    ],
+    [pytest.param(path, marks=mark_of(path)) for path in PAGES],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_a_page_runs(page, path):

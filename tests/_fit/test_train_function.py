@@ -128,7 +128,13 @@ def regression():
         ),
     ],
 )
-@pytest.mark.parametrize("make", [LRHistory, lambda: ReduceLROnPlateau("loss", patience="3 steps")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        LRHistory,
+        pytest.param(lambda: ReduceLROnPlateau("loss", patience="3 steps"), marks=pytest.mark.full),
+    ],
+)
 def test_the_losses_of_an_epoch_go_on_after_what_else_a_callback_does(make, other, unknown):
     def trained(*others):
         x, y = samples(last=1)

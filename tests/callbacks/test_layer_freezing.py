@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from keras import optimizers
+from selection import mostly_full
 from test_layer_rates import (
     OPTIMIZERS,
     assert_same,
@@ -17,6 +18,7 @@ from keras_lr import Constant, LayerRates
 
 pytestmark = pytest.mark.core
 
+USUAL = "momentum", "Adam", "AdamW"
 FROZEN = {"a number": 0.0, "a schedule": Constant(0.0)}
 
 
@@ -36,7 +38,7 @@ def assert_close(one, other):
 
 
 @pytest.mark.parametrize("factor", FROZEN)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", mostly_full(OPTIMIZERS, USUAL))
 def test_a_frozen_part_is_as_if_it_were_not_trainable(name, factor):
     make = OPTIMIZERS[name]
     expected = train(untrained(make, body=False))
@@ -50,7 +52,7 @@ def test_a_frozen_part_is_as_if_it_were_not_trainable(name, factor):
     assert_same(slots(model.optimizer, "body"), slots(untrained(make).optimizer, "body"))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", mostly_full(OPTIMIZERS, USUAL))
 def test_a_part_that_thaws_trains_as_if_it_had_just_been_made_trainable(name):
     """With an optimizer for each part, that of the part begins with it."""
     make = OPTIMIZERS[name]

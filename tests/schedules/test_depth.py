@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from models import fit, meter
+from selection import mostly_full
 
 from keras_lr import (
     Constant,
@@ -48,6 +49,7 @@ LOOPS = {
         lambda rate, i: (rate.warmup("2 steps").lasting("9 steps") >> LINE).clip(max=0.9) * 0.999,
     ),
 }
+USUAL = "sequence", "product-before", "per-epoch", "all"
 
 
 def built(name):
@@ -57,7 +59,7 @@ def built(name):
     return rate
 
 
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("name", mostly_full(LOOPS, USUAL))
 def test_what_a_loop_builds_can_be_all_that_a_schedule_is(name, tmp_path):
     rate, again = built(name), built(name)
     curve = rate.values(epochs=2, steps_per_epoch=100)
