@@ -284,3 +284,18 @@ def test_a_rate_in_a_variable_of_another_kind():
     fit(model, schedule)
     np.testing.assert_allclose(rates_of(model), curve(schedule), rtol=1e-6)
     np.testing.assert_allclose(schedule.history.learning_rate, curve(schedule), rtol=1e-6)
+
+
+def test_a_function_of_keras_may_go_on_in_the_middle_of_an_epoch():
+    """It gets the state that our step has handed to Keras."""
+    model = fit(meter(STEPS))
+    plain, start = model.train_function, model.get_weights()[0]
+
+    def give_back(batch, logs=None):
+        if batch == 5:
+            model.train_function = plain
+
+    history = LRHistory()
+    fit(model, history, keras.callbacks.LambdaCallback(on_train_batch_end=give_back))
+    np.testing.assert_array_equal(start - model.get_weights()[0], np.ones((STEPS, 1)))
+    assert model.optimizer.iterations == 2 * STEPS

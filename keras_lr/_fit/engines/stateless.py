@@ -14,9 +14,12 @@ from keras_lr._keras.fits.jax_state import (
     NON_TRAINABLE,
     OPTIMIZER,
     Place,
+    for_keras,
+    for_step,
     keep_state,
     optimizer_reads,
     place_of,
+    register_arrays,
     show_values,
     state_with,
     state_with_own,
@@ -45,6 +48,7 @@ class StatelessEngine(Engine):
             RuntimeError: If the state does not hold a hyperparameter's variable.
         """
         super().__init__(session)
+        register_arrays()
         self._found: dict[tuple[int, str], Place | None] = {}
         self.places = [self.find_place(parameter) for parameter in self.parameters]
         for place, parameter in zip(self.places, self.parameters, strict=True):
@@ -129,8 +133,8 @@ class StatelessEngine(Engine):
         state, iterator = arguments
         self.batches.start(iterator, row, keep=self.step is not None and not self.step.traced)
         try:
-            result = function(state_with_own(state, self.own), self.batches)
-            result = result[0], store_own(result[1], self.own)
+            result = function(for_step(state_with_own(state, self.own)), self.batches)
+            result = result[0], for_keras(store_own(result[1], self.own))
             # Keras stores it only when all this has returned, and its own arrays are used up. From
             # here on no exception loses it.
             store_state(self.session.model, result[1])
