@@ -118,9 +118,10 @@ class FitSession:
 
     def end(self) -> None:
         """Leave the fit: the model and the list of callbacks as they were found."""
-        self._keep_list()
         self.detach()
         self.callbacks.restore()
+        # Last: if Ctrl-C interrupts this, the end of the list brings it about once more.
+        self._keep_list()
 
     def control(
         self,

@@ -142,6 +142,7 @@ class TrainFunctionPatch:
         self.plain = self.model.train_function
         self.engine = self.fit.make_engine()
         self.installed = self.engine.run
+        self.engine.install()
         set_train_function(self.model, self.installed)
 
     def make_train_function(self, force: bool = False) -> Any:
@@ -153,6 +154,8 @@ class TrainFunctionPatch:
         self.fit.check_optimizer()
         running = self.engine is not None
         self.fit.flush()
+        if self.engine is not None:
+            self.engine.restore()
         self.engine = None
         self.make_train_function(force=True)
         if running:
@@ -198,6 +201,8 @@ class TrainFunctionPatch:
 
     def detach(self) -> None:
         """Leave the model as it was found."""
+        if self.engine is not None:
+            self.engine.restore()
         self.makers.restore()
         if self.engine is None:
             return

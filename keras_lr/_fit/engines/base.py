@@ -178,7 +178,7 @@ class Engine:
             return self.report(result)
         except BaseException as error:
             if result is None:
-                self.keep_state_of(arguments)
+                self.keep_state_of(arguments, error)
             # Again: Ctrl-C can strike while `hyperparameters_set` puts them back.
             write_numbers(self.numbers, self._plain_numbers)
             session.leave_after_exception(error)
@@ -223,8 +223,19 @@ class Engine:
         """Run a compiled step with the values from a row on."""
         raise NotImplementedError
 
-    def keep_state_of(self, arguments: Arguments) -> None:
-        """Let the model keep the state that went into an execution which failed."""
+    def install(self) -> None:
+        """Put on the model what the engine needs there beside `run`."""
+
+    def restore(self) -> None:
+        """Leave the model as it was before `install`."""
+
+    def keep_state_of(self, arguments: Arguments, error: BaseException) -> None:
+        """Let the model keep the newest state that an execution which failed has left.
+
+        Args:
+            arguments: What went into the execution.
+            error: What has left it.
+        """
 
     def can_retry(self) -> bool:
         """Return whether an execution that failed before it reached our step can be repeated."""

@@ -15,6 +15,7 @@ import numpy as np
 from keras_lr._fit.engines.base import ADDED, Arguments, Result, Session
 from keras_lr._fit.engines.stateless import CountedBatches, StatelessEngine
 from keras_lr._fit.tracks import BLOCK
+from keras_lr._keras.fits.held_signals import HeldSignals
 from keras_lr._keras.fits.jax_state import Place, state_with
 from keras_lr._keras.fits.mean_updates import LossUpdate, MeanUpdates, find_means
 from keras_lr._keras.fits.train_step import (
@@ -32,7 +33,9 @@ class JaxEngine(StatelessEngine):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self.batches: ScheduledBatches = ScheduledBatches(session, max(BLOCK, self.size))
+        self.batches: ScheduledBatches = ScheduledBatches(
+            session, self.signals, max(BLOCK, self.size)
+        )
 
     def compile_step(self) -> CompiledStep | None:
         # Of the batches of an execution Keras returns the last one's logs alone.
@@ -102,11 +105,11 @@ class ScheduledBatches(CountedBatches):
     step but ours can take it for data.
     """
 
-    def __init__(self, session: Session, rows: int) -> None:
+    def __init__(self, session: Session, signals: HeldSignals, rows: int) -> None:
         """Use tables of so many rows, whatever the number of values, so that nothing is traced."""
         import jax
 
-        super().__init__(session)
+        super().__init__(session, signals)
         self._pair = jax.tree_util.Partial
         self._spread = keras.distribution.distribution() is not None
         """Whether several devices compute."""

@@ -9,18 +9,22 @@ from typing import Any
 import numpy as np
 
 from keras_lr._fit.engines.base import Arguments, Engine, Result, Session
+from keras_lr._keras.fits.held_signals import HeldSignals
 from keras_lr._keras.fits.jax_state import (
     METRICS,
     NON_TRAINABLE,
     OPTIMIZER,
     Place,
+    StateKeeper,
     for_keras,
     for_step,
     keep_state,
     optimizer_reads,
     place_of,
     register_arrays,
+    return_state,
     show_values,
+    state_between_batches,
     state_with,
     state_with_own,
     store_own,
@@ -49,6 +53,8 @@ class StatelessEngine(Engine):
         """
         super().__init__(session)
         register_arrays()
+        self.keeper = StateKeeper(session.model)
+        self.signals = self.keeper.signals
         self._found: dict[tuple[int, str], Place | None] = {}
         self.places = [self.find_place(parameter) for parameter in self.parameters]
         for place, parameter in zip(self.places, self.parameters, strict=True):
@@ -68,7 +74,7 @@ class StatelessEngine(Engine):
         """The variable that counts the samples, and its place in the state."""
         self.state: Any = None
         self.writes: dict[Place, np.ndarray] = {}
-        self.batches = CountedBatches(session)
+        self.batches = CountedBatches(session, self.signals)
         self.own = [variable for parameter in self.parameters for variable in parameter.state]
         """Variables of this package that travel behind those of the optimizer."""
 
@@ -101,9 +107,21 @@ class StatelessEngine(Engine):
         # The variables are empty here: one that the step does not take has counted nothing.
         return 0.0 if place is None else value_at(state, place)
 
-    def keep_state_of(self, arguments: Arguments) -> None:
-        # Keras has emptied the variables, and may know of no state yet.
-        keep_state(self.session.model, arguments[0])
+    def install(self) -> None:
+        self.keeper.install()
+
+    def restore(self) -> None:
+        self.keeper.restore()
+
+    def keep_state_of(self, arguments: Arguments, error: BaseException) -> None:
+        model, between = self.session.model, state_between_batches(error)
+        self.signals.held = True
+        try:
+            # Keras has emptied the variables, and may know of no state yet.
+            keep_state(model, arguments[0] if between is None else store_own(between, self.own))
+            return_state(model)
+        finally:
+            self.signals.release()
 
     def note_inputs(self, arguments: Arguments) -> None:
         state, session = arguments[0], self.session
@@ -132,6 +150,9 @@ class StatelessEngine(Engine):
     def call_function(self, function: Any, arguments: Arguments, row: int | None = None) -> Result:
         state, iterator = arguments
         self.batches.start(iterator, row, keep=self.step is not None and not self.step.traced)
+        if not self.signals.installed:
+            self.signals.install()
+        self.signals.held = True
         try:
             result = function(for_step(state_with_own(state, self.own)), self.batches)
             result = result[0], for_keras(store_own(result[1], self.own))
@@ -141,6 +162,7 @@ class StatelessEngine(Engine):
             return result, self.batches.used
         finally:
             self.batches.release()
+            self.signals.release()
 
     def can_retry(self) -> bool:
         return self.batches.used > 0
@@ -227,9 +249,9 @@ class _SeenRate:
 class CountedBatches:
     """Iterator over the batches of an execution that counts them and their samples."""
 
-    def __init__(self, session: Session) -> None:
-        """Count for a session."""
-        self.session = session
+    def __init__(self, session: Session, signals: HeldSignals) -> None:
+        """Count for a session, and let signals through while waiting for data."""
+        self.session, self.signals = session, signals
         self.used = 0
         """Batches handed out in this execution."""
         self.row: int | None = None
@@ -262,7 +284,11 @@ class CountedBatches:
         return self
 
     def __next__(self) -> Any:
-        batch = next(self._iterator)
+        self.signals.release()
+        try:
+            batch = next(self._iterator)
+        finally:
+            self.signals.held = True
         self.session.sample_counter.count_batch(samples_in(batch))
         self.used += 1
         if self._taken is not None:

@@ -92,7 +92,7 @@ class TensorFlowEngine(Engine):
                     reader.note_rate()
         return result
 
-    def keep_state_of(self, arguments: Arguments) -> None:
+    def keep_state_of(self, arguments: Arguments, error: BaseException) -> None:
         # A step that failed may have moved on in the tables. A loop may go on, with the same row.
         self._in_tables = None
 
