@@ -12,7 +12,7 @@ from keras_lr._fields.configurable import configurable
 from keras_lr._fields.kinds import Bool, Optional, Path, Positive
 from keras_lr._keras.gradients.rule import Decision, State, Tensor, Update
 from keras_lr.adaptive.base import GradientRate
-from keras_lr.adaptive.vectors import dot
+from keras_lr.adaptive.vectors import Vector, dot_each, total
 
 
 @configurable
@@ -109,39 +109,31 @@ class DistanceRule:
 
     def begin(self, weights: list[Tensor]) -> State:
         """Return the state before the first update."""
-        norms = [ops.sqrt(square) for square in self._squares(weights)]
-        distances = [self.initial_distance * (1.0 + norm) for norm in norms]
-        seen = [1e-8 * ops.ones_like(norm) for norm in norms]
-        return {"start": weights, **self._stored(distance=distances, squares=seen)}
+        norm = ops.sqrt(self._square(weights))
+        distance = self.initial_distance * (1.0 + norm)
+        return {"start": weights, "distance": distance, "squares": 1e-8 * ops.ones_like(norm)}
 
     def decide(self, update: Update, state: State) -> Decision:
         """Return the rate of an update."""
         way = [now - was for now, was in zip(update.weights, state["start"], strict=True)]
-        distances, seen = state["distance"], state["squares"]
-        if not self.layer_wise:
-            distances, seen = [distances], [seen]
-        squares = update.squares if self.layer_wise else [sum(update.squares)]
-        travelled = zip(distances, self._squares(way), strict=True)
-        distances = [ops.maximum(far, ops.sqrt(now)) for far, now in travelled]
-        seen = [before + now for before, now in zip(seen, squares, strict=True)]
-        rates = [far / ops.sqrt(all_) for far, all_ in zip(distances, seen, strict=True)]
-        highest = self._highest(rates, squares)
+        square = self._square(update.gradients)
+        distance = ops.maximum(state["distance"], ops.sqrt(self._square(way)))
+        squares = state["squares"] + square
+        rate = distance / ops.sqrt(squares)
+        highest = self._highest(rate, square) if self.layer_wise else rate
         return Decision(
             update.multiplier * highest,
-            {"start": state["start"], **self._stored(distance=distances, squares=seen)},
-            gradient_factors=[rate / highest for rate in rates] if self.layer_wise else None,
+            {"start": state["start"], "distance": distance, "squares": squares},
+            checked=ops.sum(square),
+            gradient_factors=rate / highest if self.layer_wise else None,
         )
 
-    def _highest(self, rates: list[Tensor], squares: list[Tensor]) -> Tensor:
+    def _highest(self, rates: Tensor, squares: Tensor) -> Tensor:
         """Return the highest rate of a tensor that moves: the rate of another one can be any."""
-        every = ops.stack(rates)
-        moving = ops.max(ops.where(ops.stack(squares) > 0.0, every, 0.0))
-        return ops.where(moving > 0.0, moving, ops.max(every))
+        moving = ops.max(ops.where(squares > 0.0, rates, 0.0))
+        return ops.where(moving > 0.0, moving, ops.max(rates))
 
-    def _squares(self, vector: list[Tensor]) -> list[Tensor]:
-        """Return the square of the norm of a vector, or of each of its tensors."""
-        return [dot([one], [one]) for one in vector] if self.layer_wise else [dot(vector, vector)]
-
-    def _stored(self, **values: list[Tensor]) -> State:
-        """Return values as they are kept: one for each tensor, or the only one."""
-        return {name: one if self.layer_wise else one[0] for name, one in values.items()}
+    def _square(self, vector: Vector) -> Tensor:
+        """Return the square of the norm of a vector, or of those of its tensors."""
+        squares = dot_each(vector, vector)
+        return ops.stack(squares) if self.layer_wise else total(squares)

@@ -101,6 +101,7 @@ class HypergradientRule:
     normalised: bool
     low: float
     high: float
+    layer_wise: ClassVar[bool] = False
 
     def begin(self, weights: list[Tensor]) -> State:
         """Return the state before the first update: nothing has changed yet."""
@@ -110,9 +111,11 @@ class HypergradientRule:
         """Return the rate of an update."""
         change = [now - was for now, was in zip(update.weights, state["before"], strict=True)]
         downhill = -dot(update.gradients, change)
+        square = dot(update.gradients, update.gradients)
         if self.normalised:
-            size = keras.ops.sqrt(sum(update.squares) * dot(change, change))
+            size = keras.ops.sqrt(square * dot(change, change))
             rate = update.rate * (1.0 + self.beta * share(downhill, size))
         else:
             rate = update.rate + self.beta * share(downhill, update.rate)
-        return Decision(keras.ops.clip(rate, self.low, self.high), {"before": update.weights})
+        rate = keras.ops.clip(rate, self.low, self.high)
+        return Decision(rate, {"before": update.weights}, checked=square)

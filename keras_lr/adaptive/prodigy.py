@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import keras
 from keras import ops
@@ -12,7 +12,7 @@ from keras_lr._fields.configurable import configurable
 from keras_lr._fields.kinds import Bool, Number, Optional, Path, Positive
 from keras_lr._keras.gradients.rule import Decision, State, Tensor, Update
 from keras_lr.adaptive.base import GradientRate
-from keras_lr.adaptive.vectors import dot, share
+from keras_lr.adaptive.vectors import dot, share, total
 
 
 @configurable
@@ -96,6 +96,7 @@ class ProdigyRule:
     d_coef: float
     growth: float
     safeguard: bool
+    layer_wise: ClassVar[bool] = False
 
     def begin(self, weights: list[Tensor]) -> State:
         """Return the state before the first update."""
@@ -120,11 +121,12 @@ class ProdigyRule:
         weight = distance / self.d0
         step = weight * rate * unbiased
         back = [was - now for was, now in zip(state["start"], update.weights, strict=True)]
-        numerator = beta_3 * state["numerator"] + step * dot(update.gradients, back)
+        along = dot(update.gradients, back)
+        numerator = beta_3 * state["numerator"] + step * along
         by = weight * distance if self.safeguard else step
         pairs = zip(state["sum"], update.gradients, strict=True)
         sums = [beta_3 * one + by * gradient for one, gradient in pairs]
-        estimate = self.d_coef * share(numerator, sum(ops.sum(ops.abs(one)) for one in sums))
+        estimate = self.d_coef * share(numerator, total(ops.sum(ops.abs(one)) for one in sums))
         highest = ops.maximum(state["highest"], estimate)
         first = ops.equal(distance, self.d0)
         grown = ops.where(first, ops.maximum(distance, estimate), distance) * self.growth
@@ -133,5 +135,6 @@ class ProdigyRule:
         return Decision(
             rate,
             new | {"distance": after, "highest": highest},
+            checked=along,
             mean_factor=distance / after,
         )

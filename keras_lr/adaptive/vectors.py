@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Iterable
 from typing import Any
 
+import keras
 from keras import ops
 
 Vector = list[Any]
 
 
+def total(parts: Iterable[Any]) -> Any:
+    """Return the sum of tensors, of which there is one at least."""
+    return functools.reduce(operator.add, parts)
+
+
+def dot_each(one: Vector, other: Vector) -> list[Any]:
+    """Return the scalar product of each pair of tensors."""
+    # PyTorch takes a pass over memory less for it. TensorFlow's is slow, and adds up less exactly.
+    if keras.backend.backend() == "torch":
+        flat = ([ops.reshape(part, (-1,)) for part in vector] for vector in (one, other))
+        return [ops.vdot(a, b) for a, b in zip(*flat, strict=True)]
+    return [ops.sum(a * b) for a, b in zip(one, other, strict=True)]
+
+
 def dot(one: Vector, other: Vector) -> Any:
     """Return the scalar product of two vectors."""
-    return sum(ops.sum(a * b) for a, b in zip(one, other, strict=True))
+    return total(dot_each(one, other))
 
 
 def share(part: Any, whole: Any) -> Any:

@@ -10,6 +10,7 @@ from models import COMPILE, Counted
 from rule_problems import BATCHES, RULES, START, X, Y, fit, linear, train
 
 from keras_lr import LRHistory
+from keras_lr._keras.gradients import packing
 
 pytestmark = pytest.mark.core
 
@@ -335,6 +336,14 @@ def test_weights_without_gradients_are_left_alone(name):
             (model.get_weights()[1:], callback.history.learning_rate),
             fit(make(name)[0], optimizer()),
         )
+
+
+@EVERY_RULE
+def test_it_makes_no_difference_which_weights_are_packed_together(name, monkeypatch):
+    callback, optimizer = make(name)
+    expected = fit(callback, optimizer())
+    monkeypatch.setattr(packing, "SMALL", 1)  # the kernel by itself
+    assert_close(fit(make(name)[0], optimizer()), expected)
 
 
 # Gradients that are not finite ------------------------------------------------------------------

@@ -186,7 +186,8 @@ def test_a_step_that_applies_gradients_twice_is_refused_in_the_first_batch():
     with pytest.raises(RuntimeError, match="applied gradients 2 times in 1 batch, so"):
         train(model, HypergradientDescent(), seen)
     assert not batches
-    assert int(model.optimizer.iterations) <= 2
+    # Where the step is compiled, before its first update.
+    assert int(model.optimizer.iterations) == (1 if keras.backend.backend() == "torch" else 0)
 
 
 def test_a_rate_that_was_changed_between_two_fits_is_where_the_next_one_begins():

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr._keras.gradients.tensors import assign_element
 from keras_lr._keras.host_values import to_numpy
 
 
@@ -44,10 +45,9 @@ class RateNotes:
 
     def note(self, rate: Any) -> None:
         """Note the rate of one more batch, in a step that sets variables."""
-        rates, count = map(keras.ops.convert_to_tensor, self.variables)
-        values = self.with_rate(rates, count, rate)
-        for variable, value in zip(self.variables, values, strict=True):
-            variable.assign(value)
+        count = keras.ops.convert_to_tensor(self.count)
+        assign_element(self.rates, count % self.rates.shape[0], keras.ops.cast(rate, "float32"))
+        self.count.assign_add(1)
 
     def start_fit(self) -> None:
         """Begin with no batch."""
@@ -70,7 +70,7 @@ class RateNotes:
         """
         noted = self.noted() - self._popped
         if noted > count:
-            raise self._refusal(noted, count)
+            raise applied_too_often(noted, count)
         return noted
 
     def pop(self, count: int) -> NDArray[np.float32]:
@@ -83,15 +83,17 @@ class RateNotes:
         """
         noted = self.check_unpopped(count)
         if count and not noted:
-            raise self._refusal(noted, count)
+            raise applied_too_often(noted, count)
         batches = self._popped + np.minimum(np.arange(count), noted - 1)
         self._popped += noted
         return to_numpy(self.rates)[batches % self.rates.shape[0]].astype(np.float32)
 
-    def _refusal(self, noted: int, count: int) -> RuntimeError:
-        return RuntimeError(
-            f"The training step has applied gradients {noted} times in {count} "
-            f"{'batch' if count == 1 else 'batches'}, so that the rate of a batch cannot be told. "
-            "Let train_step of the model call optimizer.apply or optimizer.stateless_apply once "
-            "for each batch."
-        )
+
+def applied_too_often(times: int, batches: int) -> RuntimeError:
+    """Return the error of a step that applies gradients more often than once for each batch."""
+    return RuntimeError(
+        f"The training step has applied gradients {times} times in {batches} "
+        f"{'batch' if batches == 1 else 'batches'}, so that the rate of a batch cannot be told. "
+        "Let train_step of the model call optimizer.apply or optimizer.stateless_apply once "
+        "for each batch."
+    )

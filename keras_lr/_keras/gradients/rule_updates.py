@@ -26,7 +26,8 @@ import keras
 import numpy as np
 
 from keras_lr._keras.fits.jax_state import steps_take_state
-from keras_lr._keras.gradients.rate_notes import RateNotes
+from keras_lr._keras.gradients.packing import Packing
+from keras_lr._keras.gradients.rate_notes import RateNotes, applied_too_often
 from keras_lr._keras.gradients.rule import Rule, State, Update
 from keras_lr._keras.gradients.tensors import (
     assign_copies,
@@ -35,6 +36,7 @@ from keras_lr._keras.gradients.tensors import (
     over_replicas,
     scale_means,
     scope_of,
+    trace_now,
     without_gradients,
 )
 from keras_lr._keras.host_values import to_numpy
@@ -155,6 +157,9 @@ class RuleUpdates:
         """Number of the fit that the state belongs to."""
         self.multiplier: Any = 1.0
         self._decay: Callable[[], Any] | None = None
+        self._applied: list[Any] = []
+        """What tells that a step has applied gradients already: see `_refuse_second_time`."""
+        self._packing = Packing(self.weights, rule.layer_wise)
         self._places = {self.key_of(one): place for place, one in enumerate(self.weights)}
         self._variables: dict[str, Any] = {
             name: [new_variable(one) for one in value]
@@ -201,7 +206,7 @@ class RuleUpdates:
     def _first_state(self) -> State:
         """Return the state that the rule begins with at the present weights."""
         with without_gradients():
-            return self.rule.begin([in_float(one) for one in self.weights])
+            return self.rule.begin(self._packing.pack([in_float(one) for one in self.weights]))
 
     def start_fit(self, state: dict[str, np.ndarray] | None) -> None:
         """Begin a fit.
@@ -263,6 +268,7 @@ class RuleUpdates:
         for methods in reversed(self._methods):
             methods.leave()
         self.multiplier, self._decay = 1.0, None
+        self._applied.clear()
         if self._in_state:
             own = {id(one) for one in self.own_variables}
             listed = self.optimizer._variables
@@ -270,6 +276,7 @@ class RuleUpdates:
 
     def _apply(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Apply the gradients of a batch, and note the rate."""
+        self._refuse_second_time(trace_now())
         result = method(*arguments, **options)
         with without_gradients():
             self.notes.note(keras.ops.convert_to_tensor(self.rate.variable))
@@ -279,13 +286,33 @@ class RuleUpdates:
         self, method: Callable[..., Any], values: Any, grads: Any, weights: Any
     ) -> tuple[Any, Any]:
         """Apply the gradients of a batch, and note the rate, where values stand for variables."""
-        weights, values = method(values, grads, weights)
-        values = list(values)
         place = {id(variable): place for place, variable in enumerate(self.outer.variables)}
         rates, count = (place[id(variable)] for variable in self.notes.variables)
+        self._refuse_second_time(values[count])
+        weights, values = method(values, grads, weights)
+        values = list(values)
         rate = values[place[id(self.rate.variable)]]
         values[rates], values[count] = self.notes.with_rate(values[rates], values[count], rate)
+        self._applied.append(values[count])
         return weights, values
+
+    def _refuse_second_time(self, sign: Any) -> None:
+        """Refuse a step that applies gradients once more to what it has applied some to.
+
+        A step that does so only in a branch or a loop is seen in its first execution.
+
+        Args:
+            sign: The number of batches noted before, where values stand for variables: that which
+                another call in this step has returned, or not. Elsewhere the graph that is traced,
+                of which the branches of a condition have others.
+
+        Raises:
+            RuntimeError: If it does.
+        """
+        if any(one is sign or (isinstance(one, tuple) and one == sign) for one in self._applied):
+            raise applied_too_often(2, 1)
+        if isinstance(sign, tuple):
+            self._applied.append(sign)
 
     def _defer_decay(self, method: Callable[..., Any], variables: Any) -> None:
         """Leave the weight decay for the time when its rate is known."""
@@ -299,62 +326,63 @@ class RuleUpdates:
         decay, multiplier = self._decay, self.multiplier
         with without_gradients():
             places = [self._places[self.key_of(variable)] for variable in variables]
-            update = self._look_at(grads, variables, multiplier)
-            decision = self.rule.decide(update, self._state_at(places))
-            finite = keras.ops.isfinite(sum(update.squares) + decision.rate)
+            by_place = dict(zip(places, over_replicas(list(grads)), strict=True))
+            update, state = self._look_at(by_place, multiplier), self._present_state()
+            decision = self.rule.decide(update, state)
+            finite = keras.ops.isfinite(decision.checked + decision.rate)
             rate = keras.ops.where(finite, decision.rate, update.rate)
-            self._keep(decision.state, places, finite)
-            self.rate.variable.assign(keras.ops.cast(rate, self.rate.variable.dtype))
+            rate = keras.ops.cast(rate, self.rate.variable.dtype)
+            self._keep(decision.state, state, finite)
+            self.rate.variable.assign(rate)
         if decay is not None:
             decay()
         if decision.gradient_factors is not None:
-            factors = [keras.ops.where(finite, one, 1.0) for one in decision.gradient_factors]
+            factors = keras.ops.unstack(keras.ops.where(finite, decision.gradient_factors, 1.0))
             grads = [
-                keras.ops.convert_to_tensor(gradient) * keras.ops.cast(factor, variable.dtype)
-                for gradient, factor, variable in zip(grads, factors, variables, strict=True)
+                keras.ops.convert_to_tensor(gradient)
+                * keras.ops.cast(factors[place], variable.dtype)
+                for gradient, place, variable in zip(grads, places, variables, strict=True)
             ]
-        result = method(grads, variables, self.rate.variable)
+        result = method(grads, variables, rate)
         if decision.mean_factor is not None:
             with without_gradients():
-                scale_means(
-                    self.optimizer, places, keras.ops.where(finite, decision.mean_factor, 1.0)
-                )
+                scale_means(self.optimizer, keras.ops.where(finite, decision.mean_factor, 1.0))
         return result
 
-    def _look_at(self, grads: Any, variables: Any, multiplier: Any) -> Update:
-        """Return what the rule sees."""
-        gradients = [in_float(gradient) for gradient in over_replicas(list(grads))]
+    def _look_at(self, grads: dict[int, Any], multiplier: Any) -> Update:
+        """Return what the rule sees, from the gradients by the places of their weights."""
+        weights = [in_float(one) for one in self.weights]
+        gradients = [
+            in_float(grads[place]) if place in grads else keras.ops.zeros_like(weight)
+            for place, weight in enumerate(weights)
+        ]
         return Update(
-            gradients=gradients,
-            weights=[in_float(variable) for variable in variables],
-            squares=[keras.ops.sum(keras.ops.square(gradient)) for gradient in gradients],
+            gradients=self._packing.pack(gradients),
+            weights=self._packing.pack(weights),
             rate=in_float(self.rate.variable),
             multiplier=in_float(multiplier),
             optimizer=self.optimizer,
         )
 
-    def _state_at(self, places: list[int]) -> State:
-        """Return the state of the weights at some places."""
+    def _present_state(self) -> State:
+        """Return the values of the variables of the state."""
+        read = keras.ops.convert_to_tensor
         return {
-            name: [keras.ops.convert_to_tensor(value[place]) for place in places]
-            if isinstance(value, list)
-            else keras.ops.convert_to_tensor(value)
+            name: [*map(read, value)] if isinstance(value, list) else read(value)
             for name, value in self._variables.items()
         }
 
-    def _keep(self, state: State, places: list[int], finite: Any) -> None:
+    def _keep(self, state: State, before: State, finite: Any) -> None:
         """Keep the state after an update, if the update was by finite gradients."""
-        for name, value in state.items():
-            variables = self._variables[name]
+        for name, variable in self._variables.items():
+            several = isinstance(variable, list)
             pairs = (
-                [(variables[place], one) for place, one in zip(places, value, strict=True)]
-                if isinstance(value, list)
-                else [(variables, value)]
+                zip(variable, state[name], before[name], strict=True)
+                if several
+                else ((variable, state[name], before[name]),)
             )
-            for variable, new in pairs:
-                old = keras.ops.convert_to_tensor(variable)
-                variable.assign(keras.ops.where(finite, keras.ops.cast(new, variable.dtype), old))
-        self._failed.assign(
-            keras.ops.convert_to_tensor(self._failed)
-            + keras.ops.cast(keras.ops.logical_not(finite), "int32")
-        )
+            for one, new, old in pairs:
+                if new is not old:
+                    one.assign(keras.ops.where(finite, keras.ops.cast(new, one.dtype), old))
+        failed = keras.ops.cast(keras.ops.logical_not(finite), "int32")
+        self._failed.assign_add(failed)

@@ -15,19 +15,22 @@ import keras
 from keras_lr._keras.host_values import to_numpy
 
 
-def scale_means(optimizer: Any, places: list[int], factor: Any) -> None:
+def scale_means(optimizer: Any, factor: Any) -> None:
     """Multiply Adam's means of the gradients, and those of their squares by the square."""
     means = [(optimizer._momentums, factor), (optimizer._velocities, keras.ops.square(factor))]
     if optimizer.amsgrad:
         means.append((optimizer._velocity_hats, keras.ops.square(factor)))
     for variables, by in means:
-        for place in places:
-            variable = variables[place]
-            _multiply(variable, keras.ops.cast(by, variable.dtype))
+        for variable in variables:
+            _multiply(variable, by)
 
 
 def _multiply(variable: Any, factor: Any) -> None:
     """Multiply a variable of an optimizer by a factor, which all replicas agree on."""
+    if keras.backend.backend() == "torch":
+        variable.value.mul_(factor)
+        return
+    factor = keras.ops.cast(factor, variable.dtype)
     context = _replicas()
     if context is None:
         variable.assign(keras.ops.convert_to_tensor(variable) * factor)
@@ -39,6 +42,40 @@ def _multiply(variable: Any, factor: Any) -> None:
         )
 
     context.merge_call(on_each, args=(factor,))
+
+
+def assign_element(variable: Any, index: Any, value: Any) -> None:
+    """Set an element of a variable with one dimension, by itself where the backend can.
+
+    Args:
+        variable: The variable.
+        index: The index, a tensor.
+        value: The value, a tensor of the variable's type.
+    """
+    backend = keras.backend.backend()
+    if backend == "torch":
+        variable.value.index_fill_(0, index.reshape(1).long(), value)
+    elif backend == "tensorflow" and _replicas() is None:
+        import tensorflow as tf
+
+        handle = variable.value.handle
+        tf.raw_ops.ResourceScatterUpdate(resource=handle, indices=index, updates=value)
+    else:
+        here = keras.ops.equal(keras.ops.arange(variable.shape[0], dtype="int32"), index)
+        variable.assign(keras.ops.where(here, value, keras.ops.convert_to_tensor(variable)))
+
+
+def trace_now() -> tuple[Any, ...]:
+    """Return what tells the graph that TensorFlow is tracing, and the replica that it is for."""
+    if keras.backend.backend() != "tensorflow":
+        return ()
+    import tensorflow as tf
+
+    context = _replicas()
+    replica = None if context is None else context.replica_id_in_sync_group
+    return id(tf.compat.v1.get_default_graph()), replica if isinstance(replica, int) else str(
+        replica
+    )
 
 
 def in_float(value: Any) -> Any:
