@@ -27,6 +27,8 @@ from keras_lr._keras.state.kept import Kept
 from keras_lr._keras.state.object_walk import Place, loaded_library, walk_objects
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic)
+_HOLD_NOTHING = {type(None), bool, int, float, str, dict, list, tuple, set}
+"""Kinds of most values that are found: they hold no state besides what is found in them."""
 
 
 class KeptMembers(Kept):
@@ -95,7 +97,7 @@ def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> list[K
         value = place.value
         if place.own and place.holder is not None and place.key not in names:
             found += _capture_slot(place) + _capture_members(value)
-        if isinstance(value, _PLAIN) or id(value) in taken:
+        if type(value) in _HOLD_NOTHING or isinstance(value, _PLAIN) or id(value) in taken:
             continue
         capture = _capture_of(value, place, torch, tensorflow)
         if capture is not None:

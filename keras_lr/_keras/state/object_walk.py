@@ -64,7 +64,9 @@ def walk_objects(root: Any) -> Iterator[Place]:
         for place in _contents(path, holder, own):
             yield place
             value = place.value
-            if id(value) not in entered and _is_entered(value):
+            if type(value) in _NEVER_ENTERED or id(value) in entered:
+                continue
+            if _is_entered(value):
                 entered.add(id(value))
                 named = isinstance(value, keras.Layer)
                 waiting.append((value.name if named else place.path, value, own))
@@ -97,10 +99,9 @@ _CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque)
 
 
 def _is_entered(value: Any) -> bool:
-    kind = type(value)
-    if kind in _NEVER_ENTERED or isinstance(value, type | types.ModuleType):
+    if type(value) in _NEVER_ENTERED or isinstance(value, type | types.ModuleType):
         return False
-    if isinstance(value, (*_CONTAINERS, functools.partial, types.MethodType)):
+    if isinstance(value, _ALWAYS_ENTERED):
         return True
     if (function := _function_of(value)) is not None:
         return _package(function) not in _LIBRARIES
@@ -110,6 +111,7 @@ def _is_entered(value: Any) -> bool:
 
 
 _NEVER_ENTERED = {type(None), bool, int, float, str, bytes}
+_ALWAYS_ENTERED = (*_CONTAINERS, functools.partial, types.MethodType)
 
 
 def _is_module(value: Any) -> bool:
@@ -149,11 +151,17 @@ def _function_of(value: Any) -> types.FunctionType | None:
 def _attributes(holder: Any) -> Iterator[tuple[str, Any]]:
     """Iterate over the attributes of an object, those in slots among them."""
     yield from list(getattr(holder, "__dict__", {}).items())
-    for kind in type(holder).__mro__:
-        slots = vars(kind).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if name not in ("__dict__", "__weakref__") and hasattr(holder, name):
-                yield name, getattr(holder, name)
+    for name in _slots_of(type(holder)):
+        if hasattr(holder, name):
+            yield name, getattr(holder, name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _slots_of(kind: type) -> list[str]:
+    """Return the names of the attributes that the objects of a class have in slots."""
+    found = (vars(base).get("__slots__", ()) for base in kind.__mro__)
+    names = [name for slots in found for name in ((slots,) if isinstance(slots, str) else slots)]
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
 
 
 def _contents(path: str, holder: Any, own: bool) -> Iterator[Place]:
