@@ -103,6 +103,23 @@ def test_fewer_steps_to_the_target_are_better_than_a_better_value():
     np.testing.assert_array_equal(high, [30.0, 20.0, np.nan])
 
 
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (0.8, "accuracy >= 0.9 not reached; "),
+        (0.9, "accuracy >= 0.9 not reached with every seed; "),
+    ],
+)
+def test_a_target_that_was_missed_is_said(last, said):
+    status = "reached" if last == 0.9 else "trained"
+    rows = [
+        outcome(0.1, 0, [0.5, 0.8], name="accuracy"),
+        outcome(0.1, 1, [0.5, last], name="accuracy", status=status),
+    ]
+    found = result(rows, up=True, until="accuracy >= 0.9", epochs=2, monitor="accuracy")
+    assert f"({said}accuracy " in found.report()
+
+
 def test_a_rate_that_fails_with_one_seed_is_not_the_best():
     rows = [
         outcome(0.1, 0, [1.0]),

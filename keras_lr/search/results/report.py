@@ -7,8 +7,9 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from keras_lr.search.results.rows import Criterion
+from keras_lr.search.results.rows import TrialRow
 from keras_lr.search.results.valleys import Best, Valley
+from keras_lr.search.trials.description import Group
 
 if TYPE_CHECKING:
     from keras_lr.search.results.result import SweepResult
@@ -19,7 +20,7 @@ def report(result: SweepResult) -> str:
     lines = [_summary(result)]
     sizes = list(dict.fromkeys(group.size for group in result.groups))
     for best in result.bests:
-        lines.append(_describe_best(best, result.criterion))
+        lines.append(_describe_best(best, result))
     lines += [_describe_failure(valley) for valley in result.valleys if valley.best is None]
     lines += [_describe_gaps(valley) for valley in result.valleys if valley.best and valley.gaps()]
     if len(sizes) > 1:
@@ -45,7 +46,8 @@ def _summary(result: SweepResult) -> str:
     return f"{len(rows)} {what}{ended}, {time} s of training, compared by {compared}."
 
 
-def _describe_best(best: Best, criterion: Criterion) -> str:
+def _describe_best(best: Best, result: SweepResult) -> str:
+    criterion = result.criterion
     name = f"{best.optimizer}, {best.size}" if best.size else best.optimizer
     low, high = best.band
     if math.isnan(best.spread):
@@ -58,8 +60,10 @@ def _describe_best(best: Best, criterion: Criterion) -> str:
         epochs, steps, seconds = best.target
         found = f"{criterion.until} after {steps:.0f} steps, {epochs:.1f} epochs, {seconds:.2g} s"
     else:
-        missed = f"{criterion.until} not reached with every seed; " if criterion.until else ""
-        found = f"{missed}{criterion.monitor} {best.value:.4g}"
+        found = f"{criterion.monitor} {best.value:.4g}"
+        if criterion.until:
+            some = " with every seed" if _is_target_reached(best, result.rows) else ""
+            found = f"{criterion.until} not reached{some}; {found}"
     line = f"{name}: best at {best.learning_rate:.2g} ({found}); {band}."
     if best.end:
         beyond = {"lowest": "lower", "highest": "higher"}[best.end]
@@ -68,6 +72,12 @@ def _describe_best(best: Best, criterion: Criterion) -> str:
         tested = ", ".join(f"{name} {value:.4g}" for name, value in best.test.items())
         line += f" On the test data: {tested}."
     return line
+
+
+def _is_target_reached(best: Best, rows: Iterable[TrialRow]) -> bool:
+    """Return whether some seed has reached the target at the best rate of an optimizer."""
+    place = Group(best.size, best.optimizer), best.learning_rate
+    return any(row.target and (row.trial.group, row.trial.learning_rate) == place for row in rows)
 
 
 def _describe_failure(valley: Valley) -> str:
