@@ -13,6 +13,7 @@ import importlib
 import inspect
 import sys
 import types
+import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -156,12 +157,17 @@ def _attributes(holder: Any) -> Iterator[tuple[str, Any]]:
             yield name, getattr(holder, name)
 
 
-@functools.lru_cache(maxsize=1024)
+_SLOTS: weakref.WeakKeyDictionary[type, list[str]] = weakref.WeakKeyDictionary()
+"""The names that `_slots_of` has found for a class."""
+
+
 def _slots_of(kind: type) -> list[str]:
     """Return the names of the attributes that the objects of a class have in slots."""
-    found = (vars(base).get("__slots__", ()) for base in kind.__mro__)
-    names = [name for slots in found for name in ((slots,) if isinstance(slots, str) else slots)]
-    return [name for name in names if name not in ("__dict__", "__weakref__")]
+    if kind not in _SLOTS:
+        slots = (vars(base).get("__slots__", ()) for base in kind.__mro__)
+        names = [name for one in slots for name in ((one,) if isinstance(one, str) else one)]
+        _SLOTS[kind] = [name for name in names if name not in ("__dict__", "__weakref__")]
+    return _SLOTS[kind]
 
 
 def _contents(path: str, holder: Any, own: bool) -> Iterator[Place]:
