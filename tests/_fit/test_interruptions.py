@@ -57,7 +57,8 @@ class Moment:
 
     def __exit__(self, *error):
         sys.setprofile(None)
-        return error[0] is KeyboardInterrupt
+        # JAX makes a TypeError of whatever is raised while it converts an argument.
+        return error[0] in (KeyboardInterrupt, TypeError)
 
     def pass_by(self, frame, event, argument):
         if "keras" in frame.f_code.co_filename and not event.startswith("c_"):
