@@ -40,6 +40,8 @@ class SampleCounter:
         self.counts: list[Any] = []
         self.samples: int | None = 0
         """Samples of the epoch that passed by on the host; None if the data do not tell."""
+        self.cumulative: set[str] = set()
+        """Names in the logs of metrics that are no mean, as far as a step has shown them."""
         self.losses: list[tuple[Any, Any]] = []
         """Sum and count that each execution added to a mean, if the step notes them."""
         self.notes_losses: bool | None

@@ -119,6 +119,17 @@ def cumulative_metrics(model: Any) -> set[str]:
     return others - means
 
 
+def find_cumulative_metrics(model: Any) -> list[Any]:
+    """Return the metrics of a model that are no mean, if its training step may rename them.
+
+    Keras's own step logs every metric under its name.
+    """
+    if not isinstance(model, keras.Model) or not has_own_train_step(model):
+        return []
+    named = _metrics_by_log_name((*model.metrics, *metrics_held_by(model)))
+    return [*{id(metric): metric for _, metric in named if not is_mean(metric)}.values()]
+
+
 def _counterpart(metric: Any) -> Any:
     """Return Keras's metric of the same name for one of legacy Keras, which has no direction."""
     function = getattr(metric, "_fn", type(metric))

@@ -264,8 +264,10 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
         """Return the column of something logged: a metric may be called otherwise than the logs."""
         if self._cumulative is None:
             # By now the model has made its metrics.
-            model = None if self._session is None else self._session.model
-            self._cumulative = cumulative_metrics(model)
+            self._cumulative = set()
+            if (session := self._session) is not None:
+                shown = session.sample_counter.cumulative
+                self._cumulative = cumulative_metrics(session.model) | shown
         return metric_column(SO_FAR.format(name) if name in self._cumulative else name, moving)
 
     def finish_epoch(self, batches: int, total: float | None) -> None:

@@ -212,7 +212,7 @@ class Greatest(keras.metrics.Metric):
         self.greatest.assign(keras.ops.maximum(self.greatest, value))
 
     def result(self):
-        return self.greatest
+        return 1.0 * self.greatest
 
 
 class Worst(Own):
@@ -233,6 +233,59 @@ def test_a_loss_of_which_the_batches_do_not_follow_is_of_the_epoch_so_far():
     fit(Worst(), LOSSES, history, size=4)
     np.testing.assert_allclose(history["loss_so_far"], np.maximum.accumulate(LOSSES))
     assert np.isnan(history.loss).all()
+
+
+class Renamed(Own):
+    """Logs metrics that are no mean under names which are not theirs, and a loss as it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.worst, self.sum = Greatest(name="worst"), keras.metrics.Sum(name="sum")
+
+    @property
+    def metrics(self):
+        return [self.worst, self.sum]
+
+    def average(self, loss):
+        self.worst.update_state(loss)
+        self.sum.update_state(loss)
+        return {"loss": self.worst.result(), "cost": self.sum.result(), "plain": loss}
+
+
+@own_steps
+@pytest.mark.parametrize("callback", [LRHistory, lambda: Constant(0.0)], ids=["alone", "moved"])
+def test_what_a_custom_step_renames_is_of_the_epoch_so_far(callback):
+    callback, model = callback(), Renamed()
+    # In the second fit nothing is traced.
+    for _ in range(2):
+        fit(model, LOSSES, callback, size=4)
+        history = callback if isinstance(callback, LRHistory) else callback.history
+        np.testing.assert_allclose(history["loss_so_far"], np.maximum.accumulate(LOSSES))
+        np.testing.assert_allclose(history["cost_so_far"], np.cumsum(LOSSES))
+        np.testing.assert_allclose(history["plain"], LOSSES)
+        assert np.isnan(history.loss).all()
+        assert not {"cost", "plain_so_far"} & {*history.names}
+    assert "result" not in vars(model.worst)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="a step of JAX takes and returns the state")
+@pytest.mark.parametrize("steps_per_execution", [1, 3])
+def test_what_a_custom_step_of_jax_renames_is_of_the_epoch_so_far(steps_per_execution):
+    class Stateless(Renamed):
+        def train_step(self, state, data):
+            *rest, metrics = state
+            loss = keras.ops.mean(data[1])
+            new = self.worst.stateless_update_state(metrics[:1], loss)
+            logs = {"loss": self.worst.stateless_result(new), "plain": loss}
+            return logs, (*rest, [*new, *metrics[1:]])
+
+    model, history = Stateless(), LRHistory()
+    model.compile("sgd", steps_per_execution=steps_per_execution)
+    fit(model, LOSSES, history, size=4)
+    ends = slice(steps_per_execution - 1, None, steps_per_execution)
+    worst = np.maximum.accumulate(LOSSES)
+    np.testing.assert_allclose(history["loss_so_far"][ends], worst[ends])
+    np.testing.assert_allclose(history["plain"][ends], LOSSES[ends])
 
 
 def test_a_metric_that_is_no_mean_says_that_it_is_of_the_epoch_so_far():

@@ -25,6 +25,7 @@ from keras_lr._keras.fits.train_step import (
     write_numbers,
 )
 from keras_lr._keras.host_values import logs_as_now, read_lazily, samples_in
+from keras_lr._keras.metrics import find_cumulative_metrics
 from keras_lr._keras.rates.hyperparameters import Hyperparameter, setter
 
 Arguments = tuple[Any, ...]
@@ -175,6 +176,8 @@ class Engine:
                 result = self.run_step(step, arguments, row)
             else:
                 result = self.run_first(step, arguments, row)
+            if step is not None and step.cumulative:
+                session.sample_counter.cumulative |= step.cumulative
             return self.report(result)
         except BaseException as error:
             if result is None:
@@ -346,11 +349,16 @@ class EagerEngine(Engine):
         """Find the means to watch, except where the step is compiled."""
         super().__init__(session)
         model = session.model
-        self.updates = MeanUpdates([] if model.jit_compile else find_means(model))
+        means = [] if model.jit_compile else find_means(model)
+        self.others = find_cumulative_metrics(model)
+        """Metrics whose results the logs may have under any name."""
+        self.updates = MeanUpdates(means, self.others)
 
     def call_function(self, function: Any, arguments: Arguments) -> Result:
         with self.updates:
             logs = function(*arguments)
+        if self.others:
+            self.session.sample_counter.cumulative |= self.updates.cumulative(logs)
         update = self.updates.of_loss(logs)
         if update is not None:
             added = (update.total, update.count) if update.loss is None else (update.loss, 1.0)

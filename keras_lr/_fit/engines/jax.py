@@ -22,6 +22,7 @@ from keras_lr._keras.fits.train_step import (
     CompiledStep,
     hyperparameters_set,
 )
+from keras_lr._keras.metrics import find_cumulative_metrics
 from keras_lr._keras.rates.hyperparameters import Hyperparameter
 
 COUNT = "_keras_lr_count"
@@ -40,14 +41,15 @@ class JaxEngine(StatelessEngine):
     def compile_step(self) -> CompiledStep | None:
         # Of the batches of an execution Keras returns the last one's logs alone.
         means = find_means(self.session.model) if self.size == 1 else []
-        if not self.parameters and not means:
+        others = find_cumulative_metrics(self.session.model)
+        if not self.parameters and not means and not others:
             return None
 
         def build(step: CompiledStep, plain_step: Callable) -> Callable:
-            return _step_with_values(step, plain_step, parameters, places, numbers, means)
+            return _step_with_values(step, plain_step, parameters, places, numbers, means, others)
 
         parameters, places, numbers = self.parameters, self.places, self.numbers
-        key = *(parameter.compile_key for parameter in parameters), *map(id, means)
+        key = *(parameter.compile_key for parameter in parameters), *map(id, (*means, *others))
         if not self.own:
             return self.compile(key, build)
         # Where several devices compute, Keras looks at the optimizer's variables here.
@@ -70,6 +72,7 @@ def _step_with_values(
     places: list[Place | None],
     numbers: list[Hyperparameter],
     means: list[Any],
+    others: list[Any],
 ) -> Callable:
     """Return a training step that takes the values of a batch beside its data."""
 
@@ -78,8 +81,12 @@ def _step_with_values(
         table, row, batch = scheduled.args
         values = table[row]
         state = state_with(state, zip(places, values, strict=True))
-        with hyperparameters_set(numbers, values, parameters), MeanUpdates(means) as updates:
+        with (
+            hyperparameters_set(numbers, values, parameters),
+            MeanUpdates(means, others) as updates,
+        ):
             logs, state = plain_step(state, batch)
+        step.cumulative = updates.cumulative(logs)
         step.update, update = None, updates.of_loss(logs, row)
         if update is not None:
             step.update = LossUpdate(update.mean, update.is_logged)

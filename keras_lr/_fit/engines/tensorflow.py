@@ -21,6 +21,7 @@ from keras_lr._keras.fits.train_step import (
     hyperparameters_set,
 )
 from keras_lr._keras.host_values import to_float
+from keras_lr._keras.metrics import find_cumulative_metrics
 from keras_lr._keras.rates.hyperparameters import Hyperparameter
 
 
@@ -39,6 +40,8 @@ class TensorFlowEngine(Engine):
         """The variables with the rates that nobody moves."""
         self.means: list[Any] = []
         """The metrics of which one may be the loss in the logs."""
+        self.others: list[Any] = find_cumulative_metrics(session.model)
+        """The metrics that are no mean, whose results the logs may have under any name."""
         self.counter: Any = None
         """The variable that counts samples, to be noted if nothing is added to such a mean."""
         if session.model.distribute_strategy.num_replicas_in_sync == 1:
@@ -54,22 +57,23 @@ class TensorFlowEngine(Engine):
 
     def compile_step(self) -> CompiledStep | None:
         model = self.session.model
-        if not self.parameters and not self.takes_notes:
+        if not self.parameters and not self.takes_notes and not self.others:
             return None
 
         def build(step: CompiledStep, plain_step: Callable) -> Callable:
             with model.distribute_strategy.scope():
                 _make_tables(step, self.rows, len(self.parameters), self.rates)
             return _step_with_values(
-                step, plain_step, parameters, numbers, rates, means, counter, single, returned
+                *(step, plain_step, parameters, numbers, rates),
+                *(means, others, counter, single, returned),
             )
 
         parameters, numbers, rates = self.parameters, self.numbers, self.rates
-        means, counter = self.means, self.counter
+        means, others, counter = self.means, self.others, self.counter
         single = self.size == 1
         returned = single and self.session.reads_losses
         keys = [parameter.compile_key for parameter in parameters]
-        key = *keys, *map(id, (*rates, *means, counter)), returned
+        key = *keys, *map(id, (*rates, *means, *others, counter)), returned
         return self.compile(key, build)
 
     def run_step(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
@@ -201,6 +205,7 @@ def _step_with_values(
     numbers: list[Hyperparameter],
     rates: list[Any],
     means: list[Any],
+    others: list[Any],
     counter: Any,
     single: bool,
     returned: bool,
@@ -214,6 +219,7 @@ def _step_with_values(
         numbers: Those of them that are plain numbers.
         rates: The variables with the rates that nobody moves.
         means: The metrics of which one may be the loss.
+        others: The metrics that are no mean.
         counter: The variable that counts samples.
         single: Whether an execution runs a single batch.
         returned: Whether the step returns the loss beside its logs too.
@@ -240,8 +246,12 @@ def _step_with_values(
         for parameter, value in zip(parameters, values, strict=True):
             if parameter.variable is not None:
                 parameter.variable.assign(value)
-        with hyperparameters_set(numbers, values, parameters), MeanUpdates(means) as updates:
+        with (
+            hyperparameters_set(numbers, values, parameters),
+            MeanUpdates(means, others) as updates,
+        ):
             logs = plain_step(data)
+        step.cumulative = updates.cumulative(logs)
         update = updates.of_loss(logs, row)
         if update is None:
             step.update = None

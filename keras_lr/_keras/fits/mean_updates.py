@@ -18,7 +18,7 @@ Relies on (Keras 3.0 and later):
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -77,8 +77,8 @@ class LossUpdate(NamedTuple):
 class MeanUpdates:
     """Notes what is added to some means while it is entered as a context."""
 
-    def __init__(self, means: list[Any]) -> None:
-        """Watch ``means``."""
+    def __init__(self, means: list[Any], others: Iterable[Any] = ()) -> None:
+        """Watch ``means``, and of ``others`` whether they are logged."""
         self.means = means
         self._results: list[tuple[Any, Any]] = []
         self._added: dict[int, dict[str, list[Any]]] = {
@@ -87,6 +87,8 @@ class MeanUpdates:
         }
         self._values: dict[int, list[Any]] = {id(mean): [] for mean in means}
         self._patches = [patch for mean in means for patch in self._patches_of(mean)]
+        rest = (metric for metric in others if id(metric) not in self._added)
+        self._patches += [(vars(one), "result", self._noting_result(one)) for one in rest]
 
     def _patches_of(self, mean: Any) -> Iterator[tuple[dict[str, Any], str, Any]]:
         for name, added in self._added[id(mean)].items():
@@ -94,14 +96,17 @@ class MeanUpdates:
             yield vars(variable), "assign_add", _noting(variable.assign_add, added)
         if type(mean).update_state is keras.metrics.Mean.update_state:
             yield vars(mean), "update_state", _noting(mean.update_state, self._values[id(mean)])
-        plain = mean.result
+        yield vars(mean), "result", self._noting_result(mean)
+
+    def _noting_result(self, metric: Any) -> Callable[[], Any]:
+        plain = metric.result
 
         def result() -> Any:
             value = plain()
-            self._results.append((value, mean))
+            self._results.append((value, metric))
             return value
 
-        yield vars(mean), "result", result
+        return result
 
     def __enter__(self) -> MeanUpdates:
         self._results.clear()
@@ -116,6 +121,21 @@ class MeanUpdates:
         for attributes, name, _ in self._patches:
             attributes.pop(name, None)
 
+    def cumulative(self, logs: Any) -> frozenset[str]:
+        """Return the names in the logs of results of metrics that are no mean.
+
+        A sum that is the loss is left out: what is added to it is the loss of the batch.
+        """
+        if not isinstance(logs, dict):
+            return frozenset()
+        others = [(value, is_sum(one)) for value, one in self._results if not is_mean(one)]
+        return frozenset(
+            name
+            for name, logged in logs.items()
+            for value, sums in others
+            if value is logged and not (sums and name == "loss")
+        )
+
     def of_loss(self, logs: Any, trace: Any = None) -> LossUpdate | None:
         """Return what was added to the mean that a step logs as its loss.
 
@@ -129,7 +149,9 @@ class MeanUpdates:
         loss = logs.get("loss") if isinstance(logs, dict) else None
         if loss is None:
             return None
-        logged = [mean for value, mean in self._results if value is loss]
+        logged = [metric for value, metric in self._results if value is loss]
+        if any(id(metric) not in self._added for metric in logged):
+            return None
         others = sorted(filter(is_mean, self.means), key=lambda mean: mean.name != "loss")
         for mean in logged[:1] or others:
             totals = self._added[id(mean)]["total"]

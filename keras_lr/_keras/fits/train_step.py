@@ -51,6 +51,8 @@ class CompiledStep:
     """The count behind the sum; or the count before the batch, where nothing is added."""
     update: LossUpdate | None = None
     """Which mean that is, where the step notes what it adds."""
+    cumulative: frozenset[str] = frozenset()
+    """Names in the logs of what is no mean, and is known for the epoch so far alone."""
     position: Any = None
     """Variable with the row of the last batch."""
     indices: list[Any] = dataclasses.field(default_factory=list)
