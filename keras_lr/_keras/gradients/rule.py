@@ -34,8 +34,8 @@ class Decision(NamedTuple):
     state: State
     checked: Tensor
     """A number that is finite only if all gradients are."""
-    gradient_factors: list[Tensor] | None = None
-    """A factor for each gradient that the optimizer is given."""
+    gradient_factors: Tensor | None = None
+    """A vector with a factor for the gradient of each weight, which the optimizer is given."""
     mean_factor: Tensor | None = None
     """A factor for Adam's mean of the gradients after the update; its square for that of the
     squares."""

@@ -152,7 +152,8 @@ def _function_of(value: Any) -> types.FunctionType | None:
 def _attributes(holder: Any) -> Iterator[tuple[str, Any]]:
     """Iterate over the attributes of an object, those in slots among them."""
     yield from list(getattr(holder, "__dict__", {}).items())
-    for name in _slots_of(type(holder)):
+    kind: Any = type(holder)
+    for name in _slots_of(kind):
         if hasattr(holder, name):
             yield name, getattr(holder, name)
 
