@@ -17,6 +17,7 @@ from keras_lr.range_test.advice import (
     Conditions,
     Training,
     confidence_in,
+    describe_limits,
     give_advice,
     plan_training,
     tabulate,
@@ -94,12 +95,17 @@ class RangeTestResult:
 
     @property
     def suggestion(self) -> float:
-        """The rate to train at.
+        """The rate to train at, for the training that the test knows of.
 
-        In a fit it is the rate for what is left of it, under its schedule; see `training`. Else it
-        is the rate for a training at one rate, about ten times as long as the short runs: 600 steps
-        by default. `suggest` gives the rate for any other training. By a rule that reads the ramp
-        alone, it is for no length in particular.
+        In a fit that is what is left of it, under its schedule: see `training`. The suggestion is
+        then that of `advise` for this training.
+
+        Outside a fit the test knows of no training. The suggestion is then a fixed share of the
+        best rate of the short runs, for a training at one rate that is about ten times as long:
+        600 steps by default. `suggest(steps=..., schedule=...)` says more of a training whose
+        length is known, and differs from it, also for 600 steps: it counts how often the data
+        repeat, and depends on the schedule. By a rule that reads the ramp alone, the suggestion is
+        for no length in particular.
 
         Raises:
             NoSuggestion: If the test supports none; the message says why and what to change.
@@ -120,11 +126,12 @@ class RangeTestResult:
     ) -> float:
         """Return the rate for a training, or the rate that a rule reads from the ramp alone.
 
-        With ``steps``, ``epochs`` or ``schedule`` it is the rate of `advise`.
+        With ``steps``, ``epochs`` or ``schedule`` it is the rate of `advise`. Without any argument
+        it is the suggestion.
 
         Args:
-            rule: ``"edge"``, ``"minimum"``, ``"steepest"``, ``"valley"`` or ``"slide"``; by default
-                the rule of the test.
+            rule: ``"edge"``, ``"minimum"``, ``"steepest"``, ``"valley"`` or ``"slide"``, which
+                reads the ramp.
             steps: Length of the training in steps.
             epochs: Its length in epochs instead.
             schedule: Its schedule.
@@ -135,6 +142,8 @@ class RangeTestResult:
             ValueError: If ``rule`` comes with another argument, or as `advise` says.
         """
         if steps is None and epochs is None and schedule is None:
+            if rule is None and self.found is not None:
+                return self.suggestion
             return range_rules.suggest(self.rates, self._descending, rule or self.rule)
         if rule is not None:
             raise ValueError(
@@ -220,17 +229,26 @@ class RangeTestResult:
     def report(self) -> str:
         """Return in plain words what the test shows, or what to change so that it shows more.
 
-        A table gives rates for a constant rate and two schedules, at the length of the fit, or at
-        1,000 steps, and at ten times that.
+        It says for which training the suggestion is. A table gives rates for a constant rate and
+        two schedules, at the length of the fit, or at 1,000 steps, and at ten times that.
         """
         if self.reason is not None:
             return self.reason
         if self.found is None:
             return range_rules.report(self.rates, self._descending, self.rule)
-        lines = [self.found.report]
+        if self.conditions is None:
+            # 0.1.0 put the suggestion into the words of the search.
+            return self.found.report
+        low, high = self.bounds
+        known = "if the length is not known"
         if self.training is not None:
-            lines.append(f"For the training to come, {self.training}: {self.suggestion:.1e}.")
-        if self.conditions is not None and not self.conditions.trained:
+            known = f"for the training to come, {self.training}"
+        lines = [
+            self.found.report,
+            f"Suggestion {known}: {self.suggestion:.1e}; for a cycle: {low:.1e} to {high:.1e}.",
+            *describe_limits(self.conditions),
+        ]
+        if not self.conditions.trained:
             lines += tabulate(self.found, self.conditions, self.training)
         return "\n".join(lines)
 

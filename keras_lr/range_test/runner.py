@@ -18,10 +18,14 @@ from keras_lr._keras.fits.callback_list import given_callbacks
 from keras_lr._keras.fits.fit_data import FitData
 from keras_lr._keras.fits.fit_frame import forget_initial_epoch
 from keras_lr._keras.fits.model_functions import SingleSteps
-from keras_lr._keras.metrics import goes_up, least_loss_to_lower, vanishes_at_best
+from keras_lr._keras.metrics import (
+    goes_up,
+    least_loss_to_lower,
+    vanishes_at_best,
+)
 from keras_lr._keras.rates.optimizers import optimizers_of, updates
 from keras_lr._keras.state.callback_state import CallbackState
-from keras_lr._keras.state.object_walk import callables_in
+from keras_lr._keras.state.object_walk import callables_in, normalizes_batches
 from keras_lr._keras.state.random_state import is_of_keras, set_seed
 from keras_lr._keras.state.snapshot import Snapshot
 from keras_lr.range_test.advice import GRADIENT, Conditions, step_size_of
@@ -147,6 +151,8 @@ class RangeTestRunner:
             batches,
             steps_per_epoch=self.data.fit.get("steps_per_epoch") or batches,
             trained=any(self.count_updates()),
+            batch_size=self.data.batch_size,
+            batch_norm=normalizes_batches(self.model),
         )
 
     def search(self, steps: int, budget: int) -> SearchResult:

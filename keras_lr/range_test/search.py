@@ -65,7 +65,7 @@ class SearchResult:
         bounds: Base and highest rate for a cycle.
         confidence: Share of re-readings of the runs that come within a factor of two, from 0 to 1;
             at most 0.5 where the best is the lowest or the highest of the rates that were tried.
-        report: The same in words.
+        report: What the runs showed, in words.
         rates: Rates of the ramp.
         losses: Losses of the ramp, as far as it came.
         holds: Losses of each run at a constant rate, by rate, in the order of trying.
@@ -166,7 +166,7 @@ def search(
         suggestion,
         (base, best),
         min(confidence, MAX_CONFIDENCE_AT_END) if end else confidence,
-        _report(trials, final_losses, suggestion, (base, best), confidence, end),
+        _report(trials, final_losses, best, confidence, end),
         rates,
         losses,
         trials.losses,
@@ -296,16 +296,8 @@ def _end_reached(trials: Trials, best: float) -> str:
     return "lowest" if is_lowest else "highest"
 
 
-def _report(
-    trials: Trials,
-    final_losses: Array,
-    suggestion: float,
-    bounds: tuple[float, float],
-    confidence: float,
-    end: str,
-) -> str:
+def _report(trials: Trials, final_losses: Array, best: float, confidence: float, end: str) -> str:
     """Return in words what the runs showed, and how to learn more where they showed too little."""
-    base, best = bounds
     lowest = float(final_losses.mean(1).min())
     runs = f"In {len(trials.rates)} short runs between {trials.rates[0]:.1e} and "
     runs += f"{trials.rates[-1]:.1e} the loss "
@@ -316,11 +308,7 @@ def _report(
         )
     else:
         runs += f"ended lowest at about {best:.1e}."
-    lines = [
-        runs,
-        f"Suggestion if the length is not known: {suggestion:.1e}; for a cycle: {base:.1e} to "
-        f"{best:.1e}.",
-    ]
+    lines = [runs]
     if end:
         beyond = {"lowest": "lower", "highest": "higher"}[end]
         lines.append(f"The best rate tried is the {end}: a {beyond} one may do better still.")

@@ -234,6 +234,79 @@ def test_a_test_that_is_unsure_is_less_sure_of_any_training():
     assert result(agreement=0.5).confidence < result().confidence
 
 
+def test_few_rows_with_batch_normalization_say_that_the_rate_is_doubtful():
+    few = result(batch_size=4, batch_norm=True)
+    assert few.advise(steps=1000).confidence < result().advise(steps=1000).confidence
+    assert few.confidence < result().confidence
+    assert "Batches of 4 with batch normalization" in few.report()
+    for other in (result(batch_size=4), result(batch_size=32, batch_norm=True)):
+        assert other.confidence == result().confidence
+        assert "batch normalization" not in other.report()
+
+
+class Rows(keras.utils.PyDataset):
+    """Batches of four rows that say their size."""
+
+    batch_size = 4
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        rows = slice(4 * index, 4 * index + 4)
+        return X[rows], Y[rows]
+
+
+@pytest.mark.parametrize("arrays", [True, False])
+def test_a_test_knows_the_rows_of_a_batch_and_whether_they_are_normalized(arrays):
+    data = {"x": X[:64], "y": Y[:64], "batch_size": 4} if arrays else {"x": Rows()}
+    plain = model()
+    found = LRRangeTest(verbose=0).run(plain, **data).conditions
+    assert (found.batch_size, found.batch_norm) == (4, False)
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_batch_normalization_counts_where_it_trains(trains):
+    keras.utils.set_random_seed(3)
+    norm = keras.layers.BatchNormalization(trainable=trains)
+    inner = keras.Sequential([keras.layers.Dense(8), norm])
+    made = keras.Sequential([keras.Input((6,)), inner, keras.layers.Dense(1)])
+    made.compile(keras.optimizers.Adam(), "mse", **COMPILE)
+    found = LRRangeTest(verbose=0).run(made, X[:64], Y[:64], batch_size=4)
+    assert found.conditions.batch_norm is trains
+    assert ("with batch normalization" in found.report()) is trains
+
+
+def test_fewer_batches_than_were_measured_are_named():
+    assert "The data have 3 batches" in result(batches=3).report()
+    assert "batches" not in result(batches=8).report()
+
+
+# Which training the suggestion is for -------------------------------------------------------------
+
+
+def test_without_arguments_suggest_is_the_suggestion():
+    found = result()
+    assert found.suggest() == found.suggestion == 0.005
+    known = dataclasses.replace(found, training=found.advise(steps=500).training)
+    assert known.suggest() == known.suggestion == known.suggest(steps=500)
+
+
+def test_the_report_says_which_training_the_suggestion_is_for():
+    found = result()
+    assert "Suggestion if the length is not known: 5.0e-03; for a cycle: 1.0e-03 to 1.0e-02." in (
+        found.report()
+    )
+    training = found.advise(steps=500, schedule=CosineDecay).training
+    known = dataclasses.replace(found, training=training)
+    low, high = known.bounds
+    assert high == known.suggestion
+    assert known.report().splitlines()[1] == (
+        f"Suggestion for the training to come, 500 steps of CosineDecay: {high:.1e}; for a cycle: "
+        f"{low:.1e} to {high:.1e}."
+    )
+
+
 # Where there is none ------------------------------------------------------------------------------
 
 

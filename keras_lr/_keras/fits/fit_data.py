@@ -44,6 +44,19 @@ def batch_size_of(fit: dict[str, Any]) -> int:
     return math.ceil(count_rows(fit["x"]) / steps) if steps else DEFAULT_BATCH_SIZE
 
 
+def known_batch_size(fit: dict[str, Any]) -> int | None:
+    """Return the rows of a batch in the data of a ``fit``; None where the data do not say."""
+    x = fit["x"]
+    if are_arrays(x):
+        return min(batch_size_of(fit), count_rows(x))
+    size = getattr(x, "batch_size", None)
+    if size is None:
+        leaves = keras.tree.flatten(getattr(x, "element_spec", None))
+        shape = getattr(leaves[0], "shape", None) if leaves else None
+        size = shape[0] if shape else None
+    return size if isinstance(size, int) else None
+
+
 def rows_of_all_shapes(rows: int, batch_size: int) -> int:
     """Return how many rows make a full batch, and one like the last where that is short."""
     return min(rows, batch_size + rows % batch_size)
@@ -144,6 +157,11 @@ class FitData:
     def batches_per_epoch(self) -> int | None:
         """Batches after which the data repeat; None where the data do not say."""
         return batches_per_epoch(self.fit)
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows of a batch; None where the data do not say."""
+        return known_batch_size(self.fit)
 
     @property
     def loaders(self) -> list[Any]:

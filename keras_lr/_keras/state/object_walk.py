@@ -87,6 +87,12 @@ def layers_in(root: Any) -> list[Any]:
     return list(found.values())
 
 
+def normalizes_batches(root: Any) -> bool:
+    """Return whether a layer of an object trains with the statistics of each batch."""
+    kind = keras.layers.BatchNormalization
+    return any(isinstance(layer, kind) and layer.trainable for layer in layers_in(root))
+
+
 def callables_in(root: Any) -> list[Any]:
     """Return what a training of an object calls: layers, losses, metrics, functions; each once."""
     found = {id(root): root}

@@ -8,6 +8,7 @@ data are repeated: `extrapolation` has the formula and its numbers, which were f
 from keras_lr.range_test.advice.advice import (
     Advice,
     confidence_in,
+    describe_limits,
     give_advice,
     plan_training,
     tabulate,
@@ -21,6 +22,7 @@ __all__ = [
     "Conditions",
     "Training",
     "confidence_in",
+    "describe_limits",
     "give_advice",
     "plan_training",
     "step_size_of",

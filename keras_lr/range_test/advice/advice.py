@@ -7,8 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_lr._fields.kinds import Number
-from keras_lr.range_test.advice.conditions import Conditions
-from keras_lr.range_test.advice.extrapolation import MEASURED, Extrapolation, extrapolate
+from keras_lr.range_test.advice.conditions import FEWEST_ROWS, Conditions
+from keras_lr.range_test.advice.extrapolation import (
+    FEWEST_BATCHES,
+    MEASURED,
+    Extrapolation,
+    extrapolate,
+)
 from keras_lr.range_test.advice.training import Training
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.search import SearchResult
@@ -148,6 +153,23 @@ def _check(name: str, kind: Number, value: Any) -> Any:
         raise type(error)(
             f"Argument `{name}` must be {error}. Received: {name}={value!r}"
         ) from None
+
+
+def describe_limits(conditions: Conditions) -> list[str]:
+    """Return in words in what the model and its data are unlike those that were measured."""
+    limits = []
+    if conditions.normalizes_few_rows:
+        limits.append(
+            f"Batches of {conditions.batch_size} with batch normalization: the statistics of so "
+            "few rows are so noisy that another test may suggest a rate ten times as high or as "
+            f"low. Take batches of {FEWEST_ROWS} or more, or another normalization."
+        )
+    if conditions.batches is not None and conditions.batches < FEWEST_BATCHES:
+        limits.append(
+            f"The data have {conditions.batches:,} batches, and no fewer than {FEWEST_BATCHES} "
+            "were measured: the rates below are those for as many."
+        )
+    return limits
 
 
 def tabulate(found: SearchResult, conditions: Conditions, training: Training | None) -> list[str]:

@@ -19,6 +19,9 @@ GRADIENT_STEPS = ("SGD", "Ftrl")
 FADING_STEPS = ("Adagrad",)
 """Optimizers that divide by the root of the sum of all squared gradients."""
 
+FEWEST_ROWS = 16
+"""Rows of the smallest batch that was measured with batch normalization and gave good rates."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Conditions:
@@ -30,12 +33,21 @@ class Conditions:
         batches: Batches after which the data repeat; None where the data do not say.
         steps_per_epoch: Batches in an epoch of a fit; None where it is not known.
         trained: Whether the optimizer had made updates before the test.
+        batch_size: Rows of a batch; None where the data do not say.
+        batch_norm: Whether batch normalization that trains is among the layers.
     """
 
     step_size: str
     batches: float | None = None
     steps_per_epoch: float | None = None
     trained: bool = False
+    batch_size: int | None = None
+    batch_norm: bool = False
+
+    @property
+    def normalizes_few_rows(self) -> bool:
+        """Whether batches are normalized whose statistics are too noisy for a short run."""
+        return self.batch_norm and self.batch_size is not None and self.batch_size < FEWEST_ROWS
 
 
 def step_size_of(optimizers: Sequence[Any]) -> str:

@@ -134,6 +134,7 @@ def extrapolate(
     logarithm = sum(number * term for number, term in zip(numbers, terms, strict=True))
     growth = math.log10(max(training.steps, MEASURED[0]) / run)
     stray = max(0.0, math.log10(run / RUN))
-    doubt = DOUBT if agreement < SURE else 0.0
+    is_unsure = agreement < SURE or conditions.normalizes_few_rows
+    doubt = DOUBT if is_unsure else 0.0
     grown = drift.spread_per_decade * math.hypot(growth, stray)
     return Extrapolation(10.0**logarithm, math.hypot(drift.spread, grown, doubt))
