@@ -30,6 +30,10 @@ STRIDE = math.sqrt(10.0)
 FINEST = 2.0
 """Factor between neighbouring rates that is not halved any more: runs this short tell no more."""
 
+ADVISED_RUN = 60
+"""Steps of the runs from which rates for longer trainings follow. Where data repeat, the loss on
+them tells less and less of other data, so that longer runs are read after as many."""
+
 MAX_RATES = 2 * NUM_CONSTANT_RUNS
 """Rates to try at most, where runs that break off leave budget for more than four."""
 
@@ -70,6 +74,7 @@ class SearchResult:
         losses: Losses of the ramp, as far as it came.
         holds: Losses of each run at a constant rate, by rate, in the order of trying.
         steps: Training steps that the search took.
+        early_best: Best rate for a run of `ADVISED_RUN` steps; None where the runs are not longer.
     """
 
     suggestion: float
@@ -80,6 +85,19 @@ class SearchResult:
     losses: Array
     holds: dict[float, Array]
     steps: int
+    early_best: float | None = None
+
+    @property
+    def advised_from(self) -> tuple[float, int]:
+        """The best rate of the short runs from which others follow, and the length of the runs."""
+        if self.early_best is not None:
+            return self.early_best, ADVISED_RUN
+        return self.bounds[1], self.run_length
+
+    @property
+    def run_length(self) -> int:
+        """The length of the short runs in steps."""
+        return max(map(len, self.holds.values()))
 
 
 def search(
@@ -171,6 +189,7 @@ def search(
         losses,
         trials.losses,
         budget - trials.steps_left,
+        find_early_best(trials),
     )
 
 
@@ -284,6 +303,14 @@ def _find_base(rates: Array, losses: Array, suggestion: float) -> float:
         return min(bounds(rates, losses)[0], suggestion / NEAREST_BASE)
     except NoSuggestion:
         return suggestion / USUAL_BASE
+
+
+def find_early_best(trials: Trials) -> float | None:
+    """Return the best rate for a run of `ADVISED_RUN` steps; None where the runs are not longer."""
+    if trials.length <= ADVISED_RUN:
+        return None
+    early = trials.cut(ADVISED_RUN)
+    return early.best_rate(early.final_losses())
 
 
 def _end_reached(trials: Trials, best: float) -> str:

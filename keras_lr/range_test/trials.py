@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Protocol
 
@@ -82,6 +83,13 @@ class Trials:
     def rates(self) -> list[float]:
         """The rates that were tried, the lowest first."""
         return sorted(self.losses)
+
+    def cut(self, length: int) -> Trials:
+        """Return the same runs as if they had ended after so many steps."""
+        cut = copy.copy(self)
+        cut.length = length
+        cut.losses = {rate: losses[:length] for rate, losses in self.losses.items()}
+        return cut
 
     def can_afford(self, runs: int = 1) -> bool:
         """Return whether the budget has room for so many more runs."""

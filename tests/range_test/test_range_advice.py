@@ -63,7 +63,9 @@ def drift(monkeypatch):
 
     def use(**numbers):
         none = dict.fromkeys((field.name for field in dataclasses.fields(Drift)), 0.0)
-        one = Drift(**none | {"spread": 1.0} | numbers)
+        spread = numbers.pop("spread", 1.0)
+        one = Drift(**none | numbers)
+        monkeypatch.setattr(extrapolation, "SPREADS", (spread, 0.0, 0.0, 0.0))
         monkeypatch.setattr(extrapolation, "DRIFTS", dict.fromkeys(OPTIMIZERS, one))
 
     return use
@@ -131,6 +133,23 @@ def test_the_kind_of_the_optimizer(kind):
     plain = OPTIMIZERS[kind]()
     assert step_size_of([plain]) == kind
     assert step_size_of([keras.optimizers.LossScaleOptimizer(OPTIMIZERS[kind]())]) == kind
+
+
+def test_longer_runs_are_read_after_as_many_steps_as_those_that_were_measured(drift):
+    drift(per_decade=-1.0)
+    found = result()
+    longer = dataclasses.replace(found.found, early_best=0.02)
+    # Six hundred steps are ten times the sixty after which 0.02 was best, whatever came later.
+    assert dataclasses.replace(found, found=longer).suggest(steps=600) == pytest.approx(0.002)
+
+
+def test_more_budget_reads_runs_of_the_same_length():
+    found = LRRangeTest(verbose=0, budget=600).run(model(), X[:64], Y[:64], batch_size=4).found
+    assert found.run_length == 120
+    rate, steps = found.advised_from
+    assert steps == 60
+    ends = {rate: losses[45:60].mean() for rate, losses in found.holds.items()}
+    assert abs(math.log10(rate / min(ends, key=ends.__getitem__))) <= 0.5
 
 
 # How it is asked for ------------------------------------------------------------------------------
@@ -230,18 +249,27 @@ def test_the_confidence_in_a_suggestion_that_is_off(drift):
     assert result().confidence == pytest.approx(0.4772, abs=1e-4)
 
 
+def test_the_parts_of_the_spread_add_as_independent_errors_do(monkeypatch):
+    # 1, and 2 for ten times the length, 2 for an unsure test, 4 for batch normalization: 5 in all.
+    monkeypatch.setattr(extrapolation, "SPREADS", (1.0, 2.0, 2.0, 4.0))
+    found = result(agreement=0.5, batch_norm=True)
+    expected = math.erf(math.log10(2.0) / (5.0 * math.sqrt(2.0)))
+    assert found.advise(steps=600).confidence == pytest.approx(expected)
+
+
 def test_a_test_that_is_unsure_is_less_sure_of_any_training():
     assert result(agreement=0.5).confidence < result().confidence
 
 
 def test_few_rows_with_batch_normalization_say_that_the_rate_is_doubtful():
-    few = result(batch_size=4, batch_norm=True)
-    assert few.advise(steps=1000).confidence < result().advise(steps=1000).confidence
-    assert few.confidence < result().confidence
+    few, enough = (result(batch_size=rows, batch_norm=True) for rows in (4, 8))
+    assert few.advise(steps=1000).confidence < enough.advise(steps=1000).confidence
+    assert few.confidence < enough.confidence < result().confidence
     assert "Batches of 4 with batch normalization" in few.report()
-    for other in (result(batch_size=4), result(batch_size=32, batch_norm=True)):
-        assert other.confidence == result().confidence
-        assert "batch normalization" not in other.report()
+    assert "with batch normalization" not in enough.report()
+    plain = result(batch_size=4)
+    assert plain.confidence == result().confidence
+    assert "with batch normalization" not in plain.report()
 
 
 class Rows(keras.utils.PyDataset):

@@ -70,7 +70,7 @@ def give_advice(found: SearchResult, conditions: Conditions, training: Training)
     moved = _extrapolate(found, conditions, training)
     tried = [*found.holds, *found.rates[: len(found.losses)]]
     return Advice(
-        found.bounds[1] * moved.factor,
+        found.advised_from[0] * moved.factor,
         moved.confidence(),
         training,
         (float(min(tried)), float(max(tried))),
@@ -86,18 +86,13 @@ def confidence_in(found: SearchResult, conditions: Conditions) -> float:
         found: The search.
         conditions: What is known of the model and its data.
     """
-    training = Training(DEFAULT_RUNS * run_length(found))
+    training = Training(DEFAULT_RUNS * found.run_length)
     moved = _extrapolate(found, conditions, training)
-    return moved.confidence(found.suggestion / found.bounds[1])
+    return moved.confidence(found.suggestion / found.advised_from[0])
 
 
 def _extrapolate(found: SearchResult, conditions: Conditions, training: Training) -> Extrapolation:
-    return extrapolate(conditions, run_length(found), found.confidence, training)
-
-
-def run_length(found: SearchResult) -> int:
-    """Return the length of the short runs in steps."""
-    return max(map(len, found.holds.values()))
+    return extrapolate(conditions, found.advised_from[1], found.confidence, training)
 
 
 def plan_training(

@@ -19,7 +19,7 @@ GRADIENT_STEPS = ("SGD", "Ftrl")
 FADING_STEPS = ("Adagrad",)
 """Optimizers that divide by the root of the sum of all squared gradients."""
 
-FEWEST_ROWS = 16
+FEWEST_ROWS = 8
 """Rows of the smallest batch that was measured with batch normalization and gave good rates."""
 
 

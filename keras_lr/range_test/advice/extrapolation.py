@@ -15,9 +15,6 @@ from keras_lr.range_test.advice.training import Training
 MEASURED = 100, 3000
 """Lengths of training, in steps, between which the numbers were fitted."""
 
-RUN = 60
-"""Length of the short runs, in steps, that the numbers were fitted on."""
-
 LONGEST = 10.0
 """How many times the longest of these the numbers are used for; from there on the rate stays."""
 
@@ -37,8 +34,10 @@ SURE = 0.9
 """Share of re-readings of the short runs that agree, below which the range test itself is unsure:
 most often because the best of the rates tried is the lowest or the highest."""
 
-DOUBT = 0.81
-"""Spread that this adds, in decades."""
+SPREADS = 0.24, 0.33, 0.41, 0.35
+"""Standard deviations of the best rates about the extrapolation, in decades: of a training as long
+as the short runs, and what ten times the length, an unsure range test and batch normalization add
+to it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,23 +51,18 @@ class Drift:
         per_decade: Change for ten times as many steps.
         decay: Change for a schedule that falls to zero, such as a cosine, by its highest rate.
         per_repeat: Change for ten times as many passes over the data, beyond the first ten.
-        spread: Standard deviation of the best rates about this, for a training of the short run's
-            length.
-        spread_per_decade: What ten times as many steps add to it, as independent errors add.
     """
 
     offset: float
     per_decade: float
     decay: float
     per_repeat: float
-    spread: float
-    spread_per_decade: float
 
 
 DRIFTS = {
-    GRADIENT: Drift(-0.08, -0.06, 0.28, -0.36, 0.31, 0.42),
-    FIXED: Drift(-0.02, -0.28, 0.35, -0.81, 0.31, 0.25),
-    FADING: Drift(0.04, -0.09, 0.38, -0.93, 0.22, 0.43),
+    GRADIENT: Drift(-0.06, -0.22, 0.24, -0.12),
+    FIXED: Drift(0.02, -0.39, 0.32, -0.65),
+    FADING: Drift(0.01, -0.16, 0.32, -0.48),
 }
 
 
@@ -133,8 +127,17 @@ def extrapolate(
     terms = terms_of(conditions, run, training)
     logarithm = sum(number * term for number, term in zip(numbers, terms, strict=True))
     growth = math.log10(max(training.steps, MEASURED[0]) / run)
-    stray = max(0.0, math.log10(run / RUN))
+    return Extrapolation(10.0**logarithm, math.hypot(*spreads_of(conditions, agreement, growth)))
+
+
+def spreads_of(conditions: Conditions, agreement: float, growth: float) -> list[float]:
+    """Return the parts of the spread of the best rates, which add as independent errors do.
+
+    Args:
+        conditions: What is known of the model and its data.
+        agreement: Share of re-readings of the short runs that agree on the best rate.
+        growth: Logarithm of the length of the training over that of the short runs.
+    """
     is_unsure = agreement < SURE or conditions.normalizes_few_rows
-    doubt = DOUBT if is_unsure else 0.0
-    grown = drift.spread_per_decade * math.hypot(growth, stray)
-    return Extrapolation(10.0**logarithm, math.hypot(drift.spread, grown, doubt))
+    terms = 1.0, growth, is_unsure, conditions.batch_norm
+    return [number * term for number, term in zip(SPREADS, terms, strict=True)]
