@@ -2,10 +2,10 @@
 
 It reads what `range_truth.py` measured: the best rate of each training on each problem, and what
 range tests found there. The numbers in `keras_lr/range_test/advice/extrapolation.py` are fitted on
-the problems `TUNED`, and checked on the problems `HELD_OUT`.
+the problems `TUNED` and `FITTED`, and checked on the problems `HELD_OUT`.
 
     python benchmarks/range_advice.py                 # the tables, by the numbers in the package
-    python benchmarks/range_advice.py --fit           # the numbers, from the problems TUNED
+    python benchmarks/range_advice.py --fit           # the numbers, from TUNED and FITTED
 
 It needs JAX and SciPy, and no data.
 
@@ -26,8 +26,9 @@ os.environ["KERAS_BACKEND"] = "jax"
 
 import numpy as np
 from numpy.typing import NDArray
-from range_problems import EXTREME, HELD_OUT, TUNED, Problem
+from range_problems import EXTREME, FITTED, HELD_OUT, TUNED, Problem
 from range_truth import BUDGETS, FILE, HORIZONS, SCHEDULES
+from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import minimize
 from scipy.special import erf
 
@@ -48,6 +49,9 @@ GRID = np.arange(-8.0, 3.001, 0.05)
 
 WORST = 1.5
 """Logarithm of the regret above which a worse one counts the same, to fit."""
+
+BLUR = 4.0
+"""Steps of the grid over which the regret is blurred, to fit: it is measured with few seeds."""
 
 KINDS = GRADIENT, FIXED, FADING
 SHARED, OWN = (0.1, 0.02, 0.02, 0.02), (1.0, 0.3, 0.3, 0.3)
@@ -109,7 +113,12 @@ class Case:
 
     @property
     def conditions(self) -> Conditions:
-        return Conditions(self.problem.step_size, self.test["batches"])
+        return Conditions(
+            self.problem.step_size,
+            self.test["batches"],
+            batch_size=self.problem.batch,
+            batch_norm=self.problem.batch_norm,
+        )
 
     @property
     def training(self) -> Training:
@@ -158,82 +167,81 @@ def read(
     return cases, silent
 
 
-def fit(cases: list[Case]) -> dict[str, NDArray]:
-    """Return the numbers of each kind of optimizer that make the regret least.
+@dataclass
+class Fit:
+    """Cases as arrays, and the numbers that fit them."""
 
-    The numbers of a kind are those that all share plus its own, and both are kept small.
-    """
-    kinds = [case.problem.step_size for case in cases]
-    design = np.array(
-        [
-            np.concatenate([case.features, *(case.features * (kind == k) for k in KINDS)])
-            for case, kind in zip(cases, kinds, strict=True)
+    cases: list[Case]
+
+    def __post_init__(self) -> None:
+        kinds = [case.problem.step_size for case in self.cases]
+        self.design = np.array(
+            [
+                np.concatenate([case.features, *(case.features * (kind == k) for k in KINDS)])
+                for case, kind in zip(self.cases, kinds, strict=True)
+            ]
+        )
+        self.best = np.log10([case.test["best"] for case in self.cases])
+        self.truth = np.array([case.measured.best for case in self.cases])
+        self.names = np.array([case.problem.name for case in self.cases])
+        _, own, count = np.unique(self.names, return_inverse=True, return_counts=True)
+        self.weights = 1.0 / count[own]
+        regrets = [[case.measured.regret(log) for log in GRID] for case in self.cases]
+        self.regrets = gaussian_filter1d(np.minimum(regrets, WORST), BLUR, mode="nearest")
+
+    def numbers(self, chosen: NDArray) -> NDArray:
+        """Return the numbers that make the regret of the chosen cases least.
+
+        Those of a kind of optimizers are what all kinds share plus its own, and both are kept
+        small.
+        """
+        penalty = PENALTY * np.concatenate([SHARED, *[OWN] * len(KINDS)])
+        design, best, tables = self.design[chosen], self.best[chosen], self.regrets[chosen]
+        weight = self.weights[chosen] / self.weights[chosen].sum()
+        step, rows = GRID[1] - GRID[0], np.arange(len(best))
+
+        def cost(numbers: NDArray) -> tuple[float, NDArray]:
+            place = np.clip((best + design @ numbers - GRID[0]) / step, 0.0, len(GRID) - 1.001)
+            left = place.astype(int)
+            part, low, high = place - left, tables[rows, left], tables[rows, left + 1]
+            regret = weight @ (low + part * (high - low)) + penalty @ numbers**2 / 2
+            return regret, design.T @ (weight * (high - low) / step) + penalty * numbers
+
+        normal = design.T @ (weight[:, None] * design) + np.diag(2.0 * penalty)
+        start = np.linalg.solve(normal, design.T @ (weight * (self.truth[chosen] - best)))
+        return minimize(cost, start, jac=True, method="L-BFGS-B").x
+
+    def left_out(self) -> NDArray:
+        """Return the logarithm of the rate for each case by numbers fitted without its problem."""
+        found = np.empty(len(self.cases))
+        for name in np.unique(self.names):
+            numbers = self.numbers(np.flatnonzero(self.names != name))
+            out = self.names == name
+            found[out] = self.best[out] + self.design[out] @ numbers
+        return found
+
+    def chances(self, spreads: NDArray) -> NDArray:
+        """Return the chance that the rate for each case is within a factor of two of the best."""
+        terms = [
+            (1.0, case.features[1], case.test["agreement"] < SURE, case.problem.batch_norm)
+            for case in self.cases
         ]
-    )
-    penalty = PENALTY * np.concatenate([SHARED, *[OWN] * len(KINDS)])
-    best = np.log10([case.test["best"] for case in cases])
-    target = np.array([case.measured.best for case in cases])
-    names = [case.problem.name for case in cases]
-    weight = np.array([1.0 / names.count(name) for name in names])
-    weight /= weight.sum()
-    tables = np.array([[case.measured.regret(log) for log in GRID] for case in cases])
-    rows = np.arange(len(cases))
+        return erf(SAME / np.sqrt(2.0 * (np.array(terms) ** 2 @ spreads**2)))
 
-    def cost(numbers: NDArray) -> float:
-        place = (best + design @ numbers - GRID[0]) / (GRID[1] - GRID[0])
-        place = np.clip(place, 0.0, len(GRID) - 1.001)
-        left = place.astype(int)
-        part = place - left
-        regret = tables[rows, left] * (1.0 - part) + tables[rows, left + 1] * part
-        return weight @ np.minimum(regret, WORST) + penalty @ numbers**2 / 2
+    def spreads(self, errors: NDArray) -> NDArray:
+        """Return the spreads by which as many rates are within a factor of two as were.
 
-    normal = design.T @ (weight[:, None] * design) + np.diag(2.0 * penalty)
-    start = np.linalg.solve(normal, design.T @ (weight * (target - best)))
-    options = {"maxiter": 3, "xtol": 2e-2, "ftol": 1e-3}
-    found = minimize(cost, start, method="Powell", options=options).x.reshape(1 + len(KINDS), -1)
-    return {kind: found[0] + own for kind, own in zip(KINDS, found[1:], strict=True)}
+        Args:
+            errors: Decades between the rate for each, by numbers fitted without it, and the best.
+        """
+        right = np.abs(errors) <= SAME + 1e-9
 
+        def cost(numbers: NDArray) -> float:
+            chance = self.chances(numbers)
+            return -np.average(np.log(np.where(right, chance, 1.0 - chance)), weights=self.weights)
 
-def predict(case: Case, numbers: dict[str, NDArray]) -> float:
-    return float(np.log10(case.test["best"]) + case.features @ numbers[case.problem.step_size])
-
-
-def left_out(cases: list[Case]) -> NDArray:
-    """Return the logarithm of the rate for each case by numbers fitted without its problem."""
-    names = np.array([case.problem.name for case in cases])
-    found = np.empty(len(cases))
-    for name in np.unique(names):
-        numbers = fit([case for case in cases if case.problem.name != name])
-        for i in np.flatnonzero(names == name):
-            found[i] = predict(cases[i], numbers)
-    return found
-
-
-def fit_spreads(cases: list[Case], errors: NDArray) -> tuple[dict[str, NDArray], float]:
-    """Return the spreads by which as many rates are within a factor of two as were.
-
-    Args:
-        cases: The cases.
-        errors: Decades between the rate for each, by numbers fitted without it, and its best rate.
-
-    Returns:
-        For each kind of optimizer the spread of a training as long as the short runs and what ten
-        times the length adds, and what tests that are unsure add.
-    """
-    right = np.abs(errors) <= SAME + 1e-9
-    own = np.array([KINDS.index(case.problem.step_size) for case in cases])
-    decades = np.array([case.features[1] for case in cases])
-    unsure = np.array([case.test["agreement"] < SURE for case in cases])
-
-    def cost(numbers: NDArray) -> float:
-        first, growth, doubt = numbers[:3], numbers[3:6], numbers[6]
-        square = first[own] ** 2 + (growth[own] * decades) ** 2 + doubt**2 * unsure
-        chance = erf(SAME / np.sqrt(2.0 * square))
-        return -np.mean(np.log(np.where(right, chance, 1.0 - chance)))
-
-    start = np.array([0.4, 0.4, 0.4, 0.3, 0.3, 0.3, 0.3])
-    found = np.abs(minimize(cost, start, method="Nelder-Mead", options={"maxiter": 4000}).x)
-    return {kind: found[[i, 3 + i]] for i, kind in enumerate(KINDS)}, float(found[6])
+        options = {"maxiter": 4000}
+        return np.abs(minimize(cost, np.full(4, 0.3), method="Nelder-Mead", options=options).x)
 
 
 def three(regrets: NDArray) -> str:
@@ -267,13 +275,12 @@ def table(title: str, cases: list[Case], columns: dict[str, NDArray]) -> None:
     print(f"| hardly trained | {' | '.join(map(str, failures))} |")
 
 
-def calibration(cases: list[Case]) -> None:
+def calibration(cases: list[Case], logs: NDArray, said: NDArray) -> None:
     """Print what share of the answers of each confidence are within a factor of two of the best."""
     print(
         "\n| confidence said | answers | within a factor of two | regret up to 1.1 |"
         "\n|---|---|---|---|"
     )
-    logs, said = np.array([case.advice for case in cases]).T
     right = np.abs(logs - [case.measured.best for case in cases]) <= SAME + 1e-9
     good = np.array(
         [c.measured.regret(log) <= np.log(1.1) for c, log in zip(cases, logs, strict=True)]
@@ -293,7 +300,7 @@ def by_budget(every: dict) -> None:
     print("\n| budget | without an answer | regret | confidence, mean | within a factor of two |")
     print("|---|---|---|---|---|")
     for budget in sorted(BUDGETS):
-        cases, silent = read([*TUNED, *HELD_OUT], budget, every, most=1)
+        cases, silent = read([*TUNED, *FITTED, *HELD_OUT], budget, every, most=1)
         logs, said = np.array([case.advice for case in cases]).T
         regrets = [case.measured.regret(log) for case, log in zip(cases, logs, strict=True)]
         right = np.abs(logs - [case.measured.best for case in cases]) <= SAME + 1e-9
@@ -328,33 +335,31 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="fit the numbers and print them")
     options = parser.parse_args()
     every = json.loads(FILE.read_text())
-    cases, silent = read(TUNED, BUDGET, every)
     if options.fit:
-        numbers = fit(cases)
-        without = left_out(cases)
-        errors = without - [case.measured.best for case in cases]
-        spreads, doubt = fit_spreads(cases, errors)
-        for kind, found in numbers.items():
-            shown = ", ".join(f"{number:.2f}" for number in [*found, *spreads[kind]])
-            print(f"{kind}: Drift({shown})")
-        print(f"DOUBT = {doubt:.2f}")
+        cases, silent = read([*TUNED, *FITTED], BUDGET, every)
+        fitted = Fit(cases)
+        numbers = fitted.numbers(np.arange(len(cases)))
+        shared, *own = numbers.reshape(1 + len(KINDS), -1)
+        for kind, more in zip(KINDS, own, strict=True):
+            print(f"{kind}: Drift({', '.join(f'{number:.2f}' for number in shared + more)})")
+        without = fitted.left_out()
+        spreads = fitted.spreads(without - fitted.truth)
+        print(f"SPREADS = {', '.join(f'{number:.2f}' for number in spreads)}")
         logs = {
-            "today": np.array([np.log10(case.test["suggestion"]) for case in cases]),
+            "the suggestion without a length": np.log10([c.test["suggestion"] for c in cases]),
             "left out": without,
-            "fitted": np.array([predict(case, numbers) for case in cases]),
+            "fitted": fitted.best + fitted.design @ numbers,
         }
-        table(f"TUNED ({silent} tests without an answer)", cases, logs)
+        table(f"TUNED and FITTED ({silent} tests without an answer)", cases, logs)
+        calibration(cases, without, fitted.chances(spreads))
         return
-    for title, problems in {"TUNED": TUNED, "HELD_OUT": HELD_OUT}.items():
+    for title, problems in {"TUNED and FITTED": [*TUNED, *FITTED], "HELD_OUT": HELD_OUT}.items():
         cases, silent = read(problems, BUDGET, every)
-        columns = {
-            "the suggestion without a length": np.array(
-                [np.log10(c.test["suggestion"]) for c in cases]
-            ),
-            "advice": np.array([case.advice[0] for case in cases]),
-        }
+        rates, said = np.array([case.advice for case in cases]).T
+        suggestions = np.log10([case.test["suggestion"] for case in cases])
+        columns = {"the suggestion without a length": suggestions, "advice": rates}
         table(f"{title} ({silent} tests without an answer)", cases, columns)
-        calibration(cases)
+        calibration(cases, rates, said)
     by_budget(every)
     few_batches(every)
 

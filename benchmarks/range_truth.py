@@ -26,10 +26,12 @@ os.environ["KERAS_BACKEND"] = "jax"
 
 import numpy as np
 from numpy.typing import NDArray
-from range_problems import EXTREME, HELD_OUT, TUNED, Problem, Runner
+from range_problems import EXTREME, FITTED, HELD_OUT, TUNED, Problem, Runner
 from range_test_quality import SEEDS, SEEDS_HELD_OUT, FromOneState, searched
 
 from keras_lr import Constant, CosineDecay, OneCycle
+from keras_lr.range_test.search import ADVISED_RUN, find_early_best
+from keras_lr.range_test.trials import NUM_CONSTANT_RUNS, Trials
 
 HORIZONS = 100, 300, 1000, 3000
 SCHEDULES = {"constant": Constant, "cosine": CosineDecay, "one-cycle": OneCycle}
@@ -194,20 +196,38 @@ def cost(problem: Problem) -> int:
     return max(i for i, part in enumerate(EXPENSIVE) if part in problem.model)
 
 
+def best_of(test: dict[str, Any]) -> float:
+    """Return the best rate of the short runs of a range test, from which advice follows."""
+    holds = {float(rate): np.array(losses) for rate, losses in test["holds"].items()}
+    trials = Trials(NoRuns(), NUM_CONSTANT_RUNS * max(map(len, holds.values())), test["epoch"])
+    trials.losses = holds
+    early = find_early_best(trials)
+    return test["bounds"][1] if early is None else early
+
+
+class NoRuns:
+    """Runs of which none is left to do."""
+
+    def ramp(self, min_lr: float, max_lr: float, steps: int) -> NDArray:
+        raise NotImplementedError
+
+    hold = ramp
+
+
 def export(folder: Path) -> None:
     """Write what the folder holds into one file."""
     every = {}
-    for problem in [*TUNED, *HELD_OUT, *EXTREME]:
+    for problem in [*TUNED, *FITTED, *HELD_OUT, *EXTREME]:
         truth = Truth(problem, folder)
         runs: dict[str, dict] = {"tests": {}}
         for key, loss in truth.known.items():
             schedule, *rest = key.split()
             if schedule == "search":
                 runs["tests"][" ".join(rest)] = loss and {
-                    "best": float(f"{loss['bounds'][1]:.4g}"),
+                    "best": float(f"{best_of(loss):.4g}"),
                     "suggestion": float(f"{loss['suggestion']:.4g}"),
                     "agreement": loss["confidence"],
-                    "run": max(map(len, loss["holds"].values())),
+                    "run": min(max(map(len, loss["holds"].values())), ADVISED_RUN),
                     "batches": loss["epoch"],
                 }
                 continue
@@ -237,7 +257,7 @@ def main() -> None:
         export(options.cache)
         return
     started = time.monotonic()
-    every = sorted([*TUNED, *HELD_OUT, *EXTREME], key=cost)
+    every = sorted([*TUNED, *FITTED, *HELD_OUT, *EXTREME], key=cost)
     named = {problem.name: problem for problem in every}
     for problem in [named[name] for name in options.problem or named]:
         truth = Truth(problem, options.cache)

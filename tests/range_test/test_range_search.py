@@ -47,6 +47,36 @@ def test_it_finds_the_rate_and_keeps_to_the_budget():
     assert "short runs" in found.report
 
 
+class Turning:
+    """Losses that are lowest at one rate in the first 60 steps, and at another from then on."""
+
+    def __init__(self, first, later):
+        self.lowest = first, later
+
+    def ramp(self, min_lr, max_lr, steps):
+        rates = np.geomspace(min_lr, max_lr, steps)
+        return 1.0 + np.log10(rates / self.lowest[0]) ** 2
+
+    def hold(self, rate, steps):
+        first, later = (1.0 + np.log10(rate / lowest) ** 2 for lowest in self.lowest)
+        return np.concatenate([[9.0], np.full(59, first), np.full(steps - 60, later)])
+
+
+def test_longer_runs_are_also_read_after_60_steps():
+    found = search(Turning(0.03, 0.003), budget=1000)
+    assert found.run_length == 235
+    assert found.bounds[1] == pytest.approx(0.003, rel=0.1)
+    # The rates that were tried lie around 0.003, of which few are as high.
+    assert 0.01 < found.early_best < 0.05
+    assert found.advised_from == (found.early_best, 60)
+
+
+def test_runs_that_are_not_longer_are_read_at_their_end():
+    found = search(Quadratic(), budget=200)
+    assert found.early_best is None
+    assert found.advised_from == (found.bounds[1], found.run_length)
+
+
 def test_a_normalizing_optimizer_stays_further_below():
     sgd, adam = (search(Quadratic(), normalizes=n) for n in (False, True))
     assert sgd.bounds[1] == adam.bounds[1]
