@@ -1,7 +1,7 @@
 """How the best rate moves with the length and the schedule of a training.
 
-``benchmarks/range_advice.py`` fits the numbers below on the problems `TUNED` and `FITTED`, and checks
-them on problems held out. The problems are small: at most 3,000 steps, batches of 16 to 128.
+``benchmarks/range_advice.py`` fits the numbers below on the problems `TUNED` and `FITTED`, and
+checks them on problems held out. All are small: at most 3,000 steps, batches of 16 to 128.
 """
 
 from __future__ import annotations
