@@ -257,10 +257,13 @@ def test_a_keyword_that_is_like_none_lists_the_known():
 
 @pytest.mark.parametrize("cls", VALID, ids=lambda cls: cls.__name__)
 def test_a_missing_or_extra_argument_names_the_class(cls):
-    with pytest.raises(TypeError, match=r"missing \d required positional argument"):
+    name, first = cls.__name__, next(iter(VALID[cls]))
+    with pytest.raises(TypeError, match=f"{name}: missing a required argument: '{first}'"):
         cls()
-    with pytest.raises(TypeError, match="positional argument"):
+    with pytest.raises(TypeError, match=f"{name}: too many positional arguments"):
         cls(*range(1, 20))
+    with pytest.raises(TypeError, match=f"{name}: multiple values for argument '{first}'"):
+        cls(1, **{first: 1})
 
 
 @pytest.mark.parametrize(

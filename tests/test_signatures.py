@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_lr
-from keras_lr import CosineDecay, Schedule
+from keras_lr import Schedule
 from keras_lr.schedules import ListOf, Number, Rate, schedule
 
 
@@ -77,19 +77,6 @@ def test_an_unknown_argument_is_refused_with_the_one_that_was_meant(name, writte
     words = rf"{name}: unknown argument `{written}`. Received: {written}=3. Did you mean `{meant}`"
     with pytest.raises(TypeError, match=words):
         getattr(keras_lr, name)(**{written: 3})
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: CosineDecay(), "CosineDecay: missing a required argument: 'initial_lr'"),
-        (lambda: CosineDecay(0.1, initial_lr=0.2), "CosineDecay: multiple values for argument"),
-        (lambda: LayerWise(0.1, 2), "LayerWise: too many positional arguments"),
-    ],
-)
-def test_a_call_that_fits_no_signature_names_the_class(call, words):
-    with pytest.raises(TypeError, match=words):
-        call()
 
 
 @schedule
