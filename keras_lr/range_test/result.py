@@ -102,7 +102,7 @@ class RangeTestResult:
 
         Outside a fit the test knows of no training. The suggestion is then a fixed share of the
         best rate of the short runs, for a training at one rate that is about ten times as long:
-        600 steps by default. `suggest(steps=..., schedule=...)` says more of a training whose
+        600 steps by default. ``suggest(steps=..., schedule=...)`` says more of a training whose
         length is known, and differs from it, also for 600 steps: it counts how often the data
         repeat, and depends on the schedule. By a rule that reads the ramp alone, the suggestion is
         for no length in particular.
