@@ -8,11 +8,9 @@ of these, and a fit must go on from it.
 
 import functools
 import json
-import os
 import random
 import signal
 import sys
-import threading
 import time
 
 import keras
@@ -70,12 +68,15 @@ def follow(weight, velocity, rates, momenta):
 
 def interrupt(function, seconds):
     """Run a function for some time and return whether it was interrupted."""
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, stop)
     try:
-        timer.start()
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         function()
-        timer.cancel()
-        timer.join()
+        signal.setitimer(signal.ITIMER_REAL, 0)
     except KeyboardInterrupt:
         if UNCOMPILED:
             # An interruption can leave PyTorch's own `no_grad` switched on.
@@ -128,8 +129,7 @@ def check_constant_rates(times, moments, problems):
         lambda: [ReduceLROnPlateau("loss", patience=100)],
         lambda: [LRRangeTest(min_lr=1e-3, max_lr=1.0, steps=10, budget=60, verbose=0)],
     ]
-    sizes = [{}] if UNCOMPILED else [{}, {"steps_per_execution": 4}]
-    models = [build(**options) for options in sizes]
+    models = [build(), build(steps_per_execution=4)]
     kinds = [(model, callbacks) for callbacks in some for model in models]
     validated = functools.partial(fit, validation_data=(X, X))
     lasts = [duration(functools.partial(validated, model, make())) for model, make in kinds]
@@ -142,7 +142,7 @@ def check_constant_rates(times, moments, problems):
         left = state(model)
         steps = round(left[3] - before)
         known = follow(weight, velocity, [rate] * steps, [MOMENTUM] * steps)
-        if not UNCOMPILED and not np.allclose(known[-1], left[:2], rtol=1e-4, atol=1e-3):
+        if not np.allclose(known[-1], left[:2], rtol=1e-4, atol=1e-3):
             problems.append(f"{index}: after {steps} steps: {left}, not {known[-1].tolist()}")
         fit(model, [])
         if state(model)[3] - left[3] != EPOCHS * STEPS:
@@ -170,5 +170,6 @@ if __name__ == "__main__":
     problems, moments = [], random.Random(0)
     check_range_tests(int(sys.argv[1]), moments, problems)
     check_fits(int(sys.argv[1]), moments, problems)
-    check_constant_rates(int(sys.argv[1]), moments, problems)
+    if keras.backend.backend() == "jax":  # whose steps use up the state
+        check_constant_rates(int(sys.argv[1]), moments, problems)
     print(json.dumps({"problems": problems}))
