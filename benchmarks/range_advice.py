@@ -35,8 +35,8 @@ from scipy.special import erf
 from keras_lr.range_test.advice.conditions import FADING, FIXED, GRADIENT, Conditions
 from keras_lr.range_test.advice.extrapolation import (
     SAME,
-    SURE,
     extrapolate,
+    spread_terms_of,
     terms_of,
 )
 from keras_lr.range_test.advice.training import Training
@@ -223,7 +223,7 @@ class Fit:
     def chances(self, spreads: NDArray) -> NDArray:
         """Return the chance that the rate for each case is within a factor of two of the best."""
         terms = [
-            (1.0, case.features[1], case.test["agreement"] < SURE, case.problem.batch_norm)
+            spread_terms_of(case.conditions, case.test["agreement"], case.features[1])
             for case in self.cases
         ]
         return erf(SAME / np.sqrt(2.0 * (np.array(terms) ** 2 @ spreads**2)))

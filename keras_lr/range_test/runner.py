@@ -18,11 +18,7 @@ from keras_lr._keras.fits.callback_list import given_callbacks
 from keras_lr._keras.fits.fit_data import FitData
 from keras_lr._keras.fits.fit_frame import forget_initial_epoch
 from keras_lr._keras.fits.model_functions import SingleSteps
-from keras_lr._keras.metrics import (
-    goes_up,
-    least_loss_to_lower,
-    vanishes_at_best,
-)
+from keras_lr._keras.metrics import goes_up, least_loss_to_lower, vanishes_at_best
 from keras_lr._keras.rates.optimizers import optimizers_of, updates
 from keras_lr._keras.state.callback_state import CallbackState
 from keras_lr._keras.state.object_walk import callables_in, normalizes_batches

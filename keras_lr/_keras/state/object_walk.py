@@ -158,8 +158,7 @@ def _function_of(value: Any) -> types.FunctionType | None:
 def _attributes(holder: Any) -> Iterator[tuple[str, Any]]:
     """Iterate over the attributes of an object, those in slots among them."""
     yield from list(getattr(holder, "__dict__", {}).items())
-    kind: Any = type(holder)
-    for name in _slots_of(kind):
+    for name in _slots_of(type(holder)):
         if hasattr(holder, name):
             yield name, getattr(holder, name)
 

@@ -127,11 +127,14 @@ def extrapolate(
     terms = terms_of(conditions, run, training)
     logarithm = sum(number * term for number, term in zip(numbers, terms, strict=True))
     growth = math.log10(max(training.steps, MEASURED[0]) / run)
-    return Extrapolation(10.0**logarithm, math.hypot(*spreads_of(conditions, agreement, growth)))
+    spreads = zip(SPREADS, spread_terms_of(conditions, agreement, growth), strict=True)
+    return Extrapolation(10.0**logarithm, math.hypot(*(number * term for number, term in spreads)))
 
 
-def spreads_of(conditions: Conditions, agreement: float, growth: float) -> list[float]:
-    """Return the parts of the spread of the best rates, which add as independent errors do.
+def spread_terms_of(
+    conditions: Conditions, agreement: float, growth: float
+) -> tuple[float, float, float, float]:
+    """Return what the `SPREADS` are multiplied by, to be added up as independent errors are.
 
     Args:
         conditions: What is known of the model and its data.
@@ -139,5 +142,4 @@ def spreads_of(conditions: Conditions, agreement: float, growth: float) -> list[
         growth: Logarithm of the length of the training over that of the short runs.
     """
     is_unsure = agreement < SURE or conditions.normalizes_few_rows
-    terms = 1.0, growth, is_unsure, conditions.batch_norm
-    return [number * term for number, term in zip(SPREADS, terms, strict=True)]
+    return 1.0, growth, is_unsure, conditions.batch_norm
