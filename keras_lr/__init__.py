@@ -10,12 +10,11 @@ from keras_lr._version import __version__ as __version__
 # The import registers the classes with Keras, which may load a model at any time afterwards. The
 # command line does without, because importing Keras takes seconds.
 if TYPE_CHECKING or not is_command_line():
+    from keras_lr._fields.serialization import register_late
     from keras_lr._fields.timeline import Timeline, UnresolvedLength
     from keras_lr._state import StateError
-    from keras_lr.adaptive import DistanceOverGradients, HypergradientDescent, Prodigy
     from keras_lr.callbacks import LayerDecay, LayerRates, ParamScheduler, ReduceLROnPlateau
     from keras_lr.history import LRHistory
-    from keras_lr.range_test import LRRangeTest, NoSuggestion
     from keras_lr.schedules import (
         Clip,
         Constant,
@@ -44,10 +43,15 @@ if TYPE_CHECKING or not is_command_line():
         WarmupStableDecay,
     )
 
-# Configs, searches and results need not be there so early, and would take a third of the time.
+    register_late(
+        __name__, "DistanceOverGradients", "HypergradientDescent", "LRRangeTest", "Prodigy"
+    )
+
+# These are imported when somebody asks for them. They would double the time of the import.
 if TYPE_CHECKING:
+    from keras_lr.adaptive import DistanceOverGradients, HypergradientDescent, Prodigy
     from keras_lr.config import ConfigError, from_config, load, register, save, to_config
-    from keras_lr.range_test import RangeTestResult
+    from keras_lr.range_test import LRRangeTest, NoSuggestion, RangeTestResult
     from keras_lr.search import (
         LRSweep,
         PopulationBasedTraining,
@@ -110,7 +114,7 @@ __all__ = [
 ]
 
 _ROOMS = (
-    *("schedules", "callbacks", "adaptive", "history", "range_test"),
+    *("schedules", "callbacks", "history", "range_test", "adaptive"),
     *("_state", "config", "search", "plotting"),
 )
 """Where a name is looked up that is not there yet, in this order."""

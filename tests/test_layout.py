@@ -369,8 +369,14 @@ def test_every_public_name_exists_and_shows_an_example():
 def test_what_is_imported_late_is_there_when_it_is_asked_for():
     code = """
 import sys
+import keras
 import keras_lr
-assert "keras_lr.config" not in sys.modules
+for room in ("adaptive", "config", "range_test", "search"):
+    assert f"keras_lr.{room}" not in sys.modules, room
+for module, name in [("adaptive.prodigy", "Prodigy"), ("range_test", "LRRangeTest")]:
+    config = {"module": f"keras_lr.{module}", "class_name": name, "config": {}}
+    config["registered_name"] = f"keras_lr>{name}"
+    assert type(keras.saving.deserialize_keras_object(config)) is getattr(keras_lr, name)
 assert keras_lr.plotting.sparkline
 assert keras_lr.config.load is keras_lr.load
 assert not hasattr(keras_lr, "lode")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import keras
@@ -57,3 +58,24 @@ def decode(value: Any) -> Nested[Any]:
     for name, item in value["config"].items():
         arguments[name] = yield call(decode, item)
     return cls(**arguments)
+
+
+def register_late(package: str, *names: str) -> None:
+    """Register with Keras classes of a package that are imported when a config of them is read.
+
+    A class takes the place of what is registered here as soon as it is imported.
+    """
+    for name in names:
+        keras.saving.register_keras_serializable(package, name)(_make_stand_in(package, name))
+
+
+def _make_stand_in(package: str, name: str) -> type:
+    class StandIn:
+        @classmethod
+        def from_config(cls, config: dict[str, Any]) -> Any:
+            return getattr(sys.modules[package], name).from_config(config)
+
+        def get_config(self) -> dict[str, Any]:
+            raise NotImplementedError(f"No object of this class is made. It stands for {name}.")
+
+    return StandIn
