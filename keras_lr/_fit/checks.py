@@ -10,11 +10,11 @@ from keras_lr._keras.fits.callback_list import CallbackListPatch, conflicting_ca
 from keras_lr._keras.fits.jax_state import steps_take_state
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
 from keras_lr._keras.rates.optimizers import (
-    effective,
+    count_batches,
     held_optimizers,
     is_built,
     trained_variables,
-    updates,
+    unwrap_loss_scaling,
 )
 
 
@@ -96,10 +96,14 @@ class OptimizerUse:
     def __init__(self, model: Any, moved: list[Moved]) -> None:
         """Learn where the counters of a model's optimizers stand, before the first execution."""
         self.model = model
-        self._compiled = effective(getattr(model, "optimizer", None))
+        self._compiled = unwrap_loss_scaling(getattr(model, "optimizer", None))
         self._held = held_optimizers(model)
         # The updates that a wrapper skips while it looks for a scale are none of its inner one's.
-        scaled = {id(effective(one)) for one in self._held.values() if one is not effective(one)}
+        scaled = {
+            id(unwrap_loss_scaling(one))
+            for one in self._held.values()
+            if one is not unwrap_loss_scaling(one)
+        }
         self._suspects = {
             id(one.parameter.optimizer): one
             for one in moved
@@ -148,7 +152,7 @@ class OptimizerUse:
             )
 
     def _may_have_its_turn(self, optimizer: Any) -> bool:
-        held = any(optimizer is effective(one) for one in self._held.values())
+        held = any(optimizer is unwrap_loss_scaling(one) for one in self._held.values())
         return held and optimizer is not self._compiled
 
     def _idle(self) -> list[Moved]:
@@ -176,6 +180,6 @@ class OptimizerUse:
 def _count(optimizer: Any) -> int | None:
     """Return the updates of an optimizer; None where it does not count them."""
     try:
-        return updates(optimizer)
+        return count_batches(optimizer)
     except (AttributeError, TypeError):
         return None

@@ -16,9 +16,9 @@ from keras_lr._keras.host_values import read_lazily, to_floats
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
 from keras_lr._keras.rates.keras_schedules import schedule_values
 from keras_lr._keras.rates.optimizers import (
-    effective,
+    count_batches,
     schedule_of,
-    updates,
+    unwrap_loss_scaling,
     warn_of_rival_optimizer,
 )
 
@@ -56,7 +56,7 @@ class LearningRateReader:
     def start_epoch(self) -> None:
         """Learn where a schedule in the optimizer stands, and drop what was seen in vain."""
         self.seen.clear()
-        self.position = 0 if self.schedule is None else updates(self.optimizer)
+        self.position = 0 if self.schedule is None else count_batches(self.optimizer)
         if self.notes is not None:
             self.notes.start_epoch()
 
@@ -124,12 +124,12 @@ def readers_of(
     notes = {track.parameter.key: track.parameter.notes for track in tracks}
     tracked = {key for key, noted in notes.items() if noted is None}
     names = {track.name for track in tracks if track.parameter.notes is None}
-    optimizer = effective(model.optimizer)
+    optimizer = unwrap_loss_scaling(model.optimizer)
     bases = [track.parameter.multiplies for track in tracks]
     wanted = [one.parameter for one in moved] + [base for base in bases if base is not None]
     rates = {one.key: one for one in wanted if one.key not in tracked}
     if not rates:
-        parts = map(effective, getattr(optimizer, "optimizers", [optimizer]))
+        parts = map(unwrap_loss_scaling, getattr(optimizer, "optimizers", [optimizer]))
         rates = {one.key: one for one in (Hyperparameter(part, LEARNING_RATE) for part in parts)}
         if len(rates) == 1 and LEARNING_RATE in names:
             return []

@@ -1,1 +1,1 @@
-"""The one door to what Keras does not promise."""
+"""The only place that relies on what Keras does not promise."""

@@ -1,8 +1,8 @@
-"""Numbers read from wherever they live, a device or the host.
+"""Functions that read numbers from wherever they live, a device or the host.
 
-Relies on public names only. What a value is shows by what it can do: a tensor of PyTorch has
-``detach``, an array of JAX ``is_fully_addressable``, a variable of TensorFlow ``read_value``. A
-value of any other library is read through numpy.
+Relies on public names only. The kind of a value is told by its attributes: a PyTorch tensor has
+``detach``, a JAX array has ``is_fully_addressable``, and a TensorFlow variable has ``read_value``.
+A value of any other library is read through numpy.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 STACKED = 64
-"""Scalars of JAX in a block. The number is fixed because JAX compiles for each number anew."""
+"""JAX scalars in a block. The number is fixed because JAX compiles again for each new number."""
 
 
 def to_numpy(value: Any) -> np.ndarray:
     """Return a scalar metric, variable or log value as a numpy array, from wherever it lives."""
-    # A variable of legacy Keras that lives on several replicas reads in no other way.
+    # The only way to read a variable of legacy Keras that lives on several replicas.
     value = value.read_value() if hasattr(value, "read_value") else value
     return np.asarray(keras.ops.convert_to_numpy(value))
 
@@ -36,49 +36,49 @@ def to_float(value: Any) -> float:
     except (TypeError, ValueError, RuntimeError):
         if value is None:
             return math.nan
-        # A tensor of PyTorch on a GPU is no array.
+        # A PyTorch tensor on a GPU does not convert to an array.
         return float((value if hasattr(value, "detach") else to_numpy(value)).item())
 
 
 def read_lazily(variable: Any) -> Any:
-    """Return what a scalar variable holds now, for `to_float` to read later.
+    """Return the present value of a scalar variable, for `to_float` to read later.
 
-    Nothing waits for a device here.
+    This does not wait for the device.
     """
     value: Any = variable.value if isinstance(variable, keras.Variable) else variable
     if hasattr(value, "detach"):
-        return _tensor_now(value)
+        return _copy_tensor(value)
     read = getattr(value, "value", None)
     return read() if callable(read) else to_float(value)
 
 
-def logs_as_now(logs: Any) -> Any:
-    """Return logs with the values that they have now, whatever the next step does.
+def copy_logs(logs: Any) -> Any:
+    """Return a copy of logs that the next step cannot change.
 
     On PyTorch, and in a step that TensorFlow runs eagerly, a metric such as a count can return its
     variable, or the memory behind it. The next step changes both.
     """
     if isinstance(logs, dict):
-        return {name: logs_as_now(value) for name, value in logs.items()}
+        return {name: copy_logs(value) for name, value in logs.items()}
     value: Any = logs.value if isinstance(logs, keras.Variable) else logs
     if hasattr(value, "detach"):
-        return _tensor_now(value)
+        return _copy_tensor(value)
     if isinstance(value, np.ndarray):
         return value.copy()
     return value.read_value() if hasattr(value, "read_value") else value
 
 
-def _tensor_now(tensor: Any) -> Any:
-    """Return what a tensor of PyTorch holds now: a number on the host, or else a copy."""
+def _copy_tensor(tensor: Any) -> Any:
+    """Return the present value of a PyTorch tensor: a Python number if it is cheap, else a copy."""
     on_host = tensor.device.type == "cpu" and tensor.numel() == 1
     return tensor.item() if on_host else tensor.detach().clone()
 
 
 def copy_to_host(variable: Any) -> NDArray[Any]:
-    """Return a copy of what a variable holds, which later assignments leave alone."""
+    """Return a copy of a variable's value, which later assignments do not change."""
     if not isinstance(variable, keras.Variable):  # of TensorFlow or of legacy Keras
         return to_numpy(variable).copy()
-    if hasattr(variable.value, "detach"):  # a tensor of PyTorch, which knows more types than numpy
+    if hasattr(variable.value, "detach"):  # a PyTorch tensor, which has more types than numpy
         return keras.ops.convert_to_numpy(variable.value)
     try:
         value = np.asarray(variable.value)  # convert_to_numpy would copy twice
@@ -90,27 +90,27 @@ def copy_to_host(variable: Any) -> NDArray[Any]:
 def to_floats(values: list[Any]) -> NDArray[np.float64]:
     """Return many scalars of one kind as float64, read together from an accelerator.
 
-    To read one takes PyTorch ten microseconds and JAX a hundred; to read all takes little more.
+    Reading one takes PyTorch ten microseconds and JAX a hundred; reading all takes little more.
 
     Raises:
-        AttributeError, TypeError, ValueError, RuntimeError: If they are of several kinds or shapes.
+        AttributeError, TypeError, ValueError, RuntimeError: If their kinds or shapes differ.
     """
     first: Any = values[0] if values else None
-    if hasattr(first, "detach"):  # tensors of PyTorch
+    if hasattr(first, "detach"):  # PyTorch tensors
         if first.device.type == "cpu":
             return np.array([value.item() for value in values], np.float64)
         import torch
 
         together = torch.stack(values).detach().cpu().to(torch.float64)
         return together.reshape(len(values)).numpy()
-    whole = getattr(first, "is_fully_addressable", False)  # arrays of JAX, none of it elsewhere
+    whole = getattr(first, "is_fully_addressable", False)  # JAX arrays, all of them on this host
     if whole and any(device.platform != "cpu" for device in first.devices()):
         return from_jax(values)
     return np.array([to_float(value) for value in values], np.float64)
 
 
 def from_jax(values: list[Any]) -> NDArray[np.float64]:
-    """Return scalars of JAX as float64, stacked on their device and read in blocks."""
+    """Return JAX scalars as float64, stacked on their device and read in blocks."""
     stacks = []
     for begin in range(0, len(values), STACKED):
         some = values[begin : begin + STACKED]
@@ -120,7 +120,7 @@ def from_jax(values: list[Any]) -> NDArray[np.float64]:
 
 @functools.cache
 def _stack() -> Callable[..., Any]:
-    """Return the compiled function that stacks scalars of JAX into one array."""
+    """Return the compiled function that stacks JAX scalars into one array."""
     import jax
 
     return jax.jit(lambda *values: jax.numpy.stack([value.reshape(()) for value in values]))
@@ -150,14 +150,14 @@ def columns_of(
         try:
             return {name: to_floats([log[name] for log in logs]) for name in wanted}
         except (AttributeError, TypeError, ValueError, RuntimeError):
-            pass  # something nested, larger than a scalar, or of several kinds
+            pass  # some values are nested, larger than a scalar, or of different kinds
     flat = [{name: to_float(value) for name, value in plain_logs(log)} for log in logs]
     every = dict.fromkeys(name for log in flat for name in log if name not in without)
     return {name: np.array([log.get(name, np.nan) for log in flat]) for name in every}
 
 
-def samples_in(data: Any) -> int | None:
-    """Return the number of samples in a batch of data; None if the batch does not show it."""
+def count_samples(data: Any) -> int | None:
+    """Return the number of samples in a batch of data; None if the batch has no known size."""
     while isinstance(data, _NESTS):
         for part in data.values() if isinstance(data, dict) else data:
             if part is not None:

@@ -1,7 +1,7 @@
-"""What Keras asks of every callback besides its hooks.
+"""Base classes with what a callback needs besides its hooks.
 
-Relies on three names that legacy Keras 2 (``tf_keras`` 2.15 and later) calls. Keras 3 never does,
-and a ``tf_keras`` that did not would ignore them.
+`LegacyHooks` relies on three names that legacy Keras 2 (``tf_keras`` 2.15 and later) calls. Keras 3
+never calls them, and neither would a ``tf_keras`` that does not know them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class LegacyHooks:
-    """Methods by which legacy Keras asks which hooks of batches a callback has; here none."""
+    """Tells legacy Keras that a callback has no batch hooks."""
 
     def _implements_train_batch_hooks(self) -> bool:
         return False
@@ -22,29 +22,29 @@ class LegacyHooks:
 
 
 class PassedAsObject:
-    """A callback whose class, passed in place of an object, says what to pass.
+    """Callback whose class, passed in place of an object, raises an error that says what to pass.
 
-    Keras takes what stands in ``callbacks=[...]`` for an object, and first calls its ``set_model``.
-    Of a class that is a function without its object, and the error would name neither.
+    Keras assumes that ``callbacks=[...]`` holds objects, and first calls ``set_model`` of each. On
+    a class that is an unbound function, and the error would name neither the class nor the list.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        # Keras's own method stands in a base class, where it is out of reach.
+        # Keras's own method is in a base class, which must not be changed.
         method = vars(cls).get("set_model") or super(cls, cls).set_model  # type: ignore[misc]
         if not isinstance(method, _ObjectMethod):
             cls.set_model = _ObjectMethod(method)  # type: ignore[attr-defined]
 
 
 class _ObjectMethod:
-    """A method that refuses to be called on the class."""
+    """Method that raises an error when it is called on the class."""
 
     def __init__(self, method: Callable[..., Any]) -> None:
         """Wrap a method."""
         self.method = method
 
     def __get__(self, owner: Any, cls: type) -> Callable[..., Any]:
-        """Return the method of an object, or what stands for it on the class."""
+        """Return the bound method of an object, or a function that raises for the class."""
         if owner is not None:
             return types.MethodType(self.method, owner)
 

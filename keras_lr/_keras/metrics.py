@@ -1,10 +1,10 @@
-"""What is known of a model's losses and metrics: which way is better, and where zero is the best.
+"""Properties of a model's losses and metrics: which way is better, and whether zero is the minimum.
 
 Relies on names of Keras 3 (the same in 3.12 and 3.15) that are not promised: ``_direction`` of a
 metric, ``_compile_loss`` of a model, and the ``_flat_metrics``, ``_flat_weighted_metrics`` and
 ``output_name`` of compiled metrics. Where one is missing, the direction of the metrics behind it is
 unknown, and the error asks for ``mode``. ``_fn`` is a name of legacy Keras. Keras's own losses are
-known by their names, and its own training step by the module that defines it.
+recognized by their names, and its own training step by the module that defines it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from keras_lr._keras.fits.mean_updates import is_mean, metrics_held_by
 from keras_lr._keras.host_values import to_numpy
 
-ZERO_AT_BEST = frozenset(
+ZERO_MINIMUM_LOSSES = frozenset(
     {
         "binary_crossentropy",
         "binary_focal_crossentropy",
@@ -43,36 +43,34 @@ ZERO_AT_BEST = frozenset(
         "tversky",
     }
 )
-"""Names of Keras's functions whose least value is zero, for a prediction that is right."""
-
+"""Names of Keras's loss functions whose minimum is zero, reached by a perfect prediction."""
 
 SATURATED = 1e-4
-"""Loss of a classification below which every sample counts as right."""
+"""Classification loss below which every sample counts as classified correctly."""
 
 SQUARED, ABSOLUTE = ("mean_squared_error", "huber", "log_cosh"), ("mean_absolute_error",)
-"""Names of Keras's losses of a regression, by the power of a small error in them."""
+"""Names of Keras's regression losses that are quadratic, and linear, in a small error."""
 
 ROUNDING = 1e-6
-"""Error of a prediction, as a share of the targets, that is all but the rounding of float32."""
-
+"""Prediction error, as a share of the targets, that is close to the rounding error of float32."""
 
 SOME_TARGETS = 1024
-"""Rows of targets that tell their scale."""
+"""Rows of targets from which their scale is estimated."""
 
 
-def goes_up(owner: str, model: Any, monitor: str, mode: str) -> bool:
+def higher_is_better(owner: str, model: Any, monitor: str, mode: str) -> bool:
     """Return whether more of a monitored value is better, by ``mode`` or by the metric itself.
 
     Call it after the first step: only then has Keras made the metrics of ``compile``.
 
     Raises:
-        ValueError: If the mode is ``"auto"`` and the metric does not say.
+        ValueError: If the mode is ``"auto"`` and the metric has no known direction.
     """
     name = monitor.removeprefix("val_")
     if mode != "auto" or name == "loss":
         return mode == "max"
     known = _directions(model)
-    directions = {up for called, up in known.items() if _may_be(name, called)}
+    directions = {up for called, up in known.items() if _matches_log_name(name, called)}
     up = directions.pop() if len(directions) == 1 else None
     if up is None and "acc" in name and not isinstance(model, keras.Model):
         up = True  # the rule of legacy Keras
@@ -97,16 +95,17 @@ def _directions(model: Any) -> dict[str, bool | None]:
 
 
 def cumulative_metrics(model: Any) -> set[str]:
-    """Return the names in the logs of metrics that are no mean over the samples of an epoch.
+    """Return the log names of the metrics that are not a mean over the samples of an epoch.
 
-    AUC, recall, a root of a mean, a sum: the value of a batch does not follow from the values of
-    the epoch so far. Nor does that of a weighted metric, whose weights do not show.
+    Examples are AUC, recall, the root of a mean, and a sum: the value of a batch does not follow
+    from the values of the epoch so far. Nor does that of a weighted metric, whose weights are not
+    in the logs.
     """
     if not isinstance(model, keras.Model):
         return set()
     named = _metrics_by_log_name(model.metrics)
     known = {name for name, _ in named}
-    # Keras makes a mean of the loss also for a model whose training step has another one.
+    # Keras creates a mean of the loss even for a model whose training step has its own.
     held = _metrics_by_log_name(metrics_held_by(model))
     named += [(name, metric) for name, metric in held if name not in known]
     means = {name for name, metric in named if is_mean(metric)}
@@ -120,9 +119,9 @@ def cumulative_metrics(model: Any) -> set[str]:
 
 
 def find_cumulative_metrics(model: Any) -> list[Any]:
-    """Return the metrics of a model that are no mean, if its training step may rename them.
+    """Return the metrics of a model that are not means, if its training step may rename them.
 
-    Keras's own step logs every metric under its name.
+    Keras's own step logs every metric under its own name: for it the list is empty.
     """
     if not isinstance(model, keras.Model) or not has_own_train_step(model):
         return []
@@ -131,7 +130,7 @@ def find_cumulative_metrics(model: Any) -> list[Any]:
 
 
 def _counterpart(metric: Any) -> Any:
-    """Return Keras's metric of the same name for one of legacy Keras, which has no direction."""
+    """Return the Keras 3 metric named like one of legacy Keras, which has no direction itself."""
     function = getattr(metric, "_fn", type(metric))
     try:
         return keras.metrics.get(function.__name__)
@@ -139,14 +138,14 @@ def _counterpart(metric: Any) -> Any:
         return None
 
 
-def _may_be(name: str, called: str) -> bool:
-    """Return whether the logs may call a metric by a name: Keras numbers metrics that are alike."""
+def _matches_log_name(name: str, called: str) -> bool:
+    """Return whether a metric may have a name in the logs: Keras numbers metrics of equal name."""
     pattern = re.escape(called) + r"(_\d+)?"
     return any(re.fullmatch(pattern, n) for n in (name, name.replace("weighted_", "", 1)))
 
 
 def _metrics_by_log_name(metrics: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Return the single metrics, each with its name in the logs, which begins with its output's."""
+    """Return the single metrics with their log names, which begin with the name of their output."""
     found = []
     for metric in metrics:
         # A metric of legacy Keras has such a list too, which is empty.
@@ -162,32 +161,32 @@ def _metrics_by_log_name(metrics: Any, prefix: str = "") -> list[tuple[str, Any]
 
 
 def has_own_train_step(model: Any) -> bool:
-    """Return whether a model trains by a step that is not Keras's."""
+    """Return whether a model's training step is not Keras's."""
     step = vars(model).get("train_step", type(model).train_step)
     return not _is_of_keras(step)
 
 
-def vanishes_at_best(model: Any) -> bool:
-    """Return whether zero is known to be the least value of a model's loss.
+def has_zero_minimum(model: Any) -> bool:
+    """Return whether the minimum of a model's loss is known to be zero.
 
-    That is so for most of Keras's own losses. Others may have any least value.
+    It is zero for most of Keras's own losses. Others may have any minimum.
     """
     names = _names_of_losses(model)
-    return bool(names) and ZERO_AT_BEST.issuperset(names)
+    return bool(names) and ZERO_MINIMUM_LOSSES.issuperset(names)
 
 
-def least_loss_to_lower(model: Any, y: Any) -> float:
+def negligible_loss(model: Any, y: Any) -> float:
     """Return the loss below which a model has nothing left to learn; 0 where that is not known.
 
-    It is known for one of Keras's own losses: a classification has its own scale, and that of a
-    regression is the scale of the targets.
+    It is known for Keras's own losses: a classification loss has a scale of its own, and a
+    regression loss has the scale of the targets.
 
     Args:
         model: A compiled model.
         y: Its targets, if they are an array.
     """
     (name, *more) = _names_of_losses(model) or [""]
-    if more or name not in ZERO_AT_BEST:
+    if more or name not in ZERO_MINIMUM_LOSSES:
         return 0.0
     if not name.startswith("mean_") and name not in SQUARED:
         return SATURATED
@@ -195,14 +194,14 @@ def least_loss_to_lower(model: Any, y: Any) -> float:
         return 0.0
     try:
         targets = np.abs(np.asarray(to_numpy(y[:SOME_TARGETS]), np.float64))
-    except (TypeError, ValueError):  # a kind of array that is not dense
+    except (TypeError, ValueError):  # not a dense array
         return 0.0
     power = 2 if name in SQUARED else 1
     return ROUNDING**power * float(np.mean(targets**power))
 
 
 def _names_of_losses(model: Any) -> list[str]:
-    """Return the names of the losses that a model is compiled with; "" for any but Keras's own."""
+    """Return the names of the losses that a model is compiled with; "" for each not of Keras."""
     if has_own_train_step(model) or not _is_of_keras(type(model).compute_loss):
         return []
     losses = keras.tree.flatten(getattr(model, "loss", None))

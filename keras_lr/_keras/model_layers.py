@@ -16,5 +16,5 @@ def layers_in(model: Any) -> list[Any]:
 
 
 def path_of(variable: Any) -> str:
-    """Return the path of a variable, by which Keras's own `OptimizerMap` knows it."""
+    """Return the path of a variable, which Keras's own `OptimizerMap` matches too."""
     return str(getattr(variable, "path", None) or variable.name)

@@ -1,4 +1,4 @@
-"""Modules of Keras and TensorFlow that nobody promises."""
+"""Access to private modules of Keras and TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def find_module(name: str, *needed: str) -> Any:
-    """Return a module that nobody promises; None if it or something in it is missing."""
+    """Return a private module; None if it, or a name that is needed from it, is missing."""
     try:
         module = importlib.import_module(name)
     except ImportError:

@@ -21,7 +21,7 @@ from keras_lr._keras.gradients.rule_updates import (
     rule_updates,
 )
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, find_hyperparameter
-from keras_lr._keras.rates.optimizers import effective, optimizer_of
+from keras_lr._keras.rates.optimizers import optimizer_of, unwrap_loss_scaling
 from keras_lr._state import StateFile, check_state_path
 from keras_lr.adaptive.checkpoint import Arrays, RuleCheckpoint
 from keras_lr.callback import LearningRateCallback
@@ -100,7 +100,7 @@ class GradientRate(Configurable, LearningRateCallback):
     def _control(self, session: FitSession, epoch: int) -> None:
         """Let the rule decide the rate in the fit that begins."""
         model = session.model
-        rate = find_hyperparameter(effective(model.optimizer), LEARNING_RATE)
+        rate = find_hyperparameter(unwrap_loss_scaling(model.optimizer), LEARNING_RATE)
         self.check_others(session)
         track = next((one for one in session.tracks if one.parameter.key == rate.key), None)
         if not model.optimizer.built:

@@ -26,7 +26,7 @@ from keras_lr._fit.batch_loss import BatchLossTracker
 from keras_lr._fit.session import FitSession
 from keras_lr._hints import warn_user
 from keras_lr._keras.host_values import plain_logs, to_float
-from keras_lr._keras.metrics import goes_up
+from keras_lr._keras.metrics import higher_is_better
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr._keras.rates.optimizers import optimizers_of
 from keras_lr._state import StateFile, check_state_path
@@ -313,7 +313,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
     ) -> tuple[State, Action, bool]:
         """Return the next state, the change to make, and whether the value is the best."""
         if self._rule.up is None:
-            up = goes_up(type(self).__name__, self.session.model, self.monitor, self.mode)
+            up = higher_is_better(type(self).__name__, self.session.model, self.monitor, self.mode)
             self._rule = dataclasses.replace(self._rule, up=up)
         state, wish, improved = self._rule.count_value(state, value, count, epoch)
         if wish == "none" and self.by_steps:

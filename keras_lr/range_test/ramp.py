@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from keras_lr._fit.batch_loss import BatchLossTracker
 from keras_lr._fit.session import FitSession
-from keras_lr._keras.fits.fit_frame import let_data_go
+from keras_lr._keras.fits.fit_frame import release_data
 from keras_lr._keras.host_values import to_float
 from keras_lr._keras.metrics import has_own_train_step
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
@@ -87,7 +87,7 @@ class Ramp(LearningRateCallback):
         self,
         rates: NDArray[np.float64],
         monitor: str = "loss",
-        goes_up: Callable[[], bool] = lambda: False,
+        higher_is_better: Callable[[], bool] = lambda: False,
         stop_factor: float = math.inf,
         report: Callable[[float, float], None] | None = None,
         offset: NDArray[np.float64] | None = None,
@@ -99,7 +99,7 @@ class Ramp(LearningRateCallback):
         Args:
             rates: The rates, in order.
             monitor: Name in the logs of the value to record.
-            goes_up: Returns whether more of it is better; called after the first step.
+            higher_is_better: Returns whether more of it is better; called after the first step.
             stop_factor: How many times the best value ends the ramp.
             report: Called after each point with its rate and the smoothed value.
             offset: What to add to the value of each batch.
@@ -110,7 +110,7 @@ class Ramp(LearningRateCallback):
         super().__init__()
         self.rates = rates
         self.monitor = monitor
-        self.goes_up = goes_up
+        self.higher_is_better = higher_is_better
         self.stop_factor = stop_factor
         self.report = report
         self.offset = np.zeros(len(rates)) if offset is None else offset[: len(rates)]
@@ -157,7 +157,7 @@ class Ramp(LearningRateCallback):
         if not self.validates and self.monitor not in logs:
             raise self._unknown_monitor(logs, "")
         if self._divergence is None:
-            self._divergence = Divergence(self.stop_factor, self.goes_up())
+            self._divergence = Divergence(self.stop_factor, self.higher_is_better())
         if not self.validates:
             value = to_float(logs[self.monitor])
             if self._recovers:
@@ -182,7 +182,7 @@ class Ramp(LearningRateCallback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_end(logs)
-        let_data_go(self.model)
+        release_data(self.model)
 
     def _add_point(self, value: float) -> None:
         """Record the monitored value at the present rate, and end the fit where it is too bad."""

@@ -18,8 +18,8 @@ from keras_lr._keras.fits.callback_list import given_callbacks
 from keras_lr._keras.fits.fit_data import FitData
 from keras_lr._keras.fits.fit_frame import forget_initial_epoch
 from keras_lr._keras.fits.model_functions import SingleSteps
-from keras_lr._keras.metrics import goes_up, least_loss_to_lower, vanishes_at_best
-from keras_lr._keras.rates.optimizers import optimizers_of, updates
+from keras_lr._keras.metrics import has_zero_minimum, higher_is_better, negligible_loss
+from keras_lr._keras.rates.optimizers import count_batches, optimizers_of
 from keras_lr._keras.state.callback_state import CallbackState
 from keras_lr._keras.state.object_walk import callables_in, normalizes_batches
 from keras_lr._keras.state.random_state import is_of_keras, set_seed
@@ -111,7 +111,7 @@ class RangeTestRunner:
             self.bar.target = self.max_points(steps, baseline_steps, budget)
         self.repeated_steps = max(steps, baseline_steps)
         if settings.repeats > 1:
-            self.data.warn_of_one_order(self.keep_kernels)
+            self.data.warn_if_order_is_fixed(self.keep_kernels)
         self.run_baseline(baseline_steps)
         found, reason = None, None
         try:
@@ -161,7 +161,7 @@ class RangeTestRunner:
             budget=budget,
             normalizes=self.conditions.step_size != GRADIENT,
             epoch=self.data.batches_per_epoch or math.inf,
-            vanishes=vanishes_at_best(self.model),
+            vanishes=has_zero_minimum(self.model),
         )
 
     def ramp_steps(self) -> int:
@@ -183,7 +183,9 @@ class RangeTestRunner:
     @functools.cached_property
     def up(self) -> bool:
         """Whether more of the monitored value is better; known after the first step."""
-        return goes_up("LRRangeTest", self.model, self.settings.monitor, self.settings.mode)
+        return higher_is_better(
+            "LRRangeTest", self.model, self.settings.monitor, self.settings.mode
+        )
 
     def max_points(self, steps: int, baseline_steps: int, budget: int) -> int:
         """Return the most points that the test may take.
@@ -245,7 +247,7 @@ class RangeTestRunner:
         if self.settings.monitor != "loss" or not losses.size:
             return
         start = float(np.median(losses[:MIN_EARLY]))
-        if 0.0 <= start < least_loss_to_lower(self.model, self.data.fit.get("y")):
+        if 0.0 <= start < negligible_loss(self.model, self.data.fit.get("y")):
             raise NoSuggestion(
                 f"Nothing is left to learn: the loss is {start:.1e} before any training, and what "
                 "remains says nothing about a rate. Test on other data, or before the model is "
@@ -276,7 +278,7 @@ class RangeTestRunner:
             stop_factor,
             self.show_progress,
             self.baselines.get(number),
-            self.data.check_left,
+            self.data.check_not_exhausted,
             settings.optimizer,
         )
         fit = self.data.arguments(number, self.repeated_steps) | {"epochs": len(rates)}
@@ -287,7 +289,7 @@ class RangeTestRunner:
         points_before = -1
         while ramp.reason == NO_DATA and len(ramp.points) > points_before:
             points_before = len(ramp.points)
-            self.data.check_left()
+            self.data.check_not_exhausted()
             forget_initial_epoch(self.model)
             ramp.in_fit = False
             try:
@@ -296,7 +298,7 @@ class RangeTestRunner:
                 if not ramp.in_fit:
                     # Keras says of a generator that ends here that it never gave anything, and
                     # older versions fail to say it.
-                    self.data.check_left()
+                    self.data.check_not_exhausted()
                 raise
         self.single_steps.keep_functions()
         if not ramp.points:
@@ -307,7 +309,7 @@ class RangeTestRunner:
 
     def count_updates(self) -> list[int]:
         """Return the number of updates that each of the tested optimizers has made."""
-        return [updates(optimizer) for optimizer in self.optimizers]
+        return [count_batches(optimizer) for optimizer in self.optimizers]
 
     def idle_optimizer(self) -> ValueError:
         """Return the error for an optimizer whose rate trains nothing."""

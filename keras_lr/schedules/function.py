@@ -15,7 +15,7 @@ from keras_lr._fields.timeline import Timeline
 from keras_lr._keras.host_values import to_float
 from keras_lr._keras.rates.hyperparameters import Hyperparameter
 from keras_lr._keras.rates.keras_schedules import schedule_values
-from keras_lr._keras.rates.optimizers import updates
+from keras_lr._keras.rates.optimizers import count_batches
 from keras_lr.schedules.base import Schedule, Steps, schedule
 from keras_lr.schedules.control import FollowsHyperparameter
 
@@ -165,7 +165,7 @@ class Function(Schedule, FollowsHyperparameter):
         return {} if self.initial_lr is None else {-1: self.initial_lr}
 
     def before_restore(self, parameter: Hyperparameter) -> None:
-        seen = (parameter.read(), updates(parameter.optimizer)) if self._takes_rate else None
+        seen = (parameter.read(), count_batches(parameter.optimizer)) if self._takes_rate else None
         self._before_restore = seen
 
     def on_fit_start(
@@ -180,7 +180,7 @@ class Function(Schedule, FollowsHyperparameter):
         - Otherwise the optimizer's rate is that of the epoch before. Where the state is one from
           inside an epoch, it is that epoch's own.
         """
-        done, steps = updates(parameter.optimizer), timeline.steps_per_epoch
+        done, steps = count_batches(parameter.optimizer), timeline.steps_per_epoch
         if self._before_restore is not None and self._before_restore[1] != done:
             known = {-1: self._before_restore[0]}
         elif epoch and not alone:

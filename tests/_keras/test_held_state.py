@@ -18,7 +18,7 @@ from selection import mostly_full
 
 from keras_lr import LRRangeTest
 from keras_lr._keras.state.object_walk import layers_in, loaded_library, walk_objects
-from keras_lr._keras.state.snapshot import Snapshot, kept
+from keras_lr._keras.state.snapshot import Snapshot, state_preserved
 
 BACKEND = keras.backend.backend()
 on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="objects of TensorFlow")
@@ -105,7 +105,7 @@ def test_states_of_recurrent_layers_come_back(name):
     model.predict(X, batch_size=16, verbose=0)
     before = states_of(model)
     assert len(before) >= 1
-    with kept(model):
+    with state_preserved(model):
         # On PyTorch, Keras cannot train a stateful layer, and on JAX not its untracked states.
         if BACKEND == "tensorflow":
             fit(model)
@@ -211,7 +211,7 @@ def test_an_untracked_variable_comes_back(hold):
     model = model_of(layer)
     fit(model)
     before = float(numbers(layer.get()))
-    with kept(model):
+    with state_preserved(model):
         fit(model, epochs=2)
         assert float(numbers(layer.get())) == before + 4
     assert float(numbers(layer.get())) == before
@@ -230,7 +230,7 @@ def test_a_variable_of_a_loss_comes_back():
     model.compile("sgd", loss, **COMPILE)
     fit(model)
     before = float(numbers(count))
-    with kept(model):
+    with state_preserved(model):
         fit(model)
         assert float(numbers(count)) > before
     assert float(numbers(count)) == before
@@ -250,7 +250,7 @@ def test_a_variable_that_a_module_holds_comes_back():
     model = model_of(Global())
     fit(model)
     before = float(numbers(GLOBAL))
-    with kept(model):
+    with state_preserved(model):
         fit(model)
         assert float(numbers(GLOBAL)) > before
     assert float(numbers(GLOBAL)) == before
@@ -267,7 +267,7 @@ def test_variables_of_tensorflow_come_back(hold):
     layer = Counts(hold, lambda: tf.Variable(0), lambda variable: variable.assign_add(1))
     model = model_of(layer)
     fit(model)
-    with kept(model):
+    with state_preserved(model):
         fit(model)
         assert int(layer.get()) == 4
     assert int(layer.get()) == 2
@@ -284,7 +284,7 @@ def test_generators_of_tensorflow_come_back(hold):
     model = model_of(layer)
     fit(model)
     before = layer.get().state.numpy().tolist()
-    with kept(model):
+    with state_preserved(model):
         fit(model)
         assert layer.get().state.numpy().tolist() != before
     assert layer.get().state.numpy().tolist() == before
@@ -308,7 +308,7 @@ def test_lookup_tables_of_tensorflow_come_back(kind):
     layer = Counts(in_an_object, make, add)
     model = model_of(layer, jit_compile=False)
     keys = tf.constant([7, 9], tf.int64)
-    with kept(model):
+    with state_preserved(model):
         fit(model)
         assert layer.get().lookup(keys).numpy().tolist() == [5, 1]
     assert layer.get().lookup(keys).numpy().tolist() == [3, 0]
@@ -325,7 +325,7 @@ def test_a_module_of_tensorflow_comes_back():
 
     layer = Counts(in_an_object, Module, lambda module: module.count.assign_add(1))
     model = model_of(layer)
-    with kept(model):
+    with state_preserved(model):
         fit(model)
         assert int(layer.get().count) == 2
     assert int(layer.get().count) == 0
@@ -339,7 +339,7 @@ def test_vocabularies_stay(recwarn):
     model = compiled(keras.Model(numbers, layers.Dense(1)(embedded)), jit_compile=False)
     x = np.array([[3], [5], [7], [9]] * 8)
     before = lookup(x).numpy().tolist()
-    with kept(model):
+    with state_preserved(model):
         fit(model, x)
     assert lookup(x).numpy().tolist() == before
     assert not [one for one in recwarn if "put back" in str(one.message)]
@@ -382,7 +382,7 @@ def test_a_module_of_pytorch_comes_back():
 
     fit(model)
     before, weights = state(), model.get_weights()
-    with kept(model):
+    with state_preserved(model):
         fit(model)
         moved = state()
     assert all(np.any(np.asarray(moved[name] != before[name])) for name in before)
@@ -441,7 +441,7 @@ def test_plain_attributes_come_back_in_eager_steps():
 
     fit(model)
     before, last = state(), layer.last
-    with kept(model):
+    with state_preserved(model):
         fit(model)
         moved = state()
     assert all(a != b for a, b in zip(before, moved, strict=True))

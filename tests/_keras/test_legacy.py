@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_lr import CosineDecay, LinearDecay, LRHistory, ParamScheduler, ReduceLROnPlateau
-from keras_lr._keras.state.snapshot import kept
+from keras_lr._keras.state.snapshot import state_preserved
 
 tf_keras = pytest.importorskip("tf_keras")
 if keras.backend.backend() != "tensorflow":
@@ -187,7 +187,7 @@ def test_states_and_variables_come_back():
         return [state.numpy().tolist() for state in lstm.states], int(counts.counts[0]["inside"])
 
     before = state()
-    with kept(model):
+    with state_preserved(model):
         model.fit(x, y, batch_size=4, verbose=0)
         assert state() != before
     assert state() == before

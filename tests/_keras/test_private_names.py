@@ -8,12 +8,12 @@ import pytest
 from models import COMPILE
 
 from keras_lr import LinearDecay, ParamScheduler, ReduceLROnPlateau
-from keras_lr._keras.metrics import goes_up
-from keras_lr._keras.rates.hyperparameters import find_hyperparameter, setter
-from keras_lr._keras.rates.optimizers import schedule_of, updates
+from keras_lr._keras.metrics import higher_is_better
+from keras_lr._keras.rates.hyperparameters import fastest_setter, find_hyperparameter
+from keras_lr._keras.rates.optimizers import count_batches, schedule_of
 from keras_lr._keras.rates.traced_number import TracedFloat, TracedNumber, trace_number
 from keras_lr._keras.state import random_state, snapshot
-from keras_lr._keras.state.snapshot import Snapshot, kept
+from keras_lr._keras.state.snapshot import Snapshot, state_preserved
 
 pytestmark = pytest.mark.core
 BACKEND = keras.backend.backend()
@@ -77,11 +77,11 @@ def test_without_iterations_the_public_count_is_multiplied(monkeypatch, steps, b
     optimizer = keras.optimizers.SGD(gradient_accumulation_steps=steps)
     count = optimizer._iterations
     count.assign(7)
-    assert updates(optimizer) == before
+    assert count_batches(optimizer) == before
     public = property(lambda self: count if steps is None else count // steps)
     monkeypatch.setattr(keras.optimizers.SGD, "iterations", public)
     monkeypatch.delattr(optimizer, "_iterations")
-    assert updates(optimizer) == after
+    assert count_batches(optimizer) == after
 
 
 def test_an_optimizer_that_does_not_count_says_so():
@@ -89,7 +89,7 @@ def test_an_optimizer_that_does_not_count_says_so():
         pass
 
     with pytest.raises(TypeError, match="Bare does not count its updates"):
-        updates(Bare())
+        count_batches(Bare())
 
 
 # Random states ------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_an_optimizer_that_cannot_be_made_anew_says_to_build_it_first():
     with pytest.raises(ValueError, match=r"Needy is not built and cannot be made anew"):
         Snapshot(model)
     model.second.build(model.trainable_variables)
-    with kept(model):
+    with state_preserved(model):
         fit(model)
     assert int(model.optimizer.iterations) == 0
 
@@ -226,8 +226,8 @@ def test_without_the_compiled_loss_the_metrics_are_known_still():
     class Model:
         metrics: ClassVar = [keras.metrics.MeanAbsoluteError(name="mae")]
 
-    assert not goes_up("Test", Model(), "mae", "auto")
-    assert not goes_up("Test", Model(), "loss", "auto")
+    assert not higher_is_better("Test", Model(), "mae", "auto")
+    assert not higher_is_better("Test", Model(), "loss", "auto")
 
 
 @pytest.mark.parametrize("name", ["_flat_metrics", "_flat_weighted_metrics", "output_name"])
@@ -237,7 +237,7 @@ def test_without_the_lists_of_compiled_metrics_the_error_asks_for_the_mode(monke
     model = keras.Model(x, outputs)
     model.compile("sgd", "mse", metrics={"a": ["mae"], "b": ["cosine_similarity"]}, **COMPILE)
     model.fit(X, {"a": Y, "b": Y}, verbose=0)
-    assert goes_up("Test", model, "b_cosine_similarity", "auto")
+    assert higher_is_better("Test", model, "b_cosine_similarity", "auto")
     compiled = next(one for one in model.metrics if hasattr(one, "_flat_metrics"))
     if name == "output_name":
         for one in filter(None, compiled._flat_metrics):
@@ -247,10 +247,10 @@ def test_without_the_lists_of_compiled_metrics_the_error_asks_for_the_mode(monke
         monkeypatch.setattr(type(compiled), "metrics", property(lambda self: listed))
         monkeypatch.delattr(compiled, name)
     if name == "_flat_weighted_metrics":
-        assert goes_up("Test", model, "b_cosine_similarity", "auto")
+        assert higher_is_better("Test", model, "b_cosine_similarity", "auto")
     else:
         with pytest.raises(ValueError, match="`mode` must be 'min' or 'max'"):
-            goes_up("Test", model, "b_cosine_similarity", "auto")
+            higher_is_better("Test", model, "b_cosine_similarity", "auto")
 
 
 # Traced numbers -----------------------------------------------------------------------------------
@@ -284,7 +284,7 @@ def test_a_snapshot_on_a_backend_that_nobody_knows(unknown_backend):
     expected = weights_after(dense("adam", keras.layers.Dropout(0.5)), epochs=2)
     keras.utils.set_random_seed(0)
     model = dense("adam", keras.layers.Dropout(0.5))
-    with kept(model):
+    with state_preserved(model):
         fit(model)
     for a, b in zip(expected, weights_after(model, epochs=2), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -297,7 +297,7 @@ def test_hyperparameters_on_a_backend_that_nobody_knows(unknown_backend):
     )
     assert (rate.read(), momentum.read()) == (0.25, 0.5)
     assert rate.variable is optimizer.learning_rate
-    setter(rate.variable)(0.125)
+    fastest_setter(rate.variable)(0.125)
     assert rate.read() == 0.125
 
 

@@ -8,7 +8,7 @@ from selection import mostly_full
 
 from keras_lr import LinearDecay, LRRangeTest
 from keras_lr._keras.state import random_kernels
-from keras_lr._keras.state.snapshot import kept
+from keras_lr._keras.state.snapshot import state_preserved
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("operations of TensorFlow", allow_module_level=True)
@@ -55,7 +55,7 @@ def range_test(model):
 
 
 def train_inside(model):
-    with kept(model):
+    with state_preserved(model):
         fit(model)
 
 
@@ -110,7 +110,7 @@ def test_a_function_whose_traces_an_interruption_has_broken_is_put_aside(monkeyp
     before = model.train_function
     kind = type(next(random_kernels._compiled_in(before)))
     monkeypatch.setattr(kind, "_list_all_concrete_functions", broken)
-    with kept(model):
+    with state_preserved(model):
         assert model.train_function is not before
         fit(model)
     assert model.train_function is before

@@ -10,7 +10,7 @@ import pytest
 from models import COMPILE
 
 from keras_lr import LRRangeTest
-from keras_lr._keras.state.snapshot import kept
+from keras_lr._keras.state.snapshot import state_preserved
 
 X = np.random.default_rng(0).normal(size=(80, 4)).astype("float32")
 Y = X.sum(1, keepdims=True)
@@ -43,7 +43,7 @@ def test_random_states_come_back():
             float(keras.ops.convert_to_numpy(keras.random.normal(()))),
         )
 
-    with kept(model):
+    with state_preserved(model):
         inside = draws()
     assert draws() == inside
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_lr._keras.state.snapshot import Snapshot, kept
+from keras_lr._keras.state.snapshot import Snapshot, state_preserved
 
 pytestmark = pytest.mark.core
 
@@ -72,7 +72,7 @@ def test_next_fit_is_as_if_nothing_had_run(dtype, trained):
         if trained:
             fit(model)
         if disturbed:
-            with kept(model):
+            with state_preserved(model):
                 model.optimizer.learning_rate = 0.5
                 fit(model, 3)
         history = fit(model)
@@ -100,7 +100,7 @@ def test_every_slot_comes_back(optimizer):
     model = build(type(optimizer).from_config(optimizer.get_config()))
     fit(model)
     before = everything(model)
-    with kept(model):
+    with state_preserved(model):
         fit(model)
         assert not same(before, everything(model))
     assert same(before, everything(model))
@@ -111,7 +111,7 @@ def test_an_exception_restores_too(error):
     model, other = build(), build()
     fit(other)
     keras.utils.set_random_seed(7)
-    with pytest.raises(error), kept(model):
+    with pytest.raises(error), state_preserved(model):
         fit(model, callbacks=[Stop(error)])
     fit(model)
     assert same(everything(model), everything(other))
@@ -132,21 +132,21 @@ def test_numbers_history_and_stop_come_back():
     model = build(keras.optimizers.SGD(0.1, momentum=0.9))
     history = fit(model)
     model.stop_training = True
-    with kept(model):
+    with state_preserved(model):
         model.optimizer.momentum = 0.5
         fit(model)
     assert model.optimizer.momentum == 0.9
     assert model.history is history
     assert model.stop_training is True
     fresh = build()
-    with kept(fresh):
+    with state_preserved(fresh):
         fit(fresh)
     assert getattr(fresh, "history", None) is None
 
 
 def test_functions_stay_so_that_nothing_is_traced_again():
     model = build()
-    with kept(model):
+    with state_preserved(model):
         fit(model)
         function = model.train_function
     assert model.train_function is function
@@ -155,7 +155,7 @@ def test_functions_stay_so_that_nothing_is_traced_again():
         calls = []
         step = model.train_step
         model.train_step = lambda data: calls.append(1) or step(data)
-        with kept(model):
+        with state_preserved(model):
             fit(model)
         traces = len(calls)
         fit(model)
@@ -205,7 +205,7 @@ def test_an_unbuilt_model_says_what_to_do():
 def test_an_uncompiled_model_is_kept_too():
     model = keras.Sequential([keras.Input((6,)), layers.Dense(1)])
     weights = model.get_weights()
-    with kept(model):
+    with state_preserved(model):
         model.set_weights([w + 1 for w in weights])
     assert same(weights, model.get_weights())
 

@@ -7,7 +7,7 @@ from keras import layers
 from models import COMPILE
 
 from keras_lr._keras.state.object_walk import layers_in
-from keras_lr._keras.state.snapshot import kept
+from keras_lr._keras.state.snapshot import state_preserved
 
 pytestmark = pytest.mark.core
 BACKEND = keras.backend.backend()
@@ -139,7 +139,7 @@ def check(number):
         if disturbed:
             model.optimizer.build(model.trainable_variables)
             before = everything(model)
-            with kept(model):
+            with state_preserved(model):
                 fit(model, 2)
                 assert everything(model) != before
             after = everything(model)

@@ -219,5 +219,5 @@ class OwnUpdates(optimizers.SGD):
 
 
 def test_an_optimizer_that_updates_in_a_way_of_its_own():
-    with pytest.raises(RuntimeError, match="OwnUpdates updates its variables in a way of its own"):
+    with pytest.raises(RuntimeError, match="OwnUpdates updates its variables in its own way"):
         train(compiled(OwnUpdates(0.1)), LayerRates({"body": 0.1}))

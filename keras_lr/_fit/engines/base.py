@@ -24,9 +24,9 @@ from keras_lr._keras.fits.train_step import (
     was_trained,
     write_numbers,
 )
-from keras_lr._keras.host_values import logs_as_now, read_lazily, samples_in
+from keras_lr._keras.host_values import copy_logs, count_samples, read_lazily
 from keras_lr._keras.metrics import find_cumulative_metrics
-from keras_lr._keras.rates.hyperparameters import Hyperparameter, setter
+from keras_lr._keras.rates.hyperparameters import Hyperparameter, fastest_setter
 
 Arguments = tuple[Any, ...]
 """What Keras passes to a train function: the data, on some backends after the model's state."""
@@ -110,7 +110,7 @@ class Engine:
         self.step: CompiledStep | None = None
         """The step that has the values compiled in; None where they are set from the host."""
         self._setters = [
-            (column, setter(parameter.variable))
+            (column, fastest_setter(parameter.variable))
             for column, parameter in enumerate(self.parameters)
             if parameter.variable is not None
         ]
@@ -256,14 +256,14 @@ class Engine:
         """Tell the session of an execution, and return what Keras is to get."""
         logs, count = result
         eager = self.step is None or self.session.model.run_eagerly
-        self.session.after_execution(count, logs_as_now(logs) if eager else logs)
+        self.session.after_execution(count, copy_logs(logs) if eager else logs)
         return logs
 
     def note_inputs(self, arguments: Arguments) -> None:
         """Note what an execution finds: the samples so far, and the rates that nobody moves."""
         counter = self.session.sample_counter
         counter.note_count(self.session.batch, self.count_of_samples)
-        counter.count_batch(samples_in(arguments[-1]))
+        counter.count_batch(count_samples(arguments[-1]))
         for reader in self.session.rate_readers:
             reader.note_rate()
 

@@ -16,24 +16,24 @@ from keras_lr._keras.fits.jax_state import (
     OPTIMIZER,
     Place,
     StateKeeper,
+    append_extra_state,
     for_keras,
     for_step,
     keep_state,
-    optimizer_reads,
+    optimizer_scope,
     place_of,
     register_arrays,
     return_state,
     show_values,
     state_between_batches,
     state_with,
-    state_with_own,
-    store_own,
+    store_extra_state,
     store_state,
     sync_state,
     value_at,
     variables_of_state,
 )
-from keras_lr._keras.host_values import samples_in, to_float
+from keras_lr._keras.host_values import count_samples, to_float
 from keras_lr._keras.rates.hyperparameters import Hyperparameter
 
 
@@ -118,7 +118,9 @@ class StatelessEngine(Engine):
         self.signals.held = True
         try:
             # Keras has emptied the variables, and may know of no state yet.
-            keep_state(model, arguments[0] if between is None else store_own(between, self.own))
+            keep_state(
+                model, arguments[0] if between is None else store_extra_state(between, self.own)
+            )
             return_state(model)
         finally:
             self.signals.release()
@@ -132,7 +134,7 @@ class StatelessEngine(Engine):
             elif reader.is_deferred or reader.optimizer is None:
                 reader.note_rate()
             else:  # the optimizer computes its rate
-                with optimizer_reads(session.model, state):
+                with optimizer_scope(session.model, state):
                     reader.note_rate()
 
     def with_values(self, arguments: Arguments, values: list[float]) -> Arguments:
@@ -154,8 +156,8 @@ class StatelessEngine(Engine):
             self.signals.install()
         self.signals.held = True
         try:
-            result = function(for_step(state_with_own(state, self.own)), self.batches)
-            result = result[0], for_keras(store_own(result[1], self.own))
+            result = function(for_step(append_extra_state(state, self.own)), self.batches)
+            result = result[0], for_keras(store_extra_state(result[1], self.own))
             # Keras stores it only when all this has returned, and its own arrays are used up. From
             # here on no exception loses it.
             store_state(self.session.model, result[1])
@@ -289,7 +291,7 @@ class CountedBatches:
             batch = next(self._iterator)
         finally:
             self.signals.held = True
-        self.session.sample_counter.count_batch(samples_in(batch))
+        self.session.sample_counter.count_batch(count_samples(batch))
         self.used += 1
         if self._taken is not None:
             self._taken.append(batch)

@@ -1,1 +1,1 @@
-"""A running fit of Keras: its functions, its callbacks, its data and its compiled step."""
+"""Access to a running fit of Keras: its functions, callbacks, data and compiled step."""

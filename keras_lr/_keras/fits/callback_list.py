@@ -1,14 +1,15 @@
-"""What a fit changes on the list of callbacks that Keras calls, and puts back.
+"""`CallbackListPatch`: what a fit changes on Keras's list of callbacks, and puts back.
 
 Relies on (Keras 3.0 and later, and legacy Keras 2 for all but the batch hooks):
 
 - A list of callbacks is an object whose class is called ``CallbackList`` and whose attribute
-  ``callbacks`` is a list, which is read anew for each hook. Where no such object calls, as in a
+  ``callbacks`` is a list, which is read again for each hook. Where no such object calls, as in a
   loop that calls the hooks itself, nothing is changed: a checkpoint that another callback writes at
-  an epoch's end may then be ahead of the state of ours, and metrics are not put back.
-- Keras marks a hook that nobody overrides by ``_is_default``. Where the mark is missing, every hook
-  counts as overridden, and none is skipped.
-- An attribute of the instance with the name of a hook is called in the place of the method.
+  the end of an epoch may then be ahead of the state of this package's callbacks, and metrics are
+  not put back.
+- Keras marks a hook that no subclass overrides by ``_is_default``. Where the mark is missing, every
+  hook counts as overridden, and none is skipped.
+- An instance attribute with the name of a hook is called instead of the method.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ _BATCH_HOOKS = {
     "on_train_batch_begin": "on_batch_begin",
     "on_train_batch_end": "on_batch_end",
 }
-"""The hooks of batches, each with its older name."""
+"""The batch hooks, each with its older name."""
 _HOOKS = (
     *("on_epoch_begin", "on_epoch_end", *_BATCH_HOOKS, "on_train_end"),
     *("on_test_begin", "on_test_end", "on_test_batch_begin", "on_test_batch_end"),
 )
-"""The hooks that are called during a fit, once it has begun."""
-_GO_ON = {"on_epoch_begin", *_BATCH_HOOKS}
+"""The hooks that are called during a fit, after ``on_train_begin``."""
+_CONTINUING_HOOKS = {"on_epoch_begin", *_BATCH_HOOKS}
 """The hooks after which the epoch goes on."""
 
 
@@ -44,7 +45,7 @@ def given_callbacks(fit: dict[str, Any]) -> list[Any]:
 
 
 class FrontCallback(LegacyHooks, keras.callbacks.Callback):
-    """Callback that stands before all others, which may read a rate, log or write a checkpoint."""
+    """Callback that runs before all others, which may read a rate, log or write a checkpoint."""
 
     async_safe = True
 
@@ -56,44 +57,44 @@ class FrontCallback(LegacyHooks, keras.callbacks.Callback):
         self._on_epoch_begin, self._handler = on_epoch_begin, on_epoch_end
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Tell of an epoch, before other callbacks look at the rate."""
+        """Report an epoch, before other callbacks look at the rate."""
         self._on_epoch_begin(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Hand over the logs, which all callbacks share."""
+        """Pass on the logs, which all callbacks share."""
         self._handler({} if logs is None else logs)
 
 
 class CallbackListPatch:
-    """Everything that one fit changes on its list of callbacks, and puts back.
+    """Changes one fit's list of callbacks, and puts everything back.
 
-    The list is held weakly. Keras's ``fit`` alone holds a list that it has made, so that the list
-    is gone as soon as an exception ends the fit: `on_abandoned` is the way to learn of that.
+    The list is held weakly. A list that ``fit`` has made is held by ``fit`` alone, so it is freed
+    as soon as an exception ends the fit. `on_abandoned` reports that.
     """
 
     def __init__(self) -> None:
-        """Find the list whose hook this is called from; a loop without a list has none."""
+        """Find the list whose hook is running; a loop without a list has none."""
         group = callback_list()
         self._group = None if group is None else weakref.ref(group)
-        self._found: list[Any] | None = None
-        """The callbacks in the order in which the fit began."""
+        self._original_order: list[Any] | None = None
+        """The callbacks in the order that they had when the fit began."""
         self.before_batch: Callable[[], None] | None = None
-        """Called before every batch for which callbacks have a hook."""
+        """Called before every batch, if a callback has a hook for the start of a batch."""
         self._at_next_batch: Callable[[], None] | None = None
         self._on_exception: Callable[[BaseException], None] = lambda error: None
         self._check: Callable[[], None] = lambda: None
 
     @property
     def group(self) -> Any:
-        """The list; None where there is none, or none anymore."""
+        """The list; None if there was none or it has been freed."""
         return None if self._group is None else self._group()
 
     def is_calling(self) -> bool:
-        """Return whether a callback of the list is being called."""
+        """Return whether a hook of the list is running."""
         return is_on_call_stack(self.group)
 
     def on_abandoned(self, action: Callable[[], object]) -> Callable[[], object]:
-        """Call ``action`` when the list is gone; return what takes that back."""
+        """Call ``action`` when the list is freed; return a function that cancels this."""
         group = self.group
         if group is None:
             return lambda: None
@@ -104,28 +105,31 @@ class CallbackListPatch:
     def move_to_front(
         self, on_epoch_begin: Callable[[int], None], on_epoch_end: Callable[[dict[str, Any]], None]
     ) -> None:
-        """Let each epoch's number, and its logs, be handed over first; for ``on_train_begin``.
+        """Put a `FrontCallback` at the front of the list; call this in ``on_train_begin``.
 
-        A ``BackupAndRestore`` right before callbacks of this package that have a state goes behind
-        them: what it writes is then never ahead of their state.
+        A ``BackupAndRestore`` right before callbacks of this package that have a state moves behind
+        them, so that what it writes is never ahead of their state.
         """
         group = self.group
         if group is None:
             return
-        self._found = [one for one in group.callbacks if not isinstance(one, FrontCallback)]
-        ordered = _with_backups_behind(self._found, _keeps_state, _is_ours)
+        self._original_order = [
+            one for one in group.callbacks if not isinstance(one, FrontCallback)
+        ]
+        ordered = _with_backups_behind(self._original_order, _keeps_state, _is_ours)
         # A new list, since Keras is iterating over the old one.
         group.callbacks = [FrontCallback(on_epoch_begin, on_epoch_end), *ordered]
 
     def move_backups_behind_metrics(self, logs: dict[str, Any], validates: bool) -> None:
-        """Let backups wait for metrics that are not in the logs; for the front, at an epoch's end.
+        """Move backups behind callbacks that wait for a metric; call this first at an epoch's end.
 
-        The state of a callback of ours may depend on a metric that a user's callback has yet to
-        write. Only behind both is what a ``BackupAndRestore`` writes not ahead of that state.
+        The state of a callback of this package may depend on a metric that a user's callback has
+        yet to write. A ``BackupAndRestore`` has to run after both: otherwise what it writes is
+        ahead of that state.
 
         Args:
             logs: The logs of the epoch.
-            validates: Whether Keras writes the metrics of validation, in some epochs.
+            validates: Whether Keras validates, perhaps not in every epoch.
         """
         group = self.group
         if group is None:
@@ -146,7 +150,7 @@ class CallbackListPatch:
 
         Args:
             on_exception: Called with an exception that leaves a hook.
-            check: Called after each hook that training goes on after; may raise.
+            check: Called after each hook inside an epoch; may raise.
         """
         self._on_exception, self._check = on_exception, check
         group = self.group
@@ -156,9 +160,9 @@ class CallbackListPatch:
                 self._replace(name)
 
     def skip_unused_batch_hooks(self) -> None:
-        """Skip the hooks of batches that no callback has, once all callbacks have begun.
+        """Skip the batch hooks that no callback has, once all callbacks have begun.
 
-        To call them, Keras waits for the loss of each step, or hands them to a pool of threads.
+        To call a batch hook, Keras waits for the loss of each step, or uses a pool of threads.
         """
         group = self.group
         if type(group) is not keras.callbacks.CallbackList:
@@ -170,7 +174,7 @@ class CallbackListPatch:
                 setattr(group, name, _skip)
 
     def has_hook(self, name: str) -> bool:
-        """Return whether a callback of the list has a hook of batches."""
+        """Return whether a callback of the list overrides a batch hook."""
         group = self.group
         names = name, _BATCH_HOOKS[name]
         callbacks = [] if group is None else group.callbacks
@@ -182,7 +186,7 @@ class CallbackListPatch:
         self._replace("on_train_batch_begin")
 
     def run_batch_actions(self) -> None:
-        """Call what waits for a batch that begins."""
+        """Call the actions that wait for the start of a batch."""
         action, self._at_next_batch = self._at_next_batch, None
         if action is not None:
             action()
@@ -190,12 +194,12 @@ class CallbackListPatch:
             self.before_batch()
 
     def restore(self) -> None:
-        """Put the callbacks back into their order, and the hooks back in."""
+        """Restore the order of the callbacks and the list's own hooks."""
         group = self.group
-        if group is None or self._found is None:
+        if group is None or self._original_order is None:
             return
         _restore_hooks(group)
-        places = {id(one): place for place, one in enumerate(self._found)}
+        places = {id(one): place for place, one in enumerate(self._original_order)}
         here = [one for one in group.callbacks if not isinstance(one, FrontCallback)]
         # Those added during the fit stay behind the others.
         group.callbacks = sorted(here, key=lambda one: places.get(id(one), len(places)))
@@ -205,11 +209,11 @@ class CallbackListPatch:
         self._check()
 
     def leave_after_exception(self, error: BaseException) -> None:
-        """Tell of an exception that leaves a hook."""
+        """Report an exception that leaves a hook."""
         self._on_exception(error)
 
     def _replace(self, name: str) -> None:
-        """Put a hook of ours in the place of the list's, unless somebody else has."""
+        """Replace a hook of the list by a `_Hook`, unless other code has replaced it."""
         group = self.group
         if group is None or not hasattr(group, name):
             return
@@ -219,7 +223,7 @@ class CallbackListPatch:
 
 
 class _Hook:
-    """Hook of a list of callbacks that tells of exceptions, and of batches that begin."""
+    """Hook of a list of callbacks that reports exceptions and the start of batches."""
 
     def __init__(self, patch: CallbackListPatch, name: str) -> None:
         self.patch, self.name = patch, name
@@ -230,7 +234,7 @@ class _Hook:
             if self.name == "on_train_batch_begin":
                 self.patch.run_batch_actions()
             getattr(type(group), self.name)(group, *arguments, **options)
-            if self.name in _GO_ON:
+            if self.name in _CONTINUING_HOOKS:
                 self.patch.check_after_hook()
         except BaseException as error:
             self.patch.leave_after_exception(error)
@@ -238,11 +242,11 @@ class _Hook:
 
 
 def _skip(batch: int, logs: dict[str, Any] | None = None) -> None:
-    """Stand in for a hook of batches that no callback has."""
+    """Do nothing, in place of a batch hook that no callback has."""
 
 
 def _restore_hooks(group: Any) -> None:
-    """Let a list call its own hooks again."""
+    """Make a list call its own hooks again."""
     for name in _HOOKS:
         present = vars(group).get(name)
         if present is _skip or isinstance(present, _Hook):
@@ -252,7 +256,13 @@ def _restore_hooks(group: Any) -> None:
 def _with_backups_behind(
     callbacks: list[Any], waits: Callable[[Any], bool], passes: Callable[[Any], bool]
 ) -> list[Any]:
-    """Return callbacks with each backup behind the last that it waits for, of those it may pass."""
+    """Return callbacks with each backup moved behind those that it has to wait for.
+
+    Args:
+        callbacks: The callbacks.
+        waits: Returns whether a backup has to wait for a callback.
+        passes: Returns whether a backup may move past a callback.
+    """
     ordered = list(callbacks)
     for backup in filter(_is_backup, callbacks):
         start = ordered.index(backup) + 1
@@ -280,7 +290,7 @@ def _is_backup(callback: Any) -> bool:
 
 
 def conflicting_callbacks(group: Any) -> list[Any]:
-    """Return the callbacks of Keras itself that set the learning rate."""
+    """Return Keras's own callbacks that set the learning rate."""
     kinds = keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau
     return [one for one in getattr(group, "callbacks", []) if isinstance(one, kinds)]
 
@@ -292,7 +302,7 @@ def is_on_call_stack(group: Any) -> bool:
 
 
 def callback_list() -> Any:
-    """Return the list of callbacks whose hook this is called from; None if a loop has no list."""
+    """Return the list of callbacks whose hook is running; None if a loop has no list."""
     for frame, _ in traceback.walk_stack(sys._getframe(1)):
         group: Any = frame.f_locals.get("self")
         if type(group).__name__ == "CallbackList" and isinstance(group.callbacks, list):

@@ -1,8 +1,8 @@
-"""`FitData`: the data that a ``fit`` trains on, as ``fit`` splits them, in a choice of orders.
+"""`FitData`: the data that a ``fit`` trains on, split as ``fit`` splits them, in several orders.
 
 Relies on ``keras.src.trainers.data_adapters.array_slicing`` (Keras 3.0 and later), by which ``fit``
-takes rows of whatever it calls an array: those of numpy and of the backends, sparse and ragged
-ones, DataFrames. Without it, rows are taken as numpy takes them.
+takes rows of whatever it accepts as an array: dense, sparse and ragged arrays and DataFrames.
+Without it, rows are taken as numpy takes them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import keras
 import numpy as np
 
 from keras_lr._hints import warn_user
-from keras_lr._keras.fits.fit_frame import check_data_last
+from keras_lr._keras.fits.fit_frame import check_not_exhausted
 from keras_lr._keras.state.random_state import set_seed
 
 VALIDATION = ("validation_data", "validation_split", "validation_steps", "validation_batch_size")
 ARRAYS = ("x", "y", "sample_weight")
 
 DEFAULT_BATCH_SIZE = 32
-"""Samples in a batch where ``fit`` is not told, as Keras documents."""
+"""Samples in a batch by default, as Keras documents."""
 
 
 def are_arrays(x: Any) -> bool:
@@ -37,7 +37,7 @@ def count_rows(x: Any) -> int:
 
 
 def batch_size_of(fit: dict[str, Any]) -> int:
-    """Return the rows of a batch in a ``fit`` of arrays, from its arguments."""
+    """Return the batch size of a ``fit`` of arrays, from its arguments."""
     if fit.get("batch_size"):
         return int(fit["batch_size"])
     steps = fit.get("steps_per_epoch")
@@ -45,7 +45,7 @@ def batch_size_of(fit: dict[str, Any]) -> int:
 
 
 def known_batch_size(fit: dict[str, Any]) -> int | None:
-    """Return the rows of a batch in the data of a ``fit``; None where the data do not say."""
+    """Return the batch size of the data of a ``fit``; None where it is unknown."""
     x = fit["x"]
     if are_arrays(x):
         return min(batch_size_of(fit), count_rows(x))
@@ -58,12 +58,12 @@ def known_batch_size(fit: dict[str, Any]) -> int | None:
 
 
 def rows_of_all_shapes(rows: int, batch_size: int) -> int:
-    """Return how many rows make a full batch, and one like the last where that is short."""
+    """Return how many rows make a full batch, and also a short one if the last batch is short."""
     return min(rows, batch_size + rows % batch_size)
 
 
 def batches_per_epoch(fit: dict[str, Any]) -> int | None:
-    """Return the number of batches in the data of a ``fit``; None where the data do not say."""
+    """Return the number of batches in the data of a ``fit``; None where it is unknown."""
     x = fit["x"]
     if are_arrays(x):
         return math.ceil(count_rows(x) / batch_size_of(fit))
@@ -119,8 +119,8 @@ def shuffled_rows(rows: int, batch_size: int, shuffle: Any, seed: int) -> np.nda
     Args:
         rows: Number of rows.
         batch_size: Rows of a batch.
-        shuffle: What ``fit`` is told; ``"batch"`` keeps rows that are neighbours in one batch.
-        seed: Number of the order.
+        shuffle: The argument of ``fit``; ``"batch"`` shuffles whole batches.
+        seed: Seed of the order.
     """
     random = np.random.default_rng(seed)
     if shuffle != "batch":
@@ -131,7 +131,7 @@ def shuffled_rows(rows: int, batch_size: int, shuffle: Any, seed: int) -> np.nda
 
 
 class FitData:
-    """The data arguments of a ``fit``, with an order of the batches for each repeat of a ramp."""
+    """The data arguments of a ``fit``, with a different order of the rows for each repeat."""
 
     def __init__(self, fit: dict[str, Any]) -> None:
         """Split off the rows for validation, as ``fit`` does.
@@ -155,12 +155,12 @@ class FitData:
 
     @property
     def batches_per_epoch(self) -> int | None:
-        """Batches after which the data repeat; None where the data do not say."""
+        """Batches after which the data repeat; None where that is unknown."""
         return batches_per_epoch(self.fit)
 
     @property
     def batch_size(self) -> int | None:
-        """Rows of a batch; None where the data do not say."""
+        """Rows of a batch; None where that is unknown."""
         return known_batch_size(self.fit)
 
     @property
@@ -169,13 +169,13 @@ class FitData:
         data = (self.x, self.validation.get("validation_data"))
         return [one for one in data if not are_arrays(one)]
 
-    def check_left(self) -> None:
-        """Refuse a generator that has ended.
+    def check_not_exhausted(self) -> None:
+        """Refuse data whose generator has ended.
 
         Raises:
-            ValueError: If there is one.
+            ValueError: If the training or validation data are such a generator.
         """
-        check_data_last(x=self.x, validation_data=self.validation.get("validation_data"))
+        check_not_exhausted(x=self.x, validation_data=self.validation.get("validation_data"))
 
     def no_batch(self) -> ValueError:
         """Return the error for data without a batch."""
@@ -187,13 +187,13 @@ class FitData:
     def arguments(self, repeat: int, steps: int) -> dict[str, Any]:
         """Return the arguments of ``fit`` for a run of a repeat.
 
-        Repeat 0 has the order that Keras gives. Keras may order arrays by the number of the epoch,
-        and so give each repeat the same order. The others therefore have their rows reordered, and
-        as many of them as they need.
+        Repeat 0 keeps Keras's order. Keras may order arrays by the number of the epoch, which would
+        give each repeat the same order. The other repeats therefore get reordered rows, and only as
+        many as they need.
 
         Args:
             repeat: Number of the repeat.
-            steps: The most batches of a run that repeats.
+            steps: The largest number of batches in a run.
         """
         if not repeat or not are_arrays(self.x) or not self.fit.get("shuffle", True):
             return self.fit
@@ -204,13 +204,13 @@ class FitData:
         arrays = [self.fit.get(name) for name in ARRAYS]
         return self.fit | dict(zip(ARRAYS, take_rows(arrays, rows), strict=True))
 
-    def warn_of_one_order(self, keep_kernels: bool) -> None:
-        """Warn where all repeats will see the batches in the same order.
+    def warn_if_order_is_fixed(self, keep_kernels: bool) -> None:
+        """Warn if all repeats will see the batches in the same order.
 
         Args:
             keep_kernels: See `set_seed`, which has the data read in the orders of two repeats.
         """
-        reason = self._reason_for_one_order(keep_kernels)
+        reason = self._reason_for_fixed_order(keep_kernels)
         if reason is not None:
             warn_user(
                 "LRRangeTest: the test cannot give its `repeats` different orders of the batches: "
@@ -218,8 +218,8 @@ class FitData:
                 "with shuffle=True, or data that shuffle themselves."
             )
 
-    def _reason_for_one_order(self, keep_kernels: bool) -> str | None:
-        """Return why all repeats see one order; None where they do not."""
+    def _reason_for_fixed_order(self, keep_kernels: bool) -> str | None:
+        """Return why all repeats see the same order; None where they do not."""
         x, shuffles = self.x, self.fit.get("shuffle", True)
         if are_arrays(x) or isinstance(x, keras.utils.PyDataset):
             return None if shuffles else "the data are not shuffled (shuffle=False)"
@@ -234,7 +234,7 @@ class FitData:
 
 
 def _to_bytes(leaf: Any) -> bytes:
-    """Return what tells an array from another one."""
+    """Return bytes that differ between different arrays."""
     try:
         return np.asarray(leaf).tobytes()
     except (TypeError, ValueError, RuntimeError):  # ragged, or on several devices
@@ -245,7 +245,7 @@ def build_model(model: Any, x: Any) -> None:
     """Build a model that does not know the shape of its input yet, from the data.
 
     Raises:
-        ValueError: If the data would be used up by a look at their shape.
+        ValueError: If reading the shape would use up the data.
     """
     if model.built:
         return

@@ -1,13 +1,13 @@
-"""The `fit` that runs: what it was called with, and the data that it holds.
+"""The running ``fit``: the arguments that it was called with, and the data that it holds.
 
 Relies on (Keras 3.0 and later, and legacy Keras 2):
 
 - Keras's ``fit`` is a Python function of that name, whose frame is on the stack while it calls its
   callbacks, with its arguments in local variables of their names. Where there is no such frame, a
-  range test inside a fit is refused, and a fit counts as a loop of the user's over batches: all
-  else is as ever.
+  range test inside a fit is refused, and a fit is treated as a user's loop over batches. Nothing
+  else changes.
 - Its local variable ``epoch_iterator`` holds the data in two attributes. Where it does not, the
-  data of a fit that is stopped inside an epoch are freed when Python looks for circles.
+  data of a fit that is stopped inside an epoch are freed only by Python's garbage collector.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ NAMES = (
 
 
 def arguments_of_fit(model: Any) -> dict[str, Any]:
-    """Return the data, and how to read them, of the ``fit`` of ``model`` that this is called from.
+    """Return the data arguments of the ``fit`` of ``model`` that is running.
 
     Keras tells its callbacks nothing about the data, so they are read from the frame of ``fit``.
-    A share that ``validation_split`` took away is in ``validation_data`` there.
+    The rows that ``validation_split`` set aside are in ``validation_data`` there.
 
     Raises:
         RuntimeError: If there is no such ``fit``.
@@ -58,11 +58,11 @@ def arguments_of_fit(model: Any) -> dict[str, Any]:
     return found
 
 
-def check_data_last(**data: Any) -> None:
-    """Refuse a generator that has ended, when there is more to read: Keras would begin nothing new.
+def check_not_exhausted(**data: Any) -> None:
+    """Refuse a generator that has ended although it is to be read again: Keras would read nothing.
 
     Raises:
-        ValueError: If there is one.
+        ValueError: If one of ``data`` is such a generator.
     """
     for name, value in data.items():
         if inspect.isgenerator(value) and value.gi_frame is None:
@@ -73,11 +73,11 @@ def check_data_last(**data: Any) -> None:
             )
 
 
-def let_data_go(model: Any) -> None:
-    """Have the ``fit`` of ``model`` that this is called from free its data as soon as it ends.
+def release_data(model: Any) -> None:
+    """Make the running ``fit`` of ``model`` free its data as soon as it ends.
 
-    Where it is stopped inside an epoch, Keras's iterator and the generators over its batches hold
-    each other, and with them a copy of the data, until Python looks for such circles.
+    If it is stopped inside an epoch, Keras's iterator and the generators over its batches refer to
+    each other, and keep a copy of the data until Python's garbage collector runs.
     """
     frame = frame_of_fit(model)
     iterator: Any = frame.f_locals.get("epoch_iterator") if frame else None
@@ -87,7 +87,7 @@ def let_data_go(model: Any) -> None:
 
 
 def fit_validates(model: Any) -> bool:
-    """Return whether the ``fit`` of ``model`` that this is called from has validation data."""
+    """Return whether the running ``fit`` of ``model`` has validation data."""
     frame = frame_of_fit(model)
     return frame is not None and frame.f_locals["validation_data"] is not None
 
@@ -98,7 +98,7 @@ def is_end_of_data(error: BaseException) -> bool:
 
 
 def frame_of_fit(model: Any) -> FrameType | None:
-    """Return the frame of Keras's own ``fit`` of ``model`` that this is called from, if any."""
+    """Return the frame of Keras's own ``fit`` of ``model`` on this thread's stack, if any."""
     for frame, _ in traceback.walk_stack(sys._getframe(1)):
         known = frame.f_locals
         if (
@@ -111,9 +111,9 @@ def frame_of_fit(model: Any) -> FrameType | None:
 
 
 def forget_initial_epoch(model: Any) -> None:
-    """Have the next ``fit`` of a model begin at its first epoch.
+    """Make the next ``fit`` of a model begin at its first epoch.
 
-    `BackupAndRestore` sets the epoch at which a fit is to go on, and Keras never resets it.
+    `BackupAndRestore` sets the epoch at which a fit resumes, and Keras never resets it.
     """
     if getattr(model, "_initial_epoch", None):
         model._initial_epoch = None

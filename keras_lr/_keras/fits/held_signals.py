@@ -1,11 +1,11 @@
-"""`HeldSignals`: holds Ctrl-C back while the newest state of a model is nowhere stored.
+"""`HeldSignals`: delays Ctrl-C while a model's newest state is not stored anywhere.
 
-Python calls the handler of a signal between any two instructions, so also right after a compiled
-step returns, when an exception loses what it returned.
+Python may call the handler of a signal between any two instructions. If it does so right after a
+compiled step returns, and the handler raises, the state that the step returned is lost.
 
 Relies on (Keras 3.0 and later): a step of a model is called ``train_step``, ``test_step`` or
-``predict_step``. While one of these is on the call stack it is traced, or runs uncompiled, and has
-used up nothing yet. Under another name Ctrl-C waits there until the step is compiled.
+``predict_step``. While one of these is on the call stack, it is being traced or runs uncompiled, so
+no array has been used up yet. If a step has another name, Ctrl-C waits until it is compiled.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _STEPS = {"train_step", "test_step", "predict_step"}
 
 
 class HeldSignals:
-    """Stands in front of the process's signal handlers, and makes signals wait while ``held``.
+    """Wraps the process's signal handlers, and makes signals wait while ``held``.
 
-    This concerns handlers that Python calls, of any signal: that of a timer may raise an exception
-    too. Python calls them in the main thread, so nothing is changed elsewhere. A signal that comes
-    a second time is not made to wait.
+    It wraps every handler written in Python, of any signal: that of a timer may raise an exception
+    too. Python calls handlers in the main thread only, so in other threads it does nothing. A
+    signal that arrives a second time does not wait.
     """
 
     def __init__(self) -> None:
-        """Hold nothing; `install` changes the handlers."""
+        """Change nothing yet; `install` wraps the handlers."""
         self.held = False
         """Whether signals wait now; set it to True and call `release` in a ``finally``."""
         self.installed = False
-        """Whether `install` was called, and neither `restore` nor a handler that raised."""
+        """Whether the handlers are wrapped: since `install`, until `restore` or an exception."""
         self._waiting: list[int] = []
-        self._found: dict[int, Any] = {}
+        self._handlers: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Stand in front of the handlers, if this is the main thread."""
+        """Wrap the handlers, if this is the main thread."""
         self.installed = True
         if threading.current_thread() is not threading.main_thread():
             return
@@ -46,25 +46,25 @@ class HeldSignals:
             handler = signal.getsignal(number)
             if callable(handler) and handler != self._receive:
                 # In this order: the signal may come as soon as its handler is set.
-                self._found[number] = handler
-                # Another interpreter of the same process has no signals.
+                self._handlers[number] = handler
+                # A subinterpreter cannot set signal handlers.
                 with contextlib.suppress(ValueError):
                     signal.signal(number, self._receive)
 
     def restore(self) -> None:
-        """Put the handlers back, but for those that others have replaced meanwhile."""
+        """Put the handlers back, except those that other code has replaced since."""
         self.installed = False
         if threading.current_thread() is threading.main_thread():
             self.held = True
             try:
-                for number, handler in self._found.items():
+                for number, handler in self._handlers.items():
                     if signal.getsignal(number) == self._receive:
                         signal.signal(number, handler)
             finally:
                 self.release()
 
     def release(self) -> None:
-        """Make signals wait no longer, and call the handlers of those that do, which may raise."""
+        """Let signals through again, and call the handlers of those that waited; they may raise."""
         self.held = False
         if self._waiting:
             self._deliver(sys._getframe(1))
@@ -86,9 +86,9 @@ class HeldSignals:
 
     def _call_handler(self, number: int, frame: FrameType | None) -> Any:
         try:
-            return self._found[number](number, frame)
+            return self._handlers[number](number, frame)
         except BaseException:
-            # It ends the fit, as a rule, and whoever called the fit gets the handlers back at once.
+            # The exception usually ends the fit; its caller gets the handlers back at once.
             self.restore()
             raise
 

@@ -1,26 +1,26 @@
-"""The state that a training step of JAX takes and returns, and where Keras keeps it meanwhile.
+"""The state that a JAX training step takes and returns, and where Keras keeps it between steps.
 
 Relies on (Keras 3.0 and later):
 
 - A backend without variables that a compiled step can set, such as JAX, has a ``train_step`` that
-  takes the state beside the data. Its train function takes and returns a tuple of four lists of
+  takes the state as well as the data. Its train function takes and returns a tuple of four lists of
   arrays: trainable, non-trainable, optimizer and metrics variables, in the order of the model's.
 - Between two steps the variables are empty and the state is in ``model._jax_state``;
   ``model.jax_state_sync()``, which is public, brings it back.
-- While the variables are empty, ``model._jax_state_synced`` is False. Where it does not say so, a
-  hook that begins a batch sees the rate of the batch before.
-- A step takes the values of ``optimizer.variables`` in their order, and returns them so. What that
-  list has more while the step is traced, it takes and returns behind them.
-- Keras puts the state that a train function returns into an attribute of the model in every step.
-  A model wraps what it is given in lists, dicts, tuples and sets, one element after the other. What
-  a queue holds it leaves alone. Where that is not so, a step takes longer.
-- Without ``_jax_state`` an exception in a callback loses the step before it, as far as Keras itself
-  has not kept its state; nothing else depends on it.
-- Keras takes the state out of the variables by ``model._get_jax_state``, with the parts by name,
-  and empties them where it says ``purge_model_variables``. It makes the functions that evaluate and
-  predict by ``make_test_function`` and ``make_predict_function``; they take and return fewer parts.
-  Over several batches an execution has its state in a variable ``state`` of ``iterator_step``.
-  Where one of these is missing, Ctrl-C at the wrong moment loses the model, as with Keras alone.
+- While the variables are empty, ``model._jax_state_synced`` is False. Without this attribute, a
+  hook at the start of a batch sees the rate of the batch before.
+- A step takes and returns the values of ``optimizer.variables`` in their order. Variables that are
+  added to that list while the step is traced are taken and returned after the others.
+- Keras stores the state that a train function returns in an attribute of the model in every step.
+  A model wraps the elements of a list, dict, tuple or set one after the other, but not those of a
+  deque. Where it wraps those too, a step takes longer.
+- Without ``_jax_state``, an exception in a callback loses the step before it, unless Keras itself
+  has kept its state. Nothing else depends on the attribute.
+- Keras takes the state out of the variables by ``model._get_jax_state``, which names the parts, and
+  empties them if ``purge_model_variables`` is set. It makes the functions that evaluate and predict
+  by ``make_test_function`` and ``make_predict_function``; they take and return fewer parts. An
+  execution of several batches has its state in the variable ``state`` of ``iterator_step``. Where
+  one of these is missing, Ctrl-C at the wrong moment loses the model, as with Keras alone.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PARTS = (
     *("trainable_variables", "non_trainable_variables"),
     *("optimizer_variables", "metrics_variables"),
 )
-"""What Keras calls the parts of the state."""
+"""Keras's names for the parts of the state."""
 
 Place = tuple[int, int]
 """Part and index of a variable in the state."""
@@ -50,15 +50,15 @@ TRAINABLE, NON_TRAINABLE, OPTIMIZER, METRICS = range(4)
 
 
 class Arrays(collections.deque[Any]):
-    """Arrays of a part of the state, which a model does not wrap one by one.
+    """Arrays of a part of the state, in a container whose elements a model does not wrap.
 
-    That takes a microsecond and a half for each, which is a quarter of a small step.
+    Wrapping takes a microsecond and a half for each array: a quarter of a small step in all.
     """
 
 
 @functools.cache
 def register_arrays() -> None:
-    """Let functions that JAX compiles take `Arrays` as well: others may get them during a fit."""
+    """Register `Arrays` as a pytree, since other jitted functions may get them during a fit."""
     import jax
 
     jax.tree_util.register_pytree_node(Arrays, lambda arrays: (arrays, None), _arrays_of)
@@ -69,12 +69,12 @@ def _arrays_of(_: None, arrays: Iterable[Any]) -> Arrays:
 
 
 def for_keras(state: Any) -> Any:
-    """Return a state in the form in which Keras gets it quickly from one step to the next."""
+    """Return a state in the form that Keras stores fastest."""
     return tuple(map(Arrays, state))
 
 
 def for_step(state: Any) -> Any:
-    """Return a state in the form that Keras's steps take."""
+    """Return a state in the form that Keras's steps accept."""
     return tuple(map(list, state))
 
 
@@ -84,7 +84,7 @@ def steps_take_state() -> bool:
 
 
 def sync_state(model: Any) -> None:
-    """Let a model's variables hold its state, also in the middle of an epoch."""
+    """Write a model's state to its variables, even in the middle of an epoch."""
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
 
@@ -96,28 +96,28 @@ def is_used_up(state: Any) -> bool:
 
 
 def keep_state(model: Any, state: Any) -> None:
-    """Let a model keep a state that Keras does not have, unless a step has used up its arrays."""
+    """Store a state in a model where Keras has not, unless a step has used up its arrays."""
     if not is_used_up(state):
         store_state(model, state)
 
 
 def store_state(model: Any, state: Any, parts: Iterable[str] = PARTS) -> None:
-    """Let a model keep a state that a step has returned, as Keras does a moment later."""
-    # Not by Keras's own way of setting attributes, which takes several times as long.
+    """Store a state that a step has returned in a model, as Keras does a moment later."""
+    # Keras's own way of setting attributes takes several times as long.
     vars(model)["_jax_state"] = dict(zip(parts, state, strict=True))
 
 
 def return_state(model: Any) -> None:
-    """Let the variables of a model hold the state that it keeps, after an exception."""
+    """Write the state that a model keeps to its variables, after an exception."""
     state = getattr(model, "_jax_state", None)
     if state and not is_used_up(state.values()):
         sync_state(model)
 
 
 def state_between_batches(error: BaseException) -> Any:
-    """Return the state that an execution of several batches had when an exception left it.
+    """Return the state that an execution of several batches had when it raised an exception.
 
-    None if it was raised elsewhere.
+    Return None if the exception was raised elsewhere.
     """
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name == "iterator_step":
@@ -126,7 +126,7 @@ def state_between_batches(error: BaseException) -> Any:
 
 
 def show_values(model: Any, values: Iterable[tuple[Place, Any, float]]) -> None:
-    """Let callbacks that look at a model see values that are not in its state yet.
+    """Show callbacks that look at a model values that are not in its state yet.
 
     Args:
         model: The model.
@@ -143,7 +143,7 @@ def show_values(model: Any, values: Iterable[tuple[Place, Any, float]]) -> None:
         state[PARTS[part]] = arrays
 
 
-def optimizer_reads(model: Any, state: Any) -> contextlib.AbstractContextManager[Any]:
+def optimizer_scope(model: Any, state: Any) -> contextlib.AbstractContextManager[Any]:
     """Return a context in which the optimizer's variables have the values of a state."""
     values = zip(model.optimizer.variables, state[OPTIMIZER], strict=True)
     return keras.StatelessScope(state_mapping=list(values))
@@ -159,7 +159,7 @@ def variables_of_state(model: Any) -> tuple[list[Any], ...]:
 
 
 def place_of(variables: tuple[list[Any], ...], wanted: Any, parts: Iterable[int]) -> Place | None:
-    """Return where in the state a variable stands; None if it is not among those of ``parts``."""
+    """Return the place of a variable in the state; None if it is not among those of ``parts``."""
     for part in parts:
         for index, variable in enumerate(variables[part]):
             if variable is wanted:
@@ -168,13 +168,13 @@ def place_of(variables: tuple[list[Any], ...], wanted: Any, parts: Iterable[int]
 
 
 def value_at(state: Any, place: Place) -> Any:
-    """Return what a state has at a place."""
+    """Return the value of a state at a place."""
     part, index = place
     return state[part][index]
 
 
 def state_with(state: Any, values: Iterable[tuple[Place | None, Any]]) -> Any:
-    """Return a state with other values at some places; what has no place is left out."""
+    """Return a state with other values at some places; values without a place are ignored."""
     parts = list(state)
     for place, value in values:
         if place is not None:
@@ -184,8 +184,8 @@ def state_with(state: Any, values: Iterable[tuple[Place | None, Any]]) -> Any:
     return tuple(parts)
 
 
-def state_with_own(state: Any, own: Sequence[Any]) -> Any:
-    """Return a state with the values of variables of ours behind those of the optimizer."""
+def append_extra_state(state: Any, own: Sequence[Any]) -> Any:
+    """Return a state with the values of extra variables after those of the optimizer."""
     if not own:
         return state
     parts = list(state)
@@ -193,14 +193,14 @@ def state_with_own(state: Any, own: Sequence[Any]) -> Any:
     return tuple(parts)
 
 
-def store_own(state: Any, own: Sequence[Any]) -> Any:
-    """Let variables of ours hold what a step has returned, and return the state without it."""
+def store_extra_state(state: Any, own: Sequence[Any]) -> Any:
+    """Store the extra values that a step has returned, and return the state without them."""
     if not own:
         return state
     parts = list(state)
     values, parts[OPTIMIZER] = parts[OPTIMIZER][-len(own) :], parts[OPTIMIZER][: -len(own)]
     for variable, value in zip(own, values, strict=True):
-        # Not by `assign`, which takes several times as long.
+        # `assign` takes several times as long.
         variable._value = value
     return tuple(parts)
 
@@ -208,32 +208,32 @@ def store_own(state: Any, own: Sequence[Any]) -> Any:
 class StateKeeper:
     """Keeps the newest state of a model where Keras finds it, during a fit on JAX.
 
-    A step uses up the arrays that go into it. Keras stores what it returns a moment later, and what
-    it takes out of the variables only after the first step. An exception between the two would lose
-    the model. The keeper stores both at once, with signals held meanwhile. No array is held longer
-    than Keras holds it.
+    A step uses up the arrays that go into it. Keras stores what a step returns a moment later, and
+    what it takes out of the variables only after the first step. An exception in between would lose
+    the model. The keeper stores both at once, while signals wait. It holds no array longer than
+    Keras does.
     """
 
     _makers = ("make_test_function", "test_function"), ("make_predict_function", "predict_function")
 
     def __init__(self, model: Any) -> None:
-        """Keep the state of a model; `install` changes it."""
+        """Change nothing yet; `install` changes the model."""
         self.model = model
         self.signals = HeldSignals()
-        self._found: dict[str, Any] = {}
-        """What was on the model itself under each name that the keeper uses."""
+        self._originals: dict[str, Any] = {}
+        """The instance attributes that the model had under the names that the keeper replaces."""
 
     def install(self) -> None:
-        """Take part in whatever takes the state out of the model's variables."""
+        """Wrap the methods that take the state out of the model's variables."""
         self.signals.install()
-        self._replace("_get_jax_state", self._taking)
+        self._replace("_get_jax_state", self._wrap_take)
         for maker, function in self._makers:
-            self._replace(maker, functools.partial(self._making, function))
+            self._replace(maker, functools.partial(self._wrap_maker, function))
 
     def restore(self) -> None:
-        """Leave the model as it was found."""
-        while self._found:
-            name, own = self._found.popitem()
+        """Put everything back on the model as it was."""
+        while self._originals:
+            name, own = self._originals.popitem()
             vars(self.model).pop(name, None)
             if own is not None:
                 object.__setattr__(self.model, name, own)
@@ -245,12 +245,12 @@ class StateKeeper:
 
     def _replace(self, name: str, replacement_for: Callable[[Any], Any]) -> None:
         present = getattr(self.model, name, None)
-        if present is not None and name not in self._found:
-            self._found[name] = vars(self.model).get(name)
+        if present is not None and name not in self._originals:
+            self._originals[name] = vars(self.model).get(name)
             object.__setattr__(self.model, name, replacement_for(present))
 
-    def _taking(self, take: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what takes the state out of the variables and stores it."""
+    def _wrap_take(self, take: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that takes the state out of the variables and stores it."""
 
         def take_and_store(**options: Any) -> Any:
             self.signals.held = True
@@ -265,8 +265,8 @@ class StateKeeper:
 
         return take_and_store
 
-    def _making(self, name: str, make: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what makes a function that stores the state that it returns."""
+    def _wrap_maker(self, name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that makes functions which store the state that they return."""
 
         def make_kept(*arguments: Any, **options: Any) -> Any:
             result = make(*arguments, **options)

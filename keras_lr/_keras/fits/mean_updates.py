@@ -1,18 +1,18 @@
 """`MeanUpdates`: what a training step adds to the mean that it logs as its loss.
 
-The loss of a batch cannot be told exactly from Keras's running mean, whose sum in float32 has lost
-its low digits. So the step's additions are noted on their way into the sum.
+The loss of a batch cannot be recovered exactly from Keras's running mean, whose float32 sum has
+lost its low digits. So what the step adds to the sum is noted before it is added.
 
 Relies on (Keras 3.0 and later):
 
 - ``keras.metrics.Mean`` adds to its variables ``total`` and ``count`` by their ``assign_add``,
   ``keras.metrics.Sum`` to ``total`` alone. The training step puts what ``result`` returns into its
-  logs as it is. Where nothing is added so, nothing is noted, and the loss is recovered from the
-  running mean. Where the logs have something else, their numbers tell whether it is this mean.
-- A number that ``Mean.update_state`` gets alone is what it adds to the total, whatever its weight,
-  divided by what it adds to the count. Keras's training step hands over the loss so.
-- A tensor that is being traced knows its ``graph`` (TensorFlow) or ``_trace`` (JAX). A tensor of a
-  trace inside the step's cannot be noted.
+  logs unchanged. Where a step adds in another way, nothing is noted, and the loss is recovered from
+  the running mean. Where the logs hold another object, its numbers show whether it is this mean.
+- If ``Mean.update_state`` gets a single number, this is what it adds to the total divided by what
+  it adds to the count, whatever the weight. Keras's training step passes the loss in this way.
+- A tensor that is being traced has a ``graph`` (TensorFlow) or a ``_trace`` (JAX). A tensor of a
+  trace nested inside the step's cannot be noted.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def is_sum(metric: Any) -> bool:
 
 
 def metrics_held_by(model: Any) -> list[Any]:
-    """Return the metrics in a model's attributes, which need not be among its ``metrics``."""
+    """Return the metrics in a model's attributes, even those that ``metrics`` does not list."""
     return list(_metrics_in(vars(model).values(), 2))
 
 
@@ -63,7 +63,7 @@ def _metrics_in(values: Any, depth: int) -> Iterator[Any]:
 
 
 class LossUpdate(NamedTuple):
-    """What a step has added to the mean of its loss, or to a sum of losses with a count of 1."""
+    """What a step added to the mean of its loss, or to a sum of losses with a count of 1."""
 
     mean: Any
     is_logged: bool
@@ -71,14 +71,14 @@ class LossUpdate(NamedTuple):
     total: Any = None
     count: Any = None
     loss: Any = None
-    """The total divided by the count, where the step has it already and logs this mean."""
+    """The total divided by the count, if the step has computed it and logs this mean."""
 
 
 class MeanUpdates:
-    """Notes what is added to some means while it is entered as a context."""
+    """Context manager that notes what is added to some means."""
 
     def __init__(self, means: list[Any], others: Iterable[Any] = ()) -> None:
-        """Watch ``means``, and of ``others`` whether they are logged."""
+        """Watch what is added to ``means``, and whether ``others`` are logged."""
         self.means = means
         self._results: list[tuple[Any, Any]] = []
         self._added: dict[int, dict[str, list[Any]]] = {
@@ -122,9 +122,9 @@ class MeanUpdates:
             attributes.pop(name, None)
 
     def cumulative(self, logs: Any) -> frozenset[str]:
-        """Return the names in the logs of results of metrics that are no mean.
+        """Return the log names of the metrics that are not means.
 
-        A sum that is the loss is left out: what is added to it is the loss of the batch.
+        A sum that is logged as the loss is left out: what is added to it is the batch's loss.
         """
         if not isinstance(logs, dict):
             return frozenset()
@@ -139,8 +139,8 @@ class MeanUpdates:
     def of_loss(self, logs: Any, trace: Any = None) -> LossUpdate | None:
         """Return what was added to the mean that a step logs as its loss.
 
-        If the loss is no result of a watched mean, it may be made from one: then that called
-        ``"loss"`` is taken, or another. None if nothing of this trace was added to it.
+        If the loss is not the result of a watched mean, it may be computed from one: then the mean
+        called ``"loss"`` is taken, or else another. Return None if this trace added nothing to it.
 
         Args:
             logs: What the step logs.
@@ -168,7 +168,7 @@ class MeanUpdates:
         return None
 
     def _single_value(self, mean: Any, trace: Any) -> Any:
-        """Return the number of the only update of a mean; None if it is not known."""
+        """Return the number of a mean's only update; None if there are more or it is unknown."""
         values = self._values[id(mean)]
         if len(values) != 1 or len(self._added[id(mean)]["total"]) != 1:
             return None

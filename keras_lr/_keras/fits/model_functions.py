@@ -1,11 +1,11 @@
-"""The functions that Keras makes of a model's steps, and what stands in for them during a fit.
+"""The functions that Keras makes from a model's steps, and how they are replaced during a fit.
 
 Relies on (Keras 3.0 and later, and legacy Keras 2):
 
 - ``fit`` and ``train_on_batch`` call ``model.make_train_function()`` before they train and read
   ``model.train_function`` for every execution; ``evaluate`` calls ``model.make_test_function()``.
   A model that lacks them is refused when a fit begins: `check_functions`.
-- An attribute of the instance with the name of a method is called in the place of the method.
+- An instance attribute with the name of a method is called instead of the method.
 - A function of Keras's own that calls ``make_train_function`` is called ``fit`` where it trains
   over epochs and ``train_on_batch`` where it trains on one batch.
 """
@@ -21,10 +21,10 @@ MAKERS = "make_train_function", "make_test_function"
 
 
 def check_functions(model: Any) -> None:
-    """Refuse a model that makes its training step in another way.
+    """Refuse a model that makes its train function in another way.
 
     Raises:
-        RuntimeError: If the model has no ``train_function``, or nothing that makes it.
+        RuntimeError: If the model has no ``train_function``, or no method that makes it.
     """
     missing = [name for name in ("train_function", *MAKERS) if not hasattr(model, name)]
     if missing:
@@ -37,14 +37,14 @@ def check_functions(model: Any) -> None:
 
 
 def set_train_function(model: Any, function: Any) -> None:
-    """Let a model train by ``function``."""
+    """Make a model train by ``function``."""
     model.train_function = function
 
 
 def stop_evaluation(model: Any) -> None:
-    """End the evaluation that runs on a model after the present batch, as ``stop_training`` does.
+    """End a model's running evaluation after the present batch, as ``stop_training`` ends a fit.
 
-    Where Keras does not look at the attribute, the evaluation goes on to its end.
+    If this version of Keras does not read the attribute, the evaluation runs to its end.
     """
     model.stop_evaluating = True
 
@@ -55,19 +55,19 @@ def name_of_caller(depth: int = 1) -> str:
 
 
 class MakerPatch:
-    """Puts functions in the place of those that make a model's train and test function.
+    """Replaces the methods that make a model's train and test functions.
 
-    A model may have makers of its own as attributes; they are called and put back.
+    A model may have its own makers as instance attributes; they are called, and put back.
     """
 
     def __init__(self, model: Any) -> None:
-        """Know the makers that the model has."""
+        """Remember the makers that the model has."""
         self.model = model
         self.installed = False
         self._own = {name: vars(model).get(name) for name in MAKERS}
 
     def install(self, **makers: Callable[..., Any]) -> None:
-        """Let a model call these makers."""
+        """Make the model call ``makers`` instead of its own."""
         for name, maker in makers.items():
             object.__setattr__(self.model, name, maker)
         self.installed = True
@@ -78,7 +78,7 @@ class MakerPatch:
         return own(*arguments, **options)
 
     def restore(self) -> None:
-        """Let the model have the makers that it had."""
+        """Put the model's own makers back."""
         if not self.installed:
             return
         self.installed = False
@@ -89,13 +89,13 @@ class MakerPatch:
 
 
 class SingleSteps:
-    """Lets a model that is compiled to run several steps per execution run one.
+    """Makes a model that is compiled with ``steps_per_execution=N`` run single steps.
 
-    Legacy Keras keeps that number in a variable, and stays as it is.
+    Legacy Keras keeps that number in a variable; its models are left unchanged.
     """
 
     def __init__(self, model: Any) -> None:
-        """Know what the model has; `apply` changes it."""
+        """Remember the model's functions; `apply` changes the model."""
         self.model = model
         steps = getattr(model, "steps_per_execution", 1)
         single = dict.fromkeys(("train_function", "test_function")) | {"steps_per_execution": 1}
@@ -103,7 +103,7 @@ class SingleSteps:
         self._original = {name: getattr(model, name) for name in self._single}
 
     def apply(self) -> None:
-        """Let the model run single steps, by the functions that it used for them before."""
+        """Make the model run single steps, by the functions that it used for them before."""
         self._set(self._single)
 
     def keep_functions(self) -> None:
@@ -111,7 +111,7 @@ class SingleSteps:
         self._single = {name: getattr(self.model, name) for name in self._single}
 
     def restore(self) -> None:
-        """Put back what the model had."""
+        """Put the model's own number of steps and functions back."""
         self._set(self._original)
 
     def _set(self, attributes: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
-"""The progress bar of a fit, and more values on it.
+"""Additional values in the progress bar of a fit.
 
-Relies on (Keras 3.12 and later): the list of callbacks holds a ``ProgbarLogger``, and its
-``on_train_batch_end`` shows all that is in the logs, and reads it when it draws. An attribute of
-the instance with the name of a hook is called in the place of the method. Where there is no such
-bar, as with ``verbose=0`` or in legacy Keras, nothing is shown.
+Relies on (Keras 3.12 and later): the list of callbacks holds a ``ProgbarLogger``, whose
+``on_train_batch_end`` shows all that is in the logs, and reads it when it draws. An instance
+attribute with the name of a hook is called instead of the method. Where there is no such bar, as
+with ``verbose=0`` or in legacy Keras, nothing is shown.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def show_in_progress_bar(
 ) -> Callable[[], None]:
     """Show values beside the metrics in the progress bar of a fit, at every batch.
 
-    No other callback sees them, and Keras calls the bar when and where it did before.
+    No other callback sees the values, and Keras calls the bar as it did before.
 
     Args:
         callbacks: The callbacks of the fit.
-        values: Returns what to show with the number of a batch.
+        values: Returns what to show for the batch of the given number.
 
     Returns:
-        A function that takes the values off the bar again.
+        A function that removes the values from the bar.
     """
     bars = [one for one in callbacks if isinstance(one, keras.callbacks.ProgbarLogger)]
     for bar in bars:

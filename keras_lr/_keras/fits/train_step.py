@@ -1,13 +1,13 @@
-"""A training step that takes its hyperparameters from outside, compiled once for a model.
+"""A training step that gets its hyperparameters from outside, compiled once for a model.
 
 Relies on (Keras 3.0 and later):
 
-- ``make_train_function(force=True)`` compiles what ``model.train_step`` is at that moment, an
-  attribute of the instance included. Where it raises, or makes the function that was there before,
-  there is no such step. Where it compiles another step, as under ``KERAS_NNX_ENABLED``, ours is
-  never traced. An engine notices both and sets the values from the host instead.
-- A function made twice by the same maker has the same code. A train function with other code was
-  put into the model by somebody else. It is called as it is, with values set from the host.
+- ``make_train_function(force=True)`` compiles what ``model.train_step`` is at that moment, even an
+  instance attribute. Where it raises, or returns the function that was there before, there is no
+  such step. Where it compiles another step, as under ``KERAS_NNX_ENABLED``, this one is never
+  traced. An engine notices both and sets the values from the host instead.
+- Two functions of the same maker have the same code. A train function with other code comes from
+  the user or another library. It is called as it is, with values set from the host.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ from typing import Any
 
 from keras_lr._keras.fits.mean_updates import LossUpdate
 from keras_lr._keras.rates.hyperparameters import Hyperparameter
-from keras_lr._keras.rates.optimizers import optimizers_of, updates
+from keras_lr._keras.rates.optimizers import count_batches, optimizers_of
 
 _KEPT = "_keras_lr_compiled_steps"
-"""Attribute of a model's train function with the steps that stand in for it.
+"""Attribute of a model's train function that holds the steps compiled to replace it.
 
-They live as long as that function does: a model that is compiled again, or whose function is made
-anew, has another one. Nothing that copies or saves a model sees them.
+They live as long as that function: a model that is compiled again, or whose function is made again,
+has another one. Nothing that copies or saves a model sees them.
 """
 
 
 @dataclasses.dataclass
 class CompiledStep:
-    """A train function that takes its hyperparameters from tables or beside the data."""
+    """A train function that gets its hyperparameters from a table, or together with the data."""
 
     function: Any = None
     traced: bool = False
     """Whether Keras has called the step that was compiled in."""
     table: Any = None
-    """The values of the hyperparameters for some batches to come, where the step reads them: one
-    for each batch, or a column for each of several hyperparameters."""
+    """Variable with the values of the hyperparameters for the batches to come, if the step reads
+    one: a value for each batch, or a column for each of several hyperparameters."""
     notes: list[Any] = dataclasses.field(default_factory=list)
-    """What some variables held when each of these batches began, where the step notes it."""
+    """What some variables held when each of these batches began, if the step notes it."""
     losses: Any = None
     """What each of these batches added to the mean of the loss: a sum, or the loss itself."""
     notes_loss: bool = False
-    """Whether it is the loss itself."""
+    """Whether `losses` holds the loss itself."""
     returns_loss: bool = False
-    """Whether the loss also comes back beside the logs, for whoever reads it after each step."""
+    """Whether the loss is also returned with the logs, to be read after each step."""
     counts: Any = None
-    """The count behind the sum; or the count before the batch, where nothing is added."""
+    """The count that goes with the sum; or the count before the batch, if no sum is noted."""
     update: LossUpdate | None = None
-    """Which mean that is, where the step notes what it adds."""
+    """The mean that is updated, if the step notes what it adds."""
     cumulative: frozenset[str] = frozenset()
-    """Names in the logs of what is no mean, and is known for the epoch so far alone."""
+    """Log names of values that are not means, and are known only for the epoch so far."""
     position: Any = None
     """Variable with the row of the last batch."""
     indices: list[Any] = dataclasses.field(default_factory=list)
-    """Numbers of rows on the device, which need not travel there in each step."""
+    """Row numbers that are already on the device, so that no step has to send one."""
 
 
 Build = Callable[[CompiledStep, Callable], Callable]
@@ -74,10 +74,10 @@ def compiled_step(
 
     Args:
         model: A model that has a train function.
-        key: What the step depends on; one that was compiled for the same key is used again.
+        key: What the step depends on; a step compiled for an equal key is reused.
         build: Builds the step.
         make_train_function: Makes the train function of the model as Keras does.
-        kept_only: Whether to compile nothing, but use what was compiled for an earlier fit.
+        kept_only: Whether to compile nothing, and only use a step compiled for an earlier fit.
     """
     plain = model.train_function
     kept = getattr(plain, _KEPT, None)
@@ -112,7 +112,7 @@ def compiled_step(
 
 
 def forget_step(plain: Any, step: CompiledStep) -> None:
-    """Let a model's own train function no longer keep a step that Keras has left ours out of."""
+    """Remove a compiled step from a model's train function: Keras never traced it."""
     kept = getattr(plain, _KEPT, {})
     for key in [key for key, one in kept.items() if one is step]:
         del kept[key]
@@ -120,7 +120,7 @@ def forget_step(plain: Any, step: CompiledStep) -> None:
 
 def was_trained(model: Any) -> bool:
     """Return whether all optimizers of a model have made updates."""
-    return all(map(updates, optimizers_of(model)))
+    return all(map(count_batches, optimizers_of(model)))
 
 
 def _same_code(function: Any, other: Any) -> bool:
@@ -128,9 +128,9 @@ def _same_code(function: Any, other: Any) -> bool:
 
 
 def _code(function: Any) -> Any:
-    """Return the code of a function, compiled by TensorFlow or not; else the class of the object.
+    """Return the code of a function, compiled by TensorFlow or not; for another object its class.
 
-    The class is what Keras and a user's maker have in common each time that they are called.
+    The class of a callable object stays the same each time that its maker is called.
     """
     function = getattr(function, "python_function", function)
     return getattr(function, "__code__", type(function))
@@ -140,13 +140,12 @@ def _code(function: Any) -> Any:
 def hyperparameters_set(
     some: list[Hyperparameter], values: Any, every: list[Hyperparameter]
 ) -> Iterator[None]:
-    """Let a training step see ``values`` of those hyperparameters that no variable holds.
+    """Give a training step ``values`` of the hyperparameters that no variable holds.
 
-    What was there is put back as it is outside of a step, also where another replica's trace runs
-    at the same time.
+    The plain values are put back afterwards, even if another replica is traced at the same time.
 
     Args:
-        some: The hyperparameters that no variable holds, in the order in which they enter.
+        some: The hyperparameters that no variable holds, in the order in which they are set.
         values: The values of all hyperparameters.
         every: All hyperparameters.
     """
@@ -160,7 +159,7 @@ def hyperparameters_set(
 
 
 def read_numbers(some: list[Hyperparameter]) -> list[Any]:
-    """Return what stands in the place of some hyperparameters outside of a step."""
+    """Return the plain values that some hyperparameters have outside of a step."""
     return [parameter.plain_value() for parameter in some]
 
 

@@ -1,1 +1,1 @@
-"""Rates that a rule reads off the gradients inside a training step."""
+"""Rates that a rule computes from the gradients inside a training step."""

@@ -1,4 +1,4 @@
-"""`Packing`: many small tensors as one vector, so that a formula over all takes few operations."""
+"""`Packing`: many small tensors in one vector, so that a formula over all needs few operations."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 from keras import ops
 
-from keras_lr._keras.gradients.tensors import in_float, without_gradients
+from keras_lr._keras.gradients.tensors import as_float_tensor, without_gradients
 
 SMALL = 1 << 15
-"""Most elements of a tensor that is packed. To copy more takes longer than an operation more."""
+"""Largest tensor that is packed, in elements. Copying a larger one costs more than an operation."""
 
 
 class Packing:
-    """The order in which an optimizer's weights, or their gradients, stand in a few tensors."""
+    """Packs an optimizer's weights, or their gradients, into a few tensors."""
 
     def __init__(self, weights: Sequence[Any], each_apart: bool) -> None:
         """Choose which weights are packed together.
 
         Args:
             weights: The weights.
-            each_apart: Whether every weight stays a tensor of its own.
+            each_apart: Whether every weight stays a separate tensor.
         """
         with without_gradients():
-            types = [in_float(one).dtype for one in weights]
+            types = [as_float_tensor(one).dtype for one in weights]
         together: dict[Any, list[int]] = {}
         self._groups: list[list[int]] = []
         for place, (one, dtype) in enumerate(zip(weights, types, strict=True)):

@@ -1,4 +1,4 @@
-"""The rates that the last steps used, noted by the steps themselves in variables.
+"""`RateNotes`: the rates that the last steps used, which the steps write to variables themselves.
 
 Relies on public names only. The variables are the same on every backend, so that a rate is noted
 wherever the step runs, whatever the number of steps per execution.
@@ -20,7 +20,7 @@ class RateNotes:
     """Table of the rates of the last batches, and the number of batches noted so far."""
 
     def __init__(self, rows: int) -> None:
-        """Keep the rates of so many batches; `pop` must come before more of them have run."""
+        """Keep the rates of ``rows`` batches; `pop` must be called before more have run."""
         options: dict[str, Any] = {"trainable": False, "aggregation": "only_first_replica"}
         self.rates = keras.Variable(np.zeros(rows), dtype="float32", **options)
         self.count = keras.Variable(np.zeros((), np.int32), dtype="int32", **options)
@@ -59,11 +59,11 @@ class RateNotes:
         return int(to_numpy(self.count))
 
     def start_epoch(self) -> None:
-        """Drop what was noted and not popped."""
+        """Drop the rates that were noted but not popped."""
         self._popped = self.noted()
 
     def check_unpopped(self, count: int) -> int:
-        """Return how many rates the next ``count`` batches have noted, of those that have run.
+        """Return how many of the next ``count`` batches have run, by the rates that they noted.
 
         Raises:
             RuntimeError: If the steps noted more than one rate for each batch.
@@ -76,7 +76,7 @@ class RateNotes:
     def pop(self, count: int) -> NDArray[np.float32]:
         """Return the rates of the next ``count`` batches.
 
-        The last of them may not have run, where the data ended before: they have the last rate.
+        If the data ended early, the last of them have not run: they get the last rate.
 
         Raises:
             RuntimeError: If the steps did not note one rate for each batch.
@@ -90,10 +90,10 @@ class RateNotes:
 
 
 def applied_too_often(times: int, batches: int) -> RuntimeError:
-    """Return the error of a step that applies gradients more often than once for each batch."""
+    """Return the error for a step that does not apply gradients exactly once for each batch."""
     return RuntimeError(
         f"The training step has applied gradients {times} times in {batches} "
-        f"{'batch' if batches == 1 else 'batches'}, so that the rate of a batch cannot be told. "
+        f"{'batch' if batches == 1 else 'batches'}, so the rate of each batch is unknown. "
         "Let train_step of the model call optimizer.apply or optimizer.stateless_apply once "
         "for each batch."
     )

@@ -1,4 +1,4 @@
-"""`Rule`: what reads a learning rate off gradients, and what it sees of an update."""
+"""`Rule`: computes a learning rate from gradients, given an `Update`, returning a `Decision`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, NamedTuple, Protocol
 Tensor = Any
 
 State = dict[str, Any]
-"""What a rule keeps from one update to the next: tensors, or lists of tensors as the weights."""
+"""What a rule keeps from one update to the next: tensors, or lists of tensors like the weights."""
 
 
 class Update(NamedTuple):
-    """What a rule sees of an update. All tensors are float32, or float64 as the weights.
+    """What a rule sees of an update. All tensors are float32, or float64 like the weights.
 
-    Small weights are packed together in one tensor, unless the rule looks at each by itself.
+    Small weights are packed together in one tensor, unless the rule is layer-wise.
     """
 
     gradients: list[Tensor]
@@ -21,32 +21,32 @@ class Update(NamedTuple):
     weights: list[Tensor]
     """The weights before the update, in the order of the gradients."""
     rate: Tensor
-    """The rate of the update before."""
+    """The rate of the previous update."""
     multiplier: Tensor
     """The factor by which a schedule multiplies the rate."""
     optimizer: Any
 
 
 class Decision(NamedTuple):
-    """What a rule makes of an update."""
+    """What a rule decides for an update."""
 
     rate: Tensor
     state: State
     checked: Tensor
     """A number that is finite only if all gradients are."""
     gradient_factors: Tensor | None = None
-    """A vector with a factor for the gradient of each weight, which the optimizer is given."""
+    """A vector with a factor for each weight's gradient, applied before the optimizer sees it."""
     mean_factor: Tensor | None = None
-    """A factor for Adam's mean of the gradients after the update; its square for that of the
-    squares."""
+    """A factor for Adam's mean of the gradients after the update. The mean of their squares is
+    multiplied by its square."""
 
 
 class Rule(Protocol):
-    """What reads a rate off gradients. It must be hashable: equal rules share compiled steps."""
+    """Computes a rate from gradients. A rule must be hashable: equal rules share compiled steps."""
 
     @property
     def layer_wise(self) -> bool:
-        """Whether the rule looks at each weight by itself."""
+        """Whether the rule needs each weight as a separate tensor."""
 
     def begin(self, weights: list[Tensor]) -> State:
         """Return the state before the first update."""
@@ -54,5 +54,5 @@ class Rule(Protocol):
     def decide(self, update: Update, state: State) -> Decision:
         """Return the rate of an update, and the state after it.
 
-        What the update leaves as it was is best returned as the same object: it is not written.
+        Return an unchanged part of the state as the same object: then it is not written again.
         """

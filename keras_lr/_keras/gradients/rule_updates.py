@@ -1,18 +1,18 @@
-"""Updates in which a rule reads the learning rate off the gradients.
+"""`RuleUpdates`: updates in which a rule computes the learning rate from the gradients.
 
 Relies on these names of Keras 3 (3.12 and later), whose presence is checked before a fit trains:
 
-- ``apply`` hands the gradients, clipped and unscaled and once for an update, first to
-  ``_apply_weight_decay(variables)``, which multiplies by ``learning_rate``, and right after that to
+- Once for each update, after clipping and unscaling, ``apply`` calls
+  ``_apply_weight_decay(variables)``, which multiplies by ``learning_rate``, and right after that
   ``_backend_update_step(gradients, variables, learning_rate)``. An optimizer that updates its
-  variables otherwise is refused in its first step.
+  variables in another way is refused in its first step.
 - ``_learning_rate`` is the variable with the rate, and ``_trainable_variables`` are those that the
   optimizer was built for, which ``_var_key`` tells apart.
-- A training step calls ``apply`` of the model's optimizer once for each batch; where it takes the
-  model's state, ``stateless_apply``, which takes and returns the values of ``variables``, a copy of
-  the list ``_variables``. What stands in that list while the step is traced takes part in whatever
-  the optimizer does with its variables: it changes in updates alone, and under loss scaling in
-  updates by finite gradients alone.
+- A training step calls ``apply`` of the model's optimizer once for each batch. If the step takes
+  the model's state, it calls ``stateless_apply`` instead, which takes and returns the values of
+  ``variables``, a copy of the list ``_variables``. A variable that is added to that list while the
+  step is traced is treated like the optimizer's own: it changes only when there is an update, and
+  under loss scaling only when the gradients are finite.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from keras_lr._keras.gradients.packing import Packing
 from keras_lr._keras.gradients.rate_notes import RateNotes, applied_too_often
 from keras_lr._keras.gradients.rule import Rule, State, Update
 from keras_lr._keras.gradients.tensors import (
+    as_float_tensor,
     assign_copies,
-    in_float,
+    current_trace,
     new_variable,
-    over_replicas,
     scale_means,
     scope_of,
-    trace_now,
+    sum_over_replicas,
     without_gradients,
 )
 from keras_lr._keras.host_values import to_numpy
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
-from keras_lr._keras.rates.optimizers import effective, trained_variables
+from keras_lr._keras.rates.optimizers import trained_variables, unwrap_loss_scaling
 from keras_lr._keras.rates.step_methods import StepMethods, check_has
 
-USE = "a rate read off the gradients"
+USE = "a rate computed from the gradients"
 
 
 class RuleRate(Hyperparameter):
@@ -57,17 +57,17 @@ class RuleRate(Hyperparameter):
     updates: RuleUpdates
 
     def __init__(self, updates: RuleUpdates) -> None:
-        """Belong to the optimizer of ``updates``."""
+        """Create the stand-in for the rate of the optimizer of ``updates``."""
         self.__dict__.update(optimizer=updates.optimizer, name=LEARNING_RATE, updates=updates)
 
     @functools.cached_property
     def variable(self) -> None:
-        """None: no variable of Keras's holds the multiplier."""
+        """None: no variable of Keras holds the multiplier."""
         return None
 
     @functools.cached_property
     def key(self) -> tuple[Any, ...]:
-        """What identifies the rate."""
+        """Identity of the rate."""
         return self.updates.rate.key
 
     @property
@@ -96,21 +96,21 @@ class RuleRate(Hyperparameter):
         return None
 
     def enter_step(self, value: Any, plain: Any) -> None:
-        """Let the rule take part in a step."""
+        """Make the rule decide the rate in a step."""
         self.updates.multiplier = value
         self.updates.enter()
 
     def leave_step(self, plain: Any) -> None:
-        """Let the optimizer update as ever."""
+        """Make the optimizer update as usual."""
         self.updates.leave()
 
 
 _KNOWN: weakref.WeakValueDictionary[Hashable, RuleUpdates] = weakref.WeakValueDictionary()
-"""By optimizer and rule. A compiled step holds what it was traced with, so a later fit finds it."""
+"""Updates by optimizer and rule. A compiled step keeps them alive for later fits."""
 
 
 def rule_updates(model: Any, rule: Rule, rows: int) -> RuleUpdates:
-    """Return the updates of a model's optimizer by a rule, those of an earlier fit if there are.
+    """Return the updates of a model's optimizer by a rule, reusing those of an earlier fit.
 
     Args:
         model: The model.
@@ -126,39 +126,39 @@ def rule_updates(model: Any, rule: Rule, rows: int) -> RuleUpdates:
 
 
 def check_can_follow_rule(optimizer: Any) -> None:
-    """Refuse an optimizer that lacks something that `RuleUpdates` relies on.
+    """Refuse an optimizer that lacks a name that `RuleUpdates` relies on.
 
     Raises:
-        RuntimeError: If it does.
+        RuntimeError: If a name is missing.
     """
     names = "apply", "stateless_apply", "_variables"
     check_has(optimizer, names, USE)
     inner = "_apply_weight_decay", "_backend_update_step", "_trainable_variables", "_var_key"
-    check_has(effective(optimizer), (*names, *inner), USE)
+    check_has(unwrap_loss_scaling(optimizer), (*names, *inner), USE)
 
 
 class RuleUpdates:
-    """The updates of one optimizer whose rate a rule decides."""
+    """Updates of one optimizer whose rate a rule decides."""
 
     def __init__(self, optimizer: Any, rule: Rule, rows: int) -> None:
         """Make the variables of the rule; `start_fit` gives them their values.
 
         Args:
-            optimizer: The optimizer of a model, built, or a wrapper that scales its loss.
+            optimizer: The built optimizer of a model, or a ``LossScaleOptimizer`` around it.
             rule: The rule.
             rows: Batches whose rates are noted before they are read.
         """
         check_can_follow_rule(optimizer)
-        self.outer, self.optimizer, self.rule = optimizer, effective(optimizer), rule
+        self.outer, self.optimizer, self.rule = optimizer, unwrap_loss_scaling(optimizer), rule
         self.rate = Hyperparameter(self.optimizer, LEARNING_RATE)
         self.weights = trained_variables(self.optimizer)
         self.notes = RateNotes(rows)
         self.fits = 0
-        """Number of the fit that the state belongs to."""
+        """Number of fits so far: the state belongs to the last one."""
         self.multiplier: Any = 1.0
         self._decay: Callable[[], Any] | None = None
         self._applied: list[Any] = []
-        """What tells that a step has applied gradients already: see `_refuse_second_time`."""
+        """Marks of the steps that have applied gradients already: see `_refuse_second_time`."""
         self._packing = Packing(self.weights, rule.layer_wise)
         self._places = {self.key_of(one): place for place, one in enumerate(self.weights)}
         self._variables: dict[str, Any] = {
@@ -183,7 +183,7 @@ class RuleUpdates:
         ]
 
     def key_of(self, variable: Any) -> Hashable:
-        """Return what tells a variable of the optimizer from others."""
+        """Return the key of a variable of the optimizer."""
         return self.optimizer._var_key(variable)
 
     # The state --------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ class RuleUpdates:
         return [*self._named_variables().values(), *self.notes.variables]
 
     def _named_variables(self) -> dict[str, Any]:
-        """Return the variables of the state, each by a name."""
+        """Return the variables of the state by name."""
         named = {"failed": self._failed}
         for name, value in self._variables.items():
             if isinstance(value, list):
@@ -206,13 +206,15 @@ class RuleUpdates:
     def _first_state(self) -> State:
         """Return the state that the rule begins with at the present weights."""
         with without_gradients():
-            return self.rule.begin(self._packing.pack([in_float(one) for one in self.weights]))
+            return self.rule.begin(
+                self._packing.pack([as_float_tensor(one) for one in self.weights])
+            )
 
     def start_fit(self, state: dict[str, np.ndarray] | None) -> None:
         """Begin a fit.
 
         Args:
-            state: What `read_state` returned; None begins anew at the present weights.
+            state: What `read_state` returned; None starts afresh at the present weights.
 
         Raises:
             ValueError: If ``state`` is of another model or rule.
@@ -227,7 +229,7 @@ class RuleUpdates:
             assign_copies(self._variables[name], value)
 
     def keep_fit(self) -> None:
-        """Begin a fit with the state that the last one has left."""
+        """Begin a fit with the state that the last fit left."""
         self.fits += 1
         self.notes.start_fit()
 
@@ -242,8 +244,8 @@ class RuleUpdates:
         if expected != found:
             wrong = sorted(set(expected.items()) ^ set(found.items()))[0][0]
             raise ValueError(
-                f"The state is of another model: {wrong!r} has the shape {found.get(wrong)}, and "
-                f"here {expected.get(wrong)}."
+                f"The state is of another model: {wrong!r} has the shape {found.get(wrong)}, but "
+                f"here it has {expected.get(wrong)}."
             )
         for name, variable in variables.items():
             variable.assign(np.asarray(state[name]))
@@ -255,7 +257,7 @@ class RuleUpdates:
     # In a step ----------------------------------------------------------------------------------
 
     def enter(self) -> None:
-        """Take part in a step that runs or is traced."""
+        """Install the rule in a step that runs or is traced."""
         own = self.own_variables if self._in_state else []
         listed = self.optimizer._variables
         if own and not any(one is own[0] for one in listed):
@@ -264,7 +266,7 @@ class RuleUpdates:
             methods.enter()
 
     def leave(self) -> None:
-        """Leave the optimizer as it was."""
+        """Put the optimizer back as it was."""
         for methods in reversed(self._methods):
             methods.leave()
         self.multiplier, self._decay = 1.0, None
@@ -276,7 +278,7 @@ class RuleUpdates:
 
     def _apply(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Apply the gradients of a batch, and note the rate."""
-        self._refuse_second_time(trace_now())
+        self._refuse_second_time(current_trace())
         result = method(*arguments, **options)
         with without_gradients():
             self.notes.note(keras.ops.convert_to_tensor(self.rate.variable))
@@ -285,7 +287,7 @@ class RuleUpdates:
     def _stateless_apply(
         self, method: Callable[..., Any], values: Any, grads: Any, weights: Any
     ) -> tuple[Any, Any]:
-        """Apply the gradients of a batch, and note the rate, where values stand for variables."""
+        """Apply the gradients of a batch, and note the rate, in a step that takes the state."""
         place = {id(variable): place for place, variable in enumerate(self.outer.variables)}
         rates, count = (place[id(variable)] for variable in self.notes.variables)
         self._refuse_second_time(values[count])
@@ -297,17 +299,17 @@ class RuleUpdates:
         return weights, values
 
     def _refuse_second_time(self, sign: Any) -> None:
-        """Refuse a step that applies gradients once more to what it has applied some to.
+        """Refuse a step that applies gradients a second time.
 
-        A step that does so only in a branch or a loop is seen in its first execution.
+        A step that does so only in a branch or a loop is refused after its first execution.
 
         Args:
-            sign: The number of batches noted before, where values stand for variables: that which
-                another call in this step has returned, or not. Elsewhere the graph that is traced,
-                of which the branches of a condition have others.
+            sign: In a step that takes the state, the tensor with the number of batches noted so
+                far: an earlier call in this step returned this very tensor, or none did. Elsewhere,
+                the mark of the traced graph; the branches of a condition have other graphs.
 
         Raises:
-            RuntimeError: If it does.
+            RuntimeError: If the step has applied gradients already.
         """
         if any(one is sign or (isinstance(one, tuple) and one == sign) for one in self._applied):
             raise applied_too_often(2, 1)
@@ -315,19 +317,19 @@ class RuleUpdates:
             self._applied.append(sign)
 
     def _defer_decay(self, method: Callable[..., Any], variables: Any) -> None:
-        """Leave the weight decay for the time when its rate is known."""
+        """Postpone the weight decay until its rate is known."""
         self._decay = functools.partial(method, variables)
 
     def _update(
         self, method: Callable[..., Any], grads: Any, variables: Any, learning_rate: Any
     ) -> Any:
-        """Update the weights by the rate that the rule reads off the gradients."""
-        # Another replica may stand in the middle of this.
+        """Update the weights by the rate that the rule computes from the gradients."""
+        # Another replica may be in the middle of this.
         decay, multiplier = self._decay, self.multiplier
         with without_gradients():
             places = [self._places[self.key_of(variable)] for variable in variables]
-            by_place = dict(zip(places, over_replicas(list(grads)), strict=True))
-            update, state = self._look_at(by_place, multiplier), self._present_state()
+            by_place = dict(zip(places, sum_over_replicas(list(grads)), strict=True))
+            update, state = self._describe_update(by_place, multiplier), self._present_state()
             decision = self.rule.decide(update, state)
             finite = keras.ops.isfinite(decision.checked + decision.rate)
             rate = keras.ops.where(finite, decision.rate, update.rate)
@@ -349,18 +351,18 @@ class RuleUpdates:
                 scale_means(self.optimizer, keras.ops.where(finite, decision.mean_factor, 1.0))
         return result
 
-    def _look_at(self, grads: dict[int, Any], multiplier: Any) -> Update:
-        """Return what the rule sees, from the gradients by the places of their weights."""
-        weights = [in_float(one) for one in self.weights]
+    def _describe_update(self, grads: dict[int, Any], multiplier: Any) -> Update:
+        """Return the update that the rule sees, from the gradients by place of their weights."""
+        weights = [as_float_tensor(one) for one in self.weights]
         gradients = [
-            in_float(grads[place]) if place in grads else keras.ops.zeros_like(weight)
+            as_float_tensor(grads[place]) if place in grads else keras.ops.zeros_like(weight)
             for place, weight in enumerate(weights)
         ]
         return Update(
             gradients=self._packing.pack(gradients),
             weights=self._packing.pack(weights),
-            rate=in_float(self.rate.variable),
-            multiplier=in_float(multiplier),
+            rate=as_float_tensor(self.rate.variable),
+            multiplier=as_float_tensor(multiplier),
             optimizer=self.optimizer,
         )
 
@@ -373,7 +375,7 @@ class RuleUpdates:
         }
 
     def _keep(self, state: State, before: State, finite: Any) -> None:
-        """Keep the state after an update, if the update was by finite gradients."""
+        """Store the state after an update, if its gradients were finite."""
         for name, variable in self._variables.items():
             several = isinstance(variable, list)
             pairs = (

@@ -1,4 +1,4 @@
-"""Tensors and variables in a step that a rule takes part in.
+"""Operations on tensors and variables inside a step whose rate a rule decides.
 
 Relies on Keras 3 (3.12 and later): Adam keeps its means in ``_momentums``, ``_velocities`` and
 ``_velocity_hats``, in the order of its variables.
@@ -16,7 +16,7 @@ from keras_lr._keras.host_values import to_numpy
 
 
 def scale_means(optimizer: Any, factor: Any) -> None:
-    """Multiply Adam's means of the gradients, and those of their squares by the square."""
+    """Multiply Adam's means of the gradients, and by the square those of their squares."""
     means = [(optimizer._momentums, factor), (optimizer._velocities, keras.ops.square(factor))]
     if optimizer.amsgrad:
         means.append((optimizer._velocity_hats, keras.ops.square(factor)))
@@ -26,7 +26,7 @@ def scale_means(optimizer: Any, factor: Any) -> None:
 
 
 def _multiply(variable: Any, factor: Any) -> None:
-    """Multiply a variable of an optimizer by a factor, which all replicas agree on."""
+    """Multiply a variable of an optimizer by a factor that is the same on all replicas."""
     if keras.backend.backend() == "torch":
         variable.value.mul_(factor)
         return
@@ -45,7 +45,7 @@ def _multiply(variable: Any, factor: Any) -> None:
 
 
 def assign_element(variable: Any, index: Any, value: Any) -> None:
-    """Set an element of a variable with one dimension, by itself where the backend can.
+    """Set one element of a one-dimensional variable, in place where the backend can.
 
     Args:
         variable: The variable.
@@ -65,8 +65,8 @@ def assign_element(variable: Any, index: Any, value: Any) -> None:
         variable.assign(keras.ops.where(here, value, keras.ops.convert_to_tensor(variable)))
 
 
-def trace_now() -> tuple[Any, ...]:
-    """Return what tells the graph that TensorFlow is tracing, and the replica that it is for."""
+def current_trace() -> tuple[Any, ...]:
+    """Return a mark of the graph that TensorFlow is tracing and the replica that it is for."""
     if keras.backend.backend() != "tensorflow":
         return ()
     import tensorflow as tf
@@ -78,8 +78,8 @@ def trace_now() -> tuple[Any, ...]:
     )
 
 
-def in_float(value: Any) -> Any:
-    """Return a value as a tensor of float32, or of float64 if it has that many digits."""
+def as_float_tensor(value: Any) -> Any:
+    """Return a value as a float32 tensor, or as float64 if it is one already."""
     tensor = keras.ops.convert_to_tensor(value)
     if isinstance(value, float):
         return keras.ops.cast(tensor, "float32")
@@ -88,7 +88,7 @@ def in_float(value: Any) -> Any:
 
 
 def new_variable(value: Any) -> Any:
-    """Return a variable with a value of its own."""
+    """Return a new variable that holds a copy of ``value``."""
     dtype = keras.backend.standardize_dtype(value.dtype)
     return keras.Variable(
         to_numpy(value), dtype=dtype, trainable=False, aggregation="only_first_replica"
@@ -96,7 +96,7 @@ def new_variable(value: Any) -> Any:
 
 
 def assign_copies(variables: Any, values: Any) -> None:
-    """Set a variable or each of several to a copy, which no other variable shares."""
+    """Set one variable or several to copies of values."""
     if isinstance(values, list):
         for pair in zip(variables, values, strict=True):
             assign_copies(*pair)
@@ -105,7 +105,7 @@ def assign_copies(variables: Any, values: Any) -> None:
 
 
 def scope_of(model: Any) -> Any:
-    """Return the context in which a model's variables are made."""
+    """Return the context in which variables of a model have to be created."""
     strategy = getattr(model, "distribute_strategy", None)
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 
@@ -120,7 +120,7 @@ def _replicas() -> Any:
     return None if context is None or context.num_replicas_in_sync == 1 else context
 
 
-def over_replicas(grads: list[Any]) -> list[Any]:
+def sum_over_replicas(grads: list[Any]) -> list[Any]:
     """Return the sums of gradients over the replicas that a step runs on."""
     context = _replicas()
     if context is None:
@@ -132,7 +132,7 @@ def over_replicas(grads: list[Any]) -> list[Any]:
 
 @contextlib.contextmanager
 def without_gradients() -> Iterator[None]:
-    """Let PyTorch follow no gradient."""
+    """Switch off PyTorch's autograd inside the context."""
     if keras.backend.backend() != "torch":
         yield
         return

@@ -1,7 +1,7 @@
-"""The learning rate of an optimizer that computes it, set through its property.
+"""`RateProperty`: the learning rate of an optimizer that computes it, set through its property.
 
 Such an optimizer may return a multiple of another one's rate, or a rate that depends on its
-iterations. Nothing tells what its setter does, so the rate is set once for a trial and read back.
+iterations. What its setter does is unknown, so the rate is set once as a trial and read back.
 Relies on public names only: the property ``learning_rate`` and ``optimizer.variables``.
 """
 
@@ -17,7 +17,7 @@ from keras_lr._keras.host_values import to_float, to_numpy
 from keras_lr._keras.rates.optimizers import held_optimizers, is_variable
 
 LATER = 1, 1_000_000
-"""Updates after which a rate that was set has to be the same still."""
+"""Numbers of updates after which a rate that was set must still be the same."""
 
 
 class RateProperty:
@@ -27,7 +27,7 @@ class RateProperty:
     """
 
     def __init__(self, optimizer: Any) -> None:
-        """Try out whether the rate can be set.
+        """Check by a trial that the rate can be set.
 
         Raises:
             ValueError: If it cannot.
@@ -81,7 +81,7 @@ def _check_rate_can_be_set(optimizer: Any) -> None:
 
 
 def _rate_after(optimizer: Any, updates: int) -> float:
-    """Return the rate that an optimizer will have after some more updates, as far as it knows."""
+    """Return the rate that an optimizer computes for a later number of updates."""
     iterations = optimizer.iterations
     before = to_numpy(iterations)
     iterations.assign(before + updates)
@@ -92,7 +92,7 @@ def _rate_after(optimizer: Any, updates: int) -> float:
 
 
 def _put_back(optimizer: Any, rate: float, variables: list[Any], values: list[np.ndarray]) -> None:
-    """Undo a trial: the variables bit for bit; what is kept elsewhere through the property."""
+    """Undo a trial: restore the variables bit for bit, and anything else through the property."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
     if to_float(optimizer.learning_rate) != rate:
@@ -100,7 +100,7 @@ def _put_back(optimizer: Any, rate: float, variables: list[Any], values: list[np
 
 
 def _variables_behind(optimizer: Any) -> list[Any]:
-    """Return the scalar variables of an optimizer and of those that it holds, each once."""
+    """Return the scalar variables of an optimizer and of those inside it, each once."""
     found: dict[int, Any] = {}
     for one in (optimizer, *held_optimizers(optimizer).values()):
         for variable in (*one.variables, *vars(one).values()):

@@ -1,9 +1,9 @@
 """Assignments to variables that take effect only under a condition of the running step.
 
-Relies on (Keras 3.12 and later): ``keras.src.backend.common.stateless_scope`` tells the scope in
-which a step of JAX is traced, and ``state_mapping`` of that scope holds what the step has assigned
-so far. There is no public way to get at it. Where it is missing, `check_can_run_if` refuses before
-a fit trains. TensorFlow has ``tf.cond``, and PyTorch, which compiles nothing, asks Python.
+Relies on (Keras 3.12 and later): ``keras.src.backend.common.stateless_scope`` returns the scope in
+which a JAX step is traced, and ``state_mapping`` of that scope holds what the step has assigned so
+far. There is no public access to it. Where it is missing, `check_can_run_if` raises before a fit
+trains. TensorFlow has ``tf.cond``, and PyTorch, which compiles nothing, needs only Python's ``if``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _STATELESS_SCOPE = "keras.src.backend.common.stateless_scope"
 
 
 def check_can_run_if() -> None:
-    """Refuse a Keras in which `run_if` cannot work.
+    """Refuse a version of Keras in which `run_if` cannot work.
 
     Raises:
-        RuntimeError: If it is one.
+        RuntimeError: If this is such a version.
     """
     if keras.backend.backend() not in ("tensorflow", "torch") and _scope_module() is None:
         raise RuntimeError(
@@ -33,7 +33,7 @@ def check_can_run_if() -> None:
 
 
 def run_if(condition: Any, update: Callable[[], Any]) -> None:
-    """Run what assigns to variables, and let it have an effect only where ``condition`` is true."""
+    """Run ``update``, whose assignments take effect only where ``condition`` is true."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

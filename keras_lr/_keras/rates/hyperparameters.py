@@ -1,8 +1,8 @@
 """Hyperparameters of an optimizer: found by name, read and set.
 
-Relies on public names: ``optimizer.learning_rate`` is the variable where a number holds the rate,
-``optimizer.get_config()`` names the other numbers, ``Variable.value`` is the backend's own tensor
-or variable. An optimizer whose rate is neither a variable nor a schedule is probed before it is
+Relies on public names: ``optimizer.learning_rate`` is the variable of an optimizer built with a
+number, ``optimizer.get_config()`` names the other numbers, ``Variable.value`` is the backend's own
+tensor or variable. If the rate is neither a variable nor a schedule, it is probed before it is
 moved (see `keras_lr._keras.rates.computed_rate`).
 """
 
@@ -43,11 +43,11 @@ class Hyperparameter:
     name: str
 
     host_only: ClassVar[bool] = False
-    """Whether the number can be set between two steps only, and not inside a compiled one."""
+    """Whether the number can be set only between two steps, and not inside a compiled one."""
     is_recorded: ClassVar[bool] = True
-    """Whether the values are of use to anybody but the step."""
+    """Whether the values belong in the record."""
     enters_last: ClassVar[bool] = False
-    """Whether it takes part in a step around all others that do."""
+    """Whether it enters a step after all others, and leaves it first."""
 
     @functools.cached_property
     def variable(self) -> Any:
@@ -62,37 +62,37 @@ class Hyperparameter:
 
     @property
     def minimum(self) -> float:
-        """The least value that makes sense."""
+        """The smallest value allowed."""
         return 0.0 if self.name == LEARNING_RATE else -math.inf
 
     @property
     def column(self) -> str:
-        """Name under which the values are recorded, unless another number has it."""
+        """Name under which the values are recorded, unless another hyperparameter has it."""
         return self.name
 
     @property
     def multiplies(self) -> Hyperparameter | None:
-        """The number that this one is a factor of, whose product with it is recorded."""
+        """The hyperparameter that this one multiplies; their product is recorded."""
         return None
 
     @functools.cached_property
     def key(self) -> tuple[Any, ...]:
-        """What identifies the number, whichever of several optimizers it is reached through."""
+        """Identity of the hyperparameter, whichever of several optimizers it is reached through."""
         return id(self.optimizer if self.variable is None else self.variable), self.name
 
     @property
     def compile_key(self) -> tuple[Any, ...]:
-        """What a compiled step depends on but the values."""
+        """What a compiled step depends on, apart from the values."""
         return self.key
 
     @property
     def state(self) -> Sequence[Any]:
-        """Variables that the step changes, and that are neither the model's nor the optimizer's."""
+        """Variables that the step changes, beyond those of the model and the optimizer."""
         return ()
 
     @property
     def notes(self) -> RateNotes | None:
-        """The rates that the steps used, where only they know them."""
+        """The rates that the steps used, if the steps compute them; else None."""
         return None
 
     def read(self) -> float:
@@ -107,7 +107,7 @@ class Hyperparameter:
         return float(getattr(self.optimizer, self.name))
 
     def enter_step(self, value: Any, plain: Any) -> None:
-        """Let a step that runs or is traced see a value in the place of the plain one.
+        """Give a step that runs or is traced a value in place of the plain one.
 
         Args:
             value: A float, or a tensor of the step.
@@ -117,7 +117,7 @@ class Hyperparameter:
         setattr(self.optimizer, self.name, stand_in)
 
     def leave_step(self, plain: Any) -> None:
-        """Put back what there was, as often as it takes."""
+        """Put the plain value back; may be called several times."""
         setattr(self.optimizer, self.name, plain)
 
 
@@ -128,12 +128,12 @@ class ComputedRate(Hyperparameter):
 
     @functools.cached_property
     def variable(self) -> Any:
-        """What stands in for the variable."""
+        """The property, which can be read and assigned like a variable."""
         return RateProperty(self.optimizer)
 
     @functools.cached_property
     def key(self) -> tuple[Any, ...]:
-        """What identifies the number."""
+        """Identity of the rate."""
         return id(self.optimizer), self.name
 
     def read(self) -> float:
@@ -144,11 +144,11 @@ class ComputedRate(Hyperparameter):
 def find_hyperparameter(optimizer: Any, name: str) -> Hyperparameter:
     """Return a hyperparameter that can be moved during training.
 
-    One that is not the optimizer's own may be that of an optimizer inside it.
+    It may belong to an optimizer inside ``optimizer``.
 
     Raises:
         TypeError: If the optimizer was built with a learning rate schedule, which cannot be set, or
-            if the backend lets no number into its compiled step.
+            if the backend cannot pass numbers into its compiled step.
         ValueError: If the optimizer has no such number or does not use it.
     """
     if name == LEARNING_RATE:
@@ -205,10 +205,10 @@ def _find_learning_rate(optimizer: Any) -> Hyperparameter:
 
 
 def _check_step_gets_rate(parameter: Hyperparameter) -> None:
-    """Refuse a rate that JAX's training step is not given.
+    """Refuse a rate that does not reach JAX's training step.
 
-    Keras hands the step the values of ``optimizer.variables``. Whatever else the step reads is
-    compiled into it as a constant.
+    Keras passes the step the values of ``optimizer.variables``. Anything else that the step reads
+    is compiled into it as a constant.
     """
     optimizer, variable = parameter.optimizer, parameter.variable
     if keras.backend.backend() != "jax" or any(one is variable for one in optimizer.variables):
@@ -228,9 +228,10 @@ def can_move(optimizer: Any, name: str) -> bool:
 
 
 def _holders(optimizer: Any) -> dict[str, list[Any]]:
-    """Return the optimizers that have each number besides the rate: the outermost, if several do.
+    """Return the optimizers that have each number besides the rate.
 
-    An optimizer that delegates its updates need not use a number of its own.
+    If ``optimizer`` has a number itself, those inside it are left out: an inner optimizer to which
+    it delegates its updates need not be used with its own number.
     """
     found: dict[str, list[Any]] = {name: [optimizer] for name in _own_numbers(optimizer)}
     for inner in held_optimizers(optimizer).values():
@@ -254,12 +255,12 @@ def _own_numbers(optimizer: Any) -> list[str]:
     ]
 
 
-def setter(variable: Any) -> Callable[[float], Any]:
-    """Return the fastest way to set a scalar variable between two steps."""
+def fastest_setter(variable: Any) -> Callable[[float], Any]:
+    """Return the function that sets a scalar variable fastest between two steps."""
     if type(variable) is keras.Variable:
         tensor: Any = variable.value
         if hasattr(tensor, "fill_") and not tensor.requires_grad:
-            return lambda number: variable.value.fill_(number)  # a tensor of PyTorch
+            return lambda number: variable.value.fill_(number)  # a PyTorch tensor
     return variable.assign
 
 

@@ -1,8 +1,8 @@
 """The rates of an optimizer that is made of several, moved together as one.
 
-The highest of them is the rate of the whole, and each of the others keeps its share of it. The
-shares are those of the rates when the optimizer is first looked at, before a checkpoint restores
-others, and again whenever somebody has set the rates to other shares. Relies on public names only:
+The highest rate counts as the rate of the whole, and each of the others keeps its share of it. The
+shares are computed when the optimizer is first seen, before a checkpoint restores other rates. They
+are computed again whenever the rates have been set to other ratios. Relies on public names only:
 ``optimizers`` of Keras's ``MultiOptimizer``.
 """
 
@@ -20,13 +20,13 @@ from keras_lr._keras.rates.hyperparameters import (
     Hyperparameter,
     find_hyperparameter,
 )
-from keras_lr._keras.rates.optimizers import effective, optimizer_of
+from keras_lr._keras.rates.optimizers import optimizer_of, unwrap_loss_scaling
 
 _SHARES: weakref.WeakKeyDictionary[Any, tuple[float, ...]] = weakref.WeakKeyDictionary()
 """The shares of each optimizer that is made of several."""
 
 ROUNDING = 1e-4
-"""By how much, relatively, rates that a fit has left may differ from their shares."""
+"""Relative difference that rounding in a fit may cause between the rates and their shares."""
 
 
 class Share(NamedTuple):
@@ -39,7 +39,7 @@ class Share(NamedTuple):
 def find_shares(optimizer: Any, name: str) -> list[Share]:
     """Return the hyperparameters that move together under a name, the one with share 1 first.
 
-    That is one, but for the learning rate of an optimizer that is made of several.
+    There is one, except for the learning rate of an optimizer that is made of several.
 
     Raises:
         TypeError, ValueError: As `find_hyperparameter`; or if all rates are 0, so that they have no
@@ -48,20 +48,20 @@ def find_shares(optimizer: Any, name: str) -> list[Share]:
     parts = getattr(optimizer, "optimizers", None)
     if name != LEARNING_RATE or parts is None:
         return [Share(find_hyperparameter(optimizer, name), 1.0)]
-    rates = [find_hyperparameter(effective(part), LEARNING_RATE) for part in parts]
+    rates = [find_hyperparameter(unwrap_loss_scaling(part), LEARNING_RATE) for part in parts]
     shares = _shares(optimizer, [rate.read() for rate in rates])
     together = [Share(*pair) for pair in zip(rates, shares, strict=True)]
     return sorted(together, key=lambda one: -one.share)
 
 
 def remember_shares(model: Any, optimizer: Any = None) -> None:
-    """Look at the rates of a model's optimizer, if it is made of several, before others are set.
+    """Store the shares of a model's optimizer, if it is made of several, before rates change.
 
     Args:
         model: The model.
         optimizer: The optimizer, or the name of the model's attribute that holds it.
     """
-    with contextlib.suppress(TypeError, ValueError):  # said where a fit begins
+    with contextlib.suppress(TypeError, ValueError):  # raised again when a fit begins
         found = optimizer_of(model, optimizer)
         if getattr(found, "optimizers", None):
             find_shares(found, LEARNING_RATE)

@@ -17,8 +17,8 @@ from keras_lr._keras.host_values import to_numpy
 def schedule_values(schedule: Any, steps: np.ndarray) -> np.ndarray:
     """Return the rates of a Keras ``LearningRateSchedule`` at ``steps`` as float64.
 
-    All steps go through the schedule at once if it consists of operations that allow it; otherwise
-    one by one. An exception of the schedule comes out unchanged.
+    All steps are evaluated at once if the operations of the schedule allow it, otherwise one by
+    one. An exception of the schedule is passed on unchanged.
     """
     if hasattr(schedule, "rates"):
         return np.asarray(schedule.rates(steps), np.float64)

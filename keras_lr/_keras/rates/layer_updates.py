@@ -1,13 +1,13 @@
-"""Updates in which each group of an optimizer's variables has a rate of its own, or is frozen.
+"""`LayerUpdates`: updates in which each group of variables has its own rate, or is frozen.
 
 Relies on these names of Keras 3 (3.12 and later), whose presence is checked before a fit trains:
 
 - ``apply`` hands the gradients to ``_apply_weight_decay``, which multiplies by ``learning_rate``,
   and to ``_backend_update_step(gradients, variables, learning_rate)``. That calls ``update_step``
   for each variable, or, on PyTorch, ``_parallel_update_step`` for all of them. An optimizer that
-  updates its variables otherwise is refused in its first step.
+  updates its variables in another way is refused in its first step.
 - ``_learning_rate`` and ``_iterations`` hold what the properties ``learning_rate`` and
-  ``iterations`` return; a tensor in their place is returned as it is.
+  ``iterations`` return; a tensor in their place is returned unchanged.
 - ``_var_key`` tells variables apart, and ``_trainable_variables`` are those that the optimizer was
   built for, in the order of their averages in ``_model_variables_moving_average``.
 - Nadam multiplies a number in each update, once for all variables (`keras_lr._keras.rates.nadam`).
@@ -36,16 +36,16 @@ USE = "a rate for each part of a model"
 
 
 class Freezing(enum.Enum):
-    """Whether the variables of a group stand still."""
+    """When the variables of a group are frozen."""
 
     NEVER = "never"
     SOMETIMES = "sometimes"
-    """In the steps in which the factor is 0."""
+    """In the steps whose factor is 0."""
     ALWAYS = "always"
 
 
 class VariableGroup(NamedTuple):
-    """Variables whose rate has the same factor."""
+    """Variables whose rates have the same factor."""
 
     name: str
     variables: tuple[Any, ...]
@@ -59,7 +59,7 @@ class LayerFactor(Hyperparameter):
     is_recorded: ClassVar[bool] = True
 
     def __init__(self, updates: LayerUpdates, index: int) -> None:
-        """Belong to a group, by its place among those of ``updates``."""
+        """Create the factor of the group at ``index`` among those of ``updates``."""
         self.__dict__.update(
             optimizer=updates.optimizer, name="factor", updates=updates, index=index
         )
@@ -89,7 +89,7 @@ class LayerFactor(Hyperparameter):
 
     @functools.cached_property
     def key(self) -> tuple[Any, ...]:
-        """What identifies the factor: all that a compiled step depends on but the number."""
+        """Identity of the factor: all that a compiled step depends on, apart from its value."""
         members = tuple(map(self.updates.key_of, self.group.variables))
         return id(self.optimizer), self.name, self.index, self.group.freezing, members
 
@@ -108,21 +108,21 @@ class LayerFactor(Hyperparameter):
         return None
 
     def enter_step(self, value: Any, plain: Any) -> None:
-        """Let the updates of a step use a factor."""
+        """Make the updates of a step use a factor."""
         self.updates.set_factor(self.index, value)
         self.updates.methods.enter()
 
     def leave_step(self, plain: Any) -> None:
-        """Let the optimizer update as ever."""
+        """Make the optimizer update as usual."""
         if self.updates.methods.leave():
             self.updates.forget_step()
 
 
 class MissedUpdates(LayerFactor):
-    """The number of updates that a group has missed since the fit's first step, being frozen.
+    """The number of updates that a group has missed since the fit's first step while frozen.
 
-    Where an optimizer counts its updates, as Adam does for the correction of its means, the group
-    has made fewer.
+    If an optimizer counts its updates, as Adam does to correct its means, its count is too high for
+    this group.
     """
 
     is_recorded: ClassVar[bool] = False
@@ -133,19 +133,19 @@ class MissedUpdates(LayerFactor):
 
     @property
     def multiplies(self) -> None:
-        """None: the number is no factor."""
+        """None: the number is not a factor."""
         return None
 
     def enter_step(self, value: Any, plain: Any) -> None:
-        """Let the updates of a step use a number."""
+        """Make the updates of a step use a number of missed updates."""
         self.updates.missed[self.index] = moving_number(value)
         self.updates.methods.enter()
 
 
 class LayerUpdates:
-    """The updates of one optimizer, in which each group of variables has a factor.
+    """Updates of one optimizer in which each group of variables has a factor.
 
-    A factor of 0 freezes: neither the variables nor what the optimizer keeps for them changes.
+    A factor of 0 freezes a group: neither its variables nor their optimizer slots change.
     """
 
     def __init__(self, optimizer: Any, groups: Sequence[VariableGroup]) -> None:
@@ -153,11 +153,11 @@ class LayerUpdates:
 
         Args:
             optimizer: The optimizer.
-            groups: Its groups; variables in none of them are updated as ever.
+            groups: Its groups; variables in none of them are updated as usual.
 
         Raises:
             RuntimeError: If the optimizer or Keras lacks something that this relies on.
-            ValueError: If its weight decay does not use the learning rate that it is given.
+            ValueError: If its weight decay does not use the learning rate that is passed to it.
         """
         self.optimizer = optimizer
         self.groups = list(groups)
@@ -187,7 +187,7 @@ class LayerUpdates:
             for variable in group.variables
         }
         self._updated = False
-        """Whether the optimizer updates its variables in the way that this relies on."""
+        """Whether the optimizer has called the methods that this class relies on."""
         if optimizer_has(optimizer, "weight_decay") and overrides_learning_rate(optimizer):
             raise ValueError(
                 f"The optimizer {type(optimizer).__name__} computes its learning rate, and has a "
@@ -197,48 +197,48 @@ class LayerUpdates:
             )
 
     def forget_step(self) -> None:
-        """Forget the tensors of a step, which would keep its graph."""
+        """Forget the tensors of a step, which would keep its graph in memory."""
         self.factors: list[Any] = [1.0] * len(self.groups)
         """The factor of each group: a tensor if it moves."""
         self.frozen: list[bool | None] = [False] * len(self.groups)
         """Whether each factor is 0; None where only the running step knows."""
         self.missed: list[Any] = [0.0] * len(self.groups)
-        """The updates that each group has missed, likewise."""
+        """The updates that each group has missed: a tensor if the number moves."""
         self._rates: list[Any] = []
         self._active: list[Any] = []
         self._own: list[dict[str, Any]] = []
 
     def _counters(self) -> dict[str, Any]:
-        """Return the attributes in whose place a group may have others."""
+        """Return the attributes of the optimizer that a group may replace by its own."""
         names = "_learning_rate", "_iterations", "_u_product"
         return {name: value for name, value in vars(self.optimizer).items() if name in names}
 
     def key_of(self, variable: Any) -> Hashable:
-        """Return what tells a variable of the optimizer from others."""
+        """Return the key of a variable of the optimizer."""
         return self.optimizer._var_key(variable)
 
     def group_of(self, variable: Any) -> int | None:
-        """Return the place of a variable's group; None if it has none."""
+        """Return the index of a variable's group; None if it has none."""
         return self._group_of.get(self.key_of(variable))
 
     # Factors ----------------------------------------------------------------------------------
 
     def set_factor(self, index: int, value: Any) -> None:
-        """Let the updates of a step use a factor for a group."""
+        """Make the updates of a step use a factor for a group."""
         self.frozen[index] = value == 0.0 if isinstance(value, float) else None
         moves = self.groups[index].freezing is Freezing.SOMETIMES
         self.factors[index] = moving_number(value) if moves else value
 
-    def _stands_still(self, index: int | None) -> bool:
-        """Return whether a group is known to be frozen while Python goes through the step."""
+    def _is_frozen(self, index: int | None) -> bool:
+        """Return whether a group is known to be frozen while the step is traced."""
         if index is None:
             return False
         freezing = self.groups[index].freezing
         known = self.frozen[index] is True
         return freezing is Freezing.ALWAYS or (freezing is Freezing.SOMETIMES and known)
 
-    def _may_stand_still(self, index: int | None) -> bool:
-        """Return whether only the running step knows if a group is frozen."""
+    def _may_be_frozen(self, index: int | None) -> bool:
+        """Return whether it is known only in the running step if a group is frozen."""
         if index is None or self.frozen[index] is not None:
             return False
         return self.groups[index].freezing is Freezing.SOMETIMES
@@ -254,7 +254,7 @@ class LayerUpdates:
         rate = keras.ops.convert_to_tensor(rate)
         return rate * keras.ops.cast(self.factors[index], rate.dtype)
 
-    # What stands in for the optimizer's methods -----------------------------------------------
+    # Replacements of the optimizer's methods --------------------------------------------------
 
     def _apply(
         self, method: Callable[..., Any], grads: Any, trainable_variables: Any = None
@@ -270,7 +270,7 @@ class LayerUpdates:
         moving = [
             (self._masked(gradient, variable), variable)
             for gradient, variable in pairs
-            if not self._stands_still(self.group_of(variable))
+            if not self._is_frozen(self.group_of(variable))
         ]
         if pairs and not moving:
             self._plain["_iterations"].assign_add(1)
@@ -279,7 +279,7 @@ class LayerUpdates:
             (variable, keras.ops.copy(variable.value))
             for _, variable in moving
             if getattr(variable, "constraint", None) is not None
-            and self._may_stand_still(self.group_of(variable))
+            and self._may_be_frozen(self.group_of(variable))
         ]
         self._updated = self._updated or bool(optimizer.gradient_accumulation_steps)
         method([gradient for gradient, _ in moving], [variable for _, variable in moving])
@@ -288,18 +288,18 @@ class LayerUpdates:
             variable.assign(keras.ops.where(active, variable.value, before))
         if moving and not self._updated:
             raise RuntimeError(
-                f"The optimizer {type(optimizer).__name__} updates its variables in a way of its "
-                f"own, and not by `update_step`, so that {USE} cannot work with it."
+                f"The optimizer {type(optimizer).__name__} updates its variables in its own way, "
+                f"and not by `update_step`, so that {USE} cannot work with it."
             )
 
     def _masked(self, gradient: Any, variable: Any) -> Any:
         """Return a gradient, or zeros in the steps in which the variable is frozen.
 
-        Only what looks at the gradients of several variables or steps needs that.
+        This matters only if the optimizer combines the gradients of several variables or steps.
         """
         optimizer, index = self.optimizer, self.group_of(variable)
         looks = optimizer.gradient_accumulation_steps or optimizer.global_clipnorm
-        if gradient is None or not looks or not self._may_stand_still(index):
+        if gradient is None or not looks or not self._may_be_frozen(index):
             return gradient
         active = self._is_active(index)  # type: ignore[arg-type]
         if not hasattr(gradient, "indices"):
@@ -308,11 +308,11 @@ class LayerUpdates:
         return type(gradient)(values, gradient.indices, gradient.dense_shape)
 
     def _decay(self, method: Callable[..., Any], variables: Any) -> None:
-        """Apply the weight decay to each group by its own rate; by a rate of 0 it changes none."""
+        """Apply the weight decay to each group by its own rate; a rate of 0 changes nothing."""
         if self.optimizer.weight_decay is None:
             method(variables)
             return
-        # Another replica may stand in the middle of this, with the rate of a group in place.
+        # Another replica may be in the middle of this, with the rate of a group in place.
         attributes = vars(self.optimizer)
         present = attributes["_learning_rate"]
         attributes["_learning_rate"] = self._plain["_learning_rate"]
@@ -327,15 +327,15 @@ class LayerUpdates:
     def _update(
         self, method: Callable[..., Any], grads: Any, variables: Any, learning_rate: Any
     ) -> Any:
-        """Update all variables; compute first what each group needs, once."""
+        """Update all variables, after computing once what each group needs."""
         everyone = range(len(self.groups))
         self._rates = [self._rate_of(index, learning_rate) for index in everyone]
-        self._active = [self._is_active(i) if self._may_stand_still(i) else None for i in everyone]
+        self._active = [self._is_active(i) if self._may_be_frozen(i) else None for i in everyone]
         self._own = [self._own_counts(index) for index in everyone]
         return method(grads, variables, learning_rate)
 
     def _own_counts(self, index: int) -> dict[str, Any]:
-        """Return what the optimizer counts, as it is for a group that may have missed updates."""
+        """Return the optimizer's counters, corrected for a group that may have missed updates."""
         if self.groups[index].freezing is not Freezing.SOMETIMES:
             return {}
         counted = keras.ops.convert_to_tensor(self._plain["_iterations"])
@@ -366,7 +366,7 @@ class LayerUpdates:
     def _update_some(
         self, method: Callable[..., Any], grads: Any, variables: Any, learning_rate: Any
     ) -> None:
-        """Update variables that are updated together on PyTorch, each group by its rate."""
+        """Update variables that PyTorch updates together, each group by its rate."""
         self._updated, product = True, product_of(self.optimizer)
         before = None if product is None else keras.ops.copy(product)
         if product is not None:
@@ -385,7 +385,7 @@ class LayerUpdates:
             product.assign(after)
 
     def _average(self, method: Callable[..., Any], trainable_variables: Any) -> None:
-        """Update the moving averages of the weights; that of frozen weights is the weights."""
+        """Update the moving averages of the weights; that of a frozen weight is the weight."""
         method(trainable_variables)
         if not self.optimizer.use_ema:
             return
@@ -394,16 +394,16 @@ class LayerUpdates:
             index = self.group_of(variable)
             if average is None or index is None:
                 continue
-            if self._stands_still(index):
+            if self._is_frozen(index):
                 average.assign(variable)
-            elif self._may_stand_still(index):
+            elif self._may_be_frozen(index):
                 active = self._is_active(index)
                 average.assign(keras.ops.where(active, average.value, variable.value))
 
-    # How --------------------------------------------------------------------------------------
+    # Helpers ----------------------------------------------------------------------------------
 
     def _split(self, variables: Sequence[Any]) -> Iterator[tuple[int | None, list[int]]]:
-        """Iterate over the groups among some variables, each with the places of its own."""
+        """Iterate over the groups of some variables, each with the places of its variables."""
         found: dict[int | None, list[int]] = {}
         for place, variable in enumerate(variables):
             found.setdefault(self.group_of(variable), []).append(place)
@@ -411,7 +411,7 @@ class LayerUpdates:
 
     @contextlib.contextmanager
     def _attributes(self, values: dict[str, Any]) -> Iterator[None]:
-        """Let attributes of the optimizer have other values."""
+        """Give attributes of the optimizer other values inside the context."""
         try:
             vars(self.optimizer).update(values)
             yield
@@ -420,10 +420,10 @@ class LayerUpdates:
 
 
 def moving_number(value: Any) -> Any:
-    """Return a number that moves as a tensor; PyTorch compiles a step again for each new float."""
+    """Return a moving number as a tensor; PyTorch compiles a step again for each new float."""
     return keras.ops.convert_to_tensor(value) if isinstance(value, float) else value
 
 
 def optimizer_has(optimizer: Any, name: str) -> bool:
-    """Return whether an optimizer makes use of one of its options."""
+    """Return whether an option of an optimizer is set."""
     return bool(getattr(optimizer, name, None))

@@ -1,7 +1,7 @@
 """Nadam's product over its updates, for variables that have missed some of them.
 
 Relies on ``_u_product`` of Keras 3: ``u_1 * u_2 * ...`` over all updates so far, with ``u_t =
-beta_1 * (1 - 0.96 ** t / 2)``. Nadam keeps one for all variables. Where an optimizer has no such
+beta_1 * (1 - 0.96 ** t / 2)``. Nadam keeps one for all variables. For an optimizer without this
 attribute, nothing is done.
 """
 
@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 _CONVERGED = 1024
-"""Updates after which ``1 - 0.96 ** t / 2`` is 1 to the last digit."""
+"""Number of updates after which ``1 - 0.96 ** t / 2`` is 1 to the last digit."""
 
 _DECAYS = np.concatenate([[1.0], np.cumprod(1.0 - 0.5 * 0.96 ** np.arange(1.0, _CONVERGED + 1))])
 
@@ -24,7 +24,7 @@ def product_of(optimizer: Any) -> Any:
 
 
 def product_after(optimizer: Any, updates: Any) -> Any:
-    """Return the product after some updates, for variables that have had so many."""
+    """Return the product for variables that have had ``updates`` updates."""
     dtype = product_of(optimizer).dtype
     decays = keras.ops.convert_to_tensor(_DECAYS, dtype)
     updates = keras.ops.convert_to_tensor(updates)

@@ -1,13 +1,14 @@
-"""Optimizers: which ones an object holds, which one a model trains with, and what each has done.
+"""Optimizers: those inside an object, the one that trains a model, and how far each has trained.
 
 Relies on three names of Keras 3 (the same in 3.12 and 3.15) that are not promised:
 
 - ``_learning_rate`` is what an optimizer was built with. Where the name is missing, `schedule_of`
-  reads the optimizer's config, and a wrapper with a rate of its own is driven as any optimizer is.
-- ``_iterations`` counts batches where ``iterations`` counts updates of several batches. Without it
-  `updates` multiplies, which loses the batches that are still being accumulated.
-- ``_trainable_variables`` are the variables that an optimizer was built for. Without it, one that
-  trains nothing is noticed at the end of the first epoch instead of after the first execution.
+  reads the optimizer's config, and a wrapper with its own rate is driven like any optimizer.
+- ``_iterations`` counts batches where ``iterations`` counts updates of several batches. Without it,
+  `count_batches` multiplies, which loses the batches that are still being accumulated.
+- ``_trainable_variables`` are the variables that an optimizer was built for. Without it, an
+  optimizer that trains nothing is noticed at the end of the first epoch instead of after the first
+  execution.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ def is_optimizer(value: Any) -> bool:
 
 
 def is_built(optimizer: Any) -> bool:
-    """Return whether an optimizer has its slots; legacy Keras keeps the answer in ``_built``."""
+    """Return whether an optimizer has its slots; legacy Keras has ``_built`` for ``built``."""
     return bool(getattr(optimizer, "built", getattr(optimizer, "_built", False)))
 
 
 def held_optimizers(holder: Any) -> dict[str, Any]:
-    """Return the optimizers that an object holds, by how to write them, outer before inner.
+    """Return the optimizers inside an object, by their path from it, outer before inner.
 
-    They may be attributes or elements of a list or dict. Each may hold others in turn, as one that
-    averages weights or scales a loss does.
+    They may be attributes, or elements of a list or dict. Each may hold others in turn: an
+    optimizer that averages weights or scales a loss does.
     """
     found: dict[int, tuple[str, Any]] = {}
     waiting = [("", holder)]
@@ -61,7 +62,7 @@ def _elements(prefix: str, holder: Any) -> list[tuple[str, Any]]:
     """Return the attributes of an object and the elements of those that are lists or dicts."""
     elements = []
     for name, value in vars(holder).items():
-        if name.startswith("_self_"):  # TensorFlow's own list of what there is
+        if name.startswith("_self_"):  # TensorFlow's own list of the tracked objects
             continue
         elements.append((f"{prefix}{name}", value))
         if isinstance(value, list | tuple):
@@ -71,8 +72,8 @@ def _elements(prefix: str, holder: Any) -> list[tuple[str, Any]]:
     return elements
 
 
-def effective(optimizer: Any) -> Any:
-    """Return the optimizer whose hyperparameters count, inside loss-scale wrappers."""
+def unwrap_loss_scaling(optimizer: Any) -> Any:
+    """Return the optimizer inside any ``LossScaleOptimizer``: its hyperparameters count."""
     while any(kind.__name__.startswith("LossScaleOptimizer") for kind in type(optimizer).__mro__):
         optimizer = optimizer.inner_optimizer
     return optimizer
@@ -83,7 +84,7 @@ def optimizer_of(model: Any, optimizer: Any = None) -> Any:
 
     Raises:
         ValueError: If the model is not compiled, has no optimizer of that name, or has one that
-            holds another and has a rate of its own too.
+            wraps another optimizer and also has its own rate.
     """
     if isinstance(optimizer, str):
         found = getattr(model, optimizer, None)
@@ -94,9 +95,9 @@ def optimizer_of(model: Any, optimizer: Any = None) -> Any:
                 f"The model has no optimizer named {optimizer!r}.{hint} "
                 f"Its optimizers: {', '.join(names) or 'none'}."
             )
-        return effective(found)
+        return unwrap_loss_scaling(found)
     if optimizer is not None:
-        return effective(optimizer)
+        return unwrap_loss_scaling(optimizer)
     found = getattr(model, "optimizer", None)
     if found is None:
         raise ValueError(
@@ -104,7 +105,7 @@ def optimizer_of(model: Any, optimizer: Any = None) -> Any:
             "Call model.compile(optimizer=..., loss=...) before training, or name the optimizer: "
             "ParamScheduler(optimizer=...)."
         )
-    found = effective(found)
+    found = unwrap_loss_scaling(found)
     if name := rival_optimizer(found):
         raise ValueError(
             f"The optimizer {type(found).__name__} holds another one, `{name}`, and has a learning "
@@ -116,10 +117,10 @@ def optimizer_of(model: Any, optimizer: Any = None) -> Any:
 
 
 def rival_optimizer(optimizer: Any) -> str:
-    """Return how to write an optimizer whose rate may be the one in use; empty where there is none.
+    """Return the path of an inner optimizer whose rate may be the one in use; empty if none is.
 
-    It is one that ``optimizer`` holds, and ``optimizer`` has a rate of its own too. Whether the
-    inner one updates the weights, and with which of the two rates, does not show.
+    ``optimizer`` holds it and also has its own rate. Which of the two updates the weights, and with
+    which rate, cannot be seen.
     """
     rate = vars(optimizer).get("_learning_rate")
     if (
@@ -142,20 +143,20 @@ def warn_of_rival_optimizer(optimizer: Any) -> None:
 
 
 def optimizers_of(model: Any, optimizer: Any = None) -> list[Any]:
-    """Return the optimizers to drive, as `optimizer_of` finds them; the parts of one that has many.
+    """Return the optimizers to drive: the one that `optimizer_of` finds, or its parts.
 
     Raises:
         ValueError: If the model is not compiled, or has no optimizer of that name.
     """
     found = optimizer_of(model, optimizer)
-    return [effective(one) for one in getattr(found, "optimizers", [found])]
+    return [unwrap_loss_scaling(one) for one in getattr(found, "optimizers", [found])]
 
 
-def updates(optimizer: Any) -> int:
-    """Return how many batches an optimizer has taken, those that it accumulates among them.
+def count_batches(optimizer: Any) -> int:
+    """Return how many batches an optimizer has processed, including those that it accumulates.
 
     Raises:
-        TypeError: If the optimizer does not count.
+        TypeError: If the optimizer does not count them.
     """
     if not hasattr(optimizer, "iterations"):
         raise TypeError(
@@ -172,12 +173,12 @@ def updates(optimizer: Any) -> int:
 
 
 def trained_variables(optimizer: Any) -> list[Any]:
-    """Return the variables that an optimizer was built for; none where it does not say."""
+    """Return the variables that an optimizer was built for; none where they are unknown."""
     return list(getattr(optimizer, "_trainable_variables", None) or [])
 
 
 def schedule_of(optimizer: Any) -> Callable[..., Any] | None:
-    """Return the schedule or function that an optimizer takes its learning rate from, if any."""
+    """Return the schedule or function that gives an optimizer its learning rate, if any."""
     if optimizer is None or overrides_learning_rate(optimizer):
         return None
     known = isinstance(optimizer, keras.optimizers.Optimizer)
@@ -189,7 +190,7 @@ def schedule_of(optimizer: Any) -> Callable[..., Any] | None:
 
 
 def overrides_learning_rate(optimizer: Any) -> bool:
-    """Return whether the class of an optimizer of Keras 3 decides what its `learning_rate` is."""
+    """Return whether a Keras 3 optimizer's class overrides ``learning_rate``."""
     base, kind = keras.optimizers.Optimizer, type(optimizer)
     if not isinstance(optimizer, base):
         return False

@@ -1,9 +1,9 @@
-"""Functions in the place of an optimizer's methods, for the time in which a step runs or is traced.
+"""`StepMethods`: functions that replace an optimizer's methods while a step runs or is traced.
 
-This is the way by which anything takes part in the updates of an optimizer: it replaces methods of
-the instance while Python goes through the training step, and only then. Relies on: an attribute of
-the instance with the name of a method is called in the place of the method. Nothing of it is in
-what is saved, copied or pickled, and a step that is compiled keeps what it did when it was traced.
+Anything that changes how an optimizer updates uses this: it replaces methods of the instance while
+Python executes the training step, and only then. Relies on: an instance attribute with the name of
+a method is called instead of the method. None of it is saved, copied or pickled, and a compiled
+step keeps what it did when it was traced.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import keras
 
 
 class StepMethods:
-    """Puts functions in the place of some of an optimizer's methods between `enter` and `leave`.
+    """Replaces some methods of an optimizer by functions, between `enter` and `leave`.
 
     A training step may be entered several times at once: each replica of a ``MirroredStrategy`` is
-    traced in a thread of its own. The first to enter puts the functions there, and the last to
-    leave takes them away. Several objects may enter one after the other, for the same optimizer:
-    the functions of the last one are called first, and it leaves first.
+    traced in its own thread. The first to enter installs the functions, and the last to leave
+    removes them. Several objects may enter one after the other for the same optimizer: the
+    functions of the last one are called first, and it must leave first.
     """
 
     def __init__(self, optimizer: Any, functions: dict[str, Callable[..., Any]], use: str) -> None:
@@ -30,23 +30,23 @@ class StepMethods:
 
         Args:
             optimizer: The optimizer.
-            functions: What is called in the place of each method: with the method as the optimizer
-                has it, and then with the arguments.
+            functions: The function that replaces each method. It is called with the optimizer's own
+                method, followed by the arguments.
             use: What needs the methods, for errors.
 
         Raises:
-            RuntimeError: If the optimizer lacks one.
+            RuntimeError: If the optimizer lacks one of the methods.
         """
         check_has(optimizer, functions, use)
         self.optimizer = optimizer
         self._functions = functions
         self._own: dict[str, Any] | None = None
-        """What the optimizer itself has in these places, while the functions are there."""
+        """Instance attributes of the optimizer that the functions have replaced."""
         self._lock = threading.Lock()
         self._entered = 0
 
     def enter(self) -> None:
-        """Let the optimizer call the functions."""
+        """Make the optimizer call the functions."""
         with self._lock:
             self._entered += 1
             if self._entered > 1:
@@ -59,10 +59,10 @@ class StepMethods:
                 vars(self.optimizer)[name] = functools.partial(function, method)
 
     def leave(self) -> bool:
-        """Let the optimizer have its methods again, if no other step is entered.
+        """Give the optimizer its methods back, unless another step is still inside.
 
         Returns:
-            Whether it has them.
+            Whether the optimizer has its own methods again.
         """
         with self._lock:
             self._entered = max(self._entered - 1, 0)
@@ -77,12 +77,12 @@ class StepMethods:
 
 
 def check_has(optimizer: Any, names: Iterable[str], use: str) -> None:
-    """Refuse an optimizer that lacks something.
+    """Refuse an optimizer that lacks an attribute.
 
     Args:
         optimizer: The optimizer.
-        names: The names of what is needed.
-        use: What needs it, for errors.
+        names: The names of the attributes.
+        use: What needs them, for errors.
 
     Raises:
         RuntimeError: If a name is missing.

@@ -1,10 +1,10 @@
-"""Stand-ins that let a plain number of an optimizer be a tensor while a step is traced.
+"""`TracedNumber`: stand-in for a plain number of an optimizer, a tensor while a step is traced.
 
 Relies on two protocols by which a library asks an object for its tensor: ``__tf_tensor__``
-(TensorFlow 2.12 and later) and ``__jax_array__`` (JAX 0.2.17 and later). JAX's functions that are
-compiled in themselves take a stand-in as a registered pytree node, which JAX documents. If
-a library no longer asks, a TypeError is raised before the first update; otherwise the compiled step
-would silently keep the number.
+(TensorFlow 2.12 and later) and ``__jax_array__`` (JAX 0.2.17 and later). JAX functions that are
+themselves jitted accept a stand-in as a registered pytree node, which JAX documents. If a library
+no longer asks, a TypeError is raised before the first update; otherwise the compiled step would
+silently keep the plain number.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ _LOCK = threading.Lock()
 
 
 class TracedNumber:
-    """Number of an optimizer that is a tensor wherever a training step is being traced.
+    """Stand-in for a number of an optimizer, which computes as a tensor of the traced step.
 
-    Optimizers ask Python questions of their numbers (``momentum != 0``) and also compute with them.
-    A stand-in answers the questions as the number that it replaces, and enters every computation as
-    the tensor.
+    Optimizers branch on their numbers in Python (``momentum != 0``) and also compute with them. The
+    stand-in compares like the number that it replaces, and computes like the tensor.
     """
 
     number: float
@@ -31,7 +30,7 @@ class TracedNumber:
 
     @property
     def dtype(self) -> Any:
-        """The type of the tensor, by which keras.ops finds the type of a result."""
+        """Type of the tensor, from which keras.ops infers the type of a result."""
         return self.tensor.dtype
 
     def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
@@ -75,14 +74,14 @@ class TracedNumber:
 
 
 class TracedFloat(TracedNumber, float):
-    """Traced number that is a Python float, because TensorFlow's operations accept floats."""
+    """Traced number that is a Python float, since TensorFlow's operations accept floats."""
 
 
 @functools.total_ordering
 class TracedScalar(TracedNumber):
-    """Traced number that is not a Python float, which some operations would take at face value.
+    """Traced number that is not a Python float.
 
-    JAX always does, TensorFlow where nothing is being traced.
+    Some operations would use a float's own value: JAX always, TensorFlow outside of a trace.
     """
 
     def __eq__(self, other: object) -> bool:
@@ -101,7 +100,7 @@ class TracedScalar(TracedNumber):
 
 
 def trace_number(number: float, tensor: Any) -> TracedNumber:
-    """Return the object that stands for ``tensor`` in the place of a plain number.
+    """Return the object that stands in for a plain number and computes as ``tensor``.
 
     Raises:
         TypeError: If TensorFlow does not ask the object for its tensor, so that the compiled step
@@ -122,12 +121,12 @@ def trace_number(number: float, tensor: Any) -> TracedNumber:
 
 
 def check_numbers_can_be_traced() -> None:
-    """Refuse a JAX that takes a traced number for a plain one.
+    """Refuse a version of JAX that treats a traced number as a plain one.
 
     Call it before a fit: an exception inside JAX's first step leaves the model without weights.
 
     Raises:
-        TypeError: If it does.
+        TypeError: If this is such a version.
     """
     if keras.backend.backend() != "jax":
         return
@@ -148,14 +147,14 @@ def _not_asked(backend: str, protocol: str) -> TypeError:
 
 
 def _register_pytree_node() -> None:
-    """Register a traced number with JAX, once, whichever threads compile at the same time."""
+    """Register `TracedScalar` with JAX, once, even if several threads compile at the same time."""
     with _LOCK:
         _register_once()
 
 
 @functools.cache
 def _register_once() -> None:
-    """Let JAX's functions that are compiled in themselves, such as `clip`, take a traced number."""
+    """Make JAX functions that are themselves jitted, such as ``clip``, accept a traced number."""
     import jax
 
     def unflatten(number: float, children: Any) -> TracedScalar:

@@ -23,15 +23,15 @@ import numpy as np
 from keras_lr._hints import warn_user
 from keras_lr._keras.host_values import copy_to_host
 from keras_lr._keras.rates.optimizers import is_variable
-from keras_lr._keras.state.kept import Kept
 from keras_lr._keras.state.object_walk import Place, loaded_library, walk_objects
+from keras_lr._keras.state.saved_value import SavedValue
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic)
 _HOLD_NOTHING = {type(None), bool, int, float, str, dict, list, tuple, set}
 """Kinds of most values that are found: they hold no state besides what is found in them."""
 
 
-class KeptMembers(Kept):
+class SavedMembers(SavedValue):
     """The members that a list, dict, set or deque had."""
 
 
@@ -41,15 +41,15 @@ class OwnObjects(NamedTuple):
     size: int
 
 
-def export_held_state(held: list[Kept]) -> list[Any]:
+def export_held_state(held: list[SavedValue]) -> list[Any]:
     """Return the values of what was held, for another model of the same kind."""
     return [_export(one) for one in held]
 
 
-def _export(one: Kept) -> Any:
+def _export(one: SavedValue) -> Any:
     if is_variable(one.value):
         return OwnObjects(1)
-    if not isinstance(one, KeptMembers):
+    if not isinstance(one, SavedMembers):
         return one.value
     members = one.value.values() if isinstance(one.value, dict) else one.value
     return one.value if all(map(_is_portable, members)) else OwnObjects(len(one.value))
@@ -60,7 +60,7 @@ def _is_portable(value: Any) -> bool:
     return isinstance(value, _PLAIN) or (_is_tensor(value) and not is_variable(value))
 
 
-def adopt_held_state(held: list[Kept], values: list[Any]) -> list[Kept]:
+def adopt_held_state(held: list[SavedValue], values: list[Any]) -> list[SavedValue]:
     """Return what a model is to hold instead, from the values that another one has exported.
 
     Raises:
@@ -69,15 +69,15 @@ def adopt_held_state(held: list[Kept], values: list[Any]) -> list[Kept]:
     return [_adopt(own, value) for own, value in zip(held, values, strict=True)]
 
 
-def _adopt(own: Kept, value: Any) -> Kept:
+def _adopt(own: SavedValue, value: Any) -> SavedValue:
     if not isinstance(value, OwnObjects):
         return own._replace(value=value)
-    if isinstance(own, KeptMembers) and len(own.value) != value.size:
+    if isinstance(own, SavedMembers) and len(own.value) != value.size:
         raise ValueError("the models hold different numbers of objects")
     return own
 
 
-def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> list[Kept]:
+def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> list[SavedValue]:
     """Return what a model's objects hold now, each with the function that puts it back.
 
     Two models of the same kind give the same number of values, in the same order.
@@ -89,7 +89,7 @@ def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> list[K
     """
     names = _names_of_keras() | skipped
     taken = known | _tensors_of(model)
-    found: list[Kept] = []
+    found: list[SavedValue] = []
     lost: dict[int, str] = {}
     torch, tensorflow = loaded_library("torch"), loaded_library("tensorflow")
     unreadable = _unreadable_kinds(tensorflow)
@@ -126,7 +126,7 @@ def _tensors_of(model: Any) -> set[int]:
     return {id(variable.value) for variable in model.variables}
 
 
-def _capture_slot(place: Place) -> list[Kept]:
+def _capture_slot(place: Place) -> list[SavedValue]:
     """Return what puts an attribute or element back that holds a plain value or a tensor.
 
     Where nothing is compiled, a layer may count in Python, or hold its last output.
@@ -135,11 +135,11 @@ def _capture_slot(place: Place) -> list[Kept]:
     if not isinstance(value, _PLAIN) and not _is_tensor(value):
         return []
     if isinstance(holder, list | collections.deque):
-        return [Kept(functools.partial(_put_element_back, holder, key), value)]
+        return [SavedValue(functools.partial(_put_element_back, holder, key), value)]
     slots = holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})
     if key in slots:
-        return [Kept(functools.partial(_put_value_back, slots, key), value)]
-    return [Kept(functools.partial(object.__setattr__, holder, key), value)]  # a slot
+        return [SavedValue(functools.partial(_put_value_back, slots, key), value)]
+    return [SavedValue(functools.partial(object.__setattr__, holder, key), value)]  # a slot
 
 
 def _put_value_back(slots: dict[Any, Any], key: Any, value: Any) -> None:
@@ -147,7 +147,7 @@ def _put_value_back(slots: dict[Any, Any], key: Any, value: Any) -> None:
         slots[key] = value
 
 
-def _capture_members(value: Any) -> list[Kept]:
+def _capture_members(value: Any) -> list[SavedValue]:
     """Return what gives a list or dict of the user's the members back that it has now."""
     if not isinstance(value, list | dict | set | collections.deque):
         return []
@@ -157,7 +157,7 @@ def _capture_members(value: Any) -> list[Kept]:
             value.clear()
             (value.update if isinstance(value, dict | set) else value.extend)(members)
 
-    return [KeptMembers(put_back, value.copy())]
+    return [SavedMembers(put_back, value.copy())]
 
 
 def _hold_the_same(one: Any, other: Any) -> bool:
@@ -187,7 +187,7 @@ def _is_tensor(value: Any) -> bool:
 
 def _capture_of(
     value: Any, place: Place, torch: Any, tensorflow: Any
-) -> Callable[[Any], Kept] | None:
+) -> Callable[[Any], SavedValue] | None:
     """Return the function that captures a value of a kind that holds state; None for any other.
 
     Args:
@@ -225,19 +225,19 @@ def _unreadable_kinds(tensorflow: Any) -> tuple[type, ...]:
     return tuple(kinds)
 
 
-def _capture_variable(variable: Any) -> Kept:
-    return Kept(variable.assign, copy_to_host(variable))
+def _capture_variable(variable: Any) -> SavedValue:
+    return SavedValue(variable.assign, copy_to_host(variable))
 
 
-def _capture_array(array: np.ndarray) -> Kept:
+def _capture_array(array: np.ndarray) -> SavedValue:
     def put_back(value: np.ndarray) -> None:
         if array.flags.writeable:
             array[...] = value
 
-    return Kept(put_back, array.copy())
+    return SavedValue(put_back, array.copy())
 
 
-def _capture_tensor(tensor: Any) -> Kept:
+def _capture_tensor(tensor: Any) -> SavedValue:
     """Return what puts a tensor of PyTorch back in place: others may hold the same one."""
     import torch
 
@@ -245,30 +245,30 @@ def _capture_tensor(tensor: Any) -> Kept:
         sizes = zip(tensor.shape, tensor.stride(), strict=True)
         if any(size > 1 and not stride for size, stride in sizes):
             # Expanded from a smaller one: nothing can be written into it.
-            return Kept(lambda value: None, None)
+            return SavedValue(lambda value: None, None)
 
     def put_back(value: Any) -> None:
         with torch.no_grad():
             tensor.detach().copy_(value)
 
-    return Kept(put_back, tensor.detach().clone())
+    return SavedValue(put_back, tensor.detach().clone())
 
 
-def _capture_numpy_generator(generator: np.random.Generator) -> Kept:
+def _capture_numpy_generator(generator: np.random.Generator) -> SavedValue:
     bits: Any = generator.bit_generator
-    return Kept(functools.partial(setattr, bits, "state"), bits.state)
+    return SavedValue(functools.partial(setattr, bits, "state"), bits.state)
 
 
-def _capture_state_of(getter: str) -> Callable[[Any], Kept]:
+def _capture_state_of(getter: str) -> Callable[[Any], SavedValue]:
     """Return the function that captures an object with methods to read and set its state."""
 
-    def capture(generator: Any) -> Kept:
-        return Kept(getattr(generator, f"s{getter[1:]}"), getattr(generator, getter)())
+    def capture(generator: Any) -> SavedValue:
+        return SavedValue(getattr(generator, f"s{getter[1:]}"), getattr(generator, getter)())
 
     return capture
 
 
-def _capture_table(table: Any) -> Kept:
+def _capture_table(table: Any) -> SavedValue:
     """Return the entries of a lookup table of TensorFlow."""
 
     def put_back(entries: Any) -> None:
@@ -276,7 +276,7 @@ def _capture_table(table: Any) -> Kept:
         table.remove(present)
         table.insert(*entries)
 
-    return Kept(put_back, _entries(table))
+    return SavedValue(put_back, _entries(table))
 
 
 def _entries(table: Any) -> tuple[Any, Any]:

@@ -25,7 +25,7 @@ import numpy as np
 from keras_lr._hints import warn_user
 from keras_lr._keras.host_values import to_numpy
 from keras_lr._keras.private_modules import find_module
-from keras_lr._keras.state.kept import Kept
+from keras_lr._keras.state.saved_value import SavedValue
 
 _SEED = "global_random_seed"
 SHARED_GENERATOR = "global_seed_generator"
@@ -51,11 +51,11 @@ def capture_random_states() -> Callable[[], None]:
     return restore
 
 
-def keep_random_states() -> dict[str, Kept]:
+def keep_random_states() -> dict[str, SavedValue]:
     """Return the random states by name, each as a value that another process can put back too."""
     states = {
-        "Python": Kept(random.setstate, random.getstate()),
-        "numpy": Kept(np.random.set_state, np.random.get_state()),  # noqa: NPY002
+        "Python": SavedValue(random.setstate, random.getstate()),
+        "numpy": SavedValue(np.random.set_state, np.random.get_state()),  # noqa: NPY002
         **_keep_keras(),
     }
     if "torch" in sys.modules:
@@ -65,7 +65,7 @@ def keep_random_states() -> dict[str, Kept]:
     return states
 
 
-def _keep_keras() -> dict[str, Kept]:
+def _keep_keras() -> dict[str, SavedValue]:
     global_state = find_module(_GLOBAL_STATE, "get_global_attribute", "set_global_attribute")
     if global_state is None:
         return _warn_of_missing("Keras", keras.__version__, "keras.random without a seed")
@@ -82,22 +82,22 @@ def _keep_keras() -> dict[str, Kept]:
 
     state = None if generator is None else np.array(to_numpy(generator.state))
     return {
-        "Keras's seed": Kept(functools.partial(write, _SEED), read(_SEED)),
-        "Keras's generator": Kept(put_generator_back, state),
+        "Keras's seed": SavedValue(functools.partial(write, _SEED), read(_SEED)),
+        "Keras's generator": SavedValue(put_generator_back, state),
     }
 
 
-def _keep_torch() -> dict[str, Kept]:
+def _keep_torch() -> dict[str, SavedValue]:
     import torch
 
-    states = {"PyTorch": Kept(torch.set_rng_state, torch.get_rng_state())}
+    states = {"PyTorch": SavedValue(torch.set_rng_state, torch.get_rng_state())}
     if torch.cuda.is_available():
         cuda = torch.cuda
-        states["CUDA"] = Kept(cuda.set_rng_state_all, cuda.get_rng_state_all())
+        states["CUDA"] = SavedValue(cuda.set_rng_state_all, cuda.get_rng_state_all())
     return states
 
 
-def _keep_tensorflow() -> dict[str, Kept]:
+def _keep_tensorflow() -> dict[str, SavedValue]:
     context = find_module(_EAGER_CONTEXT, "context")
     generators = find_module(_GLOBAL_GENERATOR, "global_generator")
     if context is None or generators is None:
@@ -115,7 +115,7 @@ def _keep_tensorflow() -> dict[str, Kept]:
                 eager["_rng"].setstate(state)
 
         seeds = eager["_seed"], None if drawn is None else drawn.getstate()
-        states["TensorFlow's seeds"] = Kept(put_seeds_back, seeds)
+        states["TensorFlow's seeds"] = SavedValue(put_seeds_back, seeds)
     shared = generators.global_generator
 
     def put_generator_back(state: Any) -> None:
@@ -123,11 +123,11 @@ def _keep_tensorflow() -> dict[str, Kept]:
             (shared or generators.get_global_generator()).state.assign(state)
 
     state = None if shared is None else shared.state.numpy()
-    states["TensorFlow's generator"] = Kept(put_generator_back, state)
+    states["TensorFlow's generator"] = SavedValue(put_generator_back, state)
     return states
 
 
-def _warn_of_missing(library: str, version: str, draws: str) -> dict[str, Kept]:
+def _warn_of_missing(library: str, version: str, draws: str) -> dict[str, SavedValue]:
     """Warn that random states stay where a training leaves them; nothing puts them back."""
     warn_user(
         f"This version of {library} ({version}) does not show its random state where keras_lr "

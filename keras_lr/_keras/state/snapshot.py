@@ -251,13 +251,13 @@ class Snapshot:
 
 
 @contextlib.contextmanager
-def kept(model: Any) -> Iterator[Snapshot]:
+def state_preserved(model: Any) -> Iterator[Snapshot]:
     """Keep the state of a model while code inside trains it, also after an exception or Ctrl-C.
 
     >>> import numpy as np
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     >>> model.compile("sgd", "mse")
-    >>> with kept(model):
+    >>> with state_preserved(model):
     ...     _ = model.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)
     >>> int(model.optimizer.iterations)
     0

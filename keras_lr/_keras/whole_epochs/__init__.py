@@ -1,4 +1,4 @@
-"""Training that runs a whole epoch in one go, and gives what ``fit`` gives."""
+"""Training that runs a whole epoch at once, with the results that ``fit`` gives."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def make_whole_epochs(
     rate: Hyperparameter,
     moved: Sequence[Hyperparameter],
 ) -> EpochTrainer:
-    """Return what trains a model by whole epochs.
+    """Return the trainer of a model by whole epochs for this backend.
 
     Args:
         model: A compiled model.
         data: What to train on.
         validation: What to validate on, if anything.
         rate: The learning rate.
-        moved: The hyperparameters of which each batch has a value.
+        moved: The hyperparameters that have a value for each batch.
 
     Raises:
-        NeedsFit: If only ``fit`` can train it.
+        NeedsFit: If only ``fit`` can train the model.
     """
     check_model(model)
     backend = keras.backend.backend()

@@ -1,10 +1,10 @@
-"""What a ``fit`` by whole epochs asks of a backend, and which models can be trained so.
+"""`EpochTrainer`: base of the trainers by whole epochs, and the check of a model that can use one.
 
-Relies on (Keras 3.0 to 3.15; `NeedsFit` says where it is not so):
+Relies on (Keras 3.0 to 3.15; `NeedsFit` is raised otherwise):
 
 - ``model._symbolic_build(data_batch=...)`` builds the compiled loss and metrics, as a ``fit`` does
   before it trains.
-- A model trains as ``keras.Model`` says, if its class has replaced none of `OF_KERAS`.
+- A model trains as ``keras.Model`` does if its class overrides none of `OF_KERAS`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ OF_KERAS = (
 """Methods of a model that decide what an epoch is, besides ``train_step`` and ``test_step``."""
 
 OnBatch = Callable[[int, dict[str, Any]], bool]
-"""Gets the number of a batch and the logs after it; returns whether the epoch goes on."""
+"""Gets the number of a batch and the logs after it; returns whether to continue the epoch."""
 
 
 class EpochTrainer:
-    """Trainer of a model that runs a whole epoch in one go; the base of those of the backends.
+    """Trainer of a model that runs a whole epoch at once; base class of the backends' trainers.
 
-    Between `begin` and `end` the state of the model may be somewhere else than in its variables.
+    Between `begin` and `end` the state of the model need not be in its variables.
     """
 
     route: ClassVar[str] = "whole epochs"
-    """How the epochs are trained, for people."""
+    """How the epochs are trained, in words."""
 
     def __init__(
         self,
@@ -45,64 +45,63 @@ class EpochTrainer:
         validation: EpochData | None,
         moved: Sequence[Hyperparameter],
     ) -> None:
-        """Build what a first ``fit`` builds.
+        """Build the compiled loss and metrics, as a first ``fit`` does.
 
         Args:
             model: A compiled model.
             data: What to train on.
             validation: What to validate on, if anything.
-            moved: The hyperparameters of which each batch has a value.
+            moved: The hyperparameters that have a value for each batch.
         """
         self.model = model
         self.data = data
         self.validation = validation
         self.moved = list(moved)
         self.numbers = [one for one in moved if one.variable is None]
-        """Those that no variable holds: they enter a step while it is traced."""
+        """The moved hyperparameters that no variable holds: they enter a step as it is traced."""
         build_compiled_parts(model, data)
 
     def begin(self) -> None:
-        """Take the state of the model."""
+        """Take the state out of the model."""
 
     def train(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
         """Train an epoch, and return what it logs.
 
         Args:
             order: The rows, in the order in which to read them.
-            values: A row for each batch with a value for each of ``moved``; None where that is
-                empty.
-            on_batch: Is told of every batch, in their order, perhaps when all are trained.
+            values: A row for each batch, with a value for each of ``moved``; None if nothing moves.
+            on_batch: Called for every batch in order, perhaps only after all have been trained.
         """
         raise NotImplementedError
 
     def evaluate(self) -> dict[str, Any]:
-        """Return what the validation data give."""
+        """Return the logs of an evaluation on the validation data."""
         raise NotImplementedError
 
     def end(self) -> None:
-        """Put the state into the model."""
+        """Put the state back into the model."""
 
     def rehearsal_order(self) -> NDArray:
-        """Return the rows of a short epoch that compiles all that a long one runs."""
+        """Return the rows of a short epoch that compiles everything a long one runs."""
         return self.data.first_rows
 
     def no_values(self) -> NDArray | None:
-        """Return values for an epoch that is trained to compile what it runs."""
+        """Return values for an epoch that is trained only to compile."""
         shape = self.data.batches, len(self.moved)
         return np.zeros(shape, np.float32) if self.moved else None
 
     def functions(self) -> list[Any]:
-        """Return what was compiled."""
+        """Return the compiled functions."""
         raise NotImplementedError
 
 
-def tell_batches(losses: NDArray, logs: dict[str, Any], on_batch: OnBatch) -> None:
-    """Tell of the batches of an epoch that is trained, up to the one that ends it.
+def report_batches(losses: NDArray, logs: dict[str, Any], on_batch: OnBatch) -> None:
+    """Report the batches of a trained epoch, up to the one after which ``on_batch`` stops it.
 
     Args:
-        losses: The loss that each batch logged, if they log one.
+        losses: The loss that each batch logged, if the batches log one.
         logs: What the last batch logged.
-        on_batch: Is told.
+        on_batch: Called for each batch.
     """
     for number, loss in enumerate(losses.tolist()):
         if not on_batch(number, {"loss": loss} if "loss" in logs else {}):
@@ -113,7 +112,7 @@ def check_model(model: Any) -> None:
     """Refuse a model that cannot be trained by whole epochs.
 
     Raises:
-        NeedsFit: If it cannot.
+        NeedsFit: If the model is such a one.
     """
     changed = [name for name in OF_KERAS if not is_as_in_keras(model, name)]
     if changed:
@@ -130,18 +129,18 @@ def check_model(model: Any) -> None:
 
 
 def is_as_in_keras(model: Any, name: str) -> bool:
-    """Return whether a model has a method as ``keras.Model`` defines it."""
+    """Return whether a model has a method unchanged from ``keras.Model``."""
     given = getattr(keras.Model, name, None)
     return name not in vars(model) and getattr(type(model), name, None) is given is not None
 
 
 def build_compiled_parts(model: Any, data: EpochData) -> None:
-    """Build what a first ``fit`` builds from the arguments of ``compile``."""
+    """Build the loss and metrics given to ``compile``, as a first ``fit`` does."""
     model._symbolic_build(data_batch=data.take(slice(0, data.batch_size)))
 
 
 def epoch_logs(model: Any, logs: dict[str, Any]) -> dict[str, Any]:
-    """Return what ``fit`` logs of an epoch: the results of the metrics, or else ``logs``.
+    """Return what ``fit`` logs for an epoch: the results of the metrics, or else ``logs``.
 
     Args:
         model: The model, whose metrics' variables hold their values.

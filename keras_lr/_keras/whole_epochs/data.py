@@ -1,15 +1,15 @@
-"""`EpochData`: the arrays of a ``fit``, whole, and the orders in which ``fit`` takes their rows.
+"""`EpochData`: the whole arrays of a ``fit``, and the orders in which ``fit`` takes their rows.
 
-Relies on (Keras 3.9 to 3.15; `NeedsFit` says where it is not so):
+Relies on (Keras 3.9 to 3.15; `NeedsFit` is raised otherwise):
 
 - ``keras.src.trainers.data_adapters`` has the ``get_data_adapter`` by which ``fit`` splits data.
-  For arrays it returns an ``ArrayDataAdapter``, whose ``_inputs`` are what a step gets in batches,
-  with class weights turned into sample weights. ``convert_to_sliceable`` of its ``array_slicing``
-  converts them as ``fit`` does.
+  For arrays it returns an ``ArrayDataAdapter``, whose ``_inputs`` are what the steps get in
+  batches, with class weights turned into sample weights. ``convert_to_sliceable`` of its
+  ``array_slicing`` converts them as ``fit`` does.
 - The order of the rows depends on their number, on ``batch_size``, ``shuffle`` and the random
-  states, and not on what is in them. So an adapter over the numbers of the rows gives the orders.
-- On TensorFlow a dataset reads its rows in an order that follows from TensorFlow's seed alone. If
-  two readings have the same order, all have: the kernel that draws it begins anew each time
+  states, but not on their contents. So an adapter over the row numbers gives the orders.
+- On TensorFlow, the order in which a dataset reads its rows depends on TensorFlow's seed alone. If
+  two readings have the same order, all have it: the kernel that draws it starts afresh each time
   (https://github.com/tensorflow/tensorflow/issues/35682).
 """
 
@@ -31,15 +31,15 @@ _ADAPTERS = "keras.src.trainers.data_adapters"
 _SLICING = "keras.src.trainers.data_adapters.array_slicing"
 
 DISTINCT = 20
-"""Rows of which two random orders are not the same by chance."""
+"""Number of rows from which on two random orders are never equal by chance."""
 
 
 class NeedsFit(Exception):
-    """What keeps a model or its data from whole epochs, so that ``fit`` has to train it."""
+    """Raised with the reason why a model has to be trained by ``fit``, not by whole epochs."""
 
 
 class EpochData:
-    """Arrays that are read by epochs, in batches."""
+    """Arrays that are read in batches, epoch by epoch."""
 
     def __init__(self, shuffle: Any = False, **arguments: Any) -> None:
         """Convert the arrays as ``fit`` does.
@@ -92,10 +92,10 @@ class EpochData:
     def orders(self, key: Hashable, reads_ahead: bool) -> Iterator[NDArray[np.int64]]:
         """Return an iterator over the orders of the rows, one for each epoch of a new ``fit``.
 
-        Where numpy draws them, each is drawn when it is asked for, as ``fit`` does.
+        If numpy draws the orders, each is drawn only when it is needed, as in ``fit``.
 
         Args:
-            key: What tells the random states, as they are now, from those before other fits.
+            key: Identifies the present random states among those of other fits.
             reads_ahead: Whether the ``fit`` reads a batch before it trains.
         """
         if not self.shuffle:
@@ -113,7 +113,7 @@ class EpochData:
 
 
 class _KeptOrders:
-    """Orders of TensorFlow's, which are the same in each fit with the same seed."""
+    """TensorFlow's orders, which are the same in each fit with the same seed."""
 
     def __init__(self, dataset: Any, rows: int) -> None:
         self._dataset = dataset

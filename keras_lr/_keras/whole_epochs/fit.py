@@ -1,4 +1,4 @@
-"""A ``fit`` by whole epochs: what Keras's ``fit`` does around the steps, in the same order."""
+"""A ``fit`` by whole epochs, which does around the steps what Keras's ``fit`` does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_lr._keras.whole_epochs.data import NeedsFit
 
 
 class LogNames(keras.callbacks.Callback):
-    """Notes what an epoch logs."""
+    """Callback that notes the names that an epoch logs."""
 
     names: tuple[str, ...] = ()
 
@@ -30,12 +30,12 @@ def fit_whole_epochs(
 ) -> None:
     """Train a model as ``fit`` does with one callback, an epoch at a time.
 
-    The callback is told of batches perhaps only when the whole epoch is trained. An epoch that it
-    stops is not validated.
+    The batch hooks may be called only after the whole epoch has been trained. If the callback
+    stops an epoch, that epoch is not validated.
 
     Args:
-        trainer: Trains the epochs.
-        callback: Is told of the epochs, batches and evaluations.
+        trainer: The trainer of the epochs.
+        callback: The callback, whose hooks for epochs, batches and evaluations are called.
         orders: The order of the rows in each epoch.
         epochs: The epochs to train.
         values: A row for every step of a ``fit`` from epoch 0 on, with a value for each
@@ -78,11 +78,7 @@ def fit_whole_epochs(
 
 
 def rehearse(trainer: EpochTrainer) -> tuple[str, ...]:
-    """Compile all that an epoch runs, by training a short one, and return the names that it logs.
-
-    Args:
-        trainer: Trains it.
-    """
+    """Compile what an epoch runs, by training a short one, and return the names that it logs."""
     order = trainer.rehearsal_order()
     names = LogNames()
     fit_whole_epochs(trainer, names, iter([order]), range(1), trainer.no_values())

@@ -1,10 +1,10 @@
 """`ScannedEpochs` and `StepwiseEpochs`: whole epochs on JAX.
 
 Relies on what `jax_state` relies on, and on this: a train step that is traced inside
-``jax.lax.scan`` computes what it computes when it is jitted alone. Measured on a CPU, bit for bit:
-dense, recurrent, embedding, pooling and normalizing layers. Convolutions differ in the last bits,
-and take several times as long there (jax issue 12868), so `StepwiseEpochs` calls the jitted step
-for them.
+``jax.lax.scan`` computes the same as when it is jitted alone. On a CPU, dense, recurrent,
+embedding, pooling and normalizing layers were measured to agree bit for bit. Convolutions differ
+in the last bits, and take several times as long in a scan (jax issue 12868), so `StepwiseEpochs`
+calls the jitted step for them.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from keras_lr._keras.whole_epochs.base import (
     OnBatch,
     epoch_logs,
     is_as_in_keras,
-    tell_batches,
+    report_batches,
 )
 from keras_lr._keras.whole_epochs.data import EpochData, NeedsFit
 
 CONVOLUTION = "conv_general_dilated"
-"""What JAX calls a convolution in a trace."""
+"""JAX's name for a convolution in a trace."""
 
-_TELL_LOGS = "train_step", "test_step", "compute_metrics"
+_LOG_METHODS = "train_step", "test_step", "compute_metrics"
 """Methods of a model that decide what a step logs."""
 
 
@@ -57,7 +57,7 @@ class StepwiseEpochs(EpochTrainer):
         rate: Hyperparameter,
         moved: Sequence[Hyperparameter],
     ) -> None:
-        """Know the model and its data.
+        """Build the model and its functions.
 
         Args:
             model: See `EpochTrainer`.
@@ -67,8 +67,8 @@ class StepwiseEpochs(EpochTrainer):
             moved: See `EpochTrainer`.
 
         Raises:
-            NeedsFit: If the model is trained by Flax's NNX, its rate is not in its state, or the
-                batches are shuffled by themselves where Keras reads them ahead.
+            NeedsFit: If NNX is enabled, the rate is not in the state, or whole batches are shuffled
+                on a device for which Keras reads them ahead.
         """
         import jax
 
@@ -81,14 +81,14 @@ class StepwiseEpochs(EpochTrainer):
         model.make_test_function()
         model.reset_metrics()
         self.metrics = [to_numpy(one).copy() for one in model.metrics_variables]
-        """What the variables of the metrics hold at the start of an epoch."""
+        """The values of the metrics' variables at the start of an epoch."""
         if self._place_of(rate) is None:
             raise NeedsFit("the optimizer's rate is not among its variables")
         self.places = [self._place_of(one) for one in moved]
         self.names = set(model.get_metrics_result())
-        as_in_keras = all(is_as_in_keras(model, name) for name in _TELL_LOGS)
+        as_in_keras = all(is_as_in_keras(model, name) for name in _LOG_METHODS)
         self.logs_are_results = as_in_keras and not cumulative_metrics(model)
-        """Whether a step logs the results of the metrics, and exactly: each is one division."""
+        """Whether a step logs the exact results of the metrics: each is a single division."""
         self.state: tuple[Any, ...] = ()
 
     def _place_of(self, one: Hyperparameter) -> Place | None:
@@ -100,7 +100,7 @@ class StepwiseEpochs(EpochTrainer):
         self.state = tuple([one.value for one in part] for part in variables)
 
     def end(self) -> None:
-        """Put the state into the variables."""
+        """Put the state back into the variables."""
         self._show(range(len(self.state)))
 
     def train(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class StepwiseEpochs(EpochTrainer):
         return self._results(logs)
 
     def evaluate(self) -> dict[str, Any]:
-        """Return what the validation data give."""
+        """Return the logs of an evaluation on the validation data."""
         assert self.validation is not None
         trainable, non_trainable, optimizer, _ = self.state
         before = trainable, non_trainable, self.metrics
@@ -126,7 +126,7 @@ class StepwiseEpochs(EpochTrainer):
         return self._results(logs)
 
     def _evaluate(self, state: tuple[Any, ...], data: EpochData) -> tuple[dict[str, Any], Any]:
-        """Return what data give, and the state of the weights and metrics after them."""
+        """Return the logs of an evaluation on ``data``, and the weights and metrics after it."""
         logs: dict[str, Any] = {}
         for batch in _batches(data, np.arange(data.rows)):
             logs, state = self.model.test_function(state, iter([batch]))
@@ -145,7 +145,7 @@ class StepwiseEpochs(EpochTrainer):
                 variable.assign(value)
 
     def functions(self) -> list[Any]:
-        """Return what was compiled."""
+        """Return the compiled functions."""
         return [self.model.train_function]
 
 
@@ -162,7 +162,7 @@ class ScannedEpochs(StepwiseEpochs):
         rate: Hyperparameter,
         moved: Sequence[Hyperparameter],
     ) -> None:
-        """Know the model and its data, which stay on the device: see `StepwiseEpochs`."""
+        """Compile the program of an epoch; the data stay on the device. See `StepwiseEpochs`."""
         import jax
 
         super().__init__(model, data, validation, rate, moved)
@@ -177,7 +177,7 @@ class ScannedEpochs(StepwiseEpochs):
             return self.model.train_step(state, batch)
 
     def has_convolutions(self) -> bool:
-        """Return whether the step convolves; the trace is kept for the training."""
+        """Return whether the step has a convolution; the trace is kept for the training."""
         self.begin()
         order = self.rehearsal_order().astype(np.int32)
         traced = self._train.trace(self.state, self.data.tensors, order, self.no_values())
@@ -189,7 +189,7 @@ class ScannedEpochs(StepwiseEpochs):
         logs, self.state, losses = self._train(
             state, self.data.tensors, order.astype(np.int32), values
         )
-        tell_batches(np.asarray(losses), logs, on_batch)
+        report_batches(np.asarray(losses), logs, on_batch)
         return self._results(logs)
 
     def _evaluate(self, state: tuple[Any, ...], data: EpochData) -> tuple[dict[str, Any], Any]:
@@ -202,7 +202,7 @@ class ScannedEpochs(StepwiseEpochs):
         return np.arange(self.data.rows)
 
     def functions(self) -> list[Any]:
-        """Return what was compiled."""
+        """Return the compiled functions."""
         return [self._train]
 
 
@@ -213,10 +213,10 @@ def make_epochs(
     rate: Hyperparameter,
     moved: Sequence[Hyperparameter],
 ) -> StepwiseEpochs:
-    """Return the trainer that is the faster one for a model.
+    """Return the faster of the two trainers for a model.
 
     Raises:
-        NeedsFit: If there is none.
+        NeedsFit: If neither can train the model.
     """
     try:
         scanned = ScannedEpochs(model, data, validation, rate, moved)
@@ -244,7 +244,7 @@ def _program(step: Callable[..., Any], data: EpochData) -> Callable[..., Any]:
 
     Args:
         step: A function of a state, a batch and its values that returns logs and the next state.
-        data: Tells the sizes of the batches.
+        data: The data, whose numbers of rows and batch size are compiled in.
     """
     import jax
 

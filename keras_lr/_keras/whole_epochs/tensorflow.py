@@ -1,12 +1,12 @@
 """`LoopedEpochs`: whole epochs on TensorFlow, each in one call of a compiled function.
 
-A ``fit`` of arrays makes a ``tf.data`` pipeline anew twice in each epoch, which takes as long as
-many small steps. Here the rows are gathered where the step runs.
+A ``fit`` of arrays builds a ``tf.data`` pipeline twice in each epoch, which takes as long as many
+small steps. Here the rows are gathered inside the compiled function.
 
 Relies on this (Keras 3.0 to 3.15): the step that Keras compiles is a ``tf.function`` of
-``train_step``, run by the model's ``distribute_strategy`` and with its ``jit_compile``, and the
-shape of a batch is known to it only if all batches have the same. Compiled so, the step computes
-the same inside of a loop, bit for bit (measured on a CPU, with XLA and without).
+``train_step``, run by the model's ``distribute_strategy`` and with its ``jit_compile``. The step
+knows the shape of a batch only if all batches have the same shape. Compiled in this way, the step
+computes the same inside a loop, bit for bit (measured on a CPU, with XLA and without).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from keras_lr._keras.fits.train_step import hyperparameters_set
 from keras_lr._keras.rates.hyperparameters import Hyperparameter
-from keras_lr._keras.whole_epochs.base import EpochTrainer, OnBatch, epoch_logs, tell_batches
+from keras_lr._keras.whole_epochs.base import EpochTrainer, OnBatch, epoch_logs, report_batches
 from keras_lr._keras.whole_epochs.data import EpochData, NeedsFit
 
 
@@ -42,7 +42,7 @@ class LoopedEpochs(EpochTrainer):
             moved: See there.
 
         Raises:
-            NeedsFit: If the model is distributed, or its steps log no dict of scalars.
+            NeedsFit: If the model is distributed, or its steps do not log a dict of scalars.
         """
         import tensorflow as tf
 
@@ -57,11 +57,11 @@ class LoopedEpochs(EpochTrainer):
         """Train an epoch, and return what it logs."""
         self.model.reset_metrics()
         logs, losses = self._train(order, values)
-        tell_batches(losses.numpy(), logs, on_batch)
+        report_batches(losses.numpy(), logs, on_batch)
         return epoch_logs(self.model, logs)
 
     def evaluate(self) -> dict[str, Any]:
-        """Return what the validation data give."""
+        """Return the logs of an evaluation on the validation data."""
         assert self.validation is not None
         assert self._test is not None
         self.model.reset_metrics()
@@ -69,7 +69,7 @@ class LoopedEpochs(EpochTrainer):
         return epoch_logs(self.model, logs)
 
     def functions(self) -> list[Any]:
-        """Return what was compiled."""
+        """Return the compiled functions."""
         return [self._train]
 
 
@@ -82,10 +82,10 @@ def _loop(
         model: The model.
         step: Its step, a function of a batch that returns logs.
         data: The data to take the rows from.
-        moved: The hyperparameters of which each batch has a value.
+        moved: The hyperparameters that have a value for each batch.
 
     Raises:
-        NeedsFit: If the step returns no dict of scalars.
+        NeedsFit: If the step does not return a dict of scalars.
     """
     import tensorflow as tf
 
@@ -111,7 +111,7 @@ def _loop(
     if not isinstance(logged, dict) or any(
         not hasattr(one, "dtype") or one.shape.rank != 0 for one in logged.values()
     ):
-        raise NeedsFit("a step of the model logs something else than a dict of scalars")
+        raise NeedsFit("a step of the model logs something other than a dict of scalars")
 
     @tf.function(autograph=False)
     def loop(order: Any, values: Any) -> Any:
@@ -140,7 +140,7 @@ def _loop(
         )
         return logs, losses.stack()
 
-    # Arrays of numpy would be baked in, and compiled for anew.
+    # Numpy arrays would be baked in, and every new array would be compiled for again.
     def call(order: NDArray, values: NDArray | None) -> Any:
         return loop(tf.constant(order), None if values is None else tf.constant(values))
 

@@ -29,7 +29,7 @@ class LocalEngine:
         if not self._runners:
             return Rehearsal(models, self._failures, (), False)
         first = next(iter(self._runners.values()))
-        return Rehearsal(models, self._failures, first.warm_up(), first.goes_up())
+        return Rehearsal(models, self._failures, first.warm_up(), first.higher_is_better())
 
     def run(self, stretches: Sequence[Stretch]) -> Iterator[Outcome]:
         """Train stretches in their order."""

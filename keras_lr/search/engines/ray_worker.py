@@ -59,7 +59,7 @@ class TrialWorker:
             Exception: Whatever the training raises.
         """
         runner = self._runner(group)
-        return runner.warm_up(), runner.goes_up()
+        return runner.warm_up(), runner.higher_is_better()
 
     def run(self, stretch: Stretch, state: ModelState | None) -> tuple[Outcome, ModelState | None]:
         """Train a stretch from a state, and return its outcome and the state at its end."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from keras_lr._fit.running import end_fit
 from keras_lr._keras.fits.fit_data import are_arrays, build_model
 from keras_lr._keras.fits.fit_frame import forget_initial_epoch
-from keras_lr._keras.metrics import goes_up
+from keras_lr._keras.metrics import higher_is_better
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, find_hyperparameter
 from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr._keras.state.object_walk import callables_in
@@ -153,7 +153,7 @@ class TrialRunner:
         if missing:
             raise ValueError(f"an epoch logs no {missing[0]!r}; logged are {', '.join(logged)}")
 
-    def goes_up(self) -> bool:
+    def higher_is_better(self) -> bool:
         """Return whether more of the monitored value is better; call it after `warm_up`.
 
         False where an epoch does not log it, which the search refuses.
@@ -161,7 +161,7 @@ class TrialRunner:
         problem = self.problem
         if problem.monitor not in self._logged:
             return False
-        return goes_up(problem.search.name, self.model, problem.monitor, problem.mode)
+        return higher_is_better(problem.search.name, self.model, problem.monitor, problem.mode)
 
     def _standing_driver(self) -> list[Any]:
         """Return a callback that moves what the schedule moves, and leaves it where it is.

@@ -1,4 +1,4 @@
-"""`Kept`: a value, and the function that puts it back where it was found."""
+"""`SavedValue`: a value, and the function that puts it back where it was found."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
-class Kept(NamedTuple):
+class SavedValue(NamedTuple):
     """A value that a training changes, as it was at one moment.
 
     The function takes the value, so that one which another process has kept can be put in its
