@@ -58,9 +58,9 @@ def field_types(cls: type, names: dict[str, Any] | None = None) -> dict[str, Fie
 
 
 def _evaluate_annotation(cls: type, field: dataclasses.Field[Any], names: dict[str, Any]) -> Any:
-    """Return what the annotation of a field says.
+    """Return the evaluated annotation of a field.
 
-    `typing.get_type_hints` would evaluate those of Keras's classes too, and took a tenth of the
+    `typing.get_type_hints` would also evaluate those of Keras's classes, and took a tenth of the
     time of ``import keras_lr``.
     """
     if not isinstance(field.type, str):
@@ -70,7 +70,7 @@ def _evaluate_annotation(cls: type, field: dataclasses.Field[Any], names: dict[s
 
 
 class Configurable:
-    """A class whose dataclass fields are its whole config.
+    """Base class for objects whose dataclass fields are their whole config.
 
     Checks, equality, ``repr``, ``get_config``, ``from_config`` and pickling come from the fields.
     An object does not change after it is built; ``dataclasses.replace`` makes a changed one.
@@ -78,12 +78,12 @@ class Configurable:
 
     _ready: ClassVar[bool] = False
     _plain_config: ClassVar[bool] = False
-    """Whether the fields alone make the config: the class has no `get_config` of its own."""
+    """Whether the config consists of the fields alone: the class has no `get_config` of its own."""
     arguments: ClassVar[dict[str, str]] = {}
-    """The argument of each field that has another name, because a method has the argument's."""
+    """The argument name of each field that has another name, because a method has that name."""
 
     def __post_init__(self) -> None:
-        """Check every field, then let no field change."""
+        """Check every field, then make the fields read-only."""
         owner = type(self).__name__
         for name, field_type in field_types(type(self)).items():
             argument = self.arguments.get(name, name)
@@ -93,10 +93,10 @@ class Configurable:
         self.__dict__["_ready"] = True
 
     def validate(self) -> None:
-        """Check what involves several fields; raise `ValueError` through `invalid`."""
+        """Check values that depend on each other; raise the `ValueError` from `invalid`."""
 
     def invalid(self, name: str, expected: str) -> ValueError:
-        """Return the error for a field whose value does not go with the others."""
+        """Return the error for a field whose value does not fit the others."""
         argument = self.arguments.get(name, name)
         return ValueError(
             f"{type(self).__name__}: argument `{argument}` must be {expected}. "
@@ -122,7 +122,7 @@ class Configurable:
                 waiting += reversed(part.direct_parts())
 
     def direct_parts(self) -> list[Any]:
-        """Return the objects that stand in the fields."""
+        """Return the configurable objects in the fields."""
         found: list[Any] = []
         for name in field_types(type(self)):
             value = getattr(self, name)
@@ -161,9 +161,9 @@ class Configurable:
         return {**super().__getstate__(), **fields, "_ready": True}  # type: ignore[dict-item]
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        """Return what pickles and copies this object: all its parts as one flat list.
+        """Return the pickled form of this object: all its parts in one flat list.
 
-        The parts of a part stand before it, so that nothing nests in the list.
+        The parts of a part come before it, so that nothing in the list is nested.
         """
         parts = self._parts_inside_out()
         places = {id(part): place for place, part in enumerate(parts)}
@@ -175,7 +175,7 @@ class Configurable:
         return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
 
     def _parts_inside_out(self) -> list[Configurable]:
-        """Return what the object is made of, each part after all that it is made of itself."""
+        """Return the parts of this object, each after its own parts."""
         found: list[Configurable] = []
         seen: set[int] = set()
         waiting: list[tuple[Any, bool]] = [(part, False) for part in self.direct_parts()]
@@ -220,7 +220,7 @@ class _Place(NamedTuple):
 
 
 def _with_places(state: dict[str, Any], places: dict[int, int]) -> dict[str, Any]:
-    """Return a state with places for the parts in it."""
+    """Return a state in which places replace the parts."""
 
     def replaced(value: Any) -> Any:
         if type(value) is tuple:
@@ -232,7 +232,7 @@ def _with_places(state: dict[str, Any], places: dict[int, int]) -> dict[str, Any
 
 
 def _with_parts(state: dict[str, Any], parts: list[Any]) -> dict[str, Any]:
-    """Return a state with the parts for their places."""
+    """Return a state in which the parts replace their places."""
 
     def replaced(value: Any) -> Any:
         if type(value) is tuple:
@@ -282,14 +282,14 @@ def _repr(value: Any) -> Nested[str]:
 
 
 def _comparable(value: Any) -> Any:
-    """Return a stand-in that compares Keras's schedules, which compare by identity, by content."""
+    """Return a value that compares by content: Keras's schedules compare by identity."""
     if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
         return type(value), _lists_for_tuples(value.get_config())
     return value
 
 
 def _lists_for_tuples(value: Any) -> Any:
-    """Return a value with lists for tuples, which a config file cannot tell apart."""
+    """Return a value with lists in place of tuples: a config file does not distinguish them."""
     if isinstance(value, dict):
         return {key: _lists_for_tuples(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -303,10 +303,10 @@ def configurable(cls: C, depth: int = 1) -> C:
 
     Args:
         cls: A subclass of `Configurable`.
-        depth: How many calls up the class statement stands.
+        depth: Number of calls between this function and the class statement.
     """
     dataclasses.dataclass(init=False, eq=False, repr=False, match_args=False)(cls)
-    # The class may stand in a function or a notebook, whose names its annotations use.
+    # The class may be defined in a function or a notebook, whose names its annotations use.
     caller = sys._getframe(depth)
     field_types(cls, {**caller.f_globals, **caller.f_locals})
     if "__init__" not in vars(cls):
@@ -355,7 +355,7 @@ def _add_constructor(cls: type) -> None:
 
 
 def _parameter(name: str, field: dataclasses.Field[Any], annotation: Any) -> inspect.Parameter:
-    """Return the argument of a constructor for a field; what makes a default stands for it."""
+    """Return the constructor argument for a field; a default factory serves as its default."""
     kind = inspect.Parameter.KEYWORD_ONLY if field.kw_only else _POSITIONAL
     known = [one for one in (field.default, field.default_factory) if one is not _MISSING]
     default = known[0] if known else inspect.Parameter.empty

@@ -1,7 +1,7 @@
 """Types of the fields of a callback: each checks a value and says what it expected.
 
-A field is declared with its type, ``initial_lr: PositiveRate``, and checks, errors, configs and
-their schema need to know no more about it.
+A field is declared with its type, as in ``initial_lr: PositiveRate``. Checks, errors, configs and
+their schema follow from the type.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _AS_TEXT = ", not text (readers of YAML 1.1 take 1e-3 for text; write 1.0e-3)"
 
 
 class FieldType:
-    """What a field may hold; the base of the types that fields are annotated with.
+    """Type of a field; the base class of all types that fields are annotated with.
 
-    A type of your own says in ``expected`` what it takes, and in `convert` checks it:
+    Your own type says in ``expected`` what it accepts, and checks it in `convert`:
 
     >>> from typing import Annotated
     >>> import numpy as np
@@ -50,14 +50,14 @@ class FieldType:
     """
 
     expected: str
-    """What the field takes, in words that follow "must be"."""
+    """What the field accepts, in words that follow "must be"."""
 
     def convert(self, value: Any) -> Any:
         """Return ``value`` as the field keeps it.
 
         Raises:
             TypeError: If the value has the wrong type.
-            ValueError: If the value has the right type and is out of range.
+            ValueError: If the value has the right type but is out of range.
         """
         raise NotImplementedError
 
@@ -109,7 +109,7 @@ class Number(FieldType):
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             as_text = isinstance(value, str) and _NUMERAL.fullmatch(value)
             raise TypeError(self.expected + (_AS_TEXT if as_text else ""))
-        number = real(value)
+        number = as_float(value)
         inside = self.minimum <= number <= self.maximum and self.above < number < self.below
         if not (math.isfinite(number) and inside) or (self.whole and number != int(number)):
             raise ValueError(self.expected)
@@ -316,10 +316,10 @@ class OptimizerReference(FieldType):
 
 
 def check_optimizer_is_named(owner: str, optimizer: Any) -> None:
-    """Refuse to write an optimizer that is given as an object into a config.
+    """Refuse to write an optimizer that is given as an object to a config.
 
     Raises:
-        ValueError: If it is one.
+        ValueError: If the optimizer is given as an object.
     """
     if not isinstance(optimizer, str | None):
         raise ValueError(
@@ -344,16 +344,16 @@ DecayFactor = Annotated[float, Number(above=0.0, maximum=1.0)]
 """A factor that does not grow: above 0, at most 1."""
 
 
-def real(value: Any) -> float:
-    """Return a number as a float, and infinity for one that is too large."""
+def as_float(value: Any) -> float:
+    """Return a number as a float; infinity if it is too large for one."""
     try:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
 
 
-def written(value: Any) -> str:
-    """Return the repr of a value, also of an integer of too many digits for Python to write."""
+def safe_repr(value: Any) -> str:
+    """Return the repr of a value, or a description of an integer that is too long for Python."""
     try:
         return repr(value)
     except ValueError:
@@ -365,7 +365,7 @@ def check(owner: str, name: str, field_type: FieldType, value: Any, shown: Any =
     try:
         return field_type.convert(value)
     except (TypeError, ValueError) as error:
-        received = written(value if shown is None else shown)
+        received = safe_repr(value if shown is None else shown)
         raise type(error)(
             f"{owner}: argument `{name}` must be {error}. Received: {name}={received}"
         ) from None

@@ -1,6 +1,6 @@
 """Lengths that say their unit: ``5`` (epochs), ``"2000 steps"``, ``"30%"``, ``"rest"``.
 
-Text is taken by the patterns that the JSON Schema gives to editors, so that both agree.
+Text is parsed with the patterns that the JSON Schema gives to editors, so that both agree.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numbers
 import re
 from typing import Annotated, Any, Literal
 
-from keras_lr._fields.kinds import FieldType, Number, real
+from keras_lr._fields.kinds import FieldType, Number, as_float
 
 Unit = Literal["steps", "epochs", "%", "rest"]
 
@@ -20,7 +20,7 @@ EXAMPLES = "5 (epochs), '5 epochs', '2000 steps', '30%' or 'rest'"
 EXAMPLES_WITHOUT_REST = "5 (epochs), '5 epochs', '2000 steps' or '30%'"
 
 LONGEST = 1e150
-"""The greatest amount: sums and products of some lengths are still finite."""
+"""The largest amount: sums and products of a few such lengths are still finite."""
 
 # At most 30 digits and an exponent of two: whatever these match is finite, and a positive amount
 # is above zero as a float too.
@@ -33,7 +33,7 @@ _AT_LEAST_TEN = (
     rf"(?:(?=[0_]*[1-9]_?[0-9]){_DIGITS}(?:\.0{{0,30}})?"
     rf"|{_DIGITS}(?:\.0{{0,30}})?[eE]\+?0*[1-9][0-9]?)"
 )
-# A schema has no flag that ignores case.
+# A schema has no flag to ignore case.
 _STEPS, _EPOCHS = "[sS][tT][eE][pP][sS]?", "[eE][pP][oO][cC][hH][sS]?"
 _REST = "[rR][eE][sS][tT]"
 
@@ -44,12 +44,12 @@ _PARTS = (
 
 
 def _pattern(*texts: str) -> str:
-    """Return the pattern of any of some texts, as a JSON Schema and Python both read it."""
+    """Return a pattern that matches any of several texts, in a JSON Schema as in Python."""
     return rf"^\s*(?:{'|'.join(texts)})\s*$"
 
 
 def parse_length(length: float | int | str) -> tuple[float, Unit]:
-    """Return amount and unit of a length, which may be zero.
+    """Return the amount and unit of a length, which may be zero.
 
     Args:
         length: A number of epochs, or one of ``"5 epochs"``, ``"2000 steps"``, ``"30%"``,
@@ -57,7 +57,7 @@ def parse_length(length: float | int | str) -> tuple[float, Unit]:
 
     Raises:
         TypeError: If it is neither a number nor a string.
-        ValueError: If it is no length.
+        ValueError: If it is not a length.
 
     >>> parse_length("30%"), parse_length(2)
     ((30.0, '%'), (2.0, 'epochs'))
@@ -69,12 +69,12 @@ def parse_length(length: float | int | str) -> tuple[float, Unit]:
         return parsed
     if isinstance(length, bool) or not isinstance(length, numbers.Real):
         raise TypeError(f"a length: {EXAMPLES}")
-    return real(length), "epochs"
+    return as_float(length), "epochs"
 
 
 @functools.lru_cache(4096)
 def _parse_text(text: str) -> tuple[float, Unit] | None:
-    """Return amount and unit; None for what is no length."""
+    """Return the amount and unit in a text; None if it is not a length."""
     found = re.fullmatch(_PARTS, text)
     if found is None:
         return None
@@ -91,7 +91,7 @@ class LengthField(FieldType):
 
     Args:
         timescale: Whether to refuse ``"rest"``, which would leave the unit of a rate open.
-        zero: Whether the length may be 0, where that leaves a part out.
+        zero: Whether the length may be 0, which leaves a part out.
 
     >>> LengthField().convert("5  Epochs")
     '5 epochs'
@@ -156,7 +156,7 @@ class LengthField(FieldType):
 
 
 class StartField(FieldType):
-    """When something begins: after a length, or after the warmup of the schedule beside it.
+    """The start of something: after a length, or after the schedule's warmup.
 
     >>> StartField().convert("warmup"), StartField().convert("5%")
     ('warmup', '5%')
@@ -257,7 +257,7 @@ Timescale = Annotated[float | int | str, LengthField(timescale=True)]
 """A length that cannot be ``"rest"``."""
 
 LengthOrZero = Annotated[float | int | str, LengthField(zero=True)]
-"""A length of a part, which is left out where the length is 0."""
+"""The length of a part that is left out if the length is 0."""
 
 TimescaleOrZero = Annotated[float | int | str, LengthField(timescale=True, zero=True)]
-"""A length of a part that cannot be ``"rest"``, and is left out where the length is 0."""
+"""The length of a part that is left out if the length is 0; it cannot be ``"rest"``."""

@@ -1,8 +1,8 @@
-"""Functions over nested objects that keep a stack of their own, so that nesting has no limit.
+"""Recursive functions with their own stack, so that objects may be nested without limit.
 
-A schedule built in a loop may be thousands of levels deep, and Python's own stack ends at a
-thousand calls. A nested function is a generator: where it would call a function that may lead
-deeper, it yields the `call`, and is sent what the call returns.
+A schedule built in a loop may be thousands of levels deep, but Python's own stack ends at a
+thousand calls. A nested function is a generator: instead of a recursive call, it yields a `call`,
+and is sent the result.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Nested = Generator["_Call", Any, R]
-"""A nested function that has begun, and will return an ``R``."""
+"""The generator of a nested function that returns an ``R``."""
 
 _GENERATORS: dict[Any, Callable[..., Nested[Any]]] = {}
 """The generator function of each nested function."""
@@ -27,12 +27,12 @@ class _Call(NamedTuple):
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> _Call:
-    """Return what a nested function yields in place of ``function(*arguments)``."""
+    """Return the object that a nested function yields instead of ``function(*arguments)``."""
     return _Call(function, arguments)
 
 
 def nested(function: Callable[P, Nested[R]]) -> Callable[P, R]:
-    """Make a generator a function, which other nested functions reach without Python's stack.
+    """Turn a generator function into a plain function that recurses without Python's stack.
 
     >>> @nested
     ... def depth(pair):

@@ -1,4 +1,4 @@
-"""The small curves of schedules that a notebook shows, before any fit over one that shows all."""
+"""Small curves of schedules for notebooks. Before any fit, they assume one that shows all parts."""
 
 from __future__ import annotations
 
@@ -16,30 +16,29 @@ from keras_lr._fields.timeline import Timeline
 from keras_lr.plotting.svg import Panel, draw_panels, frame, held
 
 STEPS_PER_EPOCH, EPOCHS = 100, 30
-"""The fit where no length says more; at least so many epochs are shown."""
+"""The smallest fit that is assumed; longer lengths in a schedule make it longer."""
 
 TIMES_THE_LONGEST = 6
-"""The fit is as many times as long as the longest length that a schedule names."""
+"""Length of the assumed fit, as a multiple of the longest length in a schedule."""
 
 BEYOND_THE_LAST = 1.25
 """The same for lengths that are counted from the start, such as boundaries."""
 
 COMPARED = 64
-"""Points at which a fit and one of twice as many epochs are compared."""
+"""Number of points at which a fit is compared with one of twice as many epochs."""
 
 MOST_POINTS = 1 << 16
-"""Points at which a curve is evaluated."""
-
+"""Largest number of points at which a curve is evaluated."""
 
 MOST_BYTES = 8500
-"""Size of the picture in a cell; of the curves that it leaves out, the cell says how many."""
+"""Largest size of the picture in a cell; curves beyond it are only counted."""
 
 _ADDRESS = re.compile(r"<(?:function )?(?:[\w.<>]*\.)?<?(\w+)>?(?: object)? at 0x[0-9a-fA-F]+>")
 """The repr of a function or an object without one of its own; the group is its name."""
 
 
 class Curve(Protocol):
-    """What is known of a schedule here."""
+    """A schedule, as far as this module needs it."""
 
     def __call__(self, step: ArrayLike, timeline: Timeline) -> NDArray[np.float64]: ...
     def parts(self) -> Iterator[Configurable]: ...
@@ -49,48 +48,48 @@ class Curve(Protocol):
 
 
 class Span(NamedTuple):
-    """A stretch of training and how to count it on an axis."""
+    """A stretch of training, and the unit in which an axis counts it."""
 
     timeline: Timeline
     unit: str
     step: float
     """Training steps in one unit."""
     note: str = ""
-    """What was assumed."""
+    """A remark on what was assumed."""
 
     def steps(self) -> NDArray[np.float64]:
-        """Return the steps of the stretch, or so many that a picture shows no more."""
+        """Return the steps of the stretch, thinned out to what a picture can show."""
         total = self.timeline.total or 1.0
         count = max(2, min(int(total), MOST_POINTS))
         return np.floor(np.linspace(0.0, max(total - 1.0, 1.0), count))
 
 
 def without_addresses(text: str) -> str:
-    """Return a repr with the names of functions and objects in the place of their addresses."""
+    """Return a repr in which the names of functions and objects replace their addresses."""
     return _ADDRESS.sub(r"\1", text)
 
 
 def describe_curves(
     owner: Any, curves: Mapping[str, Curve], whole: Curve, known: Timeline | None
 ) -> str:
-    """Return an object and its curves, one below the other, as HTML.
+    """Return HTML with an object's repr and its curves, one below the other.
 
     Args:
-        owner: What has the curves.
-        curves: The curves, by what each shows.
+        owner: The object that has the curves.
+        curves: The curves by their titles.
         whole: A composition of all of them, which decides how much of a training is shown.
-        known: The last fit; None before any.
+        known: The last fit; None before the first.
     """
     try:
         picture, note = _draw(curves, whole, known)
     except Exception as error:
-        # A function of a user may raise anything, and a cell of a notebook must not.
+        # A user's function may raise anything, but a notebook cell must show the object.
         picture, note = "", f"no curve: {error}"
     return frame(without_addresses(repr(owner)), picture, without_addresses(note))
 
 
 def _draw(curves: Mapping[str, Curve], whole: Curve, known: Timeline | None) -> tuple[str, str]:
-    """Return curves as SVG, and a remark on what they show."""
+    """Return the curves as SVG, and a remark on what they show."""
     if known is None or not known.total:
         span = choose_span(whole)
     else:

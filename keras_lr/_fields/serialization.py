@@ -27,7 +27,7 @@ def encode(value: Any) -> Nested[Any]:
         return value
     if not getattr(type(value), "_plain_config", False):
         return keras.saving.serialize_keras_object(value)
-    # The documented form of what Keras returns, whose own functions walk all that is inside.
+    # The documented form of Keras's serialisation. Keras's own function would recurse.
     return {
         "module": type(value).__module__,
         "class_name": type(value).__name__,

@@ -23,14 +23,14 @@ from keras_lr._fields.kinds import Number
 from keras_lr._fields.lengths import parse_length
 
 SNAP = 1e-9
-"""How far steps may lie from a whole number, as a share of themselves, to be taken for it."""
+"""Relative distance from a whole number within which steps are rounded to it."""
 
 SHORTEST = 1e-9
-"""The least number of steps that is a length; rounding would make less than that nothing."""
+"""The smallest number of steps that a length may have; rounding would turn less into nothing."""
 
 
 class UnresolvedLength(ValueError):
-    """A length cannot be turned into steps because a number that it needs is not known.
+    """Raised if a length cannot be turned into steps because a number that it needs is unknown.
 
     >>> Timeline(steps_per_epoch=None, epochs=5).steps("2000 steps")
     2000.0
@@ -87,8 +87,8 @@ class Timeline:
     def steps(self, length: float | int | str) -> float:
         """Return a length in steps (in ticks of the clock).
 
-        A value that lies within rounding of a whole number is that number, so that ``"29%"`` of 100
-        steps is 29 and not 28.999999999999996.
+        A value within rounding of a whole number is returned as that number, so that ``"29%"`` of
+        100 steps is 29 and not 28.999999999999996.
 
         Raises:
             UnresolvedLength: If a number that the length needs is not known.
@@ -124,7 +124,7 @@ class Timeline:
         Args:
             step: Steps since the length began.
             length: The length.
-            endpoint: Whether all is done at the last update of the length, and not one step later.
+            endpoint: Whether the length is done at its last update, and not one step later.
 
         An empty length is done right after its start, so that a warmup longer than the fit still
         rises towards the first value of what would follow.
@@ -133,7 +133,7 @@ class Timeline:
         return share_done(step, self.last_update(steps) if endpoint else steps)
 
     def last_update(self, steps: float) -> float:
-        """Return when the last update of the next ``steps`` is made."""
+        """Return the step of the last update among the next ``steps``."""
         end = snap_to_whole(self.start + steps)
         return max(math.ceil(end) - 1.0 - self.start, 0.0)
 
@@ -168,7 +168,7 @@ class Timeline:
 
 
 def share_done(step: NDArray[np.float64], steps: float) -> NDArray[np.float64]:
-    """Return which share of a number of steps is done at ``step``, from 0 to 1.
+    """Return the share of a number of steps that is done at ``step``, from 0 to 1.
 
     >>> share_done(np.array([0.0, 1.0, 5.0]), 4.0), share_done(np.array([0.0, 1.0]), 0.0)
     (array([0.  , 0.25, 1.  ]), array([0., 1.]))
@@ -177,7 +177,7 @@ def share_done(step: NDArray[np.float64], steps: float) -> NDArray[np.float64]:
 
 
 def snap_to_whole(steps: float) -> float:
-    """Return the whole number within rounding of ``steps``; ``steps`` where there is none."""
+    """Return the whole number within rounding of ``steps``, or ``steps`` if there is none."""
     if not 0.5 <= steps < math.inf:
         return steps
     whole = float(round(steps))
@@ -187,7 +187,7 @@ def snap_to_whole(steps: float) -> float:
 def snap_each_to_whole(steps: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the result of `snap_to_whole` for each number of steps."""
     near = np.round(steps)
-    with np.errstate(invalid="ignore"):  # infinity is near nothing
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
         within = np.abs(steps - near) <= SNAP * np.maximum(steps, 1.0)
     return np.where(within & (near > 0.0), near, steps)
 

@@ -1,1 +1,1 @@
-"""What runs inside one fit; `README.md` beside this file tells its life."""
+"""The life of one fit, which `README.md` in this folder describes."""

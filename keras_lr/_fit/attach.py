@@ -1,4 +1,4 @@
-"""`attach`: how a callback gets the session of the fit that it takes part in."""
+"""`attach`: gives a callback the session of the fit that it takes part in."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def attach(model: Any, member: Any, params: dict[str, Any] | None = None) -> Fit
 
     Args:
         model: The model that is fitted.
-        member: What takes part in the fit until it leaves.
-        params: What Keras tells the callbacks of a fit, its size among it.
+        member: The callback, which takes part in the fit until it leaves.
+        params: Keras's parameters of the fit, such as its number of epochs and steps.
 
     Raises:
-        ValueError: If ``member`` takes part in a fit of another model that this one runs inside.
+        ValueError: If this fit runs inside a fit of another model in which ``member`` takes part.
     """
     group = callback_list()
     other = vars(member).get("_session")
@@ -29,7 +29,7 @@ def attach(model: Any, member: Any, params: dict[str, Any] | None = None) -> Fit
     if nested and other.model is not model:
         raise ValueError(
             f"A callback of a fit of the model {other.model.name!r}, which still runs, is in a fit "
-            f"of {model.name!r} too. Give each fit callbacks of its own: copy.deepcopy(callback)."
+            f"of {model.name!r} too. Give each fit its own callbacks: copy.deepcopy(callback)."
         )
     session = session_of(model)
     if session is not None and session.callbacks.group is not group:
@@ -38,7 +38,7 @@ def attach(model: Any, member: Any, params: dict[str, Any] | None = None) -> Fit
     if session is not None and any(one is member for one in session.members):
         begins = session.epoch < 0 and session.callbacks.is_calling()
         if not begins:
-            # The member is here from a fit that never came to its end.
+            # The member is left over from a fit that never ended.
             session.end()
             session = None
     if session is None:

@@ -1,4 +1,4 @@
-"""The batch's own loss, recovered from the running mean of the epoch that Keras shows."""
+"""The loss of each batch, recovered from Keras's running mean over the epoch."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from keras_lr._keras.fits.mean_updates import LossUpdate, is_mean
 from keras_lr._keras.host_values import to_float, to_floats
 
 CountedUnit = Literal["nothing", "samples", "batches", "unknown"]
-"""What the count of a metric goes by: see `SampleCounter.unit`."""
+"""What a metric counts: see `SampleCounter.unit`."""
 
 
 class SampleCounter:
     """Counts the samples behind Keras's running mean of the loss, before each execution.
 
-    Keras shows the mean over the samples of the epoch so far. The batch's own loss follows from it
+    Keras logs the mean over the samples of the epoch so far. The loss of a batch follows from it
     and from the number of those samples, which the loss metric counts. Reading that count can mean
-    waiting for the device. So the counter compares it once with what the host saw pass by, and
-    counts on the host from then on if the two agree.
+    waiting for the device. So the counter compares it once with the samples counted on the host,
+    and from then on relies on the host if the two agree.
     """
 
     def __init__(self, model: Any) -> None:
-        """Count for ``model``, whose metrics are looked up at the first question."""
+        """Count for ``model``, whose metrics are looked up when they are first needed."""
         self.model = model
         self.unit: CountedUnit | None = None
         """What the metric counts; None until its first count is known.
 
         ``"samples"`` and ``"batches"`` are counted on the host. ``"unknown"`` is a weighted count,
         which is fetched from the metric. ``"nothing"`` means that the step does not update the
-        metric: its logs hold the loss of each batch, no running mean.
+        metric: its logs hold the loss of each batch, not a running mean.
         """
         self.samples_per_batch: float | None = None
-        """Samples in a batch, if all batches are alike."""
+        """Samples in a batch, if all batches have the same size."""
         self.counts: list[Any] = []
         self.samples: int | None = 0
-        """Samples of the epoch that passed by on the host; None if the data do not tell."""
+        """Samples of the epoch counted on the host; None if the data do not give their size."""
         self.cumulative: set[str] = set()
-        """Names in the logs of metrics that are no mean, as far as a step has shown them."""
+        """Log names of metrics that are not means, as far as a step has found them."""
         self.losses: list[tuple[Any, Any]] = []
         """Sum and count that each execution added to a mean, if the step notes them."""
         self.notes_losses: bool | None
-        """Whether this mean is the loss in the logs; None until that is known."""
+        """Whether the noted mean is the loss in the logs; None until that is known."""
         self.forget_notes()
         self._variable: Any = None
         self._searched = False
@@ -57,7 +57,7 @@ class SampleCounter:
 
     @property
     def variable(self) -> Any:
-        """The variable that counts the samples; None if the loss in the logs is no such mean."""
+        """The variable that counts the samples; None if the logged loss is not a running mean."""
         if not self._searched:
             self._searched = True
             metric = next((m for m in self.model.metrics if m.name == "loss"), None)
@@ -66,7 +66,7 @@ class SampleCounter:
         return self._variable
 
     def forget_notes(self) -> None:
-        """Count again, as long as the steps do not note their losses."""
+        """Drop the noted losses, and count samples until a step notes its loss."""
         self.losses.clear()
         self.notes_losses = None
         self._sums = np.zeros(2)
@@ -75,16 +75,16 @@ class SampleCounter:
         """Note what an execution has added to the mean of ``update``."""
         self._update = update
         if update.is_logged and not self.notes_losses:
-            self._follow()
+            self._switch_to_notes()
         self.losses.append((total, count))
 
-    def _follow(self) -> None:
-        """Count no more, and read totals of the mean that the steps log."""
+    def _switch_to_notes(self) -> None:
+        """Stop counting samples, and use the mean that the steps log."""
         self.notes_losses, self.unit = True, "unknown"
         self._searched, self._variable = True, getattr(self._update.mean, "count", None)
 
     def last_loss(self) -> float | None:
-        """Return the loss that was noted last; None if the notes may be of another mean."""
+        """Return the loss that was noted last; None if the notes may belong to another mean."""
         if not self.notes_losses or not self.losses:
             return None
         total, count = map(to_float, self.losses[-1])
@@ -117,7 +117,7 @@ class SampleCounter:
     def _may_be_logged(
         self, losses: NDArray[np.float64], added: NDArray[np.float64], logs: list[dict[str, Any]]
     ) -> bool:
-        """Return whether the logs may have the mean that the notes are of, by its numbers."""
+        """Return whether the logged losses agree with the running mean of the noted losses."""
         sums = self._sums[:, None] + np.cumsum(added, axis=1)
         self._sums = sums[:, -1]
         means = sums[0] / sums[1]
@@ -126,11 +126,11 @@ class SampleCounter:
         if not np.allclose(logged[telling], means[telling], rtol=1e-4):
             return False
         if telling.any():
-            self._follow()
+            self._switch_to_notes()
         return True
 
     def count_batch(self, samples: int | None) -> None:
-        """Count a batch that passes by on the host; None if its data do not tell its size."""
+        """Count the samples of a batch on the host; None if their number is unknown."""
         before = self.samples
         self.samples = None if before is None or samples is None else before + samples
 
@@ -139,7 +139,7 @@ class SampleCounter:
 
         Args:
             batch: Batches of the epoch so far.
-            fetch: Returns the metric's present count.
+            fetch: Function that returns the metric's present count.
         """
         if self.notes_losses:
             return
@@ -158,10 +158,10 @@ class SampleCounter:
             self.counts.append(batch if self.unit == "batches" else 0.0)
 
     def forget_inputs(self, executions: int) -> None:
-        """Forget the count that an execution found which has failed, after so many others."""
+        """Forget the count of a failed execution, which came after ``executions`` others."""
         if len(self.counts) > executions:
             del self.counts[executions:]
-            # Its batch has passed by on the host, but not through the metric.
+            # The host has counted its batch, but the metric has not.
             self.unit, self.samples = None, None
 
     def add_device_counts(self, batches: NDArray[np.integer], counts: NDArray[np.floating]) -> None:
@@ -186,7 +186,7 @@ class SampleCounter:
             self.unit = "batches" if samples is not None and count == batch else "unknown"
 
     def read_total(self) -> float | None:
-        """Return the metric's present count; None if no metric counts."""
+        """Return the metric's present count; None if no metric counts samples."""
         variable = self.variable
         return None if variable is None else to_float(variable)
 
@@ -197,7 +197,7 @@ class SampleCounter:
             return None
         if self.unit != "unknown":
             return popped
-        # An epoch begins with a plain 0, and `to_floats` takes values of one kind.
+        # An epoch begins with a plain 0, but `to_floats` needs values of one kind.
         return [*map(to_float, popped[:1]), *to_floats(popped[1:]).tolist()]
 
     def clear_counts(self) -> None:
@@ -211,7 +211,7 @@ class BatchLossTracker:
     """Recovers the loss of each execution, one after the other, from Keras's running mean."""
 
     def __init__(self, counter: SampleCounter) -> None:
-        """Let ``counter`` say whether the logs hold a running mean at all."""
+        """Use ``counter`` to learn whether the logs hold a running mean at all."""
         self.counter = counter
         self.start_epoch()
 
@@ -220,11 +220,11 @@ class BatchLossTracker:
         self.batches, self.mean = 0, 0.0
 
     def batch_loss(self, batches: int, mean: float) -> float:
-        """Return the loss of the batches since the last call, all batches taken as equally large.
+        """Return the loss of the batches since the last call, assuming batches of equal size.
 
         Args:
             batches: Batches of the epoch so far.
-            mean: The loss in the logs after them.
+            mean: The logged loss after these batches.
         """
         before, earlier = self.batches, self.mean
         self.batches, self.mean = batches, mean
@@ -240,7 +240,7 @@ def undo_running_mean(
 
     Args:
         means: Mean of all samples of the epoch before the first execution, and after each.
-        seen: Number of those samples. The mean of no samples does not count.
+        seen: Number of those samples. Where it is 0, the mean is ignored.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         sums = np.where(seen == 0.0, 0.0, seen * means)

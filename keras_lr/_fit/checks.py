@@ -1,4 +1,4 @@
-"""What cannot be right in a fit, and what is said of it."""
+"""Checks of a fit, with the errors and warnings about what cannot be right in it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Moved(NamedTuple):
 
     @classmethod
     def by_adjustment(cls, parameter: Hyperparameter, adjustment: Adjustment) -> Self:
-        """Return what an adjustment moves, a method of its owner or a partial function of one."""
+        """Return the entry for an adjustment: a method of its owner, or a partial of one."""
         method = getattr(adjustment, "func", adjustment)
         return cls(parameter, getattr(method, "__self__", method))
 
 
 def check_compiled_once(model: Any, controllers: list[Any]) -> None:
-    """Refuse a model whose optimizer is another one since the fit began.
+    """Refuse a model whose optimizer has been replaced since the fit began.
 
     Raises:
-        RuntimeError: If one of ``controllers`` moves hyperparameters of the one that it had, or if
-            the fit cannot go on because the state that it hands to a step is of the one it had.
+        RuntimeError: If one of ``controllers`` moves hyperparameters of the old optimizer, or if
+            the fit cannot continue because the state that it passes to a step is of the old one.
     """
     if controllers or steps_take_state():
         moves = f" than the one that {controllers[0]!r} moves" if controllers else ""
@@ -64,7 +64,7 @@ def check_train_function(model: Any, installed: Any, logs: dict[str, Any]) -> No
 def warn_of_conflicts(
     tracks: list[HyperparameterTrack], moved: list[Moved], callbacks: CallbackListPatch
 ) -> None:
-    """Warn of callbacks of Keras's that set a learning rate which is decided here."""
+    """Warn of Keras callbacks that set a learning rate which this package decides."""
     driven = [track.owner for track in tracks if track.parameter.name == LEARNING_RATE]
     adjusted = [one.owner for one in moved if one.parameter.name == LEARNING_RATE]
     for other in conflicting_callbacks(callbacks.group):
@@ -87,18 +87,18 @@ def warn_of_conflicts(
 
 
 class OptimizerUse:
-    """Notices optimizers whose hyperparameters move, but which make no update.
+    """Detects optimizers whose hyperparameters move, but which make no update.
 
-    Such a one is left over from before a ``compile`` or from another model, or the model has a
-    training step of its own that uses others. What an optimizer has done is told by its counter.
+    Such an optimizer is left over from before a ``compile``, belongs to another model, or is not
+    used by the model's own training step. The optimizers' counters show which have made updates.
     """
 
     def __init__(self, model: Any, moved: list[Moved]) -> None:
-        """Learn where the counters of a model's optimizers stand, before the first execution."""
+        """Read the counters of a model's optimizers, before the first execution."""
         self.model = model
         self._compiled = unwrap_loss_scaling(getattr(model, "optimizer", None))
         self._held = held_optimizers(model)
-        # The updates that a wrapper skips while it looks for a scale are none of its inner one's.
+        # While it searches for a scale, a wrapper skips updates, which the inner one never sees.
         scaled = {
             id(unwrap_loss_scaling(one))
             for one in self._held.values()
@@ -116,12 +116,12 @@ class OptimizerUse:
     def check_first_execution(self) -> None:
         """Refuse an optimizer that certainly trains nothing.
 
-        Another one has made an update, and the idle one is not built, or is built for the same
-        variables, or for none of the model's. One that a model holds beside the compiled one, or in
-        a compiled one that is made of several, may still have its turn.
+        That is certain if another optimizer has made an update, and the idle one is not built, or
+        is built for the same variables, or for none of the model's. An optimizer that the model
+        holds besides the compiled one, or that is a part of the compiled one, may train later.
 
         Raises:
-            ValueError: If there is one.
+            ValueError: If there is such an optimizer.
         """
         trained = {id(v) for one in self._active() for v in trained_variables(one)}
         every = {id(v) for v in self.model.variables}
@@ -135,10 +135,11 @@ class OptimizerUse:
             raise self._error(one)
 
     def check_first_epoch(self, batches: int) -> None:
-        """Refuse an optimizer that has trained nothing in an epoch, or warn of it.
+        """Refuse an optimizer that has trained nothing in an epoch, or warn about it.
 
         Raises:
-            ValueError: If another one has trained, and it is none that the model holds beside.
+            ValueError: If another one has trained, and the model does not hold the idle one besides
+                the compiled one.
         """
         idle = self._idle() if batches else []
         self._suspects = {}

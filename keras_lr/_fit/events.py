@@ -1,4 +1,4 @@
-"""What happens in a fit, what is called when it does, and what is reported of it."""
+"""`Events`: the handlers called during a fit. `Executions`: what is reported to a `Recorder`."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ LogsHandler = Callable[[dict[str, Any]], None]
 
 
 class Events:
-    """What happens in a fit, in this order, and the handlers that are called when it does."""
+    """Handlers that a fit calls, listed in the order of its events."""
 
     def __init__(self) -> None:
         """Begin without handlers."""
         self.on_fit_start: list[EpochHandler] = []
-        """Once, with the first epoch, when everything that restores a state has done so."""
+        """Called once, with the first epoch, after every callback has restored its state."""
         self.on_epoch_start: list[EpochHandler] = []
-        """With each epoch, before its first values are asked for; may train another model."""
+        """Called with each epoch, before its first values are computed; may train other models."""
         self.on_execution_end: list[ExecutionHandler] = []
-        """Right after each execution."""
+        """Called right after each execution."""
         self.on_execution_end_deferred: list[ExecutionHandler] = []
-        """When the next execution begins or the epoch ends, so that the device may compute
-        meanwhile: for what reads the logs, which waits for the device."""
+        """Called when the next execution begins or the epoch ends: for handlers that read the logs.
+        Reading waits for the device, which has had time to compute by then."""
         self.on_epoch_closing: list[LogsHandler] = []
-        """With the logs of an epoch's last step, where that is known to be the last, and with those
-        of its end, before other callbacks are called."""
+        """Called with the logs of an epoch's last step, if it is known to be the last, and again
+        with the logs of the epoch's end, before other callbacks."""
 
     def start_epoch(self, epoch: int) -> None:
-        """Call what waits for an epoch, or for the first one."""
+        """Call the handlers for the start of the fit and of an epoch."""
         once, self.on_fit_start = self.on_fit_start, []
         for handler in (*once, *self.on_epoch_start):
             handler(epoch)
 
     def close_epoch(self, logs: dict[str, Any]) -> None:
-        """Call what waits for an epoch's logs."""
+        """Call the handlers for the logs of an epoch."""
         for handler in self.on_epoch_closing:
             handler(logs)
 
 
 @dataclasses.dataclass
 class Executions:
-    """What some consecutive executions of an epoch used and returned."""
+    """The values that consecutive executions of an epoch used, and what they returned."""
 
     first: int
     """Batch of the epoch at which the first of them began."""
@@ -62,19 +62,19 @@ class Executions:
     logs: list[dict[str, Any]]
     """What the step returned, one mapping per execution."""
     counts: list[float] | None
-    """Samples seen in the epoch before each execution; None where they are not read."""
+    """Samples seen in the epoch before each execution; None where they are not counted."""
     losses: NDArray[np.float64] | None = None
-    """Loss of each execution alone, where the step notes it; else the logs hold a running mean."""
+    """Loss of each single execution, if the step notes it; else the logs hold a running mean."""
 
 
 class Recorder(Protocol):
-    """What a session reports to."""
+    """Receiver of a session's reports."""
 
     def start_epoch(self, epoch: int, steps: int | None) -> None:
-        """Begin an epoch of so many batches; None where that is not known."""
+        """Begin an epoch of ``steps`` batches; None where their number is not known."""
 
     def extend(self, epoch: int, done: Executions) -> None:
         """Add some executions of an epoch."""
 
     def finish_epoch(self, batches: int, total: float | None) -> None:
-        """Add the number of batches and of samples that the epoch had."""
+        """End an epoch that had ``batches`` batches and ``total`` samples."""

@@ -1,4 +1,4 @@
-"""`LearningRateReader`: a learning rate that no callback of this package moves, step by step."""
+"""`LearningRateReader`: reads a learning rate that no callback of this package moves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from keras_lr._keras.rates.optimizers import (
 
 
 class LearningRateReader:
-    """Reads the rate that each step uses, of an optimizer whose rate nobody here moves.
+    """Reads the rate that each step uses, where no callback of this package moves it.
 
     A rate in a variable is read when an execution begins. A `LearningRateSchedule` in the optimizer
     is evaluated afterwards, for all steps at once.
@@ -35,8 +35,8 @@ class LearningRateReader:
     ) -> None:
         """Watch ``optimizer`` and record its rate as ``name``.
 
-        Where ``optimizer`` is None there is no rate to read: it is recorded as NaN. Where there are
-        ``notes``, the steps note the rates that they use themselves.
+        If ``optimizer`` is None, there is no rate to read: it is recorded as NaN. If there are
+        ``notes``, the steps themselves note the rates that they use.
         """
         self.optimizer = optimizer
         self.name = name
@@ -46,15 +46,15 @@ class LearningRateReader:
         self.schedule = rate if scheduled else None
         self.notes = notes
         self.is_deferred = scheduled or notes is not None
-        """Whether the rates show after the steps, and not before each of them."""
+        """Whether the rates become known only after the steps, not before each of them."""
         self.variable = None if self.is_deferred else self.parameter.variable
         self.seen: list[Any] = []
-        """What was in force when each execution began."""
+        """The rate when each execution began."""
         self._latest: Any = None
         self.start_epoch()
 
     def start_epoch(self) -> None:
-        """Learn where a schedule in the optimizer stands, and drop what was seen in vain."""
+        """Read the position of a schedule in the optimizer, and drop rates that were not used."""
         self.seen.clear()
         self.position = 0 if self.schedule is None else count_batches(self.optimizer)
         if self.notes is not None:
@@ -75,10 +75,10 @@ class LearningRateReader:
         self._latest = rate
 
     def rate_in_use(self) -> Any:
-        """Return the rate of the last execution, to be shown; None where it shows only afterwards.
+        """Return the rate of the last execution for display; None where it is not known yet.
 
-        Nothing waits for a device here. Where the steps note the rate on the device, the variable
-        has it.
+        This does not wait for a device. If the steps note the rate on the device, it is read from
+        the variable.
         """
         if self.optimizer is None:
             return None
@@ -87,16 +87,20 @@ class LearningRateReader:
         return self._latest
 
     def check_first_execution(self, count: int) -> None:
-        """Refuse steps that note more than a rate for each batch, in an execution of ``count``.
+        """Refuse steps that noted more than one rate for each of the first ``count`` batches.
 
         Raises:
-            RuntimeError: If they do.
+            RuntimeError: If there are more rates than batches.
         """
         if self.notes is not None:
             self.notes.check_unpopped(count)
 
     def values(self, sizes: list[int]) -> NDArray[np.float32]:
-        """Return a value for each batch of the oldest executions, of so many batches; once."""
+        """Return and remove the rate of each batch of the oldest executions.
+
+        Args:
+            sizes: Batches in each execution.
+        """
         if self.notes is not None:
             return self.notes.pop(sum(sizes))
         if self.schedule is not None:
@@ -118,8 +122,9 @@ def readers_of(
 ) -> list[LearningRateReader]:
     """Return a reader for each rate that no track moves.
 
-    The rates are those that callbacks move otherwise or that factors multiply, or else that of the
-    model's optimizer. Of several rates each is recorded under its optimizer's name.
+    The rates are those that callbacks move in another way or that factors multiply. If there are
+    none, it is the rate of the model's optimizer. Several rates are recorded under the names of
+    their optimizers.
     """
     notes = {track.parameter.key: track.parameter.notes for track in tracks}
     tracked = {key for key, noted in notes.items() if noted is None}

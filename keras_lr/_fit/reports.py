@@ -1,4 +1,4 @@
-"""`Reports`: what executions used and returned, until the recorders get it."""
+"""`Reports`: collects what executions used and returned, and passes it to the recorders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Reports:
     """Collects executions, so that recorders get many at once and nothing waits for the device."""
 
     def __init__(self) -> None:
-        """Start with nobody to report to."""
+        """Start without recorders."""
         self.recorders: list[Recorder] = []
         self.rate_readers: list[LearningRateReader] = []
         self.pending = Executions(0, [], {}, [], None)
@@ -30,7 +30,7 @@ class Reports:
         """What the last update of the epoch used."""
 
     def start_epoch(self, epoch: int, steps: int | None) -> None:
-        """Begin an epoch of so many batches; None where that is not known."""
+        """Begin an epoch of ``steps`` batches; None where their number is not known."""
         self._latest, self._last_values = self.pending, {}
         for reader in self.rate_readers:
             reader.start_epoch()
@@ -47,14 +47,14 @@ class Reports:
         return len(pending.sizes)
 
     def forget_inputs(self, samples: SampleCounter) -> None:
-        """Forget what an execution that has failed found, after those that wait."""
+        """Forget what was noted before an execution that failed; keep the executions before it."""
         waiting = len(self.pending.sizes)
         samples.forget_inputs(waiting)
         for reader in self.rate_readers:
             del reader.seen[waiting:]
 
     def hand_over(self, epoch: int, batch: int, table: ValueTable, samples: SampleCounter) -> None:
-        """Hand the executions to the recorders.
+        """Pass the executions to the recorders.
 
         Args:
             epoch: The epoch that they belong to.
@@ -78,7 +78,7 @@ class Reports:
             recorder.extend(epoch, done)
 
     def _multiply_factors(self, values: dict[str, NDArray[np.float32]], table: ValueTable) -> None:
-        """Let the column of each factor hold its product with what it is a factor of."""
+        """Replace the column of each factor by its product with the rate that it multiplies."""
         names = {track.parameter.key: track.name for track in table.tracks}
         names |= {reader.parameter.key: reader.name for reader in self.rate_readers}
         for track in table.tracks:
@@ -87,7 +87,7 @@ class Reports:
                 values[track.name] = values[track.name] * values[names[base.key]]
 
     def finish_epoch(self, ran: int, total: float | None) -> None:
-        """Tell the recorders of an epoch's end.
+        """Report the end of an epoch to the recorders.
 
         Args:
             ran: Batches that the epoch had.
@@ -106,8 +106,8 @@ class Reports:
 
         Args:
             logs: The logs.
-            metrics: The names of what the training step returned. A metric that has the name of a
-                value keeps its place under another one.
+            metrics: The names that the training step returned. A metric with the name of a value is
+                kept under another name.
         """
         for name, value in self._last_values.items():
             if math.isnan(value):

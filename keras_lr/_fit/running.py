@@ -14,25 +14,25 @@ class RunningFits:
     """The session of each model's fit, by the model's identity.
 
     A session holds its model, and is held by the callbacks that take part and by the function that
-    it puts into the model. Here it is held weakly, so that a model of which nothing is left is
-    freed together with a session that never came to its end.
+    it puts into the model. Here it is held weakly. So a model that is no longer used is freed
+    together with a session that never ended.
     """
 
     def __init__(self) -> None:
         """Start without fits."""
-        # The garbage collector may find an abandoned session anywhere, also while this is held,
-        # and ends it.
+        # Reentrant, because the garbage collector may end an abandoned session at any moment, even
+        # while this lock is held.
         self._lock = threading.RLock()
         self._sessions: weakref.WeakValueDictionary[int, FitSession] = weakref.WeakValueDictionary()
 
     def session_of(self, model: Any) -> FitSession | None:
-        """Return the session of the fit of a model; None where none has patched it."""
+        """Return the session of a model's fit; None if no session has patched the model."""
         with self._lock:
             session = self._sessions.get(id(model))
         return session if session is not None and session.model is model else None
 
     def add(self, session: FitSession) -> None:
-        """Let ``session`` be the one of its model."""
+        """Register ``session`` as the one of its model."""
         with self._lock:
             self._sessions[id(session.model)] = session
 
@@ -52,14 +52,14 @@ def session_of(model: Any) -> FitSession | None:
 
 
 def suspend_fit(model: Any) -> None:
-    """Let the fit that runs on a model leave the model to another training."""
+    """Make the fit that runs on a model leave the model to another training."""
     session = session_of(model)
     if session is not None:
         session.patch.suspend(session.is_alive())
 
 
 def end_fit(model: Any) -> None:
-    """Let the fit that runs on a model, which an exception has left, end for good."""
+    """End a model's fit for good, after an exception has ended it without a hook."""
     session = session_of(model)
     if session is not None:
         session.end()

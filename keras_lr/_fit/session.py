@@ -1,8 +1,9 @@
 """`FitSession`: one fit of a model, whose hyperparameters move inside the compiled step.
 
 Keras reads ``model.train_function`` at every execution of a fit. A session puts its own function
-there, so that what it sets is in force exactly when a step runs, whatever the order of callbacks,
-and it sees which values each execution used. ``README.md`` beside this file tells the whole story.
+there. So the values that it sets are in effect exactly when a step runs, whatever the order of the
+callbacks, and it sees which values each execution used. ``README.md`` in this folder has the
+details.
 """
 
 from __future__ import annotations
@@ -48,14 +49,14 @@ from keras_lr._keras.host_values import to_numpy
 from keras_lr._keras.rates.hyperparameters import Hyperparameter
 
 FLUSH_EVERY = 256
-"""Executions that pile up before the recorders get them."""
+"""Number of executions that are collected before the recorders get them."""
 
 
 class FitSession:
     """One fit of a model: its members, its epochs, its batches, and the parts that do the work."""
 
     def __init__(self, model: Any, params: dict[str, Any] | None) -> None:
-        """Begin with nothing to move; `attach` is the way to get the session of a fit."""
+        """Begin with nothing to move. Use `attach` to get the session of a fit."""
         self.model = model
         self.optimizer = getattr(model, "optimizer", None)
         self._params = params or {}
@@ -67,7 +68,7 @@ class FitSession:
         self.adjustments: dict[Any, list[Adjustment]] = collections.defaultdict(list)
         self.members: list[Any] = []
         self.controllers: list[Any] = []
-        """The callbacks that have said what they move."""
+        """The callbacks that have declared what they move."""
         self.events = Events()
         self.table = ValueTable(self.tracks)
         self.reports = Reports()
@@ -75,14 +76,14 @@ class FitSession:
         self.callbacks = CallbackListPatch()
         self.patch = TrainFunctionPatch(self)
         self.in_fit = frame_of_fit(model) is not None
-        """Whether Keras's own fit runs it, and not a loop of the user's over batches."""
+        """Whether Keras's own ``fit`` runs, and not a user's loop over batches."""
         self.validates = fit_validates(model)
         self.sample_counter = SampleCounter(model)
         self.lock = threading.RLock()
-        """Held while what has run is noted or read: Keras calls asynchronous hooks, which may ask,
-        in threads."""
+        """Held while executions are noted or read: Keras calls asynchronous hooks, which may read
+        them, in other threads."""
         self.reads_losses = False
-        """Whether a member asks for the loss of each execution as soon as it has run."""
+        """Whether a member reads the loss of each execution as soon as it has run."""
         self.brief = False
         """Whether the fit is too short to compile a step for it where the model has one already."""
         self.open = False
@@ -98,7 +99,7 @@ class FitSession:
         self._use: OptimizerUse | None = None
         self.callbacks.move_to_front(self.start_epoch, self.on_epoch_end_first)
         self.callbacks.guard_hooks(self.leave_after_exception, self.check_optimizer)
-        self._keep_list = self.callbacks.on_abandoned(self.end)
+        self._cancel_on_abandoned = self.callbacks.on_abandoned(self.end)
 
     @functools.cached_property
     def timeline(self) -> Timeline:
@@ -117,11 +118,11 @@ class FitSession:
             self.end()
 
     def end(self) -> None:
-        """Leave the fit: the model and the list of callbacks as they were found."""
+        """Leave the fit, with the model and the list of callbacks as they were found."""
         self.detach()
         self.callbacks.restore()
-        # Last: if Ctrl-C interrupts this, the end of the list brings it about once more.
-        self._keep_list()
+        # Last: if Ctrl-C interrupts `end`, it is called again when the list is freed.
+        self._cancel_on_abandoned()
 
     def control(
         self,
@@ -131,7 +132,7 @@ class FitSession:
         peak: Callable[[], float] | None = None,
         peak_step: Callable[[], float] | None = None,
     ) -> HyperparameterTrack:
-        """Let ``source`` decide the values of a hyperparameter.
+        """Return a new track, on which ``source`` decides the values of a hyperparameter.
 
         Raises:
             ValueError: If another callback decides them already.
@@ -143,7 +144,7 @@ class FitSession:
         return track
 
     def adjust(self, parameter: Hyperparameter, adjustment: Adjustment) -> None:
-        """Change the values of a hyperparameter that a track moves, if one does."""
+        """Adjust the values that a track, if any, gives for a hyperparameter."""
         self.adjustments[parameter.key].append(adjustment)
         self.moved.append(Moved.by_adjustment(parameter, adjustment))
 
@@ -159,11 +160,11 @@ class FitSession:
         self.invalidate_values()
         self.install()
         self.reports.start_epoch(epoch, self.steps)
-        # Here an error of a schedule harms nothing; in the first step JAX would lose the model.
+        # An error of a schedule does no harm here; in the first step, JAX would lose the model.
         self.show_next_values()
 
     def end_epoch(self, total: Any = None) -> None:
-        """Report what is still to report of the epoch; call it before the metrics are reset.
+        """Report the rest of the epoch; call this before the metrics are reset.
 
         Args:
             total: Samples in the epoch, where the backend cannot read them from the metric.
@@ -176,7 +177,7 @@ class FitSession:
             self.open = False
             total = self.sample_counter.read_total() if total is None else float(to_numpy(total))
             self.flush()
-            # In an epoch of unknown length, the execution that finds no more data was noted.
+            # In an epoch of unknown length, the execution that found no more data was noted too.
             self.sample_counter.clear_counts()
             ran = self._batches_of_epoch(total)
             self.ran -= self.batch - ran
@@ -218,7 +219,7 @@ class FitSession:
         return min(self.batch, math.ceil(total / self.sample_counter.samples_per_batch - 1e-6))
 
     def before_execution(self) -> None:
-        """Prepare for the next execution, whatever has happened since the last."""
+        """Prepare for the next execution: call deferred handlers and put metrics back."""
         if self._deferred is not None:
             self.flush_deferred()
         if self.patch.metrics is not None:
@@ -230,8 +231,8 @@ class FitSession:
         """Note that an execution of ``count`` batches has run.
 
         Args:
-            count: Batches that it ran, or may have run where the epoch ended inside it.
-            logs: What it returned.
+            count: Batches that it ran, or at most ran if the epoch ended inside it.
+            logs: The logs that it returned.
             total: Samples so far in the epoch, where the backend cannot read them from the metric.
         """
         with self.lock:
@@ -253,14 +254,14 @@ class FitSession:
             self.flush()
 
     def _check_first_execution(self, count: int) -> None:
-        """Refuse what shows to be wrong as soon as ``count`` batches have run."""
+        """Refuse what turns out to be wrong after the first ``count`` batches."""
         for reader in self.rate_readers:
             reader.check_first_execution(count)
         if self._use is not None and not steps_take_state():
             self._use.check_first_execution()
 
     def flush_deferred(self) -> None:
-        """Call the deferred handlers with the last execution, if they were not yet."""
+        """Call the deferred handlers with the last execution, unless that has been done."""
         with self.lock:
             execution, self._deferred = self._deferred, None
             if execution is not None:
@@ -268,19 +269,19 @@ class FitSession:
                     handler(*execution)
 
     def flush(self) -> None:
-        """Hand the executions that have piled up to the recorders."""
+        """Pass the collected executions to the recorders."""
         with self.lock:
             self.collect_device_notes()
             self.reports.hand_over(self.epoch, self.batch, self.table, self.sample_counter)
 
     def collect_device_notes(self) -> None:
-        """Read what the device has noted of the executions that have piled up."""
+        """Read what the device has noted for the collected executions."""
         pending, engine = self.reports.pending, self.patch.engine
         if pending.sizes and engine is not None:
             engine.collect_device_notes(pending.first, pending.sizes)
 
     def prepare_values(self, count: int) -> int:
-        """Return the row of the present batch in the table, with ``count`` rows from there on."""
+        """Fill the table for the next ``count`` batches, and return the row of the present one."""
         table = self.table
         if not table.covers(self.batch, count):
             self.invalidate_values()
@@ -289,13 +290,13 @@ class FitSession:
         return self.batch - table.start
 
     def invalidate_values(self) -> None:
-        """Ask the sources anew for every batch still to come."""
+        """Drop the values of all batches still to come, so that the sources compute them again."""
         with self.lock:
             self.flush()
             self.table.clear(self.batch, self._ended())
 
     def show_next_values(self) -> None:
-        """Let callbacks that look at the optimizer see the values of the batch to come."""
+        """Show callbacks that look at the optimizer the values of the next batch."""
         if self.tracks and self.patch.engine is not None:
             row = self.prepare_values(self.steps_per_execution)
             self.patch.engine.show_values(self.table.rows[row].tolist())
@@ -305,12 +306,12 @@ class FitSession:
         return self.table.last(track, self._ended())
 
     def _ended(self) -> int:
-        """Return the batches of the epoch so far, of which its last execution may lack some."""
+        """Return the batches of the epoch so far; its last execution may have run fewer."""
         return self.batch if self.steps is None else min(self.batch, self.steps)
 
     @property
     def chief(self) -> bool:
-        """Whether this process is the one of several workers that writes files."""
+        """Whether this process writes files: only one of several workers does."""
         strategy = getattr(self.model, "distribute_strategy", None)
         return strategy is None or bool(strategy.extended.should_checkpoint)
 
@@ -321,7 +322,7 @@ class FitSession:
         return steps if isinstance(steps, int) else int(to_numpy(steps))
 
     def read_rate(self, parameter: Hyperparameter) -> float:
-        """Return a learning rate that no track moves, as it stands now."""
+        """Return the present value of a learning rate that no track moves."""
         engine = self.patch.engine
         return parameter.read() if engine is None else engine.read_rate(parameter)
 
@@ -334,7 +335,7 @@ class FitSession:
             engine.write_rate(parameter, value)
 
     def read_weights(self) -> list[NDArray]:
-        """Return the model's weights, also right after an execution."""
+        """Return the model's weights, even right after an execution."""
         engine = self.patch.engine
         if engine is None or not self.open:
             sync_state(self.model)
@@ -342,10 +343,10 @@ class FitSession:
         return engine.read_weights()
 
     def check_optimizer(self) -> None:
-        """Refuse to go on with a model that was compiled since the fit began.
+        """Refuse to continue with a model that was compiled after the fit began.
 
         Raises:
-            RuntimeError: If something moves hyperparameters of the optimizer that it had.
+            RuntimeError: If a callback moves hyperparameters of its old optimizer.
         """
         if getattr(self.model, "optimizer", None) is self.optimizer:
             return
@@ -357,8 +358,8 @@ class FitSession:
     def leave_after_exception(self, error: BaseException) -> None:
         """Leave the model as it was found when an exception leaves a hook or an execution.
 
-        It ends Keras's own fit, unless it says that there are no more data. A loop of the user's
-        may go on, with the next batch.
+        The exception ends Keras's own fit, unless it means that there are no more data. A user's
+        loop may continue with the next batch.
         """
         if is_end_of_data(error):
             return
@@ -372,11 +373,11 @@ class FitSession:
             error.add_note(f"keras_lr could not leave the model as it was: {another!r}")
 
     def is_alive(self) -> bool:
-        """Return whether the fit still runs: one of its callbacks, or a loop of the user's."""
+        """Return whether the fit still runs: inside one of its hooks, or in a user's loop."""
         return self.callbacks.is_calling() or not self.in_fit
 
     def attach(self) -> None:
-        """Be the session of the model's fit."""
+        """Register as the session of the model's fit, and patch the model."""
         RUNNING.add(self)
         self.patch.take_over()
 
@@ -408,7 +409,7 @@ class FitSession:
         return self.patch.make_train_function(force)
 
     def make_engine(self) -> Engine:
-        """Return what runs the executions with the values of the tracks."""
+        """Return the engine that runs the executions with the values of the tracks."""
         self.reports.rate_readers = readers_of(self.model, self.tracks, self.moved)
         self.callbacks.skip_unused_batch_hooks()
         looks = self.callbacks.has_hook("on_train_batch_begin")
@@ -417,7 +418,7 @@ class FitSession:
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
-        """Leave the model to other fits while an epoch opens; an exception leaves it for good."""
+        """Leave the model to other fits inside the context; after an exception, for good."""
         self.detach()
         yield
         self.attach()

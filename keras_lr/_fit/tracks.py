@@ -1,4 +1,4 @@
-"""Hyperparameter tracks, and the table of the values that they give for the batches to come."""
+"""`HyperparameterTrack` and `ValueTable`: the values of hyperparameters for the next batches."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ BLOCK = 1024
 """Rows of the table that are filled at once; a longer epoch refills it."""
 
 Source = Callable[[int, int], NDArray[np.floating]]
-"""Returns the values of one hyperparameter for ``count`` batches of the present epoch, from batch
-``first`` on."""
+"""Function of ``first`` and ``count`` that returns the values of one hyperparameter for ``count``
+batches of the present epoch, from batch ``first`` on."""
 
 Adjustment = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""Takes the values of a source and returns those to use, such as a plateau's reductions."""
+"""Function that takes the values of a source and returns those to use, reduced by a plateau say."""
 
 METRIC_PREFIX = "metric_"
 
 
 @dataclasses.dataclass
 class HyperparameterTrack:
-    """A hyperparameter that a fit moves, and where its values come from."""
+    """A hyperparameter that a fit moves, and the source of its values."""
 
     parameter: Hyperparameter
     owner: Any
@@ -35,10 +35,10 @@ class HyperparameterTrack:
     name: str
     """Name under which the values are recorded."""
     peak: Callable[[], float] | None = None
-    """Returns the highest value that the source has from the present epoch on."""
+    """Function that returns the highest value of the source from the present epoch on."""
     adjust: Sequence[Adjustment] = ()
     peak_step: Callable[[], float] | None = None
-    """Returns the step (or epoch, where steps are not known) that first has the highest value."""
+    """Function that returns the first step (or epoch, if steps are not known) with that value."""
 
     def values(self, first: int, count: int) -> NDArray[np.float32]:
         """Return the values to use for some batches.
@@ -71,7 +71,7 @@ def new_track(
     adjust: Sequence[Adjustment],
     peak_step: Callable[[], float] | None = None,
 ) -> HyperparameterTrack:
-    """Return a track beside other ones, with a name of its own.
+    """Return a track with a name that no other track has.
 
     Raises:
         ValueError: If another callback moves the same hyperparameter.
@@ -89,7 +89,7 @@ def new_track(
 
 
 def free_name(parameter: Hyperparameter, taken: Collection[str]) -> str:
-    """Return a name for the values of a hyperparameter that says the optimizer's name."""
+    """Return a free name for the values of a hyperparameter, made with the optimizer's name."""
     base = f"{parameter.column}_{parameter.optimizer.name}"
     names = itertools.chain([base], (f"{base}_{number}" for number in itertools.count(2)))
     return next(name for name in names if name not in taken)
@@ -98,7 +98,7 @@ def free_name(parameter: Hyperparameter, taken: Collection[str]) -> str:
 def metric_column(name: str, moving: Collection[str]) -> str:
     """Return the column of a metric: its name, or ``metric_<name>`` if the record uses the name.
 
-    Different metrics have different columns, whatever their names.
+    Metrics of different names always have different columns.
 
     Args:
         name: The metric.
@@ -112,10 +112,10 @@ def metric_column(name: str, moving: Collection[str]) -> str:
 
 
 class ValueTable:
-    """Table of the values that the tracks give: a row for each batch, a column for each track.
+    """Table of the tracks' values: a row for each batch, a column for each track.
 
     The table covers some consecutive batches of one epoch. Each refill makes a new array, so that
-    an engine sees by identity whether the device has the present one.
+    an engine can tell by identity whether the device has the present one.
     """
 
     def __init__(self, tracks: list[HyperparameterTrack]) -> None:
@@ -132,7 +132,7 @@ class ValueTable:
         return batch + count - self.start <= len(self.rows)
 
     def fill(self, batch: int, count: int) -> None:
-        """Ask the tracks for the values of ``count`` batches from ``batch`` on."""
+        """Fill the table with the tracks' values for ``count`` batches from ``batch`` on."""
         rows = np.empty((count, len(self.tracks)), np.float32)
         for column, track in enumerate(self.tracks):
             rows[:, column] = track.values(batch, count)

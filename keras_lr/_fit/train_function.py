@@ -1,4 +1,4 @@
-"""`TrainFunctionPatch`: what stands in for a model's train function, and makes way for others."""
+"""`TrainFunctionPatch`: replaces a model's train function, and steps aside for other trainings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from keras_lr._keras.state.snapshot import initial_metrics, metrics_of, reset_me
 
 
 class PatchedFit(Protocol):
-    """What the patch asks of the fit that it belongs to."""
+    """What the patch needs from the fit that it belongs to."""
 
     model: Any
     callbacks: CallbackListPatch
@@ -26,22 +26,22 @@ class PatchedFit(Protocol):
     in_fit: bool
 
     def is_alive(self) -> bool:
-        """Return whether the fit still runs, as far as can be seen from here."""
+        """Return whether the fit still runs, as far as the call stack shows."""
 
     def check_optimizer(self) -> None:
-        """Refuse to go on with a model that was compiled since the fit began."""
+        """Refuse to continue with a model that was compiled after the fit began."""
 
     def make_engine(self) -> Engine:
-        """Return what runs the executions."""
+        """Return the engine that runs the executions."""
 
     def flush(self) -> None:
-        """Hand over the executions that have piled up."""
+        """Pass the collected executions to the recorders."""
 
     def show_next_values(self) -> None:
-        """Let callbacks that look at the optimizer see the values of the batch to come."""
+        """Show callbacks that look at the optimizer the values of the next batch."""
 
     def collect_device_notes(self) -> None:
-        """Read what the device has noted of these executions."""
+        """Read what the device has noted for the collected executions."""
 
     def end(self) -> None:
         """Leave the fit."""
@@ -55,39 +55,39 @@ class Request(enum.Enum):
     TRAINING_AFTER_THE_FIT = enum.auto()
     """An exception has ended this fit, and something else trains."""
     CHANGED_MODEL = enum.auto()
-    """A callback has changed the model, for instance its layers, and has its function made anew."""
+    """A callback has changed the model, for instance its layers, and wants a new function."""
     BATCH_OF_A_CALLBACK = enum.auto()
-    """A callback trains on one batch, which is none of the fit's."""
+    """A callback trains on one batch, which is not part of the fit."""
     NEXT_BATCH = enum.auto()
-    """A loop of the user's over batches trains on the next one."""
+    """A user's loop over batches trains on the next one."""
 
 
 class TrainFunctionPatch:
-    """Puts the function of an engine in the place of a model's train function during a fit.
+    """Replaces a model's train function by that of an engine during a fit.
 
     Keras asks for the train function before it trains, and for the test function before it tests.
-    The patch answers both, so that whatever begins to use the model is noticed. Keras's running
-    metrics of the epoch are put back before the next batch: else they would count what others did,
-    and begin anew.
+    The patch answers both requests, and so notices every other use of the model. Keras's running
+    metrics of the epoch are put back before the next batch: otherwise they would be reset, and
+    count the batches of others.
     """
 
     def __init__(self, fit: PatchedFit) -> None:
-        """Belong to a fit; `take_over` and `install` change the model."""
+        """Check the model of a fit; `take_over` and `install` change it."""
         check_functions(fit.model)
         self.fit = fit
         self.model = fit.model
         self.makers = MakerPatch(fit.model)
         self.engine: Engine | None = None
         self.plain = self.installed = fit.model.train_function
-        """The model's own train function, and the one that stands in for it."""
+        """The model's own train function, and the one that replaces it."""
         self.metrics: list[tuple[Any, Any]] | None = None
         """Keras's running metrics, with their values from before something else used them."""
         self.resets_metrics = False
-        """Whether Keras's metrics start anew in each execution, so that its logs are its own."""
+        """Whether Keras's metrics are reset before each execution, whose logs then stand alone."""
         self._initial_metrics: list[tuple[Any, Any]] | None = None
 
     def take_over(self) -> None:
-        """Answer for the model's functions, if the patch does not yet."""
+        """Replace the makers of the model's functions, if the patch has not done so yet."""
         if self.makers.installed:
             return
 
@@ -108,7 +108,7 @@ class TrainFunctionPatch:
 
         Args:
             caller: Name of the function that calls it.
-            force: Whether it asks for a new function.
+            force: Whether the caller asks for a new function.
         """
         if caller == "fit":
             return Request.NEW_FIT
@@ -121,7 +121,7 @@ class TrainFunctionPatch:
         return Request.NEXT_BATCH
 
     def train_function_for(self, request: Request, force: bool = False) -> Any:
-        """Return the train function to whatever asks for it while the patch has the model."""
+        """Return the train function for a request made while the patch is on the model."""
         match request:
             case Request.NEW_FIT | Request.TRAINING_AFTER_THE_FIT:
                 self.suspend(self.fit.is_alive())
@@ -150,7 +150,7 @@ class TrainFunctionPatch:
         return self.makers.make("make_train_function", force=force)
 
     def rebuild(self) -> None:
-        """Let Keras make the train function anew, and stand in for that."""
+        """Make Keras build a new train function, and replace that one."""
         self.fit.check_optimizer()
         running = self.engine is not None
         self.fit.flush()
@@ -162,12 +162,12 @@ class TrainFunctionPatch:
             self.install()
 
     def run_single_batch(self, *arguments: Any) -> Any:
-        """Run one batch that is none of the fit's."""
+        """Run one batch that is not part of the fit."""
         set_train_function(self.model, self.installed)
         return self.plain(*arguments)
 
     def suspend(self, alive: bool) -> None:
-        """Leave the model to another training: up to the next batch or epoch, or for good."""
+        """Leave the model to another training: until the next batch or epoch, or for good."""
         if not alive:
             self.fit.end()
             return
@@ -178,16 +178,16 @@ class TrainFunctionPatch:
         self.detach()
 
     def pause(self) -> None:
-        """Leave the model after an exception, up to the next batch or epoch if there is one.
+        """Leave the model after an exception, until the next batch or epoch if there is one.
 
-        A loop without a list of callbacks tells of no batch that begins. It may go on all the same,
-        so that the model keeps its function there, as between two batches.
+        A loop without a list of callbacks does not report the start of a batch, but may continue.
+        In such a loop the model keeps its function, as between two batches.
         """
         if self.fit.open and self.fit.callbacks.group is None:
             self.fit.flush()
             return
         if self.fit.open:
-            # For a loop that tries the same batch once more.
+            # The loop may try the same batch again.
             self.fit.show_next_values()
             sync_state(self.model)
             self.fit.flush()
@@ -195,7 +195,7 @@ class TrainFunctionPatch:
         self.detach()
 
     def resume(self) -> None:
-        """Go on after another training."""
+        """Patch the model again after another training."""
         self.take_over()
         self.install()
 
@@ -209,7 +209,7 @@ class TrainFunctionPatch:
         self.fit.collect_device_notes()
         if self.model.train_function in (self.installed, self.run_single_batch):
             set_train_function(self.model, self.plain)
-        # What the engine holds of the data goes with it.
+        # Releasing the engine frees the data that it holds.
         self.installed = self.plain
         self.engine = None
 
@@ -219,16 +219,16 @@ class TrainFunctionPatch:
             self.metrics = metrics_of(self.model)
 
     def restore_metrics(self) -> None:
-        """Let Keras's metrics go on from where they were, in the next step."""
+        """Make Keras's metrics continue from their saved values in the next step."""
         if self.metrics is None or self.engine is None:
             return
         saved, self.metrics = self.metrics, None
         self.engine.write_metrics(saved)
-        # Keras makes those that a model is compiled with in its first step, of whatever kind.
+        # Keras creates the metrics given to `compile` in the first step of any kind.
         reset_metrics(self.model, {id(variable) for variable, _ in saved})
 
     def reset_metrics(self) -> None:
-        """Let Keras's metrics start anew in the next step."""
+        """Make Keras's metrics start from zero in the next step."""
         if self.engine is None:
             return
         if self._initial_metrics is None:
@@ -236,7 +236,7 @@ class TrainFunctionPatch:
         self.engine.write_metrics(self._initial_metrics)
 
     def restore_metrics_at_epoch_end(self) -> None:
-        """Let Keras's metrics show what they did before others used them."""
+        """Put Keras's metrics back to their values from before others used them."""
         saved, self.metrics = self.metrics, None
         for variable, value in saved or ():
             variable.assign(value)

@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
-from keras_lr._fields.kinds import written
+from keras_lr._fields.kinds import safe_repr
 
 Key = str | int
 
@@ -17,7 +17,7 @@ MOST_PROBLEMS = 100
 class _ShortRepr(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
         """Write an integer, also one of too many digits for Python to write."""
-        return super().repr_int(x, level) if abs(x) < 10**1000 else written(x)
+        return super().repr_int(x, level) if abs(x) < 10**1000 else safe_repr(x)
 
 
 short = _ShortRepr()

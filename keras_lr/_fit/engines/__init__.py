@@ -1,4 +1,4 @@
-"""Which way the values of a fit get into its training steps.
+"""Engines: how the values of a fit get into its training steps.
 
 TensorFlow and JAX compile them in. On other backends, on models of legacy Keras, and where Keras is
 not as expected, they are set from the host before each execution.
@@ -15,7 +15,7 @@ from keras_lr._keras.fits.jax_state import steps_take_state
 
 
 def engine_for(session: Session) -> Engine:
-    """Return what gets the values into the steps of this fit.
+    """Return the engine that gets the values into the steps of this fit.
 
     Raises:
         RuntimeError: If a hyperparameter cannot move in this fit.

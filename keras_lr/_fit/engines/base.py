@@ -32,14 +32,14 @@ Arguments = tuple[Any, ...]
 """What Keras passes to a train function: the data, on some backends after the model's state."""
 
 Result = tuple[Any, int]
-"""What a train function returned, and the number of batches that it ran or may have run."""
+"""What a train function returned, and the number of batches that it ran (at most)."""
 
 ADDED = "_keras_lr_added"
-"""Name under which a step returns, beside its logs, what it has added to the mean of the loss."""
+"""Name in the logs under which a step returns what it has added to the mean of the loss."""
 
 
 class Session(Protocol):
-    """What an engine asks of the fit that it serves."""
+    """What an engine needs from the fit that it serves."""
 
     model: Any
     tracks: list[HyperparameterTrack]
@@ -53,7 +53,7 @@ class Session(Protocol):
 
     @property
     def lock(self) -> contextlib.AbstractContextManager[Any]:
-        """Held while what has run is noted or read."""
+        """Held while executions are noted or read."""
 
     @property
     def rate_readers(self) -> list[LearningRateReader]:
@@ -71,7 +71,7 @@ class Session(Protocol):
         """Make the model's train function as Keras does."""
 
     def prepare_values(self, count: int) -> int:
-        """Return the row of the present batch in the table, with ``count`` rows from there on."""
+        """Fill the table for the next ``count`` batches, and return the row of the present one."""
 
     def before_execution(self) -> None:
         """Prepare for the next execution."""
@@ -84,28 +84,28 @@ class Session(Protocol):
 
 
 class Engine:
-    """Runs the executions of a fit with its values; this one sets them from the host.
+    """Runs the executions of a fit with its values; this class sets them from the host.
 
-    A variable keeps what it is set to. A plain attribute is set for the time of the execution only.
+    A variable keeps the value that it is set to. A plain attribute is set only for the duration of
+    an execution.
 
-    A subclass may compile a step that gets the values by itself: `compile_step`. Whether Keras uses
-    that step shows in the first execution: `run_first`. Where it does not, the fit goes on from the
-    host.
+    A subclass may compile a step that reads the values itself: `compile_step`. The first execution
+    shows whether Keras uses that step: `run_first`. If not, the values are set from the host.
     """
 
     numbers_are_baked = True
     """Whether a compiled step keeps the numbers with which it was traced."""
 
     def __init__(self, session: Session) -> None:
-        """Serve a session; `start` comes next."""
+        """Collect the parameters of a session; call `start` next."""
         self.session = session
         session.sample_counter.forget_notes()
         self.size = session.steps_per_execution
         self.parameters = [track.parameter for track in session.tracks]
         numbers = [one for one in self.parameters if one.variable is None]
         self.numbers = sorted(numbers, key=lambda one: one.enters_last)
-        """The hyperparameters that no variable of Keras's holds, in the order in which they enter
-        a step."""
+        """The hyperparameters that no variable of Keras holds, in the order in which they enter a
+        step."""
         self._plain_numbers = read_numbers(self.numbers)
         self.step: CompiledStep | None = None
         """The step that has the values compiled in; None where they are set from the host."""
@@ -115,13 +115,13 @@ class Engine:
             if parameter.variable is not None
         ]
         self._last: list[float] = [math.nan] * len(self.parameters)
-        self._said_held = False
+        self._warned_of_hold = False
 
     def start(self) -> Engine:
-        """Choose the way that the values go, and return the engine.
+        """Compile a step or else choose the host route, and return the engine.
 
         Raises:
-            RuntimeError: If a hyperparameter cannot move on the way that is left.
+            RuntimeError: If a hyperparameter cannot move on the host route.
         """
         if not any(parameter.host_only for parameter in self.parameters):
             self.step = self.compile_step()
@@ -130,14 +130,13 @@ class Engine:
         return self
 
     def compile_step(self) -> CompiledStep | None:
-        """Return a step that has the values compiled in; None if they are to come from the host."""
+        """Return a step that has the values compiled in; None to set them from the host."""
         return None
 
     def compile(self, key: tuple[Any, ...], build: Build) -> CompiledStep | None:
         """Return the step that ``build`` builds, compiled or kept from an earlier fit.
 
-        A brief fit compiles nothing for a model that has a step of Keras's already, if that step
-        can do what is needed.
+        A brief fit compiles nothing if the model already has a step of Keras that is sufficient.
         """
         session, model = self.session, self.session.model
         kept_only = session.brief and self.size == 1 and not self.numbers and was_trained(model)
@@ -145,10 +144,10 @@ class Engine:
         return compiled_step(model, key, build, session.make_train_function, kept_only)
 
     def check_host_route(self) -> None:
-        """Make sure that setting values from the host has an effect.
+        """Check that setting values from the host has an effect.
 
         Raises:
-            RuntimeError: If a number is baked into the compiled step and Keras let nothing else in.
+            RuntimeError: If a number is baked into the compiled step.
         """
         baked = [parameter.name for parameter in self.numbers]
         if baked and self.numbers_are_baked and not self.session.model.run_eagerly:
@@ -161,7 +160,7 @@ class Engine:
             )
 
     def run(self, *arguments: Any) -> Any:
-        """Stand in for ``model.train_function``: one execution."""
+        """Run one execution, in place of ``model.train_function``."""
         session, step = self.session, self.step
         result: Result | None = None
         try:
@@ -182,7 +181,7 @@ class Engine:
         except BaseException as error:
             if result is None:
                 self.keep_state_of(arguments, error)
-            # Again: Ctrl-C can strike while `hyperparameters_set` puts them back.
+            # A second time, in case Ctrl-C interrupted `hyperparameters_set` as it put them back.
             write_numbers(self.numbers, self._plain_numbers)
             session.leave_after_exception(error)
             raise
@@ -199,10 +198,10 @@ class Engine:
             return self.call_function(self.session.plain, arguments)
 
     def run_first(self, step: CompiledStep, arguments: Arguments, row: int) -> Result:
-        """Run the execution that traces a step, with the values set from the host too.
+        """Run the execution that traces a step, with the values also set from the host.
 
-        If Keras has compiled another step than ours, the model is trained with the right values
-        nevertheless, or not at all: then this execution runs anew.
+        If Keras has compiled another step, the model is still trained with the right values, or the
+        execution fails before it trains, and is run again.
         """
         arguments = self.with_values(arguments, self.session.table.rows[row].tolist())
         result: Result | None = None
@@ -227,21 +226,21 @@ class Engine:
         raise NotImplementedError
 
     def install(self) -> None:
-        """Put on the model what the engine needs there beside `run`."""
+        """Change what the engine needs to change on the model, apart from `run`."""
 
     def restore(self) -> None:
-        """Leave the model as it was before `install`."""
+        """Put the model back as it was before `install`."""
 
     def keep_state_of(self, arguments: Arguments, error: BaseException) -> None:
-        """Let the model keep the newest state that an execution which failed has left.
+        """Store in the model the newest state that a failed execution has left.
 
         Args:
-            arguments: What went into the execution.
-            error: What has left it.
+            arguments: The arguments of the execution.
+            error: The exception that it raised.
         """
 
     def can_retry(self) -> bool:
-        """Return whether an execution that failed before it reached our step can be repeated."""
+        """Return whether an execution that failed before it reached the step can be repeated."""
         return False
 
     def arguments_to_retry(self, arguments: Arguments) -> Arguments:
@@ -253,14 +252,14 @@ class Engine:
         return function(*arguments), self.size
 
     def report(self, result: Result) -> Any:
-        """Tell the session of an execution, and return what Keras is to get."""
+        """Report an execution to the session, and return the result for Keras."""
         logs, count = result
         eager = self.step is None or self.session.model.run_eagerly
         self.session.after_execution(count, copy_logs(logs) if eager else logs)
         return logs
 
     def note_inputs(self, arguments: Arguments) -> None:
-        """Note what an execution finds: the samples so far, and the rates that nobody moves."""
+        """Note, before an execution, the samples so far and the rates that no track moves."""
         counter = self.session.sample_counter
         counter.note_count(self.session.batch, self.count_of_samples)
         counter.count_batch(count_samples(arguments[-1]))
@@ -268,11 +267,11 @@ class Engine:
             reader.note_rate()
 
     def count_of_samples(self) -> Any:
-        """Return the metric's count of samples, on a device where there is one."""
+        """Return the metric's count of samples, left on the device if it is on one."""
         return read_lazily(self.session.sample_counter.variable)
 
     def read_last_loss(self, first: int, count: int) -> float | None:
-        """Return the loss of the last execution, until its notes are handed on; None without notes.
+        """Return the loss of the last execution; None if it has no notes, or they were collected.
 
         Args:
             first: Its first batch.
@@ -281,16 +280,16 @@ class Engine:
         return self.session.sample_counter.last_loss()
 
     def collect_device_notes(self, first: int, sizes: list[int]) -> None:
-        """Give out what the compiled step has noted of the executions from batch ``first`` on."""
+        """Pass on what the compiled step has noted for the executions from batch ``first`` on."""
 
     def hold_values(self, row: int) -> list[float]:
-        """Return the values of a row, and let the whole execution use them."""
+        """Return the values of a row, and use them for the whole execution."""
         rows, count = self.session.table.rows, self.size
         if count > 1:
             moves = (rows[row : row + count] != rows[row]).any()
             rows[row : row + count] = rows[row]
-            if moves and not self._said_held:
-                self._said_held = True
+            if moves and not self._warned_of_hold:
+                self._warned_of_hold = True
                 warn_user(
                     "Hyperparameters are set from the host here: with "
                     f"steps_per_execution={count} they are held for {count} batches at a time."
@@ -298,12 +297,12 @@ class Engine:
         return rows[row].tolist()
 
     def with_values(self, arguments: Arguments, values: list[float]) -> Arguments:
-        """Set the variables whose values have changed; all when an epoch starts, as others may."""
+        """Set the variables whose values have changed; at an epoch's start, set all of them."""
         self._set_variables(values, all_of_them=self.session.batch == 0)
         return arguments
 
     def show_values(self, values: list[float]) -> None:
-        """Let the variables hold the values of the next batch already, for callbacks that look."""
+        """Set the variables to the values of the next batch early, for callbacks that read them."""
         self._set_variables(values, all_of_them=True)
 
     def _set_variables(self, values: list[float], all_of_them: bool) -> None:
@@ -338,9 +337,9 @@ class Engine:
 
 
 class EagerEngine(Engine):
-    """Sets the values from the host on PyTorch, which looks at a plain attribute in each step.
+    """Sets the values from the host on PyTorch, which reads a plain attribute in each step.
 
-    So does ``torch.compile``, which compiles anew for another number.
+    So does ``torch.compile``, which compiles again when the number changes.
     """
 
     numbers_are_baked = False
@@ -351,7 +350,7 @@ class EagerEngine(Engine):
         model = session.model
         means = [] if model.jit_compile else find_means(model)
         self.others = find_cumulative_metrics(model)
-        """Metrics whose results the logs may have under any name."""
+        """Metrics whose results may be in the logs under any name."""
         self.updates = MeanUpdates(means, self.others)
 
     def call_function(self, function: Any, arguments: Arguments) -> Result:

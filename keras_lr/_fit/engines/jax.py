@@ -1,7 +1,7 @@
-"""How values get into the training steps on JAX.
+"""`JaxEngine`: gets values into the training steps on JAX.
 
-Those of a batch travel beside its data into the jitted ``train_step``, which is kept with the
-model's train function.
+The values of a batch are passed together with its data to the jitted ``train_step``, which is kept
+with the model's train function.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from keras_lr._keras.metrics import find_cumulative_metrics
 from keras_lr._keras.rates.hyperparameters import Hyperparameter
 
 COUNT = "_keras_lr_count"
-"""Name under which a step returns the count behind what it has added, where that is a sum."""
+"""Name in the logs under which a step returns the count that goes with the sum that it added."""
 
 
 class JaxEngine(StatelessEngine):
-    """Sends the table of values into the jitted step, and with each batch its row in the table."""
+    """Passes the table of values to the jitted step, and with each batch its row in the table."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -39,7 +39,7 @@ class JaxEngine(StatelessEngine):
         )
 
     def compile_step(self) -> CompiledStep | None:
-        # Of the batches of an execution Keras returns the last one's logs alone.
+        # Keras returns only the logs of the last batch of an execution.
         means = find_means(self.session.model) if self.size == 1 else []
         others = find_cumulative_metrics(self.session.model)
         if not self.parameters and not means and not others:
@@ -50,9 +50,9 @@ class JaxEngine(StatelessEngine):
 
         parameters, places, numbers = self.parameters, self.places, self.numbers
         key = *(parameter.compile_key for parameter in parameters), *map(id, (*means, *others))
-        if not self.own:
+        if not self.extra:
             return self.compile(key, build)
-        # Where several devices compute, Keras looks at the optimizer's variables here.
+        # With several devices, Keras reads the optimizer's variables here.
         with hyperparameters_set(numbers, [0.0] * len(parameters), parameters):
             return self.compile(key, build)
 
@@ -74,7 +74,7 @@ def _step_with_values(
     means: list[Any],
     others: list[Any],
 ) -> Callable:
-    """Return a training step that takes the values of a batch beside its data."""
+    """Return a training step that takes the values of a batch together with its data."""
 
     def step_with_values(state: Any, scheduled: Any) -> Any:
         step.traced = True
@@ -90,7 +90,7 @@ def _step_with_values(
         step.update, update = None, updates.of_loss(logs, row)
         if update is not None:
             step.update = LossUpdate(update.mean, update.is_logged)
-            # Each more that a step returns costs time.
+            # Each additional value that a step returns costs time.
             if update.is_logged:
                 loss = update.total / update.count if update.loss is None else update.loss
                 logs = logs | {ADDED: loss}
@@ -102,18 +102,18 @@ def _step_with_values(
 
 
 def _row_and_batch(*arguments: Any) -> None:
-    """Tell what `ScheduledBatches` hands out from other partial functions of JAX."""
+    """Do nothing; marks the partial functions that `ScheduledBatches` hands out."""
 
 
 class ScheduledBatches(CountedBatches):
     """Iterator that pairs each batch with its row in the table of values, and counts samples.
 
-    A pair is a partial function of JAX: it goes into a jitted step like any tuple, and no training
-    step but ours can take it for data.
+    A pair is a JAX ``Partial``: it can be passed to a jitted step like a tuple, but a user's
+    training step cannot mistake it for data.
     """
 
     def __init__(self, session: Session, signals: HeldSignals, rows: int) -> None:
-        """Use tables of so many rows, whatever the number of values, so that nothing is traced."""
+        """Use tables of ``rows`` rows, however many are used, so that no step is traced again."""
         import jax
 
         super().__init__(session, signals)
@@ -126,11 +126,11 @@ class ScheduledBatches(CountedBatches):
         self._indices: list[Any] = []
 
     def use_table(self, rows: np.ndarray, indices: list[Any]) -> None:
-        """Put the values on the device, where a single one computes, if they are not there yet.
+        """Put the values on the device, if there is a single one and it does not have them yet.
 
         Args:
             rows: The rows of the session's table.
-            indices: Numbers of rows on the device, as far as there are any.
+            indices: Row numbers that are on the device already; missing ones are added.
         """
         if rows is self._source:
             return

@@ -1,4 +1,4 @@
-"""How a fit runs where a train function takes the model's state and returns it, as on JAX."""
+"""`StatelessEngine`: runs a fit whose train function takes and returns the state, as on JAX."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ from keras_lr._keras.rates.hyperparameters import Hyperparameter
 class StatelessEngine(Engine):
     """Sets the values in the state that goes into a step.
 
-    The model's variables are empty from the first execution of an epoch to its end. What they would
-    hold is in ``state``, as the last execution returned it. What is to change before the next one
-    waits in ``writes``.
+    The model's variables are empty from the first execution of an epoch to its end. Their values
+    are in ``state``, as the last execution returned it. Changes for the next execution wait in
+    ``writes``.
     """
 
     def __init__(self, session: Session) -> None:
@@ -68,34 +68,34 @@ class StatelessEngine(Engine):
                     "pass them through stateless_apply."
                 )
         self.rates = [
-            _SeenRate(self.find_place(reader.parameter)) for reader in session.rate_readers
+            _CachedRate(self.find_place(reader.parameter)) for reader in session.rate_readers
         ]
         self._counted: tuple[Any, Place | None] = None, None
         """The variable that counts the samples, and its place in the state."""
         self.state: Any = None
         self.writes: dict[Place, np.ndarray] = {}
         self.batches = CountedBatches(session, self.signals)
-        self.own = [variable for parameter in self.parameters for variable in parameter.state]
-        """Variables of this package that travel behind those of the optimizer."""
+        self.extra = [variable for parameter in self.parameters for variable in parameter.state]
+        """Variables of this package, whose values go into the state after the optimizer's."""
 
     @property
     def variables(self) -> tuple[list[Any], ...]:
-        """What the parts of the state hold the values of."""
+        """The variables whose values the parts of the state hold."""
         return variables_of_state(self.session.model)
 
     def find_place(self, parameter: Hyperparameter) -> Place | None:
-        """Return where in the state a hyperparameter's variable stands."""
+        """Return the place of a hyperparameter's variable in the state."""
         if parameter.key not in self._found:
-            # A model with a training step of its own may keep another optimizer beside its weights.
+            # A model with its own training step may keep another optimizer among its weights.
             self._found[parameter.key] = place_of(
                 self.variables, parameter.variable, (OPTIMIZER, NON_TRAINABLE)
             )
         return self._found[parameter.key]
 
     def _count_in(self, state: Any) -> Any:
-        """Return the samples that a state counts; None if no variable counts them.
+        """Return the number of samples in a state; None if no variable counts them.
 
-        Which variable does so may show only in the first step.
+        Which variable counts them may become known only in the first step.
         """
         variable = self.session.sample_counter.variable
         if variable is None:
@@ -104,7 +104,7 @@ class StatelessEngine(Engine):
             parts = METRICS, NON_TRAINABLE
             self._counted = variable, place_of(self.variables, variable, parts)
         place = self._counted[1]
-        # The variables are empty here: one that the step does not take has counted nothing.
+        # The variables are empty here: one that is not in the state has counted nothing.
         return 0.0 if place is None else value_at(state, place)
 
     def install(self) -> None:
@@ -119,7 +119,8 @@ class StatelessEngine(Engine):
         try:
             # Keras has emptied the variables, and may know of no state yet.
             keep_state(
-                model, arguments[0] if between is None else store_extra_state(between, self.own)
+                model,
+                arguments[0] if between is None else store_extra_state(between, self.extra),
             )
             return_state(model)
         finally:
@@ -156,10 +157,10 @@ class StatelessEngine(Engine):
             self.signals.install()
         self.signals.held = True
         try:
-            result = function(for_step(append_extra_state(state, self.own)), self.batches)
-            result = result[0], for_keras(store_extra_state(result[1], self.own))
-            # Keras stores it only when all this has returned, and its own arrays are used up. From
-            # here on no exception loses it.
+            result = function(for_step(append_extra_state(state, self.extra)), self.batches)
+            result = result[0], for_keras(store_extra_state(result[1], self.extra))
+            # Keras would store the state only later, although the arrays that it holds are used up.
+            # Once it is stored, no exception loses it.
             store_state(self.session.model, result[1])
             return result, self.batches.used
         finally:
@@ -224,10 +225,10 @@ class StatelessEngine(Engine):
         return [np.array(value_at(self.state, places[id(weight)])) for weight in weights]
 
 
-class _SeenRate:
-    """A rate in the state, which is read only if the host has replaced its array.
+class _CachedRate:
+    """A rate in the state, read only if the host has replaced its array.
 
-    To read it waits for the device.
+    Reading it waits for the device.
     """
 
     def __init__(self, place: Place | None) -> None:
@@ -252,12 +253,12 @@ class CountedBatches:
     """Iterator over the batches of an execution that counts them and their samples."""
 
     def __init__(self, session: Session, signals: HeldSignals) -> None:
-        """Count for a session, and let signals through while waiting for data."""
+        """Count the samples for a session; signals are let through while waiting for data."""
         self.session, self.signals = session, signals
         self.used = 0
         """Batches handed out in this execution."""
         self.row: int | None = None
-        """Row of the first batch in the table of values, where the step takes them from there."""
+        """Row of the first batch in the table of values, if the step reads the table."""
         self._iterator: Any = None
         self._samples: int | None = 0
 
@@ -274,11 +275,11 @@ class CountedBatches:
         self._samples = self.session.sample_counter.samples
 
     def release(self) -> None:
-        """Let go of the iterator: an exception may end the fit, and would keep its data."""
+        """Release the iterator, so that an exception that ends the fit does not keep its data."""
         self._iterator = None
 
     def take_back(self) -> list[Any]:
-        """Return the batches handed out, as if they had not been."""
+        """Return the batches handed out, and undo their counting."""
         self.session.sample_counter.samples = self._samples
         return self._taken or []
 

@@ -1,7 +1,7 @@
-"""How values get into the training steps on TensorFlow.
+"""`TensorFlowEngine`: gets values into the training steps on TensorFlow.
 
-``train_step`` is compiled with a gather from a table variable at its head. The compiled function is
-kept with the model's train function, so that later fits with other schedules compile nothing.
+``train_step`` is compiled with a gather from a table variable at its start. The compiled function
+is kept with the model's train function, so that later fits with other schedules compile nothing.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from keras_lr._keras.rates.hyperparameters import Hyperparameter
 
 
 class TensorFlowEngine(Engine):
-    """Reads tables inside the compiled step: exact whatever the number of steps per execution.
+    """Reads tables inside the compiled step, which is exact for any number of steps per execution.
 
-    The step also notes what nobody could read in each step without waiting: what it adds to the
-    mean of the loss, and the rates that nobody here moves.
+    The step also notes what the host could not read in each step without waiting: what it adds to
+    the mean of the loss, and the rates that no track moves.
     """
 
     def __init__(self, session: Session) -> None:
@@ -37,13 +37,13 @@ class TensorFlowEngine(Engine):
         super().__init__(session)
         self.rows = max(BLOCK, self.size)
         self.rates: list[Any] = []
-        """The variables with the rates that nobody moves."""
+        """The variables of the rates that no track moves."""
         self.means: list[Any] = []
-        """The metrics of which one may be the loss in the logs."""
+        """The metrics among which may be the loss in the logs."""
         self.others: list[Any] = find_cumulative_metrics(session.model)
-        """The metrics that are no mean, whose results the logs may have under any name."""
+        """The metrics that are not means, whose results may be in the logs under any name."""
         self.counter: Any = None
-        """The variable that counts samples, to be noted if nothing is added to such a mean."""
+        """The variable that counts samples, which is noted if nothing is added to the means."""
         if session.model.distribute_strategy.num_replicas_in_sync == 1:
             rates = [reader.variable for reader in session.rate_readers]
             self.rates = [variable for variable in rates if variable is not None]
@@ -51,7 +51,7 @@ class TensorFlowEngine(Engine):
             self.counter = session.sample_counter.variable
         self.takes_notes = bool(self.rates or self.means or self.counter is not None)
         self._last_loss: Any = None
-        """The loss of the last batch, where its step returns it."""
+        """The loss of the last batch, if its step returns it."""
         self._in_tables: Any = None
         """The rows of values that the tables hold."""
 
@@ -97,7 +97,7 @@ class TensorFlowEngine(Engine):
         return result
 
     def keep_state_of(self, arguments: Arguments, error: BaseException) -> None:
-        # A step that failed may have moved on in the tables. A loop may go on, with the same row.
+        # A failed step may have advanced in the tables, and a loop may continue with the same row.
         self._in_tables = None
 
     def note_inputs(self, arguments: Arguments) -> None:
@@ -109,7 +109,7 @@ class TensorFlowEngine(Engine):
                 reader.note_rate()
 
     def _fill_tables(self, step: CompiledStep, row: int) -> None:
-        """Hand the rows of the session's table to the compiled step."""
+        """Copy the rows of the session's table to the table of the compiled step."""
         values = self.session.table.rows
         if step.table is not None:
             padded = np.zeros((self.rows, values.shape[1]), np.float32)
@@ -120,7 +120,7 @@ class TensorFlowEngine(Engine):
         self._in_tables = values
 
     def _clear_losses(self, step: CompiledStep) -> None:
-        # An execution that runs fewer batches than it may leaves rows as they are.
+        # An execution that runs fewer batches than it could leaves some rows unwritten.
         if self.size > 1:
             step.losses.assign(np.zeros(self.rows, np.float32))
             step.counts.assign(np.zeros(self.rows, np.float32))
@@ -158,14 +158,14 @@ class TensorFlowEngine(Engine):
 
 
 def _read_losses(step: CompiledStep, rows: slice) -> NDArray[np.float64]:
-    """Return what some batches have added to the mean of the loss: sums, and the counts behind."""
+    """Return the sums that some batches have added to the mean of the loss, with their counts."""
     losses = _read_table(step.losses)[rows]
     counts = np.ones(len(losses)) if step.notes_loss else _read_table(step.counts)[rows]
     return np.stack([losses, counts], axis=1).astype(np.float64)
 
 
 def _read_table(table: Any) -> NDArray[Any]:
-    """Return what a table holds, several times as fast as numpy asks a variable for it."""
+    """Return the values of a table, several times as fast as ``variable.numpy()``."""
     import tensorflow as tf
 
     read = tf.raw_ops.ReadVariableOp(resource=table.value.handle, dtype=table.dtype)
@@ -173,7 +173,7 @@ def _read_table(table: Any) -> NDArray[Any]:
 
 
 def _make_tables(step: CompiledStep, rows: int, columns: int, rates: list[Any]) -> None:
-    """Give a step the variables that it reads its values from and takes its notes in."""
+    """Give a step the variables from which it reads values and to which it writes notes."""
 
     def table(dtype: str) -> Any:
         return keras.Variable(np.zeros(rows), dtype=dtype, trainable=False)
@@ -189,7 +189,7 @@ def _make_tables(step: CompiledStep, rows: int, columns: int, rates: list[Any]) 
 
 
 def _values_at(table: Any, row: Any) -> list[Any]:
-    """Return the values in a row of a table, which has one dimension where a row has one value."""
+    """Return the values in a row of a table; a table of single values has one dimension."""
     import tensorflow as tf
 
     if table is None:
@@ -213,20 +213,20 @@ def _step_with_values(
     """Return a training step that takes its values from the tables of ``step``.
 
     Args:
-        step: Has the tables.
+        step: The compiled step, which has the tables.
         plain_step: The model's own step.
-        parameters: What the tables have columns for.
-        numbers: Those of them that are plain numbers.
-        rates: The variables with the rates that nobody moves.
-        means: The metrics of which one may be the loss.
-        others: The metrics that are no mean.
+        parameters: The hyperparameters, one for each column of the table.
+        numbers: Those of them that no variable holds.
+        rates: The variables of the rates that no track moves.
+        means: The metrics among which may be the loss.
+        others: The metrics that are not means.
         counter: The variable that counts samples.
         single: Whether an execution runs a single batch.
-        returned: Whether the step returns the loss beside its logs too.
+        returned: Whether the step also returns the loss with its logs.
     """
     import tensorflow as tf
 
-    # Keras's own operations on variables would be several where one does.
+    # TensorFlow's own variables: Keras's would take several operations in place of one.
     scheduled = None if step.table is None else step.table.value
     notes = list(zip(step.notes, (rate.value for rate in rates), strict=True))
     advance = step.position.value.assign_add
