@@ -27,10 +27,10 @@ BEYOND_THE_LAST = 1.25
 COMPARED = 64
 """Number of points at which a fit is compared with one of twice as many epochs."""
 
-MOST_POINTS = 1 << 16
+MAX_POINTS = 1 << 16
 """Largest number of points at which a curve is evaluated."""
 
-MOST_BYTES = 8500
+MAX_BYTES = 8500
 """Largest size of the picture in a cell; curves beyond it are only counted."""
 
 _ADDRESS = re.compile(r"<(?:function )?(?:[\w.<>]*\.)?<?(\w+)>?(?: object)? at 0x[0-9a-fA-F]+>")
@@ -60,7 +60,7 @@ class Span(NamedTuple):
     def steps(self) -> NDArray[np.float64]:
         """Return the steps of the stretch, thinned out to what a picture can show."""
         total = self.timeline.total or 1.0
-        count = max(2, min(int(total), MOST_POINTS))
+        count = max(2, min(int(total), MAX_POINTS))
         return np.floor(np.linspace(0.0, max(total - 1.0, 1.0), count))
 
 
@@ -100,7 +100,7 @@ def _draw(curves: Mapping[str, Curve], whole: Curve, known: Timeline | None) -> 
         Panel(title, [held(steps / span.step, curve(steps, span.timeline), end)], span.unit)
         for title, curve in curves.items()
     ]
-    while len(picture := draw_panels(panels)) > MOST_BYTES and len(panels) > 1:
+    while len(picture := draw_panels(panels)) > MAX_BYTES and len(panels) > 1:
         panels.pop()
     left_out = len(curves) - len(panels)
     notes = [span.note, f"and {left_out} more" if left_out else ""]

@@ -32,35 +32,35 @@ from keras_lr.callbacks.layer_rates import LayerRates
 from keras_lr.range_test.rules import RULES, SEARCH
 from keras_lr.schedules.base import Schedule, ScheduleField
 
-# What runs a test is imported when one runs: ``import keras_lr`` only needs the class, and would
-# take a quarter longer.
+# The modules that run a test are imported when one runs: ``import keras_lr`` needs only the class,
+# and would otherwise take a quarter longer.
 if TYPE_CHECKING:
     from keras_lr.range_test.in_fit import Outcome
     from keras_lr.range_test.result import RangeTestResult
 
 DECIDED = ("epochs", "initial_epoch")
-"""Arguments of ``fit`` for which the test has ``steps``."""
+"""Arguments of ``fit`` that ``steps`` of the test replaces."""
 
 VERBOSE = {0: 0, 1: 1, 2: 2, "auto": 1}
-"""What ``fit`` takes as `verbose`, and what it means."""
+"""Values of ``verbose`` that ``fit`` accepts, and their meaning here."""
 
 
 @configurable
 class LRRangeTest(Configurable, LearningRateCallback):
-    """Try rates from low to high on the model and its data, and suggest one to train at.
+    """Try rates from low to high on a model and its data, and suggest one to train at.
 
     ``run`` raises the rate batch by batch and watches each batch's own loss. By the default rule it
     then tries a few constant rates for a short while, because a ramp cannot show how a rate does
-    when it stays. Every run starts from the same state. Afterwards the model is bit for bit what it
+    when it is kept. Every run starts from the same state. Afterwards the model is bit for bit as it
     was: weights, statistics, optimizer, metrics, random states, compiled functions.
 
-    In a model that was trained before, batches differ by more than a rate can still change, and
-    momentum carries on by itself. One more run, at ``min_lr``, shows both effects alone, and they
-    are subtracted from the losses of the other runs batch by batch.
+    In a model that was trained before, the batches differ by more than any rate can still change,
+    and momentum keeps moving the weights. One more run, at ``min_lr``, shows these two effects
+    alone. They are subtracted from the losses of the other runs, batch by batch.
 
     As a callback of ``fit`` it does the same with the data of the fit, before the first epoch and,
     with ``every``, before later ones. It does not affect the training around it, unless ``apply``
-    or ``auto`` says to train at what was found. The last result is ``test.result``.
+    or ``auto`` makes it train at the rate that was found. The last result is ``test.result``.
 
     Args:
         min_lr: Lowest rate of the ramp.
@@ -78,9 +78,9 @@ class LRRangeTest(Configurable, LearningRateCallback):
         mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
         validate_every: Batches between two validations, for a validation metric.
         stop_factor: How many times the best smoothed loss ends the ramp; above 1.
-        repeats: Ramps with different orders of the batches; the curve is their median. Those after
-            the first do not count towards ``budget``. Data other than arrays must shuffle
-            themselves; a warning says where they do not.
+        repeats: Number of ramps, with different orders of the batches; the curve is their median.
+            Ramps after the first do not count towards ``budget``. Data other than arrays must
+            shuffle themselves; if they do not, there is a warning.
         restore: Whether to put the model back; otherwise it keeps the state that the last run left.
         verbose: 1 shows a progress bar with the rate and the smoothed loss, and then a report in
             words; 0 shows nothing.
@@ -161,16 +161,16 @@ class LRRangeTest(Configurable, LearningRateCallback):
         Args:
             model: A compiled model.
             x: Inputs: whatever ``fit`` takes.
-            y: Targets, likewise.
+            y: Targets: whatever ``fit`` takes.
             **fit: Further arguments of ``fit``, such as ``batch_size``, ``sample_weight`` or
-                ``validation_split``, whose rows are left out; ``verbose`` counts for this run. Not
-                ``epochs`` and ``initial_epoch``, which the test decides. To callbacks every short
-                training of the test is a fit, from ``on_train_begin`` to ``on_train_end``; none of
-                them may drive the rate or write checkpoints. A `LayerRates` among them keeps the
-                ratios of the layers' rates, with the factors of the first step: the test finds one
-                rate for the whole. Afterwards Keras's own callbacks are as they were. A
-                ``History``, an `LRHistory` and callbacks of yours keep what they saw; pass a copy
-                of one that a later fit uses.
+                ``validation_split``, whose rows are left out. ``verbose`` applies to this run.
+                ``epochs`` and ``initial_epoch`` are not allowed, because the test decides them. For
+                callbacks, every short training of the test is a fit, from ``on_train_begin`` to
+                ``on_train_end``; none of them may drive the rate or write checkpoints. A
+                `LayerRates` among them keeps the ratios of the layers' rates, with the factors of
+                the first step: the test finds one rate for the whole. Afterwards Keras's own
+                callbacks are as they were. A ``History``, an `LRHistory` and your own callbacks
+                keep what they saw; pass a copy of any that a later fit uses.
 
         Returns:
             The curve and what it suggests.
@@ -218,7 +218,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
             fit: The arguments.
             verbose: What to show.
             epoch: The epoch whose first factors a `LayerRates` keeps.
-            timeline: The size of the fit; None where the test is no part of one.
+            timeline: The size of the fit; None for a test outside of a fit.
         """
         from keras_lr.range_test.runner import RangeTestRunner, RangeTestSettings
 
@@ -245,7 +245,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         """
         if not self.results:
             raise AttributeError(
-                "LRRangeTest: the state that the fit went on from holds rates, but no result"
+                "LRRangeTest: the state from which the fit resumed holds rates, but no result"
                 if self._outcomes
                 else "LRRangeTest: no fit has run this test yet"
             )
@@ -325,7 +325,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         check_optimizer_is_named("LRRangeTest", self.optimizer)
         config = super().get_config()
         if self.optimizer is None:
-            # State files of 0.1.0 know no such argument.
+            # State files of 0.1.0 do not have this argument.
             del config["optimizer"]
         return config
 
@@ -348,14 +348,14 @@ class LRRangeTest(Configurable, LearningRateCallback):
         return {"outcomes": {str(tested): state for tested, state in states.items()}}
 
     def load_state_dict(self, state: dict[str, Any], epoch: int) -> None:
-        """Let a fit that begins at ``initial_epoch=epoch`` continue from a state.
+        """Make a fit that begins at ``initial_epoch=epoch`` continue from a state.
 
         Args:
             state: What `state_dict` returned.
             epoch: The epoch at which the fit begins.
 
         Raises:
-            ValueError: If ``state`` is no such state.
+            ValueError: If ``state`` is not such a state.
         """
         from keras_lr.range_test.in_fit import from_plain
 
@@ -389,9 +389,9 @@ class LRRangeTest(Configurable, LearningRateCallback):
 
 
 def first_step(epoch: int, timeline: Timeline | None) -> tuple[int, Timeline]:
-    """Return the first step of an epoch, and what turns lengths into steps.
+    """Return the first step of an epoch, and the timeline that turns lengths into steps.
 
-    Without a fit, only the first step of all has a place.
+    Outside of a fit, this is always step 0.
     """
     if timeline is None:
         return 0, Timeline(1, 1)

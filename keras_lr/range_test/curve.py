@@ -1,4 +1,4 @@
-"""`Curve`: the recorded losses of a ramp over its rates, cleaned and smoothed."""
+"""`Curve`: the losses of a ramp over its rates, cleaned and smoothed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH = 0.3
 """Width of the smoothing, in decades of rate."""
 
 MIN_POINTS = 5
-"""Finite losses that a curve needs: with fewer, noise cannot be told from a trend."""
+"""Finite losses that a curve needs: with fewer, a trend cannot be distinguished from noise."""
 
 MIN_RANGE = math.sqrt(10.0)
 """Factor that the rates of a curve must span: half a decade is less than two smoothing widths."""
@@ -24,24 +24,24 @@ NARROW_WIDTH = 0.1
 """Width of the smoothing that finds the depth of the fall, before explosions are cut off."""
 
 FALL_SPAN = 30.0
-"""Factor below the rate of the lowest loss at which the fall has not begun: 1.5 decades."""
+"""Factor below the rate of the lowest loss at which the fall has not yet begun: 1.5 decades."""
 
 SIGNIFICANT = 4.0
 """Standard errors by which a fall or a rise must stand out.
 
-With 60 points there are many chances for a large deviation, so that the usual two are too few."""
+With 60 points there are many chances for a large deviation, so the usual two are too few."""
 
 ROUNDING = 1e-9
-"""Change relative to the loss that is rounding and not noise."""
+"""Change, relative to the loss, that is rounding rather than noise."""
 
 LARGEST = 1e100
 """Losses are cut off here so that their sums and second differences stay finite."""
 
 PLATEAU = 10.0
-"""Factor of rates over which a loss that stays low has a plateau."""
+"""Factor of rates over which a loss must stay low to count as a plateau."""
 
 PLATEAU_BEGINS = 0.75
-"""Share of the whole fall that is reached where a plateau begins: noise moves its lowest point."""
+"""Share of the whole fall at which a plateau begins. Noise moves its lowest point."""
 
 CHECK_THE_TASK = "look for a mistake in the loss, the labels or the scale of the inputs"
 
@@ -52,7 +52,7 @@ def num_first(points: int) -> int:
 
 
 class NoSuggestion(Exception):
-    """A range test supports no suggestion; the message says why, and what to change.
+    """Raised if a range test supports no suggestion; the message says why, and what to change.
 
     >>> from keras_lr.range_test.rules import suggest
     >>> suggest([1e-4, 1e-3], [2.0, 1.0])
@@ -174,7 +174,7 @@ class Curve:
 
     @functools.cached_property
     def _num_before_fall(self) -> int:
-        """Number of losses before the fall, which takes 1.5 decades, or else of the first ones."""
+        """Number of losses before the fall of 1.5 decades; at least that of the first points."""
         early = int(np.searchsorted(self.rates, self.rates[self.lowest] / FALL_SPAN))
         return max(early, num_first(len(self.rates)))
 
@@ -230,10 +230,10 @@ class Curve:
 
     @functools.cached_property
     def plateau(self) -> float | None:
-        """Rate from which a loss that falls up to the end hardly falls; None for any other loss.
+        """Rate at which a loss that falls up to the end has almost stopped falling, or None.
 
-        Three quarters of the fall are reached there, at least a decade below the highest rate. A
-        loss that is not bounded breaks down within a decade, or falls by more.
+        Three quarters of the fall are reached there, at least a decade below the highest rate. An
+        unbounded loss would diverge within that decade, or fall further.
         """
         if self.verdict != "falls":
             return None
@@ -302,16 +302,16 @@ def smooth_as_rules_do(rates: Array, values: Array, up: bool) -> Array:
 
 
 def visible_limits(values: Array, smoothed: Array, up: bool) -> tuple[float, float]:
-    """Return limits so that a divergence leaves the picture, but at most a quarter of the curve.
+    """Return limits that cut off a divergence, but at most a quarter of the curve.
 
-    The smoothed curve is inside up to its best value, whatever it does before that.
+    Up to its best value, the smoothed curve is always inside.
     """
     raw, falling = (-values, -smoothed) if up else (values, smoothed)
     low = min(float(raw.min()), float(falling.min()))
     usual = float(np.quantile(falling, 0.75))
     before = float(falling[: int(np.argmin(falling)) + 1].max())
     high = min(float(falling.max()), max(before, usual + 0.25 * (usual - low)))
-    # Single batches count as far as the whiskers of a box plot reach.
+    # Single batches are included as far as the whiskers of a box plot would reach.
     lower, upper = np.quantile(raw[falling <= high], [0.25, 0.75])
     high = max(high, float(raw[raw <= upper + 1.5 * (upper - lower)].max()))
     room = 0.08 * (high - low) or 0.08 * abs(high) or 0.08

@@ -1,4 +1,4 @@
-"""What a fit does with the results of a range test inside it, and how they are stored."""
+"""`FitRates`: what a fit does with the results of its range tests, and how they are stored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from keras_lr.schedules.evaluation import ScheduleEvaluator
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a test inside a fit found, and what became of it."""
+    """What a test inside a fit found, and how the fit used it."""
 
     suggestion: float | None = None
     bounds: tuple[float, float] | None = None
@@ -51,7 +51,7 @@ class FitRates:
         auto: Schedule | None,
         apply: bool,
     ) -> None:
-        """Take part in a fit.
+        """Control the rates of a fit.
 
         Args:
             owner: The callback that drives the rates, for error messages.
@@ -90,7 +90,7 @@ class FitRates:
         return self.scale * values
 
     def follow_result(self, result: RangeTestResult, before: Outcome | None, epoch: int) -> Outcome:
-        """Let the rates follow a new result.
+        """Make the rates follow a new result.
 
         Args:
             result: What the test before the epoch found.
@@ -101,7 +101,7 @@ class FitRates:
             The outcome.
 
         Raises:
-            NoSuggestion: If the schedule to train by needs one, and has none from earlier.
+            NoSuggestion: If ``auto`` needs a suggestion, and no earlier test gave one.
         """
         try:
             outcome = Outcome(result.suggestion, result.bounds)
@@ -123,9 +123,9 @@ class FitRates:
         return outcome
 
     def training_from(self, epoch: int) -> Training | None:
-        """Return what is left of the fit before an epoch; None where its length is not known.
+        """Return the rest of the fit from an epoch on; None where its length is not known.
 
-        What drives the rate otherwise than by a schedule of steps counts as a constant rate.
+        Anything but a schedule of steps counts as a constant rate.
         """
         timeline = self.timeline
         if timeline.steps_per_epoch is None or timeline.epochs is None:
@@ -143,11 +143,11 @@ class FitRates:
         try:
             return Training.along(planned, timeline, first, steps)
         except ValueError:
-            # A schedule that ends at zero has no rate to suggest, which `follow_result` says.
+            # A schedule that ends at zero has no rate to suggest; `follow_result` warns of it.
             return None
 
     def follow(self, outcome: Outcome) -> None:
-        """Let the schedules of the fit follow an outcome."""
+        """Make the schedules of the fit follow an outcome."""
         self.scale = outcome.scale
         if self.auto is None:
             return
@@ -165,7 +165,7 @@ class FitRates:
                 self.session.write_rate(parameter, share * rate)
 
     def _tracks(self) -> list[HyperparameterTrack]:
-        """Return what drives the rate in this fit."""
+        """Return the tracks that drive the rate in this fit."""
         keys = {rate.parameter.key for rate in self.rates}
         return [track for track in self.session.tracks if track.parameter.key in keys]
 
@@ -188,7 +188,7 @@ def _move_to_bounds(schedule: Schedule, bounds: tuple[float, float] | None) -> S
 
 
 def _peak_to_come(track: HyperparameterTrack) -> float:
-    """Return the highest rate to come, as the schedule and all adjustments make it."""
+    """Return the highest rate still to come, after all adjustments."""
     peak = 0.0 if track.peak is None else track.peak()
     for adjustment in track.adjust:
         peak = float(adjustment(np.array([peak]))[0])
@@ -211,7 +211,7 @@ def from_plain(
     """Return the outcomes and results that `to_plain` made plain.
 
     Raises:
-        TypeError, ValueError: If they are not such data.
+        TypeError, ValueError: If ``states`` is not such data.
     """
     outcomes, results = {}, {}
     for epoch, state in states.items():

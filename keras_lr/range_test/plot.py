@@ -1,4 +1,4 @@
-"""Picture of a range test."""
+"""Plot of a range test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 class ConstantRuns(Protocol):
-    """What short runs at constant rates found."""
+    """Losses of short runs at constant rates."""
 
     @property
     def holds(self) -> Mapping[float, Array]:
@@ -26,7 +26,7 @@ class ConstantRuns(Protocol):
 
 
 class PlottedRangeTest(Protocol):
-    """What the picture shows of the result of a range test; see `RangeTestResult`."""
+    """The part of a range test's result that the plot shows; see `RangeTestResult`."""
 
     @property
     def rates(self) -> Array: ...
@@ -112,7 +112,7 @@ def _draw_holds(ax: Axes, result: PlottedRangeTest) -> list[Axes]:
 
 
 def _draw_slope(ax: Axes, rates: Array, falling: Array, up: bool) -> None:
-    """Draw the slope, scaled to where the curve improves; later values may leave the picture."""
+    """Draw the slope, scaled to the part where the curve improves; later values may be cut off."""
     slope = np.gradient(falling, np.log10(rates))
     before = slope[: max(2, int(np.argmin(falling)) + 1)]
     reach = 1.6 * max(float(np.abs(before).max()), 1e-12)
@@ -124,7 +124,7 @@ def _draw_slope(ax: Axes, rates: Array, falling: Array, up: bool) -> None:
 
 
 def _draw_suggestion(ax: Axes, result: PlottedRangeTest, every: list[Axes]) -> None:
-    """Draw the suggestion and the bounds, and name in the title how the ramp ended."""
+    """Draw the suggestion and the bounds, and say in the title how the ramp ended."""
     ended = {"diverged": ", up to where it diverged", "complete": ""}.get(
         result.ended, f", ended early: {result.ended}"
     )

@@ -1,4 +1,4 @@
-"""`Ramp`: a short training at given rates, one per batch, that ends when they do."""
+"""`Ramp`: a short training at given rates, one per batch, that ends with the last of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMPLETE, DIVERGED, NOT_FINITE, NO_DATA = "complete", "diverged", "not finite", 
 """How a ramp ended."""
 
 MIN_EARLY = 5
-"""Values that never end a ramp: with fewer, their spread says little about the noise."""
+"""Number of first values that never end a ramp: fewer would say little about the noise."""
 
 
 def is_early(points: int, steps_done: int, steps: int) -> bool:
@@ -33,16 +33,16 @@ def is_early(points: int, steps_done: int, steps: int) -> bool:
 
     Args:
         points: Values so far.
-        steps_done: Steps so far: more than the values, for a value of validation.
+        steps_done: Steps so far: more than the values, if these come from validations.
         steps: Steps of the whole ramp.
     """
     return points <= MIN_EARLY or steps_done <= steps // 10
 
 
 class Divergence:
-    """Detector of the point at which the values of a ramp have become much worse.
+    """Detects that the values of a ramp have become much worse.
 
-    That is when the smoothed value is worse than the best smoothed value by more than
+    They have when the smoothed value is worse than the best smoothed value by more than
     ``(stop_factor - 1) * max(abs(best), fall, noise)``. The fall is from the first smoothed value
     to the best. The noise is the spread of the early values, which never end a ramp.
     """
@@ -51,7 +51,7 @@ class Divergence:
         """See the class.
 
         Args:
-            stop_factor: How many times the best is too much.
+            stop_factor: Multiple of the best value that counts as diverged.
             up: Whether more is better.
         """
         self.stop_factor = stop_factor
@@ -79,8 +79,8 @@ class Divergence:
 class Ramp(LearningRateCallback):
     """Callback that trains one batch at each of ``rates`` and then ends the fit.
 
-    It ends the fit earlier when a value is not finite, or when `Divergence` says so. A ramp may be
-    spread over several fits.
+    It ends the fit earlier if a value is not finite or `Divergence` detects a divergence. A ramp
+    may be spread over several fits.
     """
 
     def __init__(
@@ -99,11 +99,12 @@ class Ramp(LearningRateCallback):
         Args:
             rates: The rates, in order.
             monitor: Name in the logs of the value to record.
-            higher_is_better: Returns whether more of it is better; called after the first step.
-            stop_factor: How many times the best value ends the ramp.
+            higher_is_better: Function that returns whether more of the value is better; called
+                after the first step.
+            stop_factor: Multiple of the best value that ends the ramp.
             report: Called after each point with its rate and the smoothed value.
-            offset: What to add to the value of each batch.
-            read_again: Called where an epoch ends before the rates do; may raise.
+            offset: Numbers to add to the values of the batches.
+            read_again: Called if an epoch ends before the last rate; may raise.
             optimizer: The optimizer whose rate it is, or the name of the model's attribute that
                 holds it; the model's own by default.
         """
@@ -126,14 +127,14 @@ class Ramp(LearningRateCallback):
 
     @property
     def validates(self) -> bool:
-        """Whether the recorded value is one of validation, which comes with the end of an epoch."""
+        """Whether the recorded value comes from validation, at the end of an epoch."""
         return self.monitor.startswith("val_")
 
     def join_fit(self, session: FitSession) -> None:
         self.in_fit = True
         self._session = session
         self._mean = BatchLossTracker(session.sample_counter)
-        # Only from Keras's own mean of losses can the loss of a batch be recovered.
+        # The loss of a batch can be recovered only from Keras's own mean of the losses.
         self._recovers = (
             self.monitor == "loss"
             and session.sample_counter.variable is not None
@@ -174,7 +175,7 @@ class Ramp(LearningRateCallback):
         super().on_epoch_end(epoch, logs)
         if self.validates and self.reason in (NO_DATA, COMPLETE):
             if self.monitor not in (logs or {}):
-                missing = ", which have none of validation without `validation_data`"
+                missing = ", which have no validation metrics without `validation_data`"
                 raise self._unknown_monitor(logs or {}, missing)
             self._add_point(float((logs or {})[self.monitor]))
         if self.reason == NO_DATA:
@@ -185,7 +186,7 @@ class Ramp(LearningRateCallback):
         release_data(self.model)
 
     def _add_point(self, value: float) -> None:
-        """Record the monitored value at the present rate, and end the fit where it is too bad."""
+        """Record the monitored value at the present rate, and end the fit if it is too bad."""
         rate = float(self.rates[self._steps_done - 1])
         value += float(self.offset[self._steps_done - 1])
         self.points.append((rate, value))
@@ -212,7 +213,7 @@ class Ramp(LearningRateCallback):
         )
 
     def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return rates and values, each exactly that of its batch."""
+        """Return the rates and the values, each exactly that of its batch."""
         rates, values = (np.array(column, np.float64) for column in zip(*self.points, strict=True))
         if self._recovers and len(self.history) == len(values):
             values = self.history.loss.astype(np.float64) + self.offset[: len(values)]
@@ -220,7 +221,7 @@ class Ramp(LearningRateCallback):
 
 
 def median_curve(ramps: list[Ramp]) -> tuple[NDArray[np.float64], ...]:
-    """Return rates, median and quartiles of some ramps, as far as all of them came."""
+    """Return rates, median and quartiles of some ramps, up to the end of the shortest one."""
     curves = [ramp.curve() for ramp in ramps]
     count = min(len(rates) for rates, _ in curves)
     rates, values = curves[0][0][:count], np.array([values[:count] for _, values in curves])

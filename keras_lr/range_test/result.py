@@ -49,8 +49,8 @@ class RangeTestResult:
         up: Whether more of the monitored value is better.
         found: What the short runs at constant rates found; None where only the ramp was read.
         reason: Why there is no suggestion; None where there is one.
-        conditions: What the test knew of the model and its data; None where it did not say.
-        training: The training that the suggestion is for, where a fit around the test says it.
+        conditions: What the test knew of the model and its data; None where it is not recorded.
+        training: The training that the suggestion is for, if the test ran inside a fit.
 
     >>> rates = np.geomspace(1e-6, 1e1, 141)
     >>> result = RangeTestResult.from_curve(rates, (np.log10(rates) + 2.0) ** 2)
@@ -85,7 +85,7 @@ class RangeTestResult:
 
     @property
     def losses(self) -> Array:
-        """The monitored values; where more is better too, they are as measured."""
+        """The monitored values as measured, even where more is better."""
         return self.values
 
     @property
@@ -102,10 +102,10 @@ class RangeTestResult:
 
         Outside a fit the test knows of no training. The suggestion is then a fixed share of the
         best rate of the short runs, for a training at one rate that is about ten times as long:
-        600 steps by default. ``suggest(steps=..., schedule=...)`` says more of a training whose
-        length is known, and differs from it, also for 600 steps: it counts how often the data
-        repeat, and depends on the schedule. By a rule that reads the ramp alone, the suggestion is
-        for no length in particular.
+        600 steps by default. For a training of known length, ``suggest(steps=..., schedule=...)``
+        is better. Its rate differs even for 600 steps, because it depends on how often the data
+        repeat and on the schedule. A rule that reads the ramp alone suggests a rate for no
+        particular length.
 
         Raises:
             NoSuggestion: If the test supports none; the message says why and what to change.
@@ -139,7 +139,7 @@ class RangeTestResult:
         Raises:
             NoSuggestion: If the test supports none.
             TypeError: If an argument has the wrong type.
-            ValueError: If ``rule`` comes with another argument, or as `advise` says.
+            ValueError: If ``rule`` comes with another argument, or for the reasons of `advise`.
         """
         if steps is None and epochs is None and schedule is None:
             if rule is None and self.found is not None:
@@ -157,9 +157,9 @@ class RangeTestResult:
     ) -> Advice:
         """Return the rate for a training of some length under some schedule, and how sure it is.
 
-        The best rate of the short runs is moved by what was measured on other problems: how the
-        best rate depends on the length, the schedule, the repeats of the data and the kind of the
-        optimizer.
+        The best rate of the short runs is corrected by what was measured on other problems: how
+        the best rate depends on the length, the schedule, the repeats of the data and the kind of
+        the optimizer.
 
         Args:
             steps: Length of the training in steps; by default that of `training`.
@@ -170,9 +170,9 @@ class RangeTestResult:
         Raises:
             NoSuggestion: If the test supports none, or the model was trained before it.
             TypeError: If an argument has the wrong type.
-            ValueError: If no length or two are given, it is not positive, the number of batches in
-                an epoch is not known, no schedule has that name, or the test had no short runs at
-                constant rates.
+            ValueError: If no length or two lengths are given, the length is not positive, the
+                number of batches in an epoch is not known, no schedule has that name, or the test
+                had no short runs at constant rates.
         """
         if self.reason is not None:
             raise NoSuggestion(self.reason)
@@ -210,8 +210,9 @@ class RangeTestResult:
         """The confidence in the suggestion, from 0 to 1; 0 where there is none.
 
         It is the share of such suggestions that lie within a factor of two of the best rate of the
-        training that they are for, as measured on problems. Without short runs, and in a model that
-        was trained before, it is the share of re-readings that agree within a factor of two.
+        training that they are for, as measured on other problems. Without short runs, and in a
+        model that was trained before, it is the share of re-readings that agree within a factor of
+        two.
         """
         if self.reason is not None:
             return 0.0
@@ -229,8 +230,8 @@ class RangeTestResult:
     def report(self) -> str:
         """Return in plain words what the test shows, or what to change so that it shows more.
 
-        It says for which training the suggestion is. A table gives rates for a constant rate and
-        two schedules, at the length of the fit, or at 1,000 steps, and at ten times that.
+        The report says which training the suggestion is for. A table gives rates for a constant
+        rate and two schedules, at the length of the fit (else 1,000 steps), and at ten times that.
         """
         if self.reason is not None:
             return self.reason
@@ -272,7 +273,7 @@ class RangeTestResult:
         return plot_range_test(self, ax=ax)
 
     def _repr_html_(self) -> str:
-        """Return the curve with the suggestion and the bounds."""
+        """Return HTML with the curve, the suggestion and the bounds."""
         from keras_lr.plotting.svg import Line, Panel, draw_panels, frame
 
         finite = np.isfinite(self.values)
@@ -367,7 +368,7 @@ class RangeTestResult:
         except (UnicodeDecodeError, csv.Error):
             rows = []
         if not rows or tuple(rows[0]) != COLUMNS:
-            raise ValueError(f"{path} is no curve written by RangeTestResult.to_csv")
+            raise ValueError(f"{path} is not a curve written by RangeTestResult.to_csv")
         try:
             columns = [np.array(column, np.float64) for column in zip(*rows[1:], strict=True)]
             rates, values, lower, upper = columns
@@ -377,7 +378,7 @@ class RangeTestResult:
 
 
 def _plain(value: Any) -> Any:
-    """Return an array, a number of numpy, or a tuple of them as plain Python data."""
+    """Return an array, a numpy number, or a tuple of them as plain Python data."""
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

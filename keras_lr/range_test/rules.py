@@ -20,10 +20,10 @@ FALL_BEGINS, FALL_SLOWS = 0.1, 0.9
 """Shares of the whole fall between which the bounds for a cycle lie."""
 
 RAGGED = 3.0
-"""Factor by which second differences exceed those at lower rates where losses become ragged."""
+"""Losses are ragged where second differences exceed those at lower rates by this factor."""
 
 MIN_BOUNDS_RATIO = 3.0
-"""Factor above the base rate from which raggedness counts: below it the fall itself is uneven."""
+"""Factor above the base rate at which raggedness starts to count: below, the fall is uneven."""
 
 TRUSTED = 0.8
 """Confidence below which a report warns of noise."""
@@ -95,7 +95,7 @@ RULES: dict[str, Callable[[Curve], float]] = {
 }
 
 SEARCH = "search"
-"""The rule that reads no curve alone: it tries rates in short trainings after the ramp."""
+"""The rule that does not only read the curve: after the ramp it tries rates in short trainings."""
 
 
 def suggest(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> float:
@@ -177,7 +177,7 @@ def confidence(rates: ArrayLike, losses: ArrayLike, rule: str = "edge", draws: i
 
 
 def report(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> str:
-    """Return in plain words what a curve shows, and what to change where it shows too little."""
+    """Return in plain words what a curve shows, or what to change so that it shows more."""
     try:
         curve = Curve.read(rates, losses)
         suggestion = _find_rule(rule)(curve)
@@ -212,10 +212,10 @@ def describe_distrust(confidence: float) -> str:
 
 
 def _find_rule(name: str) -> Callable[[Curve], float]:
-    """Return the rule of a name.
+    """Return the rule with a name.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no such rule.
     """
     try:
         return RULES[Choice(tuple(RULES)).convert(name)]

@@ -1,4 +1,4 @@
-"""`RangeTestRunner`: the short trainings of one range test, each from the restored state."""
+"""`RangeTestRunner`: runs the short trainings of a range test, each from the restored state."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from keras_lr.range_test.search import MIN_STEPS, SearchResult, search
 from keras_lr.range_test.trials import NUM_CONSTANT_RUNS
 
 MIN_RAMP = 10
-"""Shortest ramp, where its length is given in epochs of a few batches."""
+"""Shortest ramp whose length is given in epochs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RangeTestSettings:
-    """The arguments of an `LRRangeTest` that decide what its trainings are."""
+    """The arguments of an `LRRangeTest` that define its trainings."""
 
     min_lr: float
     max_lr: float
@@ -62,7 +62,7 @@ class RangeTestSettings:
 
     @property
     def validates(self) -> bool:
-        """Whether the monitored value is one of validation."""
+        """Whether the monitored value comes from validation."""
         return self.monitor.startswith("val_")
 
     @property
@@ -72,13 +72,13 @@ class RangeTestSettings:
 
 
 class RangeTestRunner:
-    """Runner of the short trainings of one range test, each from the restored state."""
+    """Runs the short trainings of one range test, each from the restored state."""
 
     def __init__(self, settings: RangeTestSettings, model: Any, fit: dict[str, Any]) -> None:
         """Take a snapshot of a built model.
 
         Args:
-            settings: What to run.
+            settings: The settings of the test.
             model: A built model.
             fit: Arguments for its ``fit``.
         """
@@ -96,7 +96,7 @@ class RangeTestRunner:
         self.single_steps = SingleSteps(model)
         self.ramps: list[Ramp] = []
         self.baselines: dict[int, NDArray[np.float64]] = {}
-        """What to add to the losses of each batch, by the number of the repeat."""
+        """Numbers to add to the losses of the batches, by the number of the repeat."""
         bar = {"stateful_metrics": ["rate", settings.monitor], "verbose": settings.verbose}
         self.bar = keras.utils.Progbar(None, **bar) if settings.verbose else None
         self.points_shown = 0
@@ -140,7 +140,7 @@ class RangeTestRunner:
 
     @functools.cached_property
     def conditions(self) -> Conditions:
-        """What is known of the model and its data; asked for before any training."""
+        """What is known of the model and its data; first read before any training."""
         batches = self.data.batches_per_epoch
         return Conditions(
             step_size_of(self.optimizers),
@@ -152,7 +152,7 @@ class RangeTestRunner:
         )
 
     def search(self, steps: int, budget: int) -> SearchResult:
-        """Return what a search with runs of this model finds."""
+        """Return the result of a search with runs of this model."""
         return search(
             self,
             self.settings.min_lr,
@@ -188,12 +188,12 @@ class RangeTestRunner:
         )
 
     def max_points(self, steps: int, baseline_steps: int, budget: int) -> int:
-        """Return the most points that the test may take.
+        """Return the largest number of points that the test may record.
 
         Args:
             steps: Steps of the ramp.
             baseline_steps: Steps of the baseline.
-            budget: Steps that a search may take besides.
+            budget: Steps that a search may take after the baseline.
         """
         settings = self.settings
         if settings.validates:
@@ -211,15 +211,15 @@ class RangeTestRunner:
             return 0
         if settings.rule != SEARCH:
             return steps
-        # The baseline shares what the ramp leaves with the runs at constant rates.
+        # The baseline and the runs at constant rates share what the ramp leaves of the budget.
         return max(steps, -(-(settings.budget - steps) // (NUM_CONSTANT_RUNS + 1)))
 
     def run_baseline(self, steps: int) -> None:
-        """Measure what the batches do by themselves in a model that was trained before.
+        """Measure how the loss varies without training, in a model that was trained before.
 
-        There the loss has little left to fall, and batches differ by more than that. Momentum from
-        before carries on by itself. A run at a rate too low to train shows both alone, and they are
-        subtracted batch by batch from all other runs on the same batches.
+        In such a model the loss has little left to fall, and the batches differ by more than that.
+        Momentum from before also keeps moving the weights. A run at a rate too low to train shows
+        these two effects alone. They are subtracted from all other runs on the same batches.
         """
         for number in range(self.settings.repeats if steps else 0):
             rates = np.full(steps, self.settings.min_lr)
@@ -239,10 +239,10 @@ class RangeTestRunner:
         return losses
 
     def check_loss_can_fall(self, losses: NDArray[np.float64]) -> None:
-        """Refuse a model that has learnt its data: only rounding errors tell rates apart there.
+        """Refuse a model that has learnt its data: only rounding errors would distinguish rates.
 
         Raises:
-            NoSuggestion: If the loss at the lowest rates is one of such a model.
+            NoSuggestion: If the loss at the lowest rates is that of such a model.
         """
         if self.settings.monitor != "loss" or not losses.size:
             return
@@ -263,11 +263,11 @@ class RangeTestRunner:
 
         Args:
             rates: The rates.
-            stop_factor: How many times the best smoothed loss ends the training.
-            number: The repeat, whose order of the batches every run with this number has.
+            stop_factor: Multiple of the best smoothed loss that ends the training.
+            number: Number of the repeat, which determines the order of the batches.
         """
         self.snapshot.restore()
-        # The snapshot puts the random states back in the end.
+        # The snapshot puts the random states back at the end.
         set_seed(number, self.keep_kernels)
         self.single_steps.apply()
         settings = self.settings
@@ -296,8 +296,8 @@ class RangeTestRunner:
                 self.model.fit(**fit, verbose=0, callbacks=[*self.callbacks, ramp])
             except (IndexError, ValueError):
                 if not ramp.in_fit:
-                    # Keras says of a generator that ends here that it never gave anything, and
-                    # older versions fail to say it.
+                    # Keras would say that a generator which ends here never gave anything, and
+                    # older versions raise another error instead.
                     self.data.check_not_exhausted()
                 raise
         self.single_steps.keep_functions()
@@ -312,7 +312,7 @@ class RangeTestRunner:
         return [count_batches(optimizer) for optimizer in self.optimizers]
 
     def idle_optimizer(self) -> ValueError:
-        """Return the error for an optimizer whose rate trains nothing."""
+        """Return the error for an optimizer that has made no update."""
         tested = ", ".join(repr(optimizer.name) for optimizer in self.optimizers)
         names = [
             name
@@ -334,7 +334,7 @@ class RangeTestRunner:
             self.bar.update(self.points_shown, shown, finalize=False)
 
     def close(self) -> None:
-        """Put the model back, whatever happened."""
+        """Put the model back, even after an exception."""
         try:
             end_fit(self.model)
         finally:

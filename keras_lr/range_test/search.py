@@ -1,4 +1,4 @@
-"""Search for a learning rate by trying: one ramp, then a few short runs at constant rates."""
+"""Search for a learning rate by training: one ramp, then a few short runs at constant rates."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ MIN_STEPS = 6 * NUM_CONSTANT_RUNS
 
 START = 2.0
 """Factor by which the first constant rate is below the rate at which the ramp's loss is lowest: a
-ramp stays nowhere, so that it stands rates at which a run would diverge."""
+ramp does not stay at a rate, so it survives rates at which a run would diverge."""
 
 STRIDE = math.sqrt(10.0)
 """Factor between neighbouring constant rates: half a decade."""
 
 FINEST = 2.0
-"""Factor between neighbouring rates that is not halved any more: runs this short tell no more."""
+"""Factor between neighbouring rates at which halving stops: short runs cannot show finer steps."""
 
 ADVISED_RUN = 60
 """Steps of the runs from which rates for longer trainings follow. Where data repeat, the loss on
-them tells less and less of other data, so that longer runs are read after as many."""
+them says less and less about other data, so longer runs are read after this many steps."""
 
 MAX_RATES = 2 * NUM_CONSTANT_RUNS
-"""Rates to try at most, where runs that break off leave budget for more than four."""
+"""Largest number of rates to try, if runs that end early leave budget for more than four."""
 
 LOWER, HIGHER = 1e4, 1e3
-"""Factors by which a second ramp begins below the range of the first, or ends above it."""
+"""Factors by which a second ramp extends the range of the first downwards or upwards."""
 
 OVERLAP = 10.0
 """Factor by which the second ramp overlaps the first."""
 
 UNCHANGED = 100.0
-"""Factor below the best rate at which a ramp has not changed the loss yet."""
+"""Factor below the best rate at which a ramp has not yet changed the loss."""
 
 GAINED = 3.0
 """Standard errors by which a run must lie below the baseline on the same batches."""
 
 LONG_RUN = {True: 10.0**-0.5, False: 10.0**-0.1}
-"""Share of the best rate for a short run that suits a long one, by whether steps are normalized."""
+"""Share of a short run's best rate that suits a long run, by whether steps are normalized."""
 
 NEAREST_BASE, USUAL_BASE = 2.0, 10.0
-"""Factors by which the base rate of a cycle is below the suggestion: at least, and where the ramp
-does not show it."""
+"""Factors by which the base rate of a cycle is below the suggestion: the smallest one, and the one
+used if the ramp does not show the base rate."""
 
 MAX_CONFIDENCE_AT_END = 0.5
-"""Highest confidence in the lowest or the highest of the rates tried: it has no other beyond it."""
+"""Highest confidence in the lowest or the highest rate tried, since nothing beyond was tried."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class SearchResult:
             at most 0.5 where the best is the lowest or the highest of the rates that were tried.
         report: What the runs showed, in words.
         rates: Rates of the ramp.
-        losses: Losses of the ramp, as far as it came.
+        losses: Losses of the ramp, which may have ended early.
         holds: Losses of each run at a constant rate, by rate, in the order of trying.
         steps: Training steps that the search took.
         early_best: Best rate for a run of `ADVISED_RUN` steps; None where the runs are not longer.
@@ -113,21 +113,21 @@ def search(
 ) -> SearchResult:
     """Return the rate to train at, found by training.
 
-    A ramp shows roughly where the loss is lowest. It cannot show how a rate does when it stays. So
-    four runs at constant rates share the rest of the budget, 60 steps each by default, from the
-    same state and on the same batches. The first is at half of the ramp's best rate and the next
+    A ramp shows roughly where the loss is lowest. It cannot show how a rate does when it is kept.
+    So four runs at constant rates share the rest of the budget, 60 steps each by default, from the
+    same state and on the same batches. The first is at half of the ramp's best rate, and the next
     half a decade below. Further rates follow on the side where the loss ended lower, until the best
-    lies between two others; then the gaps are halved. A parabola through the best three, over the
-    log of the rate, gives the best rate for a run of this length.
+    rate lies between two others. Then the gaps are halved. A parabola through the best three, over
+    the log of the rate, gives the best rate for a run of this length.
 
-    Where the runs see the data more than once, a loss whose least value is zero may all but vanish
-    over a wide range of rates. The best rate is then the one at which the loss ends at a fiftieth
-    of the first loss. Where batches differ so much that nothing seems to be learnt, one of the runs
-    is a baseline at the lowest rate: it shows the batches alone, and is subtracted from the ramp or
-    from the other runs.
+    If the runs see the data more than once, a loss whose minimum is zero may almost vanish over a
+    wide range of rates. The best rate is then the one at which the loss ends at a fiftieth
+    of the first loss. If batches differ so much that nothing seems to be learnt, one of the runs is
+    a baseline at the lowest rate: it shows the effect of the batches alone, and is subtracted from
+    the ramp or from the other runs.
 
-    A bounded loss, such as a cosine similarity, may never break down: a ramp keeps what it learnt
-    at lower rates. Where its curve ends in a plateau, the first run is at half of the rate at which
+    A bounded loss, such as a cosine similarity, may never diverge: a ramp keeps what it learnt at
+    lower rates. Where its curve ends in a plateau, the first run is at half of the rate at which
     the plateau begins.
 
     A real training is longer. Where the optimizer divides by the size of the gradient (Adam and its
@@ -141,10 +141,10 @@ def search(
         min_lr: Lowest rate of the ramp.
         max_lr: Highest rate of the ramp.
         steps: Length of the ramp.
-        budget: Steps in all, the ramp included; never exceeded.
+        budget: Steps in all, including the ramp; never exceeded.
         normalizes: Whether the size of the optimizer's step is independent of the gradient's.
         epoch: Batches after which the data repeat.
-        vanishes: Whether zero is known to be the least value of the loss.
+        vanishes: Whether the minimum of the loss is known to be zero.
 
     Raises:
         NoSuggestion: If nothing was learnt at any rate; the message says what to change.
@@ -196,10 +196,10 @@ def search(
 def _run_ramps(
     runs: Runs, low: float, high: float, steps: int, budget: int
 ) -> tuple[list[RecordedRamp], Array, float]:
-    """Ramp until a minimum is inside, moving the range at most once.
+    """Run ramps until one contains a minimum, moving the range at most once.
 
     Returns:
-        The ramps; the losses of a baseline, if there was one; the rate at which the loss is lowest.
+        The ramps, the losses of a baseline if there was one, and the rate of the lowest loss.
     """
     ramps, baseline = [_run_ramp(runs, low, high, steps)], np.array([])
     rates, losses = ramps[0]
@@ -207,7 +207,7 @@ def _run_ramps(
     if curve and curve.plateau is not None:
         return [(rates[: len(losses)], losses)], baseline, curve.plateau
     if curve and curve.verdict in ("rises", "flat") and budget - 2 * len(losses) >= steps:
-        # The first batches may be easy ones: subtract what the batches do by themselves.
+        # The first batches may be easy ones: subtract the effect of the batches alone.
         baseline = to_losses(runs.hold(low, len(losses)))
         if len(baseline) == len(losses):
             curve = _read_curve(rates, losses - baseline + baseline.mean())
@@ -238,7 +238,7 @@ def _read_curve(rates: Array, losses: Array) -> Curve | None:
 
 
 def _judge(curve: Curve | None) -> str:
-    """Return the verdict on a curve, as far as it tells where to try constant rates."""
+    """Return the verdict on a curve, for choosing where to try constant rates."""
     if curve is None:
         return "rises"
     # Noise hides the fall, but not where the loss rises: runs on the same batches may show it.
@@ -246,16 +246,16 @@ def _judge(curve: Curve | None) -> str:
 
 
 def _next_rate(trials: Trials) -> float | None:
-    """Return the rate to try next, outwards until the best is inside; None where nothing is left.
+    """Return the rate to try next; None if nothing is left to try.
 
-    Then the better side of the best is halved.
+    Rates go outwards until the best one is inside. Then the gap on its better side is halved.
     """
     rates = trials.rates
     final_losses = trials.final_losses()
     levels = trials.levels(final_losses)
     i = int(levels.argmin())
     if 0 < i < len(rates) - 1 and are_alike(final_losses[i - 1], final_losses[i]):
-        i -= 1  # A fall within the noise bounds nothing: the best may be far below.
+        i -= 1  # A fall within the noise is no bound: the best rate may be far below.
     if i == 0:
         return rates[0] / STRIDE
     if i == len(rates) - 1:
@@ -270,8 +270,9 @@ def _next_rate(trials: Trials) -> float | None:
 def _explain_failure(ramps: list[RecordedRamp], trials: Trials) -> str | None:
     """Return why there is no suggestion; None if the best run learnt something.
 
-    It did if it ended below the losses at rates too low to change anything. Batches may differ by
-    more than the loss falls. Then it did if it ended below the baseline on the same batches.
+    A run has learnt something if it ended below the losses at rates too low to change anything. If
+    the batches differ by more than the loss falls, it must have ended below the baseline on the
+    same batches.
     """
     final_losses = trials.final_losses()
     index = int(final_losses.mean(1).argmin())
@@ -314,7 +315,7 @@ def find_early_best(trials: Trials) -> float | None:
 
 
 def _end_reached(trials: Trials, best: float) -> str:
-    """Return ``"lowest"`` or ``"highest"`` if that rate of those tried is the best, or else ""."""
+    """Return ``"lowest"`` or ``"highest"`` if the best rate tried is at that end, otherwise ""."""
     is_lowest, is_highest = (
         math.isclose(best, rate) for rate in (trials.rates[0], trials.rates[-1])
     )
@@ -324,7 +325,7 @@ def _end_reached(trials: Trials, best: float) -> str:
 
 
 def _report(trials: Trials, final_losses: Array, best: float, confidence: float, end: str) -> str:
-    """Return in words what the runs showed, and how to learn more where they showed too little."""
+    """Return in words what the runs showed, and how to learn more if they showed too little."""
     lowest = float(final_losses.mean(1).min())
     runs = f"In {len(trials.rates)} short runs between {trials.rates[0]:.1e} and "
     runs += f"{trials.rates[-1]:.1e} the loss "

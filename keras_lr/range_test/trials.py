@@ -12,24 +12,24 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 NUM_CONSTANT_RUNS = 4
-"""Runs at constant rates that share what the ramp leaves of the budget."""
+"""Number of runs at constant rates, which share the budget that the ramp leaves."""
 
 TAIL = 4
-"""The last quarter of a run is its final loss: later batches are further from the start, and fewer
-would leave too much noise."""
+"""The final loss of a run is the mean of its last ``1 / TAIL``: a longer part would reach back too
+close to the start, and a shorter one would leave too much noise."""
 
 MEMORIZED = 0.02
-"""Share of the first loss below which data that are seen again have been memorized."""
+"""Share of the first loss below which repeated data count as memorized."""
 
 MEMORIZED_UNSEEN = 0.5
-"""The same as a share of the lowest loss on data that are seen for the first time."""
+"""The same, as a share of the lowest loss on data seen for the first time."""
 
 MARGIN = 0.1
-"""Share of the spread of final losses by which they are kept above zero for a logarithm, where some
-are negative."""
+"""Share of the spread of the final losses by which they are kept above zero before taking
+logarithms, if some are negative."""
 
 TINY = 1e-12
-"""Smallest final loss, as a share of the highest, that has a logarithm of its own."""
+"""Smallest final loss, as a share of the highest, whose logarithm is used."""
 
 UNSTABLE = 2.0
 """Rise in the log of the final loss above which a run no longer shapes the parabola: beyond the
@@ -67,7 +67,7 @@ class Trials:
             runs: Trainings from the same restored state.
             budget: Steps to share among the runs.
             batches_per_epoch: Batches after which the data repeat.
-            vanishes: Whether zero is known to be the least value of the loss.
+            vanishes: Whether the minimum of the loss is known to be zero.
         """
         self.runs = runs
         self.steps_left = budget
@@ -85,22 +85,22 @@ class Trials:
         return sorted(self.losses)
 
     def cut(self, length: int) -> Trials:
-        """Return the same runs as if they had ended after so many steps."""
+        """Return the same runs as if they had ended after ``length`` steps."""
         cut = copy.copy(self)
         cut.length = length
         cut.losses = {rate: losses[:length] for rate, losses in self.losses.items()}
         return cut
 
     def can_afford(self, runs: int = 1) -> bool:
-        """Return whether the budget has room for so many more runs."""
+        """Return whether the budget has room for ``runs`` more runs."""
         return self.steps_left >= runs * self.length
 
     def run(self, rate: float) -> None:
-        """Try a rate."""
+        """Train at a rate, and keep the losses."""
         self.losses[rate] = self._train(rate)
 
     def run_baseline(self, rate: float) -> None:
-        """Measure the batches themselves, at a rate too low to train."""
+        """Measure the effect of the batches alone, at a rate too low to train."""
         self.baseline = self._train(rate)
 
     def _train(self, rate: float) -> Array:
@@ -109,7 +109,7 @@ class Trials:
         return losses
 
     def final_losses(self) -> Array:
-        """Return the last quarter of each run, lowest rate first; infinite if the run broke off."""
+        """Return the last quarter of each run, lowest rate first; infinite if it ended early."""
         return np.array([self._last_part(self.losses[rate], TAIL) for rate in self.rates])
 
     def _last_part(self, losses: Array, share: int) -> Array:
@@ -121,15 +121,15 @@ class Trials:
         return losses[self.length - count : self.length]
 
     def gain(self, index: int) -> Array:
-        """Return how far the second half of a run lies below the baseline, or the lowest rate's."""
+        """Return how far the second half of a run is below the baseline, or the lowest rate."""
         reference = self.losses[self.rates[0]] if self.baseline is None else self.baseline
         return self._last_part(reference, 2) - self._last_part(self.losses[self.rates[index]], 2)
 
     def levels(self, final_losses: Array) -> Array:
-        """Return the log of each final loss: a loss lower by a quarter counts the same at any size.
+        """Return the log of each final loss, so that only ratios of losses count.
 
-        On memorized data a loss that has all but vanished says nothing about other data, and a
-        higher rate only takes the model further from where it began. A loss below the threshold of
+        On memorized data a loss that has almost vanished says nothing about other data, and a
+        higher rate only moves the model further from its start. A loss below the threshold of
         `memorized_below` therefore counts as being as far above it.
         """
         means = final_losses.mean(1)
@@ -143,10 +143,10 @@ class Trials:
         return levels
 
     def memorized_below(self, lowest: float) -> float:
-        """Return the loss below which the data have been memorized; 0 where no loss shows that.
+        """Return the loss below which the data count as memorized; 0 if no loss can show that.
 
-        Data that the runs see once cannot be memorized. A loss whose least value is not known to be
-        zero does not vanish. A loss as low as on data seen for the first time shows nothing either.
+        Data that the runs see once cannot be memorized. A loss whose minimum is not known to be
+        zero need not vanish. Nor is a loss as low as on data seen for the first time a sign of it.
 
         Args:
             lowest: The lowest final loss.
@@ -166,7 +166,7 @@ class Trials:
         levels = self.levels(final_losses)
         i = int(levels.argmin())
         if i == len(logs) - 1 > 0 and are_alike(final_losses[i - 1], final_losses[i]):
-            # No run shows what lies above: a gain within the noise is not worth the risk.
+            # No run was made above this rate: a gain within the noise is not worth the risk.
             return float(10.0 ** logs[i - 1])
         if not 0 < i < len(logs) - 1:
             return float(10.0 ** logs[i])
@@ -179,9 +179,9 @@ class Trials:
         return float(10.0 ** np.clip(vertex, (x0 + x1) / 2, (x1 + x2) / 2))
 
     def confidence(self, final_losses: Array, best: float, draws: int = 200) -> float:
-        """Return the share of bootstrap samples of the last batches that keep the best rate.
+        """Return the share of bootstrap samples of the last batches that agree on the best rate.
 
-        Each sample draws the same batches for all runs. A rate within a factor of two is the same.
+        Each sample draws the same batches for all runs. Rates within a factor of two agree.
         """
         if len(final_losses) < 2:
             return 0.0
@@ -192,7 +192,7 @@ class Trials:
 
 
 def to_losses(run: ArrayLike) -> Array:
-    """Return what a run returned as a flat array."""
+    """Return the losses of a run as a flat array."""
     return np.asarray(run, float).ravel()
 
 

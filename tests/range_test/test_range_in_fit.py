@@ -301,7 +301,7 @@ def test_a_state_without_results_gives_the_rate_and_says_what_it_lacks(tmp_path)
     del states[0]["result"]
     StateFile.of(first).save(states)
     fit(sgd(), [second], initial_epoch=1, epochs=2)
-    with pytest.raises(AttributeError, match="went on from holds rates, but no result"):
+    with pytest.raises(AttributeError, match="fit resumed holds rates, but no result"):
         _ = second.result
     StateFile.of(first).save({0: {"rate": 1.0}})
     with pytest.raises(StateError, match=r"another version wrote it .*rate"):

@@ -479,7 +479,7 @@ def test_the_curve_survives_a_file(tmp_path):
     for name in ("rates", "values", "lower", "upper"):
         np.testing.assert_array_equal(getattr(result, name), getattr(again, name))
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"other\.csv is no curve"):
+    with pytest.raises(ValueError, match=r"other\.csv is not a curve"):
         RangeTestResult.from_csv(tmp_path / "other.csv")
 
 

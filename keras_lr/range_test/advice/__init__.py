@@ -1,8 +1,8 @@
-"""Rates for a training of some length and schedule, from what short runs showed.
+"""Rates for a training of some length and schedule, extrapolated from short runs.
 
-The short runs of a range test find the best rate for a training as short as they are. How it moves
-from there depends on the kind of the optimizer, on the length, on the schedule and on how often the
-data are repeated: `extrapolation` has the formula and its numbers, which were fitted on problems.
+The short runs of a range test find the best rate for a training as short as they are. For other
+trainings the best rate depends on the kind of optimizer, the length, the schedule and how often the
+data are repeated. `extrapolation` has the formula and its numbers, fitted on a set of problems.
 """
 
 from keras_lr.range_test.advice.advice import (

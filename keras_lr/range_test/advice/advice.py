@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_lr._fields.kinds import Number
-from keras_lr.range_test.advice.conditions import FEWEST_ROWS, Conditions
+from keras_lr.range_test.advice.conditions import MIN_ROWS, Conditions
 from keras_lr.range_test.advice.extrapolation import (
-    FEWEST_BATCHES,
     MEASURED,
+    MIN_BATCHES,
     Extrapolation,
     extrapolate,
 )
@@ -19,13 +19,13 @@ from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.search import SearchResult
 
 DEFAULT_RUNS = 10
-"""How many times the short runs a training is long whose length nobody says."""
+"""Assumed length of a training of unknown length, as a multiple of the short runs."""
 
 SHOWN = "Constant", "CosineDecay", "OneCycle"
 """Schedules in the table of a report."""
 
 SHOWN_STEPS = 1000
-"""Length in the table of a report where the fit does not say it."""
+"""Length in the table of a report for a test outside of a fit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Advice:
     """A rate for a training of some length and schedule, and how sure it is.
 
     Attributes:
-        rate: The rate; of a schedule, its highest.
+        rate: The rate; for a schedule, its highest.
         confidence: The share of such answers that lie within a factor of two of the best rate.
         training: The training that it is for.
         tested: The lowest and the highest rate that the range test trained at.
@@ -80,7 +80,7 @@ def give_advice(found: SearchResult, conditions: Conditions, training: Training)
 def confidence_in(found: SearchResult, conditions: Conditions) -> float:
     """Return the chance that the suggestion of a search is within a factor of two of the best rate.
 
-    The training that it is for is at one rate, ten times as long as the short runs.
+    That suggestion is for a training at one rate, ten times as long as the short runs.
 
     Args:
         found: The search.
@@ -109,11 +109,11 @@ def plan_training(
         steps: Length in steps.
         epochs: Length in epochs.
         schedule: A schedule, its class or its name.
-        known: The training that the result is of, whose length counts where none is given.
+        known: The training of the result, whose length is used if none is given.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If the length is not positive, given twice, or not known.
+        ValueError: If the length is not positive, is given twice, or is unknown.
     """
     if steps is not None and epochs is not None:
         raise ValueError(
@@ -151,24 +151,24 @@ def _check(name: str, kind: Number, value: Any) -> Any:
 
 
 def describe_limits(conditions: Conditions) -> list[str]:
-    """Return in words in what the model and its data are unlike those that were measured."""
+    """Return sentences on how the model and its data differ from those that were measured."""
     limits = []
     if conditions.normalizes_few_rows:
         limits.append(
             f"Batches of {conditions.batch_size} with batch normalization: the statistics of so "
             "few rows are so noisy that another test may suggest a rate ten times as high or as "
-            f"low. Take batches of {FEWEST_ROWS} or more, or another normalization."
+            f"low. Take batches of {MIN_ROWS} or more, or another normalization."
         )
-    if conditions.batches is not None and conditions.batches < FEWEST_BATCHES:
+    if conditions.batches is not None and conditions.batches < MIN_BATCHES:
         limits.append(
-            f"The data have {conditions.batches:,} batches, and no fewer than {FEWEST_BATCHES} "
+            f"The data have {conditions.batches:,} batches, and no fewer than {MIN_BATCHES} "
             "were measured: the rates below are those for as many."
         )
     return limits
 
 
 def tabulate(found: SearchResult, conditions: Conditions, training: Training | None) -> list[str]:
-    """Return the lines of a table of rates: three schedules, at one length and ten times that.
+    """Return the lines of a table of rates, for three schedules at one length and ten times that.
 
     Args:
         found: What the short runs found.

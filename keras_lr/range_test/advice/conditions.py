@@ -10,8 +10,8 @@ from typing import Any
 from keras_lr._keras.rates.optimizers import held_optimizers
 
 GRADIENT, FADING, FIXED = "gradient", "fading", "fixed"
-"""What the size of an optimizer's step is at a given rate: as the gradient, as one over the root of
-the number of steps, or the same throughout."""
+"""How the size of an optimizer's step at a given rate behaves: proportional to the gradient, or to
+one over the root of the number of steps, or constant."""
 
 GRADIENT_STEPS = ("SGD", "Ftrl")
 """Optimizers whose step shrinks with the gradient."""
@@ -19,7 +19,7 @@ GRADIENT_STEPS = ("SGD", "Ftrl")
 FADING_STEPS = ("Adagrad",)
 """Optimizers that divide by the root of the sum of all squared gradients."""
 
-FEWEST_ROWS = 8
+MIN_ROWS = 8
 """Rows of the smallest batch that was measured with batch normalization and gave good rates."""
 
 
@@ -30,11 +30,11 @@ class Conditions:
     Attributes:
         step_size: ``"gradient"``: the optimizer's step shrinks with the gradient, as in SGD;
             ``"fading"``: with the number of steps, as in Adagrad; ``"fixed"``: with neither.
-        batches: Batches after which the data repeat; None where the data do not say.
+        batches: Batches after which the data repeat; None where that is unknown.
         steps_per_epoch: Batches in an epoch of a fit; None where it is not known.
         trained: Whether the optimizer had made updates before the test.
-        batch_size: Rows of a batch; None where the data do not say.
-        batch_norm: Whether batch normalization that trains is among the layers.
+        batch_size: Rows of a batch; None where that is unknown.
+        batch_norm: Whether the model has a trainable batch normalization.
     """
 
     step_size: str
@@ -46,12 +46,12 @@ class Conditions:
 
     @property
     def normalizes_few_rows(self) -> bool:
-        """Whether batches are normalized whose statistics are too noisy for a short run."""
-        return self.batch_norm and self.batch_size is not None and self.batch_size < FEWEST_ROWS
+        """Whether batches are normalized that are too small for reliable statistics."""
+        return self.batch_norm and self.batch_size is not None and self.batch_size < MIN_ROWS
 
 
 def step_size_of(optimizers: Sequence[Any]) -> str:
-    """Return what the size of the optimizers' steps is: of several, that which limits the rate."""
+    """Return how the step size of optimizers behaves; of several, the one that limits the rate."""
     inner = (held_optimizers(optimizer).values() for optimizer in optimizers)
     every = [*optimizers, *itertools.chain(*inner)]
     kinds = {kind.__name__ for optimizer in every for kind in type(optimizer).__mro__}

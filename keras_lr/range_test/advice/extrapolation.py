@@ -1,7 +1,7 @@
 """How the best rate moves with the length and the schedule of a training.
 
 ``benchmarks/range_advice.py`` fits the numbers below on the problems `TUNED` and `FITTED`, and
-checks them on problems held out. All are small: at most 3,000 steps, batches of 16 to 128.
+checks them on held-out problems. All are small: at most 3,000 steps, batches of 16 to 128.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ MEASURED = 100, 3000
 """Lengths of training, in steps, between which the numbers were fitted."""
 
 LONGEST = 10.0
-"""How many times the longest of these the numbers are used for; from there on the rate stays."""
+"""Multiple of the longest of these up to which the numbers are used; beyond, the rate stays."""
 
 PASSES = 10.0
-"""Passes over the data from which on the best rate falls because the data repeat."""
+"""Passes over the data after which the best rate starts to fall because the data repeat."""
 
-FEWEST_BATCHES = 8
-"""Batches of the smallest data that the numbers were fitted on; fewer count as many."""
+MIN_BATCHES = 8
+"""Batches of the smallest data that the numbers were fitted on; smaller data count as these."""
 
 COSINE_MEAN = 0.5
-"""Mean over highest rate of a cosine and of one cycle, which the numbers were fitted on."""
+"""Ratio of mean to highest rate of a cosine and of one cycle, which the numbers were fitted on."""
 
 SAME = math.log10(2.0)
 """Decades within which two rates count as the same."""
 
 SURE = 0.9
-"""Share of re-readings of the short runs that agree, below which the range test itself is unsure:
-most often because the best of the rates tried is the lowest or the highest."""
+"""Share of agreeing re-readings of the short runs below which the range test itself is unsure: most
+often because the best rate is the lowest or the highest that was tried."""
 
 SPREADS = 0.24, 0.33, 0.41, 0.35
-"""Standard deviations of the best rates about the extrapolation, in decades: of a training as long
-as the short runs, and what ten times the length, an unsure range test and batch normalization add
-to it."""
+"""Standard deviations of the best rates around the extrapolation, in decades: for a training as
+long as the short runs, and what is added by ten times the length, by an unsure range test and by
+batch normalization."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Drift:
-    """How the best rate of a training lies to that of a short run, for one kind of optimizer.
+    """How the best rate of a training differs from that of a short run, for one kind of optimizer.
 
-    All in decades of rate.
+    All numbers are in decades of rate.
 
     Attributes:
-        offset: Where the best rate of a training of the short run's length lies.
+        offset: Difference for a training as long as the short run.
         per_decade: Change for ten times as many steps.
-        decay: Change for a schedule that falls to zero, such as a cosine, by its highest rate.
+        decay: Change of the highest rate for a schedule that falls to zero, such as a cosine.
         per_repeat: Change for ten times as many passes over the data, beyond the first ten.
     """
 
@@ -68,10 +68,10 @@ DRIFTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Extrapolation:
-    """Where the best rate of a training lies, as far as short runs tell.
+    """The best rate of a training, as far as short runs can show it.
 
     Attributes:
-        factor: Best rate of the training over the best of the short runs.
+        factor: Ratio of the best rate of the training to that of the short runs.
         spread: Standard deviation of its logarithm, in decades.
     """
 
@@ -82,7 +82,8 @@ class Extrapolation:
         """Return the chance that a rate lies within a factor of two of the best one.
 
         Args:
-            factor: The rate over the best of the short runs; by default that of the extrapolation.
+            factor: Ratio of the rate to the best of the short runs; by default the extrapolated
+                one.
         """
         off = 0.0 if factor is None else math.log10(factor / self.factor)
         above, below = (
@@ -94,7 +95,7 @@ class Extrapolation:
 def terms_of(
     conditions: Conditions, run: int, training: Training
 ) -> tuple[float, float, float, float]:
-    """Return what the first four numbers of a `Drift` are multiplied by, to be added up.
+    """Return the multipliers of the four numbers of a `Drift`, whose products are added up.
 
     Args:
         conditions: What is known of the model and its data.
@@ -105,7 +106,7 @@ def terms_of(
     steps = min(max(training.steps, shortest), LONGEST * longest)
     repeats = 0.0
     if conditions.batches is not None:
-        batches = max(conditions.batches, FEWEST_BATCHES)
+        batches = max(conditions.batches, MIN_BATCHES)
         repeats = max(0.0, math.log10(steps / batches / PASSES))
     decays = min(1.0, (1.0 - training.mean) / (1.0 - COSINE_MEAN))
     return 1.0, math.log10(steps / run), decays, repeats
@@ -114,7 +115,7 @@ def terms_of(
 def extrapolate(
     conditions: Conditions, run: int, agreement: float, training: Training
 ) -> Extrapolation:
-    """Return how the best rate of a training lies to that of short runs.
+    """Return how the best rate of a training differs from that of short runs.
 
     Args:
         conditions: What is known of the model and its data.
@@ -134,7 +135,7 @@ def extrapolate(
 def spread_terms_of(
     conditions: Conditions, agreement: float, growth: float
 ) -> tuple[float, float, float, float]:
-    """Return what the `SPREADS` are multiplied by, to be added up as independent errors are.
+    """Return the multipliers of the `SPREADS`, which are added up as independent errors.
 
     Args:
         conditions: What is known of the model and its data.

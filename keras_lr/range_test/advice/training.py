@@ -17,7 +17,7 @@ from keras_lr._hints import nearest_name_hint
 from keras_lr.schedules.base import Schedule
 
 SAMPLED = 4096
-"""Steps at which the curve of a schedule is read: enough for its mean, however long it is."""
+"""Number of steps at which a schedule is evaluated: enough for its mean, however long it is."""
 
 PEAKS = {"lr": 1.0, "initial_lr": 1.0, "max_lr": 1.0, "base_lr": 0.1}
 """Rates of a schedule that is given as a class: only their ratio counts."""
@@ -25,12 +25,12 @@ PEAKS = {"lr": 1.0, "initial_lr": 1.0, "max_lr": 1.0, "base_lr": 0.1}
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """A training to come, as far as the best rate depends on it.
+    """A training to be run, as far as the best rate depends on it.
 
     Attributes:
         steps: Its length in steps.
         schedule: Name of the schedule, such as ``"CosineDecay"``.
-        mean: Mean of the rate over its highest value.
+        mean: Ratio of the mean rate to the highest.
         rise: Share of the training before the highest value.
 
     >>> Training.plan(100, "CosineDecay")
@@ -53,7 +53,7 @@ class Training:
 
         Raises:
             TypeError: If ``schedule`` is none of these.
-            ValueError: If no schedule has that name, or one needs to know more.
+            ValueError: If no schedule has that name, or the schedule needs to know more.
         """
         planned = to_schedule("Constant" if schedule is None else schedule)
         epochs = None if steps_per_epoch is None else steps / steps_per_epoch
@@ -78,7 +78,7 @@ class Training:
             steps: Its length in steps.
 
         Raises:
-            ValueError: If the rate is zero throughout, or a length needs to know more.
+            ValueError: If the rate is always zero, or a length cannot be resolved.
         """
         at = np.unique(np.linspace(0, steps - 1, min(steps, SAMPLED)).astype(int))
         rates: NDArray[np.float64] = np.broadcast_to(
@@ -100,7 +100,7 @@ class Training:
 
 
 def to_schedule(schedule: Any) -> Schedule:
-    """Return the schedule that an instance, a class or a name stands for.
+    """Return the schedule given as an instance, a class or a name.
 
     Raises:
         TypeError: If it is none of these.
@@ -158,7 +158,7 @@ def _schedule_classes() -> dict[str, type[Schedule]]:
 
 
 def _names_that_contain(part: str, names: list[str]) -> str:
-    """Return a sentence with the names that contain a part, whatever its case and its hyphens."""
+    """Return a sentence with the names that contain a part, ignoring case and hyphens."""
     letters = "".join(filter(str.isalnum, part.lower()))
     found = [name for name in names if letters and letters in name.lower()]
     return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""
