@@ -14,7 +14,7 @@ from keras_lr._state import StateFile, load_arrays, save_arrays, unusable
 
 Arrays = dict[str, np.ndarray]
 
-KEPT = 2
+KEPT_CHECKPOINTS = 2
 """Epochs whose states are on disk: a checkpoint of the model may be older than the last by one."""
 
 
@@ -90,7 +90,7 @@ class RuleCheckpoint:
         self._last = epoch, updates.notes.noted()
         save_arrays(self._path(epoch), updates.read_state())
         self._written[epoch] = {"arrays": self._path(epoch).name}
-        self._written = {e: self._written[e] for e in sorted(self._written)[-KEPT:]}
+        self._written = {e: self._written[e] for e in sorted(self._written)[-KEPT_CHECKPOINTS:]}
         self.file.save(self._written)
         kept = {self._path(e) for e in self._written}
         stem = self._stem()

@@ -14,7 +14,7 @@ from keras_lr.schedules.base import Schedule
 DEFAULT = "default"
 """Name of the group of the variables that nothing stands for."""
 
-MOST_NAMES = 5
+MAX_NAMES = 5
 """Names that an error lists."""
 
 
@@ -138,7 +138,7 @@ def _unmatched(key: str, model: Any, paths: list[str]) -> ValueError:
         hint = " What it stands for is not trainable."
     elif any(_matches(key, name) for name in names):
         hint = f" An expression is compared with whole paths, such as {paths[0]!r}."
-    near = nearest_names(key, [*paths, *sorted(names)], MOST_NAMES)
+    near = nearest_names(key, [*paths, *sorted(names)], MAX_NAMES)
     return ValueError(
         f"LayerRates: argument `factors` has a key that stands for no trained variable of the "
         f"model {model.name!r}, and for no layer that has any.{hint} "
@@ -178,7 +178,7 @@ def group_by_blocks(
     ]
     places = [place for place, number in enumerate(numbers) if number is not None]
     if not places:
-        near = nearest_names(blocks, paths, MOST_NAMES)
+        near = nearest_names(blocks, paths, MAX_NAMES)
         raise ValueError(
             f"LayerRates.decay: argument `blocks` finds no block in the paths of the trained "
             f"variables of {model.name!r}. Received: blocks={blocks!r}. The paths are like: "
@@ -188,7 +188,7 @@ def group_by_blocks(
     between = [paths[p] for p in range(first, last) if numbers[p] is None]
     if between:
         raise ValueError(
-            f"LayerRates.decay: the variables {', '.join(between[:MOST_NAMES])} belong to no block "
+            f"LayerRates.decay: the variables {', '.join(between[:MAX_NAMES])} belong to no block "
             "and lie between two blocks, so that their depth is not known. Give their block by "
             f"`blocks`, or use LayerRates with a factor for each part. Received: blocks={blocks!r}"
         )

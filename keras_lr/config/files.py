@@ -16,8 +16,8 @@ from keras_lr.config.reader import LineOf, read_config
 from keras_lr.config.registry import CALLBACKS
 from keras_lr.config.writer import to_config
 
-MOST_BYTES = 2**20
-MOST_DOTS = 300
+MAX_BYTES = 2**20
+MAX_DOTS = 300
 """Parts of a dotted key in TOML, whose reader takes the square of their number."""
 
 Parser = Callable[[str], tuple[Any, LineOf | None]]
@@ -54,7 +54,7 @@ def load(path: PathLike) -> list[Any]:
     """
     parse = _PARSERS.get(_ending(path)) or _unknown(path)
     with open(path, "rb") as opened:
-        content = opened.read(MOST_BYTES + 1)
+        content = opened.read(MAX_BYTES + 1)
     return _load_content(content, parse, os.fspath(path))
 
 
@@ -74,8 +74,8 @@ def load_text(content: bytes, name: str) -> list[Any]:
 
 def _load_content(content: bytes, parse: Parser, file: str) -> list[Any]:
     try:
-        if len(content) > MOST_BYTES:
-            _fail(f"must be at most {MOST_BYTES} bytes long")
+        if len(content) > MAX_BYTES:
+            _fail(f"must be at most {MAX_BYTES} bytes long")
         data, line_of = parse(_decoded(content))
     except RecursionError:
         raise ConfigError([Problem("", _TOO_DEEP)], file) from None
@@ -180,8 +180,8 @@ def _parse_toml(text: str) -> tuple[Any, LineOf | None]:
     import tomllib  # here, because it would take a tenth of the time of `import keras_lr`
 
     for number, line in enumerate(text.splitlines(), 1):
-        if line.count(".") > MOST_DOTS and max(p.count(".") for p in line.split("=")) > MOST_DOTS:
-            _fail(f"must have at most {MOST_DOTS} dots in a line", number)
+        if line.count(".") > MAX_DOTS and max(p.count(".") for p in line.split("=")) > MAX_DOTS:
+            _fail(f"must have at most {MAX_DOTS} dots in a line", number)
     try:
         return tomllib.loads(text), None
     except ValueError as error:

@@ -10,7 +10,7 @@ from keras_lr._fields.kinds import safe_repr
 
 Key = str | int
 
-MOST_PROBLEMS = 100
+MAX_PROBLEMS = 100
 """Errors of one config that are reported."""
 
 

@@ -20,7 +20,7 @@ from keras_lr._hints import nearest_name_hint
 from keras_lr.callbacks.layer_fields import FactorField, FactorsField
 from keras_lr.config.conflicts import find_conflicts
 from keras_lr.config.plain import IN_MEMORY, Limits, plain_data
-from keras_lr.config.problems import MOST_PROBLEMS, ConfigError, Place, Problem, short
+from keras_lr.config.problems import MAX_PROBLEMS, ConfigError, Place, Problem, short
 from keras_lr.config.registry import (
     CALLBACKS,
     REQUIRED,
@@ -99,8 +99,8 @@ class _Reader:
         """Note an error."""
         line = None if self.line_of is None else self.line_of(place)
         self.problems.append(Problem(str(place), message, line))
-        if len(self.problems) >= MOST_PROBLEMS:
-            more = Problem("", f"the first {MOST_PROBLEMS} errors; there may be more")
+        if len(self.problems) >= MAX_PROBLEMS:
+            more = Problem("", f"the first {MAX_PROBLEMS} errors; there may be more")
             raise ConfigError([*self.problems, more])
         return _FAILED
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_MARKS = 24
+MAX_MARKS = 24
 """Sudden changes of the rate that are marked at most; more would hide the curve."""
 
 
@@ -78,7 +78,7 @@ def plot_history(history: StepRecord, ax: Axes | None = None, beside: str = "los
     for marker, label, where in zip(
         "^v", ("sudden rise", "sudden fall"), find_jumps(rate), strict=True
     ):
-        if 0 < len(where) <= MOST_MARKS:
+        if 0 < len(where) <= MAX_MARKS:
             ax.plot(
                 step[where],
                 rate[where],

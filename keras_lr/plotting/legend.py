@@ -5,7 +5,7 @@ from collections.abc import Collection
 WIDTH = 8.0
 """Inches of a picture."""
 
-MOST_INSIDE, LONGEST_INSIDE = 2, 40
+MAX_INSIDE, LONGEST_INSIDE = 2, 40
 
 
 def columns(names: Collection[str]) -> int:
@@ -15,7 +15,7 @@ def columns(names: Collection[str]) -> int:
     (0, 6)
     """
     longest = max(map(len, names))
-    if len(names) <= MOST_INSIDE and longest <= LONGEST_INSIDE:
+    if len(names) <= MAX_INSIDE and longest <= LONGEST_INSIDE:
         return 0
     # In small letters, each of about 0.07 inches, behind a sample of the line.
     fitting = max(1, int(WIDTH / (0.7 + 0.07 * longest)))

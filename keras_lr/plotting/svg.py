@@ -38,7 +38,7 @@ ROUNDING = 1e-9
 LEVEL_ROUNDING = 1e-4
 """How far from 0 a value beside a linear axis may lie to be written as 0, as a share of it."""
 
-MOST_LETTERS = 1000
+MAX_LETTERS = 1000
 """Letters of the text that stands above a curve."""
 
 
@@ -106,8 +106,8 @@ def held(x: ArrayLike, y: ArrayLike, end: float) -> Line:
 
 def frame(text: str, picture: str, note: str = "") -> str:
     """Return a text, the curve below it, and a remark, as HTML."""
-    if len(text) > MOST_LETTERS:
-        text = f"{text[: MOST_LETTERS - 3]}..."
+    if len(text) > MAX_LETTERS:
+        text = f"{text[: MAX_LETTERS - 3]}..."
     remark = f'<div style="opacity:.7;font-size:85%">{html.escape(note)}</div>' if note else ""
     code = f'<code style="overflow-wrap:anywhere">{html.escape(text)}</code>'
     return f"<div>{code}{picture}{remark}</div>"

@@ -16,7 +16,7 @@ from keras_lr.plotting.text import NARROWEST, align_columns, line_width
 Array = NDArray[np.float64]
 
 HEIGHT = 11
-MOST_BOUNDARIES = 10
+MAX_BOUNDARIES = 10
 LEAST_JUMP = 0.01
 # The bit of each dot in a braille character, by row and column.
 _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
@@ -114,7 +114,7 @@ def describe(values: Array, steps_per_epoch: float, starts: Iterable[float] = ()
     marks.setdefault(int(np.nanargmax(values)), []).append("peak")
     found = {*find_bends(values), *(math.ceil(start) for start in starts if 0 < start <= last)}
     boundaries = sorted(step for step in found if step not in marks)
-    for step in boundaries[:MOST_BOUNDARIES]:
+    for step in boundaries[:MAX_BOUNDARIES]:
         marks[step] = ["boundary"]
     rows = [("", "step", "epoch", "value")]
     rows += [
@@ -126,7 +126,7 @@ def describe(values: Array, steps_per_epoch: float, starts: Iterable[float] = ()
         )
         for step in sorted(marks)
     ]
-    more = len(boundaries) - MOST_BOUNDARIES
+    more = len(boundaries) - MAX_BOUNDARIES
     return align_columns(rows) + (f"\n(and {more} more boundaries)" if more > 0 else "")
 
 

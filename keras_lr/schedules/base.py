@@ -32,7 +32,7 @@ Steps = NDArray[np.float64]
 CACHED = 1 << 15
 """Steps that are evaluated at once for a whole curve."""
 
-MOST_VALUES = 1 << 36
+MAX_VALUES = 1 << 36
 """The most values that `Schedule.values` tries to put into an array."""
 
 _DIGITS = re.compile(r"\d+\.\d{8,}(e[+-]?\d+)?")
@@ -202,8 +202,8 @@ class Schedule(Configurable, LearningRateCallback):
         """
         epochs, steps_per_epoch = self._size(epochs, steps_per_epoch)
         timeline = Timeline(steps_per_epoch, epochs)
-        count = math.ceil(min(timeline.total or 0.0, 2.0 * MOST_VALUES))
-        if count > MOST_VALUES:
+        count = math.ceil(min(timeline.total or 0.0, 2.0 * MAX_VALUES))
+        if count > MAX_VALUES:
             raise ValueError(
                 f"A curve of epochs={epochs:g} and steps_per_epoch={steps_per_epoch:g} has more "
                 "values than an array holds. Call the schedule with some steps and a Timeline."

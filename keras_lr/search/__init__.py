@@ -1,4 +1,4 @@
-"""Searches that train many times: the sweep over rates, optimizers and sizes, and populations."""
+"""Searches that train many models: sweeps over rates, optimizers and sizes, and populations."""
 
 from keras_lr.search.engines.ray import RayEngine
 from keras_lr.search.population.results.result import PopulationResult

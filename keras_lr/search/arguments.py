@@ -1,4 +1,4 @@
-"""What the ``run`` of a search is called with, checked before any training."""
+"""Checks of the arguments of a search's ``run``, made before any training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def named_builds(build: Any, search: Search = SWEEP) -> dict[str, Build]:
     """Return the functions that build a model, by the name of the size.
 
     Raises:
-        TypeError: If there is none.
+        TypeError: If there is no such function.
     """
     if isinstance(build, Mapping) and build:
         wrong = [name for name, one in build.items() if not _is_function(one)]
@@ -44,7 +44,7 @@ def named_builds(build: Any, search: Search = SWEEP) -> dict[str, Build]:
 
 
 def check_epochs(epochs: Any, search: Search = SWEEP) -> None:
-    """Refuse a number of epochs that is none.
+    """Refuse a number of epochs that is not valid.
 
     Raises:
         ValueError: If it is not a whole number of at least 1.
@@ -57,20 +57,20 @@ def check_epochs(epochs: Any, search: Search = SWEEP) -> None:
 
 
 def default_monitor(fit: dict[str, Any]) -> str:
-    """Return the logged value that trials are compared by where none is named."""
+    """Return the logged value by which trials are compared by default."""
     return "loss" if fit.get("validation_data") is None else "val_loss"
 
 
 def check_logged(given: Any, problem: Problem, rehearsal: Rehearsal) -> None:
-    """Refuse a metric that is not logged, as far as any model could be built.
+    """Refuse a metric that is not logged, if any model could be built.
 
     Args:
         given: The search, whose arguments name the metrics.
         problem: What is trained.
-        rehearsal: What was found to be logged.
+        rehearsal: The rehearsal, with the names that an epoch logs.
 
     Raises:
-        ValueError: If an epoch does not log one.
+        ValueError: If an epoch does not log one of the metrics.
     """
     for argument, name in problem.compared.items():
         if rehearsal.logged and name not in rehearsal.logged:
@@ -89,7 +89,7 @@ def check_callbacks(callbacks: Any, search: Search = SWEEP) -> Any:
     """Return the callbacks of the trials, if none of them decides the rate.
 
     Raises:
-        TypeError: If they are no list of callbacks and no function.
+        TypeError: If they are neither a list of callbacks nor a function.
         ValueError: If one of them decides the rate, which the search does.
     """
     callbacks = [] if callbacks is None else callbacks
@@ -111,7 +111,7 @@ def check_callbacks(callbacks: Any, search: Search = SWEEP) -> Any:
         if any(isinstance(one, keras.callbacks.BackupAndRestore) for one in callbacks):
             raise ValueError(
                 f"{search.name}.run: argument `callbacks` must hold no BackupAndRestore, from "
-                "which one trial would go on where another was. To go on after a kill, pass "
+                "which one trial would resume where another was. To resume after a kill, pass "
                 f"{search.name}(directory=...). Received: callbacks={callbacks!r}"
             )
     elif not callable(callbacks):
@@ -123,7 +123,7 @@ def check_callbacks(callbacks: Any, search: Search = SWEEP) -> Any:
 
 
 def check_schedule(schedule: Any, rate: float) -> None:
-    """Refuse a function of the rate that returns no callback.
+    """Refuse a function of the rate that does not return a callback.
 
     Args:
         schedule: The function; None where the rate is constant.
@@ -157,7 +157,7 @@ def check_fit(
     Args:
         fit: The arguments, data among them.
         share: Share of the rows to train on; None for all.
-        search: What the messages speak of.
+        search: The search that error messages name.
 
     Raises:
         TypeError: If an argument is unknown, or decided by the search.
@@ -192,10 +192,10 @@ def check_fit(
 
 
 def check_readable_twice(name: str, data: Any, search: Search = SWEEP) -> None:
-    """Refuse data that are used up by the first trial, or go on where it ended.
+    """Refuse data that the first trial would use up.
 
     Raises:
-        ValueError: If they are.
+        ValueError: If the data can be read only once.
     """
     if data is None or are_arrays(data):
         return

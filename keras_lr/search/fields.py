@@ -14,7 +14,7 @@ from keras_lr.search.trials.target import Target
 
 
 class OptimizersField(FieldType):
-    """Optimizers by what the sweep calls them, none of them built."""
+    """Unbuilt optimizers, by the names that the sweep uses for them."""
 
     expected = (
         "a list of optimizers, each a name of Keras such as 'sgd' or an object such as "
@@ -54,13 +54,13 @@ class OptimizersField(FieldType):
             return copy_unbuilt(given)
         except (TypeError, ValueError, NotImplementedError) as error:
             raise ValueError(
-                f"{self.expected} (a {type(given).__name__} cannot be made anew from its config: "
+                f"{self.expected} (a {type(given).__name__} cannot be rebuilt from its config: "
                 f"{error})"
             ) from error
 
 
 def describe_optimizer(optimizer: Any) -> str:
-    """Return the name of an optimizer, with the arguments that are not as Keras has them.
+    """Return the name of an optimizer, with the arguments that differ from Keras's defaults.
 
     >>> describe_optimizer(keras.optimizers.SGD(0.3, momentum=0.9))
     'SGD(momentum=0.9)'

@@ -1,4 +1,4 @@
-"""What decides the numbers of a sweep, as short plain data that two runs can compare."""
+"""Fingerprint of a sweep: everything that determines its results, as plain data to compare."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic)
 def fingerprint(
     problem: Problem, rehearsal: Rehearsal, stops: tuple[int, ...], subset: float | None
 ) -> dict[str, Any]:
-    """Return what decides the numbers of a trial, by what a user would call it.
+    """Return everything that determines the results of trials, under names that users know.
 
-    What only decides which trials there are is left out, so that a sweep can be widened. Nested
-    dicts hold a part for each size and optimizer, of which later runs may have more.
+    What only determines which trials there are is left out, so that a sweep can be extended. Nested
+    dicts have an entry for each size and optimizer; later runs may have more of them.
 
     Args:
         problem: What is trained.
-        rehearsal: What the models are like.
+        rehearsal: The rehearsal, with descriptions of the models.
         stops: Epochs after which trials are compared.
         subset: Share of the rows to train on.
     """
@@ -65,7 +65,7 @@ def fingerprint(
 
 
 def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return the names of what differs; a part that only one of the two has does not count."""
+    """Return the names of the entries that differ; one that only one side has does not count."""
     found = []
     for name in before.keys() & now.keys():
         one, other = before[name], now[name]
@@ -94,7 +94,7 @@ def _without_rate(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_data(data: Any) -> str:
-    """Return what tells data from others: the content of arrays; what else says of itself."""
+    """Return text that identifies data: the contents of arrays, or the type and size of others."""
     if data is None:
         return ""
     if are_arrays(data):
@@ -111,7 +111,7 @@ def _content(array: np.ndarray) -> str:
 
 
 def describe_callbacks(callbacks: Any) -> str:
-    """Return what tells callbacks from others, as far as they show it."""
+    """Return text that identifies callbacks, as far as their attributes show."""
     if callable(callbacks):
         return describe_function(callbacks)
     return "\n".join(f"{type(one).__name__} {_plain_attributes(one)}" for one in callbacks)
@@ -122,10 +122,10 @@ def _plain_attributes(value: Any) -> str:
 
 
 def describe_function(function: Any, depth: int = 3) -> str:
-    """Return what a function does, so that comments and formatting do not count.
+    """Return text that identifies what a function does, whatever its comments and formatting.
 
-    That is its code, the plain values that it takes from around it, and the functions of the user's
-    that it calls, down to some depth.
+    It consists of the function's code, the plain values that it uses from outside, and the user's
+    functions that it calls, down to some depth.
     """
     if function is None:
         return ""
@@ -145,7 +145,7 @@ def describe_function(function: Any, depth: int = 3) -> str:
 
 
 def _describe_value(value: Any, depth: int) -> str:
-    """Return what a value is, without its address."""
+    """Return text that identifies a value, without its address."""
     if isinstance(value, _PLAIN):
         return repr(value)
     if isinstance(value, list | tuple):
@@ -168,7 +168,7 @@ def _is_users(function: types.FunctionType) -> bool:
 
 
 def _names_used(function: types.FunctionType) -> dict[str, Any]:
-    """Return the values that a function takes from around it, by name."""
+    """Return the global and enclosing values that a function uses, by name."""
     code = function.__code__
     found = {
         name: function.__globals__[name]
@@ -192,7 +192,7 @@ def _global_names(code: types.CodeType) -> set[str]:
 
 
 def _describe_code(function: types.FunctionType) -> str:
-    """Return the source of a function as Python reads it; its bytecode where there is no source."""
+    """Return the parsed source of a function, or its bytecode if there is no source."""
     if function.__name__ != "<lambda>":
         try:
             source = textwrap.dedent(inspect.getsource(function))

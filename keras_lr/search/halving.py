@@ -1,4 +1,4 @@
-"""Which rates to try, and which of them to train on: the grid, the rungs, the finer grid."""
+"""Choice of the rates to try and to continue: the grid, the rungs, the finer grid."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-KEPT = 2
-"""One of so many rates is trained on after a rung."""
+REDUCTION_FACTOR = 2
+"""After a rung, one rate in this many is continued, for this many times as many epochs."""
 
 DIGITS = 6
-"""Significant digits of a rate: those of a description are the same on every machine."""
+"""Significant digits of a rate, few enough to be the same on every machine."""
 
 
 def rate_grid(low: float, high: float, per_decade: int) -> list[float]:
@@ -41,7 +41,7 @@ def rung_stops(epochs: int, first: float | None) -> tuple[int, ...]:
     stop = epochs if first is None else max(1, math.ceil(first * epochs))
     while stop < epochs:
         stops.append(stop)
-        stop *= KEPT
+        stop *= REDUCTION_FACTOR
     return (*stops, epochs)
 
 
@@ -49,9 +49,9 @@ def better_half(ranks: Mapping[float, tuple[float, ...]]) -> list[float]:
     """Return the better half of some rates, at least one, in their order.
 
     Args:
-        ranks: What each rate is ranked by; less is better.
+        ranks: The rank of each rate; less is better.
     """
-    count = math.ceil(len(ranks) / KEPT)
+    count = math.ceil(len(ranks) / REDUCTION_FACTOR)
     kept = sorted(ranks, key=lambda rate: ranks[rate])[:count]
     return [rate for rate in ranks if rate in kept]
 
@@ -73,5 +73,5 @@ def finer_rates(rates: Sequence[float], best: float, count: int) -> list[float]:
 
 
 def round_rate(rate: float) -> float:
-    """Return a rate with few digits."""
+    """Return a rate rounded to a few significant digits."""
     return float(f"{rate:.{DIGITS}g}")

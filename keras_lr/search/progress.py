@@ -1,4 +1,4 @@
-"""Lines in the terminal that say how far a search has come."""
+"""Status lines in the terminal that show the progress of a search."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from keras_lr.search.results.rows import Criterion, TrialRow
 
 
 class Run(Protocol):
-    """What trains, and has a row for all that is finished."""
+    """A run of a search, which has a row for everything finished."""
 
     @property
     def rows(self) -> Sequence[Any]: ...
 
 
 class StatusLine:
-    """Line in the terminal that is written over again and again."""
+    """Line in the terminal that is overwritten again and again."""
 
     def __init__(self, shown: bool) -> None:
         """Begin.
@@ -38,7 +38,7 @@ class StatusLine:
         raise NotImplementedError
 
     def write(self) -> None:
-        """Write the line over what it was."""
+        """Write the line over its last text."""
         if self.shown:
             width = line_width() - 1
             sys.stdout.write(f"\r{self.text()[:width]:<{width}}")  # covers a longer line before it
@@ -67,7 +67,7 @@ class StatusLine:
         return False
 
     def time_left(self, share: float) -> list[str]:
-        """Return in words how long the rest takes, given the share that is done, if that tells."""
+        """Return the estimated time left in words, or nothing before any share is done."""
         if not 0.0 < share < 1.0:
             return []
         left = (time.monotonic() - self._began) * (1.0 - share) / share
@@ -75,7 +75,7 @@ class StatusLine:
 
 
 class ProgressLine(StatusLine):
-    """Line that is written anew with every outcome: trials done, best so far, time left."""
+    """Status line of a sweep, updated with every outcome: trials done, best so far, time left."""
 
     def __init__(self, criterion: Criterion, shown: bool) -> None:
         """Begin.
@@ -91,11 +91,11 @@ class ProgressLine(StatusLine):
         self._rows: dict[object, TrialRow] = {}
 
     def plan(self, epochs: int) -> None:
-        """Note epochs that are to be trained."""
+        """Add epochs to those that are to be trained."""
         self.planned += epochs
 
     def advance(self, epochs: int, row: TrialRow) -> None:
-        """Note epochs that need no more training, and the trial that they are of."""
+        """Count epochs that need no more training, and store the row of their trial."""
         self.done += epochs
         self._rows[row.trial] = row
         self.write()

@@ -1,8 +1,8 @@
-"""`SweepRecord`: the outcomes of a sweep in a folder, one JSON line each, for all who work on it.
+"""`SweepRecord`: the outcomes of a sweep in a folder, one JSON line each.
 
-The file is locked while a line is written, where the system has such locks (not on Windows), so
-that several processes may write to it. What a killed process has left of a line is cut off by the
-next one that writes.
+Several processes may write to the file: it is locked while a line is written, if the system has
+such locks (Windows has none). An incomplete line of a killed process is cut off by the next process
+that writes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SweepRecord:
     kind_of_trial: ClassVar[type[Trial]] = Trial
 
     def __init__(self, directory: PathLike) -> None:
-        """Read what the folder holds; nothing is written.
+        """Read the record in a folder, if there is one; write nothing.
 
         Raises:
             StateError: If a line is damaged.
@@ -71,13 +71,13 @@ class SweepRecord:
         return self.criterion
 
     def begin(self, fingerprint: dict[str, Any], criterion: Criterion, groups: list[Group]) -> None:
-        """Say what sweep goes on, and refuse if the record is of another one.
+        """Write which sweep is run, or raise if the record is of another one.
 
         Raises:
-            StateError: If something that decides the numbers of a trial has changed.
+            StateError: If something that determines the results of a trial has changed.
             OSError: If the folder cannot be written.
         """
-        # JSON knows no tuples.
+        # JSON has no tuples.
         fingerprint = json.loads(json.dumps(fingerprint))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as file:
@@ -85,8 +85,8 @@ class SweepRecord:
             if different := changed(self.fingerprint, fingerprint):
                 raise StateError(
                     f"The record {self.path} is of another {self.noun}. Changed: "
-                    f"{', '.join(different)}. Pass another directory, or delete this one to begin "
-                    "anew."
+                    f"{', '.join(different)}. Pass another directory, or delete this one to start "
+                    "again."
                 )
             self._write(
                 file,
@@ -100,7 +100,7 @@ class SweepRecord:
             self._read(file)
 
     def find(self, stretch: Stretch) -> Outcome | None:
-        """Return the outcome of a stretch that was trained before; a failed one is tried again."""
+        """Return the recorded outcome of a stretch; None if there is none, or it failed."""
         found = self.outcomes.get((stretch.trial, stretch.stops))
         return None if found is None or found.status == "failed" else found
 
@@ -108,7 +108,7 @@ class SweepRecord:
         """Write an outcome.
 
         Raises:
-            OSError: If it cannot be written; the file then is as it was.
+            OSError: If it cannot be written; the file is then unchanged.
         """
         with self._open() as file:
             self._read(file)
@@ -117,12 +117,12 @@ class SweepRecord:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[io.FileIO]:
-        # A buffer would be written once more when the file is closed, after an error too.
+        # A buffer would be written again when the file is closed, even after an error.
         with open(self.path, "a+b", buffering=0) as file, _locked(file):
             yield file
 
     def _read(self, file: io.FileIO) -> None:
-        """Take in the whole lines that were written since the last time."""
+        """Read the complete lines that were written since the last call."""
         file.seek(self._offset)
         data = file.read()
         whole = data.rfind(b"\n") + 1
@@ -167,7 +167,7 @@ class SweepRecord:
 
 @contextlib.contextmanager
 def _locked(file: io.FileIO, writing: bool = True) -> Iterator[None]:
-    """Let no other process write to a file meanwhile, nor read it while this one writes."""
+    """Lock a file inside the context: no other process may write to it, or read while writing."""
     if fcntl is None:
         yield
         return
@@ -179,7 +179,7 @@ def _locked(file: io.FileIO, writing: bool = True) -> Iterator[None]:
 
 
 def _to_plain(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome as plain data for JSON, which knows no number that is not finite."""
+    """Return an outcome as plain data for JSON, which has only finite numbers."""
     plain = {field.name: getattr(outcome, field.name) for field in dataclasses.fields(outcome)}
     del plain["state"]
     plain["trial"] = dataclasses.asdict(outcome.trial)

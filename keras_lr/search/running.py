@@ -1,4 +1,4 @@
-"""`SweepRun`: trains the trials of one sweep, rung by rung, and keeps every outcome."""
+"""`SweepRun`: trains the trials of one sweep, rung by rung, and stores every outcome."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ Rates = Mapping[Group, list[float]]
 
 
 class Record(Protocol):
-    """Where outcomes are kept while a sweep runs, and from an earlier run of it."""
+    """Storage of outcomes, of this run of a sweep and of earlier ones."""
 
     def find(self, stretch: Stretch) -> Outcome | None:
-        """Return the outcome of a stretch that was trained before."""
+        """Return the recorded outcome of a stretch, if there is one."""
 
     def add(self, outcome: Outcome) -> None:
-        """Keep an outcome."""
+        """Store an outcome."""
 
 
 class Progress(Protocol):
-    """Who is told how far a sweep has come."""
+    """Display of a sweep's progress."""
 
     def plan(self, epochs: int) -> None:
-        """Note epochs that are to be trained."""
+        """Add epochs to those that are to be trained."""
 
     def advance(self, epochs: int, row: TrialRow) -> None:
-        """Note epochs that need no more training, and the trial that they are of."""
+        """Count epochs that need no more training, and store the row of their trial."""
 
 
 class SweepRun:
-    """The trials of a sweep: what was trained, and what is to be trained next.
+    """Runs the trials of a sweep, and decides what to train next.
 
-    All groups take a rung together, so that an engine with many workers has enough to do. Who goes
-    on is decided when all of a rung is there: so it does not depend on the order of outcomes.
+    All groups train a rung together, so that an engine with many workers has enough to do. Which
+    trials continue is decided when a whole rung is finished, so it does not depend on the order of
+    the outcomes.
     """
 
     def __init__(
@@ -54,12 +55,12 @@ class SweepRun:
         """Begin without outcomes.
 
         Args:
-            engine: Trains the trials.
+            engine: The engine that trains the trials.
             criterion: How trials are compared.
             seeds: Seeds for each rate.
             stops: Epochs after which trials are compared, the last being the end.
-            record: Keeps outcomes beyond this process, if anything does.
-            progress: Is told of every outcome.
+            record: Permanent storage of outcomes, if there is any.
+            progress: Display of the progress.
         """
         self.engine = engine
         self.criterion = criterion
@@ -80,7 +81,7 @@ class SweepRun:
 
         Args:
             rates: The rates of each group.
-            halve: Whether only the better half of the rates goes on after a rung.
+            halve: Whether only the better half of the rates continues after a rung.
         """
         self._plan_epochs(rates, halve)
         for number in range(len(self.stops)):
@@ -97,7 +98,7 @@ class SweepRun:
                 self._drop_states(rates)
 
     def finer(self, rates: Rates, count: int) -> Rates:
-        """Return further rates beside the best of each group."""
+        """Return further rates next to the best one of each group."""
         found = {}
         for group, some in rates.items():
             best = find_valley(self.rows, group, self.criterion).best
@@ -114,7 +115,7 @@ class SweepRun:
             counts = [-(-count // 2) for count in counts] if halve else counts
 
     def _stretch(self, trial: Trial, number: int) -> Stretch | None:
-        """Return what to train of a trial in a rung; None for one that has ended."""
+        """Return the stretch of a trial to train in a rung; None if the trial has ended."""
         parts = self._outcomes.get(trial, [])
         if parts and parts[-1].status != "trained":
             start = self.stops[number - 1] if number else 0
@@ -124,7 +125,7 @@ class SweepRun:
         return Stretch(trial, self.stops[: number + 1], self._states.get(trial), not is_last)
 
     def _run(self, stretches: list[Stretch]) -> None:
-        """Train stretches, except those of which the outcome is recorded."""
+        """Train stretches, except those whose outcome is recorded."""
         waiting = []
         for stretch in stretches:
             outcome = None if self.record is None else self.record.find(stretch)
@@ -147,12 +148,12 @@ class SweepRun:
         self.progress.advance(stops[-1] - stops[-2], self.criterion.row(parts))
 
     def _better(self, group: Group, rates: Iterable[float]) -> list[float]:
-        """Return the rates of a group that go on."""
+        """Return the rates of a group that continue."""
         rows = rows_by_rate(self.rows, group)
         return better_half({rate: self.criterion.rank(rows[rate]) for rate in rates})
 
     def _drop_states(self, rates: Rates) -> None:
-        """Let go of the states of trials that do not go on."""
+        """Drop the states of trials that do not continue."""
         going = {(group, rate) for group, some in rates.items() for rate in some}
         self._states = {
             trial: state

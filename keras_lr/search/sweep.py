@@ -1,4 +1,4 @@
-"""`LRSweep`: train at many rates, and see the valley of each optimizer."""
+"""`LRSweep`: train at many rates, and find the valley of each optimizer."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from keras_lr.search.trials.target import Target
 
 @configurable
 class LRSweep(Configurable):
-    """Train at rates from low to high, and see which serve, for each of several optimizers.
+    """Train at rates from low to high, and see which work well, for each of several optimizers.
 
-    Each trial is a training of its own from new weights: what a program gives that seeds, builds a
-    model with this rate and calls ``fit``. But there is one model for each optimizer, which is
-    compiled once, and every trial begins from its state put back. A trial that diverges or fails
-    is a gap with its reason, and the others go on.
+    Each trial is a separate training from new weights, with the same result as a program that sets
+    a seed, builds a model with this rate and calls ``fit``. But each optimizer has only one model,
+    which is compiled once, and whose initial state is put back for every trial. A trial that
+    diverges or fails is a gap with a reason, and the others continue.
 
     Args:
         min_lr: Lowest rate.
@@ -46,21 +46,21 @@ class LRSweep(Configurable):
         per_decade: Rates in a factor of ten, evenly spaced on a log axis.
         seeds: Trainings at each rate, each from other initial weights and with another order of
             the batches. Two or more show how far chance moves the best rate.
-        optimizers: What to compare, each at its own best rate: names of Keras, or objects, whose
-            own rate does not matter. A dict gives them names.
-        monitor: Logged value that trials are compared by, at the last epoch; by default
+        optimizers: The optimizers to compare, each at its own best rate: Keras's names, or objects,
+            whose rate is ignored. A dict gives them names.
+        monitor: Logged value by which trials are compared, at the last epoch; by default
             ``"val_loss"`` with validation data and ``"loss"`` without.
         mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
         until: A target such as ``"accuracy >= 0.97"``. A trial ends with the first epoch that meets
             it, and fewer steps to it are better.
         schedule: A function of the rate that returns the callback to train with, such as
-            ``lambda lr: OneCycle(lr)``. The rate on the axis is what it is called with.
-        halving: Share of the epochs after which the worse half of each optimizer's rates is left;
-            again after twice as many, and so on. A rate that goes on continues its trainings.
-        refine: Further rates in each of the two gaps beside the best, once the others are done.
+            ``lambda lr: OneCycle(lr)``. The rate on the axis is the argument of the function.
+        halving: Share of the epochs after which the worse half of each optimizer's rates is
+            dropped; again after twice as many epochs, and so on. The other trainings continue.
+        refine: Further rates in each of the two gaps next to the best, once the others are done.
         subset: Share of the rows to train on, with the steps shortened in proportion.
-        directory: Folder in which every outcome is kept. A sweep that was killed goes on from it,
-            and a wider one finds there what it has in common with an earlier one.
+        directory: Folder in which every outcome is stored. A sweep that was killed resumes from it,
+            and a wider sweep reuses what it has in common with an earlier one.
         verbose: 1 shows a line with the trials done, the best so far and the time left, and then a
             report; 0 shows nothing.
 
@@ -118,24 +118,24 @@ class LRSweep(Configurable):
             build: A function of an optimizer that returns a new compiled model; or a dict of such
                 functions by name, of models of several sizes.
             x: Inputs: whatever ``fit`` takes and can be read again.
-            y: Targets, likewise.
+            y: Targets: whatever ``fit`` takes and can be read again.
             epochs: Epochs of a trial that is trained to its end.
-            callbacks: Callbacks for the trials, of which each gets a copy of its own; or a function
-                of the trial that returns them. None of them may decide the rate.
-            test_data: ``(x, y)`` to evaluate each trial on that is trained to its end. They decide
-                nothing, so they tell how good the choice is.
+            callbacks: Callbacks for the trials, each of which gets its own copies; or a function of
+                the trial that returns them. None of them may decide the rate.
+            test_data: ``(x, y)`` on which each trial that is trained to its end is evaluated. They
+                influence nothing, so they show how good the choice is.
             engine: ``"local"``, which trains in this process; ``"ray"``, which trains on all cores;
                 or a `RayEngine`, for GPUs and clusters.
             **fit: Further arguments of ``fit``, such as ``batch_size`` or ``validation_data``.
 
         Returns:
-            What was found. Ctrl-C ends the sweep with what is finished.
+            The result. Ctrl-C ends the sweep with what is finished.
 
         Raises:
-            TypeError: If an argument is unknown or of the wrong type, or ``build`` returns no
-                model, or ``schedule`` no callback.
+            TypeError: If an argument is unknown or has the wrong type, ``build`` does not return a
+                model, or ``schedule`` does not return a callback.
             ValueError: If the data cannot be read again, ``build`` returns a model that is not
-                compiled with the optimizer that it is given, or an epoch does not log what
+                compiled with the given optimizer, or an epoch does not log the value that
                 ``monitor`` or ``until`` names.
             StateError: If the directory holds a sweep of another model, other data or arguments.
         """
@@ -154,7 +154,7 @@ class LRSweep(Configurable):
         test_data: tuple[Any, ...] | None,
         fit: dict[str, Any],
     ) -> Problem:
-        """Return what is to be trained, from the arguments of `run`."""
+        """Return the problem, from the arguments of `run`."""
         check_epochs(epochs)
         builds = named_builds(build)
         arguments = check_fit(fit, self.subset)

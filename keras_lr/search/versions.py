@@ -1,4 +1,4 @@
-"""The versions of what computes in this process."""
+"""Versions of the packages that compute in this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keras_lr._version import __version__
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes in this process."""
+    """Return the versions of the packages that compute in this process, and the backend."""
     return {
         "keras_lr": __version__,
         "keras": keras.__version__,

@@ -27,7 +27,7 @@ from keras_lr import (
     to_config,
 )
 from keras_lr.adaptive.base import GradientRate
-from keras_lr.config.files import MOST_BYTES
+from keras_lr.config.files import MAX_BYTES
 from keras_lr.config.registry import class_specs
 
 # Round trips --------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def test_a_file_of_fifty_megabytes_is_not_read(tmp_path, ending):
     path = tmp_path / f"lr.{ending}"
     with path.open("wb") as file:
         file.truncate(50_000_000)
-    assert str(refused(load, path)) == f"{path}: must be at most {MOST_BYTES} bytes long"
+    assert str(refused(load, path)) == f"{path}: must be at most {MAX_BYTES} bytes long"
 
 
 def test_a_mapping_that_holds_itself_is_refused():

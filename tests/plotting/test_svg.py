@@ -31,7 +31,7 @@ from keras_lr import (
 )
 from keras_lr.plotting.svg import Line, Panel, draw_panels, format_number, frame
 
-MOST_BYTES = 10_000
+MAX_BYTES = 10_000
 
 
 def svg(html):
@@ -79,7 +79,7 @@ def record(steps, seed=0):
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_schedule_has_a_curve_before_any_fit(name):
     html = SHAPES[name].make()._repr_html_()
-    assert len(html.encode()) <= MOST_BYTES
+    assert len(html.encode()) <= MAX_BYTES
     x, y = path(html)
     assert len(x) >= 2
     assert np.all(np.diff(x) >= 0)
@@ -159,7 +159,7 @@ def test_the_text_above_is_safe_and_not_too_long():
     deep = Constant(0.1)
     for _ in range(300):
         deep = deep.warmup(1)
-    assert len(deep._repr_html_().encode()) <= MOST_BYTES
+    assert len(deep._repr_html_().encode()) <= MAX_BYTES
 
 
 # Records ------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def test_the_text_above_is_safe_and_not_too_long():
 @pytest.mark.parametrize("steps", [1, 2, 100, 20_000])
 def test_a_record_shows_rate_and_loss(steps):
     html = record(steps)._repr_html_()
-    assert len(html.encode()) <= MOST_BYTES
+    assert len(html.encode()) <= MAX_BYTES
     assert [one for one in words(html) if one in ("learning rate", "loss")] == [
         "learning rate",
         "loss",
@@ -198,7 +198,7 @@ def test_gaps_and_a_loss_that_is_not_finite_are_left_out():
 def test_several_schedules_are_curves_before_any_fit():
     both = ParamScheduler(learning_rate=CosineDecay(0.1), momentum=LinearDecay(0.9, 0.5).warmup(5))
     html = both._repr_html_()
-    assert len(html.encode()) <= MOST_BYTES
+    assert len(html.encode()) <= MAX_BYTES
     assert [one for one in words(html) if one.isalpha() or " " in one] == [
         *("learning rate", "epochs", "momentum", "epochs"),
     ]
@@ -218,7 +218,7 @@ def test_callbacks_show_what_the_fit_did():
     fit(meter(optimizer=keras.optimizers.SGD(0.01, momentum=0.9)), [plateau, both], epochs=6)
     for callback in (plateau, both):
         html = callback._repr_html_()
-        assert len(html.encode()) <= MOST_BYTES
+        assert len(html.encode()) <= MAX_BYTES
         assert words(html)[0].startswith("learning rate")
     _, height = path(plateau._repr_html_())
     assert height[-1] > height[0]
@@ -230,7 +230,7 @@ def test_factors_that_move_are_curves_over_one_axis():
     body = Constant(0.0).lasting(20) >> Constant(0.1)
     rates = LayerRates({"net/body/.*": body, "head": 2.0}, default=LinearDecay(1.0))
     html = rates._repr_html_()
-    assert len(html.encode()) <= MOST_BYTES
+    assert len(html.encode()) <= MAX_BYTES
     titles = [one for one in words(html) if one.startswith("factor of")]
     assert titles == ["factor of net/body", "factor of default"]
     assert words(html).count("epochs") == 2
@@ -243,7 +243,7 @@ def test_factors_that_move_are_curves_over_one_axis():
 def test_of_many_factors_the_cell_says_how_many_it_leaves_out():
     rates = LayerRates.thaw([f"block_{number}" for number in range(30)], every=1)
     html = rates._repr_html_()
-    assert len(html.encode()) <= MOST_BYTES
+    assert len(html.encode()) <= MAX_BYTES
     shown = [one for one in words(html) if one.startswith("factor of")]
     assert len(shown) >= 5
     assert f"and {29 - len(shown)} more" in note(html)
@@ -274,7 +274,7 @@ def test_a_range_test_shows_curve_suggestion_and_bounds(count):
     rates = np.geomspace(1e-6, 10.0, count)
     result = RangeTestResult.from_curve(rates, (np.log10(rates) + 2.0) ** 2 + 0.5)
     html = result._repr_html_()
-    assert len(html.encode()) <= MOST_BYTES
+    assert len(html.encode()) <= MAX_BYTES
     if count == 1:
         assert "<svg" not in html
         return

@@ -92,7 +92,7 @@ class Locked(keras.utils.PyDataset):
     ],
 )
 def test_what_cannot_travel_is_refused_by_name(parts, name):
-    with pytest.raises(ValueError, match=rf"LRSweep.run: argument `{name}` cannot travel.*pickle"):
+    with pytest.raises(ValueError, match=rf"LRSweep.run: argument `{name}` cannot be sent.*pickle"):
         pack(problem(**parts), pickle.dumps)
 
 

@@ -1,4 +1,4 @@
-"""Where the trials of a sweep are trained."""
+"""Engines, which train the trials of a search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENGINES: dict[str, Callable[[], Engine]] = {"local": LocalEngine, "ray": RayEngi
 
 
 def make_engine(engine: str | Engine, search: Search = SWEEP) -> Engine:
-    """Return an engine, from its name or as it is.
+    """Return an engine, given as an object or by name.
 
     Raises:
         ValueError: If there is none of that name.
@@ -36,7 +36,7 @@ def make_engine(engine: str | Engine, search: Search = SWEEP) -> Engine:
 
 @contextlib.contextmanager
 def engine_of(engine: str | Engine, search: Search = SWEEP) -> Iterator[Engine]:
-    """Give an engine for one run; afterwards it is closed, and the random states are as before.
+    """Yield an engine for one run, then close it and restore the random states.
 
     Raises:
         ValueError: If there is none of that name.

@@ -1,4 +1,4 @@
-"""What a sweep asks of an engine: run stretches of trials somewhere, and give their outcomes."""
+"""`Engine`: trains stretches of trials somewhere, and yields their outcomes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from keras_lr.search.trials.problem import Problem
 
 @dataclasses.dataclass(frozen=True)
 class Rehearsal:
-    """What an engine has found by building every model, and training one of them for a step.
+    """What an engine learns by building every model, and training one of them for a step.
 
     Attributes:
-        models: What each group's model is like, in words that change where the model does.
-        failures: Why ``build`` raised, for each group where it did.
-        logged: Names of all that an epoch logs, validation included; empty where nothing was built.
+        models: A description of each group's model, which changes when the model changes.
+        failures: Why ``build`` raised, for each group in which it did.
+        logged: Names of all that an epoch logs, including validation; empty if no model was built.
         up: Whether more of the monitored value is better.
     """
 
@@ -28,27 +28,27 @@ class Rehearsal:
 
 
 class Engine(Protocol):
-    """Where trials are trained: in this process, or on the workers of a cluster.
+    """Trains trials in this process, or on the workers of a cluster.
 
-    The order of the trials, which of them go on, and the record are the sweep's. An engine that
-    runs each stretch as its description says, anywhere and in any order, gives the same result.
+    The sweep decides the order of the trials and which of them continue, and keeps the record. An
+    engine may run the stretches anywhere and in any order: the result is the same.
     """
 
     def start(self, problem: Problem) -> Rehearsal:
-        """Make ready to train trials of a problem.
+        """Prepare to train trials of a problem.
 
         Raises:
-            ValueError: If ``build`` returns what cannot be swept.
+            ValueError: If ``build`` returns a model that cannot be swept.
         """
 
     def run(self, stretches: Sequence[Stretch]) -> Iterator[Outcome]:
-        """Train stretches, and give each outcome as soon as it is there, in any order.
+        """Train stretches, and yield each outcome as soon as it is known, in any order.
 
-        What goes wrong inside a trial is an outcome with the status ``"failed"``, not an exception.
-        An outcome has a ``state`` where the stretch says ``keep``. The sweep hands it back in the
-        trial's next stretch. A population calls its ``export()`` too, and hands what that has
-        returned to the engine of another process.
+        An exception inside a trial becomes an outcome with the status ``"failed"``. If ``keep`` of
+        the stretch is set, its outcome has a ``state``, which the sweep passes back in the trial's
+        next stretch. A population also calls ``export()`` of a state, and passes the result to the
+        engine of another process.
         """
 
     def close(self) -> None:
-        """Let go of models, data and workers."""
+        """Release models, data and workers."""

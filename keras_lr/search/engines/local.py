@@ -11,7 +11,7 @@ from keras_lr.search.trials.runner import TrialRunner
 
 
 class LocalEngine:
-    """Engine that trains in this process: each group on a model of its own, compiled once."""
+    """Engine that trains in this process, with one model for each group, compiled once."""
 
     def __init__(self) -> None:
         """Begin without models."""
@@ -45,5 +45,5 @@ class LocalEngine:
                 yield self._runners[group].run(stretch)
 
     def close(self) -> None:
-        """Let go of the models."""
+        """Release the models."""
         self._runners.clear()

@@ -13,7 +13,7 @@ from keras_lr._keras.state.snapshot import ModelState
 from keras_lr.search.engines.base import Rehearsal
 from keras_lr.search.engines.ray_connection import RayConnection, worker_environment
 from keras_lr.search.engines.ray_parcel import pack
-from keras_lr.search.engines.ray_pool import Done, Job, RemoteState, WorkerLost, WorkerPool
+from keras_lr.search.engines.ray_pool import Job, JobResult, RemoteState, WorkerLost, WorkerPool
 from keras_lr.search.engines.ray_worker import TrialWorker
 from keras_lr.search.trials.description import Group, Outcome, Stretch
 from keras_lr.search.trials.problem import Problem
@@ -25,21 +25,21 @@ class RayEngine(Configurable):
     """Train the trials of a sweep on all cores, GPUs or machines of a Ray cluster.
 
     Pass it as ``LRSweep.run(engine=RayEngine(...))``; ``engine="ray"`` is ``RayEngine()``. Each
-    worker is a process with models of its own, which it compiles once. The order of the trials and
-    which of them go on are the sweep's, so the result is that of ``engine="local"``: bit for bit
+    worker is a process with its own models, which it compiles once. The sweep decides the order of
+    the trials and which of them continue, so the result is that of ``engine="local"``: bit for bit
     if that has as many threads and the same kind of device.
 
-    A worker that is killed costs the trial that it was training, which is trained again. So does a
-    machine that is lost, together with the trials whose state was there: they are trained again
-    from their start. A trial whose workers die three times in a row has failed.
+    If a worker is killed, the trial that it was training is trained again. If a machine is lost,
+    the trials whose state was on it are also trained again, from their start. A trial whose workers
+    die three times in a row has failed.
 
     Args:
-        workers: The most workers; by default as many as the cluster has room for.
+        workers: Largest number of workers; by default as many as the cluster has room for.
         cpus_per_trial: CPUs of a worker, and the threads that it computes with.
         gpus_per_trial: GPUs of a worker. With 0.5, two workers share one; with 0, they see none.
         address: Address of a cluster, such as ``"auto"`` for the one that runs on this machine. By
-            default it is what Ray is connected to or what ``RAY_ADDRESS`` names, or else Ray runs
-            on this machine as long as the sweep does.
+            default it is the cluster that Ray is connected to, or the one that ``RAY_ADDRESS``
+            names. If there is neither, Ray runs on this machine as long as the sweep.
 
     Raises:
         TypeError: If an argument has the wrong type or is unknown.
@@ -69,8 +69,8 @@ class RayEngine(Configurable):
 
         Raises:
             ImportError: If Ray is not installed, or keras_lr is not on a machine of the cluster.
-            ValueError: If ``build`` returns what cannot be swept, if something cannot travel to a
-                worker, or if no machine has room for one.
+            ValueError: If ``build`` returns a model that cannot be swept, if something cannot be
+                sent to a worker, or if no machine has room for one.
         """
         self._failures = {}
         cpus = None if self.workers is None else self.workers * self.cpus_per_trial
@@ -96,7 +96,7 @@ class RayEngine(Configurable):
                 yield Outcome(stretch.trial, stretch.stops, "failed", reason)
             else:
                 jobs.append(_job(stretch))
-        for done in self._pool.do(jobs):
+        for done in self._pool.run_jobs(jobs):
             yield _outcome(done)
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class RayEngine(Configurable):
             self._connection = None
 
     def _count_workers(self, connection: RayConnection) -> int:
-        """Return the most workers that there can be.
+        """Return the largest possible number of workers.
 
         Raises:
             ValueError: If no machine has room for one.
@@ -121,7 +121,7 @@ class RayEngine(Configurable):
             raise self.invalid(name, "what a machine of the cluster has")
         if not gpus and connection.has_gpus():
             warn_user(
-                "RayEngine: the cluster has GPUs, and the workers use none. Pass gpus_per_trial=1, "
+                "RayEngine: the cluster has GPUs, but the workers use none. Pass gpus_per_trial=1, "
                 "or a part of one for several workers on each."
             )
         if self.workers is not None and self.workers > room:
@@ -133,7 +133,7 @@ class RayEngine(Configurable):
 
     def _rehearse(self, problem: Problem, pool: WorkerPool) -> Rehearsal:
         found = {}
-        for done in pool.do([Job("describe", group, group) for group in problem.groups]):
+        for done in pool.run_jobs([Job("describe", group, group) for group in problem.groups]):
             found[done.job.group], failure = _value(done)
             if failure:
                 self._failures[done.job.group] = failure
@@ -141,15 +141,15 @@ class RayEngine(Configurable):
         if not models:
             return Rehearsal(models, self._failures, (), False)
         first = next(iter(models))
-        (done,) = pool.do([Job("warm_up", first, first)])
+        (done,) = pool.run_jobs([Job("warm_up", first, first)])
         return Rehearsal(models, self._failures, *_value(done))
 
 
-def _value(done: Done) -> Any:
-    """Return what a job of the rehearsal has returned.
+def _value(done: JobResult) -> Any:
+    """Return the value of a job of the rehearsal.
 
     Raises:
-        Exception: If it has raised one, or no worker could begin.
+        Exception: The exception that the job raised, or an error if no worker could start.
     """
     if isinstance(done.error, WorkerLost):
         raise RuntimeError(
@@ -169,7 +169,7 @@ def _job(stretch: Stretch) -> Job:
     return Job("run", stretch.trial.group, plain, state)
 
 
-def _outcome(done: Done) -> Outcome:
+def _outcome(done: JobResult) -> Outcome:
     stretch: Stretch = done.job.argument
     if done.error is not None:
         reason = f"{type(done.error).__name__}: {done.error}"

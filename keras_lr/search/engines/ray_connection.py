@@ -1,4 +1,4 @@
-"""The connection to Ray: to a cluster, or to a Ray that runs here as long as a sweep does."""
+"""`RayConnection`: connects to a cluster, or to a Ray that runs here as long as a sweep."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 import keras
 
 CARRIED = ("KERAS_", "TF_", "XLA_", "JAX_")
-"""How the names of environment variables begin that workers get from this process."""
+"""Prefixes of the environment variables that workers get from this process."""
 
 NOT_CARRIED = ("TF_CONFIG",)
-"""It says which process of a cluster of TensorFlow this one is."""
+"""Exceptions: this variable identifies one process of a TensorFlow cluster."""
 
 THREADS = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
@@ -42,13 +42,13 @@ def import_ray() -> Any:
 def worker_environment(cpus: int, gpus: float) -> dict[str, str]:
     """Return the environment variables of a worker.
 
-    It imports from where this process imports, as far as its machine has those folders, and its
-    backend is that of this process. It uses as many threads as it has CPUs: more would get in each
-    other's way, which made PyTorch twelve times slower.
+    A worker imports from the folders that this process imports from, if its machine has them, and
+    uses the same backend. It uses as many threads as it has CPUs: more would get in each other's
+    way, which made PyTorch twelve times slower.
 
     Args:
         cpus: CPUs of the worker.
-        gpus: GPUs of the worker; a part of one leaves the rest of its memory to others.
+        gpus: GPUs of the worker; with a part of one, the rest of its memory is left to others.
     """
     environment = dict.fromkeys(THREADS, str(cpus))
     if not gpus:
@@ -73,7 +73,7 @@ def _own_folders() -> list[str]:
 
 
 class RayConnection:
-    """Ray, connected: to what is connected already, to a cluster, or to one that starts here."""
+    """Connection to the cluster that Ray is connected to, to another one, or to a new one here."""
 
     def __init__(self, address: str | None, cpus: int | None) -> None:
         """Connect.
@@ -126,14 +126,14 @@ class RayConnection:
         return bool(self.ray.cluster_resources().get("GPU"))
 
     def close(self) -> None:
-        """Leave Ray as it was found, and this process too."""
+        """Leave Ray and this process as they were found."""
         if self._is_ours:
             self.ray.shutdown()
             self._restore_process()
 
 
 def room_on(resources: dict[str, float], cpus: float, gpus: float) -> int:
-    """Return how many workers a machine has room for that has some resources."""
+    """Return how many workers a machine with some resources has room for."""
     room = int(resources.get("CPU", 0) // cpus)
     if not gpus:
         return room
@@ -143,7 +143,7 @@ def room_on(resources: dict[str, float], cpus: float, gpus: float) -> int:
 
 
 def _capture_process() -> Callable[[], None]:
-    """Return a function that puts back what Ray changes in the process that starts it."""
+    """Return a function that undoes what Ray changes in the process that starts it."""
     environment, path, hook = dict(os.environ), list(sys.path), sys.excepthook
     handler = signal.getsignal(signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""What travels to the workers of Ray: a problem as bytes, its arrays, and the settings of Keras."""
+"""`Parcel`: what is sent to Ray's workers: a problem as bytes, its arrays, Keras's settings."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ DATA = ("x", "y", "sample_weight", "validation_data")
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """Stands for an array that travels by itself."""
+    """Placeholder for an array that is sent separately."""
 
     index: int
 
 
 class Parcel(NamedTuple):
-    """A problem on its way to the workers.
+    """A problem in the form in which it is sent to the workers.
 
-    Arrays are apart, so that all workers of a machine can read the same memory. Everything else is
-    in bytes of which each worker makes objects of its own: those may change, as a dataset does that
+    Arrays are separate, so that all workers of a machine can read the same memory. Everything else
+    is pickled, so that each worker has its own objects: these may change, as does a dataset that
     shuffles its indices.
     """
 
@@ -40,10 +40,10 @@ def pack(problem: Problem, dumps: Callable[[Any], bytes]) -> Parcel:
 
     Args:
         problem: The problem.
-        dumps: Turns an object into bytes, functions too.
+        dumps: Function that pickles any object, including functions.
 
     Raises:
-        ValueError: If a part of it cannot travel; the message names the argument.
+        ValueError: If a part of it cannot be sent; the message names the argument.
     """
     arrays: list[np.ndarray] = []
 
@@ -60,7 +60,7 @@ def pack(problem: Problem, dumps: Callable[[Any], bytes]) -> Parcel:
     parts = {field.name: getattr(problem, field.name) for field in dataclasses.fields(problem)}
     parts["fit"] = fit
     parts["test_data"] = keras.tree.map_structure(store, problem.test_data)
-    # Keras would pickle an optimizer as a file, from which it finds no classes of the user's.
+    # Keras would pickle an optimizer as a file, and would not find the user's classes in it.
     parts["optimizers"] = {
         name: (type(optimizer), optimizer.get_config())
         for name, optimizer in problem.optimizers.items()
@@ -68,18 +68,18 @@ def pack(problem: Problem, dumps: Callable[[Any], bytes]) -> Parcel:
     try:
         return Parcel(dumps((parts, _keras_settings())), arrays)
     except Exception as error:
-        name, reason = _stuck_part(parts, dumps) or ("build", error)
+        name, reason = _find_unpicklable_part(parts, dumps) or ("build", error)
         raise ValueError(
-            f"{problem.search.name}.run: argument `{name}` cannot travel to a worker of Ray: "
+            f"{problem.search.name}.run: argument `{name}` cannot be sent to a worker of Ray: "
             f"{type(reason).__name__}: {reason}. Make what it needs inside of a function, such as "
             "`build`, or pass engine='local'."
         ) from error
 
 
-def _stuck_part(
+def _find_unpicklable_part(
     parts: dict[str, Any], dumps: Callable[[Any], bytes]
 ) -> tuple[str, Exception] | None:
-    """Return the name of the argument that cannot be turned into bytes, and why."""
+    """Return the name of the argument that cannot be pickled, and why."""
     named = {"build": parts["builds"], **parts["fit"], **parts}
     for name, part in named.items():
         if name in ("builds", "fit"):
@@ -92,10 +92,10 @@ def _stuck_part(
 
 
 def unpack(content: bytes, arrays: list[np.ndarray]) -> Problem:
-    """Return the problem in a parcel, and give Keras the settings that it has where it was packed.
+    """Return the problem in a parcel, after applying the Keras settings of its sender.
 
     Raises:
-        Exception: Whatever is raised where something cannot be made from its bytes.
+        Exception: Any exception that is raised while something is unpickled.
     """
     parts, settings = pickle.loads(content)
     _apply_keras_settings(settings)
@@ -115,7 +115,7 @@ def unpack(content: bytes, arrays: list[np.ndarray]) -> Problem:
 
 
 def _keras_settings() -> dict[str, Any]:
-    """Return the settings of Keras that decide what a model computes."""
+    """Return the settings of Keras that determine what a model computes."""
     return {
         "floatx": keras.config.floatx(),
         "epsilon": keras.config.epsilon(),

@@ -1,4 +1,4 @@
-"""`TrialWorker`: what runs in each process of Ray that trains trials."""
+"""`TrialWorker`: trains trials in one of Ray's processes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from keras_lr.search.versions import versions
 
 
 class TrialWorker:
-    """Trainer of trials of all groups that it is given, on models that it compiles once."""
+    """Trains trials of any group, on models that it compiles once."""
 
     def __init__(self) -> None:
-        """Begin with nothing: an exception in here would tell less than one in `load`."""
+        """Begin with nothing: an exception in `load` is more informative than one here."""
         self._problem: Problem | None = None
         self._runners: dict[Group, TrialRunner] = {}
 
     def load(self, content: bytes, arrays: list[np.ndarray], expected: dict[str, str]) -> None:
-        """Make the problem from its bytes.
+        """Unpickle the problem.
 
         Args:
             content: The problem.
@@ -34,17 +34,17 @@ class TrialWorker:
 
         Raises:
             RuntimeError: If other versions are installed here, which may compute other numbers.
-            Exception: Whatever is raised where something cannot be made from its bytes.
+            Exception: Any exception that is raised while something is unpickled.
         """
         if (found := versions()) != expected:
-            raise RuntimeError(f"a machine has {found}, and the sweep runs with {expected}")
+            raise RuntimeError(f"a machine has {found}, but the sweep runs with {expected}")
         self._problem = unpack(content, arrays)
 
     def describe(self, group: Group) -> tuple[str, str]:
-        """Build the model of a group, and return what it is like, or why ``build`` raised.
+        """Build the model of a group, and return its description, or why ``build`` raised.
 
         Raises:
-            TypeError: If ``build`` returns no model.
+            TypeError: If ``build`` does not return a model.
             ValueError: If it returns a model that cannot be swept.
         """
         try:
@@ -53,10 +53,10 @@ class TrialWorker:
             return "", str(error)
 
     def warm_up(self, group: Group) -> tuple[tuple[str, ...], bool]:
-        """Train the model of a group for a step; return what is logged, and whether more is better.
+        """Train a group's model for a step; return the logged names, and whether more is better.
 
         Raises:
-            Exception: Whatever the training raises.
+            Exception: Any exception of the training.
         """
         runner = self._runner(group)
         return runner.warm_up(), runner.higher_is_better()
@@ -81,7 +81,7 @@ class TrialWorker:
 
 
 def _export(snapshot: Any) -> ModelState | None:
-    """Return a state as plain data; None where objects of the user's hold what cannot travel."""
+    """Return a state as plain data; None if the user's objects hold what cannot be pickled."""
     if snapshot is None:
         return None
     state: ModelState = snapshot.export()

@@ -1,1 +1,1 @@
-"""Population based training: its rule, its rounds, its record and what it finds."""
+"""Population based training: its rule, rounds, record and results."""

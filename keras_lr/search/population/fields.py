@@ -39,7 +39,7 @@ class ParametersField(FieldType):
 
 
 class OptimizerField(FieldType):
-    """An optimizer that is not built: a name of Keras, or an object."""
+    """An unbuilt optimizer, given by Keras's name or as an object."""
 
     expected = (
         "a name of Keras such as 'adam' or an object such as keras.optimizers.SGD(momentum=0.9)"

@@ -1,4 +1,4 @@
-"""`Line`: all that a member's weights have gone through, as the trial that gives them."""
+"""`Line`: the whole history of a member's weights, as a trial that reproduces them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Values = tuple[float, ...]
 class Line(Trial):
     """A training in rounds, with its own hyperparameters in each.
 
-    A member that copies another one takes over its line and goes on with other values. So a line
-    alone says how the weights came about, whichever members they were in.
+    A member that copies another one takes over its line, and continues it with other values. So a
+    line alone determines the weights, whichever members had them.
     """
 
     values: tuple[Values, ...]
@@ -35,22 +35,22 @@ class Line(Trial):
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Self:
-        """Return a line from its attributes as JSON keeps them."""
+        """Return a line from its attributes as stored in JSON."""
         return cls(**plain | {"values": tuple(map(tuple, plain["values"]))})
 
     @property
     def position(self) -> Any:
-        """What the driver of the population is called with."""
+        """The argument with which the population's driver is called."""
         return self.values
 
-    def go_on(self, values: Values) -> Self:
-        """Return the line with a further round."""
+    def extend(self, values: Values) -> Self:
+        """Return the line with one more round."""
         return dataclasses.replace(self, values=(*self.values, values))
 
 
 @dataclasses.dataclass(frozen=True)
 class LineDriver:
-    """Maker of the callback that gives each round of a line its hyperparameters."""
+    """Makes the callback that gives each round of a line its hyperparameters."""
 
     names: tuple[str, ...]
     """The hyperparameters, the learning rate first."""
@@ -61,8 +61,8 @@ class LineDriver:
         """Return a callback.
 
         Args:
-            values: The hyperparameters of each round. A bare number stands for all of them in one
-                round: enough to see what the callback moves.
+            values: The hyperparameters of each round. A bare number is used for all of them in one
+                round, which is enough to see what the callback moves.
         """
         rounds = [(values,) * len(self.names)] if isinstance(values, float) else values
         schedules = piecewise_schedules(self.names, self.every, rounds)
@@ -74,7 +74,7 @@ class LineDriver:
 def piecewise_schedules(
     names: Sequence[str], every: int, rounds: Sequence[Values]
 ) -> dict[str, PiecewiseConstant]:
-    """Return what each hyperparameter is in each round as a schedule.
+    """Return the values of each hyperparameter in all rounds as a schedule.
 
     >>> piecewise_schedules(["learning_rate"], 2, [(0.1,), (0.1,), (0.12,)])
     {'learning_rate': PiecewiseConstant(boundaries=(4,), values=(0.1, 0.12))}

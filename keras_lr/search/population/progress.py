@@ -1,4 +1,4 @@
-"""One line in the terminal that says how far a population has come."""
+"""Status line in the terminal that shows the progress of a population."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from keras_lr.search.results.rows import Criterion
 
 
 class PopulationProgress(StatusLine):
-    """Line that is written anew with every outcome: rounds done, best of this one, time left."""
+    """Status line of a population: rounds done, best of the present round, time left."""
 
     def __init__(self, criterion: Criterion, members: int, rounds: int, shown: bool) -> None:
         """Begin.
 
         Args:
             criterion: How members are compared.
-            members: How many there are.
+            members: Number of members.
             rounds: Rounds to train.
             shown: Whether to write anything.
         """
@@ -26,7 +26,7 @@ class PopulationProgress(StatusLine):
         self._rows: list[MemberRow] = []
 
     def advance(self, row: MemberRow) -> None:
-        """Note a member that is through with a round."""
+        """Add a member that has finished a round."""
         self._rows.append(row)
         self.write()
 

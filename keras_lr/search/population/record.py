@@ -1,8 +1,8 @@
 """`PopulationRecord`: the outcomes of a population in a folder, and the states of its members.
 
-An outcome is a line of JSON, as in the record of a sweep. The lines alone decide how a population
-goes on. The states of the last rounds are files beside them, so that nothing is trained twice; a
-state that is missing costs the time to train its line again.
+An outcome is a line of JSON, as in the record of a sweep. The lines alone determine how a
+population continues. The states of the last rounds are stored in files next to the record, so that
+nothing is trained twice. If a state is missing, its line is trained again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class PopulationRecord(SweepRecord):
     kind_of_trial: ClassVar[type[Trial]] = Line
 
     def __init__(self, directory: PathLike) -> None:
-        """Read what the folder holds; nothing is written.
+        """Read the record in a folder, if there is one; write nothing.
 
         Raises:
             StateError: If a line is damaged.
@@ -42,9 +42,10 @@ class PopulationRecord(SweepRecord):
         self.states = StateFiles(self.path.parent / "states")
 
     def find(self, stretch: Stretch) -> Outcome | None:
-        """Return the outcome of a stretch that was trained before.
+        """Return the recorded outcome of a stretch, with its state.
 
-        A failed one is tried again, unless a later round was begun: who copied whom rests on it.
+        A failed one is tried again, unless a later round has begun: its copies depend on the
+        failure.
         """
         found = self.outcomes.get((stretch.trial, stretch.stops))
         if found is not None and found.status == "failed":
@@ -56,7 +57,7 @@ class PopulationRecord(SweepRecord):
         return dataclasses.replace(found, state=self.states.load(found.trial))
 
     def add(self, outcome: Outcome) -> None:
-        """Write an outcome, after its state: what has a line was trained.
+        """Write an outcome, after its state: a recorded outcome then always has its state.
 
         Raises:
             OSError: If one of them cannot be written.
@@ -66,11 +67,11 @@ class PopulationRecord(SweepRecord):
         super().add(outcome)
 
     def end_round(self, stops: tuple[int, ...]) -> None:
-        """Let go of the states of earlier rounds: one is through."""
+        """Delete the states of earlier rounds when a round has ended."""
         self.states.delete_before(len(stops))
 
     def replay(self, criterion: Criterion) -> tuple[PopulationRule, int, list[MemberRow]]:
-        """Return the rule, the epochs of a round, and the rows of all that was trained."""
+        """Return the rule, the epochs of a round, and the rows of everything that was trained."""
         known = self.fingerprint
         parameters = tuple(Parameter(*one) for one in known["parameters"])
         rest = {name: known[name] for name in ("population", "quantile", "resample", "seed")}
@@ -86,7 +87,7 @@ class PopulationRecord(SweepRecord):
 
 
 class _NotTrained(Exception):
-    """What was asked for is not in the record."""
+    """Raised if a requested outcome is not in the record."""
 
 
 class _NoEngine:
@@ -121,7 +122,7 @@ class _Reader:
 
 
 class _Silence:
-    """Progress that is told nobody."""
+    """Progress display that shows nothing."""
 
     def advance(self, row: MemberRow) -> None:
         pass

@@ -1,4 +1,4 @@
-"""`PopulationRun`: trains the members of a population round by round, and keeps every outcome."""
+"""`PopulationRun`: trains a population's members round by round, and stores every outcome."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from keras_lr.search.trials.description import Group, Outcome, Stretch
 
 
 class Record(Protocol):
-    """Where outcomes and states are kept while a population trains, and from an earlier run."""
+    """Storage of outcomes and states, of this run of a population and of earlier ones."""
 
     def find(self, stretch: Stretch) -> Outcome | None:
-        """Return the outcome of a stretch that was trained before, with its state if it is kept."""
+        """Return the recorded outcome of a stretch, with its state if that is stored."""
 
     def add(self, outcome: Outcome) -> None:
-        """Keep an outcome and its state."""
+        """Store an outcome and its state."""
 
     def end_round(self, stops: tuple[int, ...]) -> None:
-        """Let go of the states of earlier rounds: one is through."""
+        """Delete the states of earlier rounds when a round has ended."""
 
 
 class Progress(Protocol):
-    """Who is told how far a population has come."""
+    """Display of a population's progress."""
 
     def advance(self, row: MemberRow) -> None:
-        """Note a member that is through with a round."""
+        """Add a member that has finished a round."""
 
 
 class PopulationRun:
-    """The rounds of a population: what was trained, and what each member goes on with.
+    """Runs the rounds of a population, and decides how each member continues.
 
-    Who copies whom is decided when all of a round is there: so it does not depend on the order of
-    outcomes.
+    Who copies whom is decided when a whole round is finished, so it does not depend on the order of
+    the outcomes.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class PopulationRun:
         """Begin without outcomes.
 
         Args:
-            engine: Trains the members.
-            rule: Says who copies whom.
+            engine: The engine that trains the members.
+            rule: The rule that decides who copies whom.
             group: The model that all members share.
             criterion: How members are compared.
             stops: Epochs after which rounds end.
-            record: Keeps outcomes beyond this process, if anything does.
-            progress: Is told of every outcome.
+            record: Permanent storage of outcomes, if there is any.
+            progress: Display of the progress.
         """
         self.engine = engine
         self.rule = rule
@@ -81,7 +81,7 @@ class PopulationRun:
         self._new_states: dict[Line | None, Any] = {}
 
     def train(self) -> None:
-        """Train all rounds, or up to one in which all members are lost."""
+        """Train all rounds, or stop after one in which all members are lost."""
         for number in range(1, len(self.stops) + 1):
             rows = self._train_round(number)
             if number == len(self.stops) or all(row.is_lost for row in rows):
@@ -89,7 +89,7 @@ class PopulationRun:
             self._exchange(number, rows)
 
     def state_of(self, line: Line) -> Any:
-        """Return the state in which a line of the last rounds has ended; None if there is none."""
+        """Return the final state of a line of the last rounds; None if there is none."""
         return (self._states | self._new_states).get(line)
 
     def _train_round(self, number: int) -> list[MemberRow]:
@@ -127,12 +127,12 @@ class PopulationRun:
         return sorted(self.rows[begun:], key=lambda row: row.member)
 
     def _exchange(self, number: int, rows: Sequence[MemberRow]) -> None:
-        """Decide what each member goes on with."""
+        """Decide how each member continues."""
         sign = -1.0 if self.criterion.up else 1.0
         costs = [math.inf if row.is_lost else sign * row.score for row in rows]
         self._moves = self.rule.moves(number, costs, [move.values for move in self._moves])
         self._parents = [self._lines[move.source] for move in self._moves]
-        self._lines = [self._lines[move.source].go_on(move.values) for move in self._moves]
+        self._lines = [self._lines[move.source].extend(move.values) for move in self._moves]
 
 
 def round_stops(epochs: int, every: int) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
-"""Who copies whom after a round, and with which hyperparameters the copy goes on.
+"""`PopulationRule`: who copies whom after a round, and with which hyperparameters.
 
-Each member has a generator of its own in each round, made from the seed, the round and its number.
-So no draw depends on the order in which members are trained.
+Each member has its own random generator in each round, made from the seed, the round and the
+member's number. So no draw depends on the order in which members are trained.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from keras_lr.search.halving import round_rate
 from keras_lr.search.population.line import Values
 
 BELOW_ONE = ("momentum", "beta_1", "beta_2", "rho")
-"""Shares of the past that an average keeps. Their distance from 1 is what is drawn and moved."""
+"""Weights of the past in a moving average. Their distance from 1 is drawn and multiplied."""
 
-MOST_TRIES = 100
-"""Draws for a copy that is to differ from the other copies of the round. Two that begin from one
-state with the same values would stay one and the same member."""
+MAX_TRIES = 100
+"""Number of draws to find a copy that differs from the other copies of the round. Two copies of one
+state with the same values would stay identical."""
 
 
 class Parameter(NamedTuple):
-    """A hyperparameter and the range that it is drawn from, evenly on a log axis.
+    """A hyperparameter and the range from which it is drawn, evenly on a log axis.
 
     >>> Parameter("learning_rate", 0.001, 0.1).moved(0.01, 1.2)
     0.012
@@ -43,39 +43,39 @@ class Parameter(NamedTuple):
         return self._value(math.exp(random.uniform(math.log(low), math.log(high))))
 
     def moved(self, value: float, factor: float) -> float:
-        """Return a value that is multiplied by a factor; it may leave the range."""
+        """Return a value multiplied by a factor; it may leave the range."""
         return self._value(self._scaled(value) * factor)
 
     def _scaled(self, value: float) -> float:
         return 1.0 - value if self.name in BELOW_ONE else value
 
     def _value(self, scaled: float) -> float:
-        """Return the value of what was drawn or moved, rounded as the rates of a sweep are."""
+        """Return the value for a scaled number, rounded like the rates of a sweep."""
         return max(0.0, round_rate(1.0 - scaled)) if self.name in BELOW_ONE else round_rate(scaled)
 
 
 class Move(NamedTuple):
-    """What a member goes on with in the next round."""
+    """How a member continues in the next round."""
 
     source: int
     """The member whose state it begins from: itself, or the one that it copies."""
     values: Values
     """Its hyperparameters."""
     changes: tuple[str, ...]
-    """What was done to each hyperparameter, in words; nothing where the member copies none."""
+    """What was done to each hyperparameter, in words; empty if the member copies none."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PopulationRule:
-    """Truncation selection: the worst copy the best, and move on a little from where those are.
+    """Truncation selection: the worst members copy the best, with slightly changed values.
 
     Attributes:
         parameters: The hyperparameters, the learning rate first.
         population: Number of members.
         quantile: Share of the members that are replaced after a round, and of those they copy.
-        perturb: Factors of which a copied value is multiplied by one.
-        resample: Probability with which a value is drawn anew instead.
-        seed: Where all draws come from.
+        perturb: Factors, one of which multiplies each copied value.
+        resample: Probability with which a value is drawn again instead.
+        seed: Seed of all draws.
     """
 
     parameters: tuple[Parameter, ...]
@@ -95,11 +95,11 @@ class PopulationRule:
         return self.seed * self.population + member
 
     def moves(self, number: int, costs: Sequence[float], values: Sequence[Values]) -> list[Move]:
-        """Return what each member goes on with.
+        """Return how each member continues.
 
         Args:
-            number: How many rounds were trained.
-            costs: What the members are ranked by, less is better; infinite for one that is lost.
+            number: Number of rounds trained so far.
+            costs: Scores of the members, less is better; infinite for a lost member.
             values: Their hyperparameters.
 
         Raises:
@@ -117,7 +117,7 @@ class PopulationRule:
             move = Move(member, values[member], ())
             if member in worst:
                 random = self._random(number, member)
-                for _ in range(MOST_TRIES):
+                for _ in range(MAX_TRIES):
                     move = self._copy(random, best, values)
                     if all(move[:2] != other[:2] for other in found):
                         break

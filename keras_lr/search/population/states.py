@@ -1,4 +1,4 @@
-"""`StateFiles`: the states of members in a folder, each under a hash of the line that it ends."""
+"""`StateFiles`: the states of members in a folder, each under a hash of its line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHECKSUM = 32
 
 
 def export_state(state: Any) -> ModelState | None:
-    """Return a state of an engine as plain data; None if there is none, or it cannot be had."""
+    """Return an engine's state as plain data; None if there is none or it cannot be exported."""
     if state is None or isinstance(state, ModelState):
         return state
     exported: ModelState | None = state.export()
@@ -28,15 +28,15 @@ def export_state(state: Any) -> ModelState | None:
 class StateFiles:
     """Files of states, which save the time to train a line again.
 
-    A state that is missing, damaged or cannot be written costs that time, and nothing else.
+    If a state is missing, damaged or cannot be written, only that time is lost.
     """
 
     def __init__(self, folder: pathlib.Path) -> None:
-        """Name the folder."""
+        """Use a folder, which need not exist."""
         self.folder = folder
 
     def save(self, line: Line, state: Any) -> None:
-        """Write the state in which a line has ended.
+        """Write the final state of a line.
 
         Raises:
             OSError: If the file cannot be written.
@@ -47,12 +47,12 @@ class StateFiles:
         try:
             content = pickle.dumps(exported)
         except Exception:
-            return  # an object of the user's holds what cannot be written
+            return  # a user's object holds something that cannot be pickled
         with atomic_write(self._path(line), "wb") as file:
             file.write(_checksum(content) + content)
 
     def load(self, line: Line) -> ModelState | None:
-        """Return the state in which a line has ended; None if there is no whole file of it."""
+        """Return the final state of a line; None if there is no intact file of it."""
         try:
             content = self._path(line).read_bytes()
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`PopulationBasedTraining`: train many members at once, which copy from one another."""
+"""`PopulationBasedTraining`: train several models, the worst of which copy the best."""
 
 from __future__ import annotations
 
@@ -40,39 +40,40 @@ from keras_lr.search.trials.problem import Build, Callbacks, Problem, Search
 POPULATION = Search("PopulationBasedTraining", "population")
 
 UNUSED = ("halving", "subset", "until", "schedule")
-"""What a sweep's fingerprint has and a population does not."""
+"""Entries of a sweep's fingerprint that a population does not have."""
 
 
 @configurable
 class PopulationBasedTraining(Configurable):
     """Train a population of models; after each round the worst copy the best and try other rates.
 
-    Every member begins with hyperparameters of its own, drawn evenly on a log axis, and with
-    initial weights of its own. After each round the members with the worst scores take over weights
-    and optimizer state of some of the best, and multiply each hyperparameter by one of the factors
-    ``perturb``, or draw it anew. So one run of the population finds a rate for each part of a
-    training. A member that diverges, fails or is stopped is replaced by a copy too.
+    Every member begins with its own initial weights, and with its own hyperparameters, drawn evenly
+    on a log axis. After each round, the members with the worst scores copy the weights and the
+    optimizer state of some of the best. They multiply each hyperparameter by one of the factors
+    ``perturb``, or draw it again. So one run of the population finds a rate for each part of a
+    training. A member that diverges, fails or is stopped is also replaced by a copy.
 
-    Members share one compiled model: the training of each is put back and goes on, as in `LRSweep`.
+    Members share one compiled model, into which the state of each is put for its turn, as in
+    `LRSweep`.
 
     Args:
-        parameters: The range that each hyperparameter is drawn from, by name: ``learning_rate``,
-            and any other that `ParamScheduler` moves, such as ``weight_decay`` or ``momentum``.
-            Shares of the past (``momentum``, ``beta_1``, ``beta_2``, ``rho``) are drawn and
-            multiplied by their distance from 1. A copy may leave the range.
+        parameters: The range of each hyperparameter, by name: ``learning_rate``, and any other that
+            `ParamScheduler` moves, such as ``weight_decay`` or ``momentum``. For ``momentum``,
+            ``beta_1``, ``beta_2`` and ``rho``, the distance from 1 is drawn and multiplied. A copy
+            may leave the range.
         population: Number of members.
         every: Length of a round in whole epochs, such as 2 or ``"2 epochs"``.
         quantile: Share of the members that are replaced after a round, and of those that they copy.
-        perturb: Factors of which one multiplies each hyperparameter of a copy.
-        resample: Probability with which a hyperparameter of a copy is drawn anew instead.
-        optimizer: What ``build`` is called with: a name of Keras, or an object, whose own rate does
-            not matter.
-        monitor: Logged value that members are compared by, at the last epoch of a round; by default
-            ``"val_loss"`` with validation data and ``"loss"`` without.
+        perturb: Factors, one of which multiplies each hyperparameter of a copy.
+        resample: Probability with which a hyperparameter of a copy is drawn again instead.
+        optimizer: The optimizer with which ``build`` is called: Keras's name, or an object, whose
+            rate is ignored.
+        monitor: Logged value by which members are compared, at the last epoch of a round; by
+            default ``"val_loss"`` with validation data and ``"loss"`` without.
         mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
-        seed: Decides all draws: hyperparameters, initial weights, batches, who copies whom.
-        directory: Folder in which every outcome is kept, with the states of the members. A run that
-            was killed goes on from it, and ends as it would have.
+        seed: Seed of all draws: hyperparameters, initial weights, batches, who copies whom.
+        directory: Folder in which every outcome is stored, with the states of the members. A run
+            that was killed resumes from it, and ends as it would have without the kill.
         verbose: 1 shows a line with the rounds done, the best so far and the time left, and then a
             report; 0 shows nothing.
 
@@ -123,29 +124,29 @@ class PopulationBasedTraining(Configurable):
         engine: str | Engine = "local",
         **fit: Any,
     ) -> PopulationResult:
-        """Train the population, and return what it has found.
+        """Train the population, and return the result.
 
         Args:
             build: A function of an optimizer that returns a new compiled model.
             x: Inputs: whatever ``fit`` takes and can be read again.
-            y: Targets, likewise.
+            y: Targets: whatever ``fit`` takes and can be read again.
             epochs: Epochs of each member; more than a round has.
-            callbacks: Callbacks for the members, of which each round gets a copy of its own; or a
-                function of the member's line that returns them. None of them may decide the rate.
-            test_data: ``(x, y)`` to evaluate each member on after the last round. They decide
-                nothing, so they tell how good the choice is.
+            callbacks: Callbacks for the members, which get new copies in each round; or a function
+                of the member's line that returns them. None of them may decide the rate.
+            test_data: ``(x, y)`` on which each member is evaluated after the last round. They
+                influence nothing, so they show how good the choice is.
             engine: ``"local"``, which trains in this process, or an engine.
             **fit: Further arguments of ``fit``, such as ``batch_size`` or ``validation_data``.
 
         Returns:
-            What was found. Ctrl-C ends the training with what is finished.
+            The result. Ctrl-C ends the training with what is finished.
 
         Raises:
-            TypeError: If an argument is unknown or of the wrong type, or ``build`` returns no
-                model.
+            TypeError: If an argument is unknown or has the wrong type, or ``build`` does not return
+                a model.
             ValueError: If the data cannot be read again, ``build`` returns a model that is not
-                compiled with the optimizer that it is given, the optimizer has no such
-                hyperparameter, or an epoch does not log what ``monitor`` names.
+                compiled with the given optimizer, the optimizer lacks a hyperparameter, or an epoch
+                does not log the value that ``monitor`` names.
             StateError: If the directory holds a population of another model, other data or
                 arguments.
         """
@@ -164,7 +165,7 @@ class PopulationBasedTraining(Configurable):
         test_data: tuple[Any, ...] | None,
         fit: dict[str, Any],
     ) -> Problem:
-        """Return what is to be trained, from the arguments of `run`."""
+        """Return the problem, from the arguments of `run`."""
         check_epochs(epochs, POPULATION)
         if epochs <= self._round:
             raise ValueError(
@@ -199,10 +200,10 @@ class PopulationBasedTraining(Configurable):
         return int(self.every)
 
     def _check_callbacks(self, callbacks: Any) -> Any:
-        """Return the callbacks of the members, if new ones in each round can do their work.
+        """Return the callbacks of the members, if they can work with new copies in each round.
 
         Raises:
-            ValueError: If one decides the rate, or looks at more than a round.
+            ValueError: If one decides the rate, or depends on more than one round.
         """
         found = check_callbacks(callbacks, POPULATION)
         if callable(found):
@@ -248,7 +249,7 @@ class PopulationBasedTraining(Configurable):
         )
 
     def _fingerprint(self, problem: Problem, rehearsal: Rehearsal) -> dict[str, Any]:
-        """Return what decides the numbers of a population."""
+        """Return the fingerprint of a population."""
         decisive = fingerprint(problem, rehearsal, (), None)
         decided = {name: value for name, value in decisive.items() if name not in UNUSED}
         return decided | {"every": self._round, **dataclasses.asdict(self._rule())}

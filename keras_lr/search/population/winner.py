@@ -1,4 +1,4 @@
-"""The model of the best member, with its weights."""
+"""`model_of`: returns the model of a member, with its weights."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from keras_lr.search.trials.runner import TrialRunner
 
 
 def model_of(problem: Problem, line: Line, stops: tuple[int, ...], state: Any) -> Any:
-    """Return a model that has been through a line.
+    """Return a model that has been trained along a line.
 
     Args:
-        problem: What is trained.
+        problem: The problem.
         line: The line.
         stops: Epochs after which its rounds end.
-        state: What the engine gave with the outcome of the last round.
+        state: The state in the outcome of the last round.
     """
     if not isinstance(state, Snapshot):
         runner = TrialRunner(problem, line.group)

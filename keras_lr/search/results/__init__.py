@@ -1,1 +1,1 @@
-"""What a sweep tells: a row for each trial, the valley of each optimizer, reports and pictures."""
+"""Results of a sweep: a row for each trial, the valley of each optimizer, reports and plots."""

@@ -1,4 +1,4 @@
-"""Pictures of a sweep, which also read in black and white."""
+"""Plots of a sweep, which are also legible in black and white."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ MARKERS = "osv^Dp*"
 RATE, SIZE = "learning_rate", "size"
 
 HIGHEST = 1e4
-"""How many times the lowest value a log axis shows at most: what is beyond has exploded."""
+"""Upper end of a log axis, as a multiple of the lowest value: higher values have exploded."""
 
 STRIP, ALL_STRIPS = 0.035, 0.25
-"""Share of the axes for the band of one optimizer, and of all together at most."""
+"""Share of the axes for the band of one optimizer, and the largest share for all together."""
 
 ABOVE = 0.12
-"""Share of the axes to leave free above, for the marks of gaps."""
+"""Share of the axes left free at the top, for the marks of gaps."""
 
 
 class PlottedSweep(Protocol):
-    """What the pictures show of a sweep; see `SweepResult`."""
+    """The part of a sweep's result that the plots show; see `SweepResult`."""
 
     @property
     def valleys(self) -> Sequence[Valley]: ...
@@ -51,7 +51,7 @@ class PlottedSweep(Protocol):
 
 
 class Look(NamedTuple):
-    """What tells an optimizer from the others, with and without colours."""
+    """Color, line style and marker that distinguish an optimizer."""
 
     color: str
     style: Any
@@ -67,7 +67,7 @@ def plot_sweep(
         The axes.
 
     Raises:
-        ValueError: If there is nothing of such a name.
+        ValueError: If ``x`` or ``y`` cannot be drawn.
     """
     if x not in (RATE, *TO_TARGET, SIZE):
         raise ValueError(
@@ -94,9 +94,9 @@ def plot_sweep(
 
 
 def measures(result: PlottedSweep, x: str = RATE) -> list[str]:
-    """Return the names of what can be drawn over rates, over the time of a training or over sizes.
+    """Return the names of the measures that can be drawn over rates, training time or sizes.
 
-    Before anything is logged, what the trials are compared by is one of them.
+    Before anything is logged, the value by which trials are compared is one of them.
     """
     rows = [row for valley in result.valleys for rates in valley.rows for row in rates]
     names = [name for row in rows for name in row.logs] or [result.criterion.monitor]
@@ -119,7 +119,7 @@ def _check_measure(result: PlottedSweep, measure: str, x: str) -> None:
 
 
 def _looks(valleys: Sequence[Valley], by: str = "group") -> Iterator[tuple[Valley, Look]]:
-    """Iterate over valleys, each with its look; those of one optimizer have one, if asked for."""
+    """Iterate over valleys, each with its look; ``by="optimizer"`` gives one look each."""
     looks: dict[Any, Look] = {}
     fresh = map(Look, cycle(COLORS), cycle(STYLES), cycle(MARKERS))
     for valley in valleys:
@@ -135,8 +135,8 @@ def _looks(valleys: Sequence[Valley], by: str = "group") -> Iterator[tuple[Valle
 def _plot_valleys(ax: Axes, result: PlottedSweep, measure: str) -> None:
     """Draw a line for each group, a bar for each spread, and the bands in a strip below.
 
-    A hollow marker is a rate that was left after a rung. A cross at the upper edge is one that
-    diverged or failed with some seed.
+    A hollow marker is a rate that was dropped after a rung. A cross at the upper edge is a rate
+    that diverged or failed with some seed.
     """
     ax.set_xscale("log")
     rates = np.concatenate([valley.rates for valley in result.valleys] or [np.array([])])
@@ -201,8 +201,8 @@ def _scale(
 
     Args:
         ax: The axes.
-        shown: What is drawn, the ends of the spreads included.
-        measure: What it is.
+        shown: The values drawn, including the ends of the spreads.
+        measure: The measure.
         criterion: How trials are compared.
         below: Share of the axes to leave free below.
     """
@@ -231,7 +231,7 @@ def _describe(measure: str, criterion: Criterion) -> str:
 
 
 def _plot_training(ax: Axes, result: PlottedSweep, measure: str, x: str) -> None:
-    """Draw what was logged over the time of training, for each group at its best rate."""
+    """Draw a logged value over the time of training, for each group at its best rate."""
     for valley, look in _looks(result.valleys):
         if valley.best is None:
             continue

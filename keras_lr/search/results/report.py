@@ -1,4 +1,4 @@
-"""What a sweep shows, in plain words."""
+"""Report of a sweep in plain words."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _describe_gaps(valley: Valley) -> str:
 
 
 def _describe_moves(result: SweepResult, sizes: list[str]) -> list[str]:
-    """Return by how much the best rate of each optimizer moves from each size to the next."""
+    """Return sentences on how far each optimizer's best rate moves from each size to the next."""
     found = {(best.optimizer, best.size): best for best in result.bests}
     lines = []
     for optimizer in dict.fromkeys(group.optimizer for group in result.groups):

@@ -1,4 +1,4 @@
-"""`SweepResult`: what a sweep has found."""
+"""`SweepResult`: the result of a sweep."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class SweepResult:
-    """What a sweep has found: a row for each trial, and where each optimizer does best.
+    """The result of a sweep: a row for each trial, and the best rate of each optimizer.
 
     Attributes:
         rows: The trials, by size, optimizer, rate and seed.
@@ -39,7 +39,7 @@ class SweepResult:
 
     @classmethod
     def load(cls, directory: PathLike) -> Self:
-        """Return what the sweep in a folder has found so far, also while it runs.
+        """Return the result so far of the sweep in a folder, even while it runs.
 
         Raises:
             FileNotFoundError: If there is no sweep in the folder.
@@ -54,14 +54,14 @@ class SweepResult:
 
     @functools.cached_property
     def valleys(self) -> list[Valley]:
-        """What each optimizer does over the rates, at each size."""
+        """The valley of each optimizer at each size."""
         return [find_valley(self.rows, group, self.criterion) for group in self.groups]
 
     @property
     def bests(self) -> list[Best]:
         """The best rate of each optimizer at each size, the best of all first.
 
-        With several sizes, those of a size stay together, in the order of the sizes.
+        With several sizes, the optimizers of each size stay together, in the order of the sizes.
         """
         sizes = list(dict.fromkeys(group.size for group in self.groups))
         found = [valley for valley in self.valleys if valley.best is not None]
@@ -69,12 +69,12 @@ class SweepResult:
         return [valley.best for valley in found if valley.best is not None]
 
     def _rank(self, valley: Valley) -> tuple[float, ...]:
-        """Return what to rank a group by: what its best rate is ranked by."""
+        """Return the rank of a group, which is that of its best rate."""
         return self.criterion.rank(valley.rows[valley.place_of_best])
 
     @property
     def best(self) -> Best:
-        """The best optimizer with its best rate; at the first size, where there are several.
+        """The best optimizer with its best rate; at the first size, if there are several.
 
         Raises:
             NoSuggestion: If no rate was trained to its end; the message says why.
@@ -87,8 +87,8 @@ class SweepResult:
         """Return the best rate of one optimizer.
 
         Args:
-            optimizer: What the sweep calls the optimizer.
-            size: Name of the model's size, where there are several.
+            optimizer: The sweep's name for the optimizer.
+            size: Name of the model's size, if there are several.
 
         Raises:
             KeyError: If there is no such optimizer or size.
@@ -104,7 +104,7 @@ class SweepResult:
         )
 
     def moves(self) -> dict[str, dict[str, float]]:
-        """Return the best rate at each size over that at the first size, for each optimizer.
+        """Return the ratio of the best rate at each size to that at the first, by optimizer.
 
         A size at which an optimizer has no best rate is left out.
         """
@@ -138,19 +138,19 @@ class SweepResult:
         """Draw what the sweep shows: a line for each optimizer, with its spread over the seeds.
 
         Args:
-            y: What to draw: ``"steps"``, ``"epochs"`` or ``"seconds"`` to the target, or a logged
-                value; over sizes also ``"learning_rate"``, the best one. By default what the trials
-                are compared by.
-            x: Over what: ``"learning_rate"`` shows the valleys; ``"epochs"``, ``"steps"`` or
-                ``"seconds"`` the training at each optimizer's best rate; ``"size"`` each
-                optimizer at its best rate as the model grows.
+            y: The measure to draw: ``"steps"``, ``"epochs"`` or ``"seconds"`` to the target, or a
+                logged value; over sizes also ``"learning_rate"``, the best one. By default it is
+                the one by which trials are compared.
+            x: The axis to draw over: ``"learning_rate"`` shows the valleys; ``"epochs"``,
+                ``"steps"`` or ``"seconds"`` the training at each optimizer's best rate; ``"size"``
+                each optimizer at its best rate as the model grows.
             ax: Axes to draw into; by default those of a new figure.
 
         Returns:
             The axes.
 
         Raises:
-            ValueError: If there is nothing of such a name.
+            ValueError: If ``x`` or ``y`` cannot be drawn.
         """
         from keras_lr.search.results.plot import plot_sweep
 

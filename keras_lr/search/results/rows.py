@@ -1,4 +1,4 @@
-"""`TrialRow`: all that is known of one trial; and how trials are compared."""
+"""`TrialRow`: all that is known about a trial. `Criterion`: how trials are compared."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from keras_lr.search.trials.description import Group, Outcome, Trial
 from keras_lr.search.trials.target import Target
 
 GAPS = ("diverged", "failed")
-"""How trials end that have no value."""
+"""Statuses of trials that have no value."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrialRow:
-    """One trial, its stretches put together.
+    """One trial, with its stretches put together.
 
     Attributes:
         trial: The trial.
         status: ``"trained"`` to the last epoch, ``"reached"`` the target, ``"stopped"`` by a
-            callback, ``"diverged"``, ``"failed"``, or ``"partial"``: left after a rung, or not yet
-            gone on.
-        reason: Why it ended early, in words; empty where it did not.
+            callback, ``"diverged"``, ``"failed"``, or ``"partial"``: dropped after a rung, or not
+            yet continued.
+        reason: Why it ended early, in words; empty if it did not.
         epochs: Whole epochs that it was trained for.
         steps: Batches that it was trained on.
-        seconds: Seconds of training, validation left out.
-        value: What is compared, as the last epoch logged it; NaN where there is none.
-        logs: What each epoch logged, by name.
+        seconds: Seconds of training, without validation.
+        value: The compared value, as the last epoch logged it; NaN if there is none.
+        logs: The logged value of each epoch, by name.
         marks: Steps and seconds since the start, at the end of each epoch.
-        target: Epochs, steps and seconds to the target; None where it was not reached.
-        test: What the test data gave at the end, by name.
+        target: Epochs, steps and seconds to the target; None if it was not reached.
+        test: Results on the test data at the end, by name.
         route: How it was trained; see `Outcome`.
         route_reason: Why by ``fit``; see `Outcome`.
     """
@@ -55,7 +55,7 @@ class TrialRow:
     route_reason: str
 
     def measure(self, name: str) -> float:
-        """Return a number of the trial by name, to be drawn or compared; NaN where it is missing.
+        """Return a measure of the trial by name; NaN if it is missing.
 
         Args:
             name: ``"epochs"``, ``"steps"`` or ``"seconds"`` to the target, or what an epoch logs.
@@ -67,7 +67,7 @@ class TrialRow:
 
 
 TO_TARGET = ("epochs", "steps", "seconds")
-"""What it takes to reach a target."""
+"""Measures of the effort to reach a target."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Criterion:
     Attributes:
         monitor: Name of the logged value.
         up: Whether more of it is better.
-        until: The target, as it was written; empty where there is none.
+        until: The target, as it was written; empty if there is none.
         epochs: Epochs of a trial that is trained to its end.
     """
 
@@ -88,7 +88,7 @@ class Criterion:
 
     @property
     def measure(self) -> str:
-        """Name of what decides: steps to the target, or the monitored value."""
+        """Name of the measure by which trials are compared."""
         return "steps" if self.until else self.monitor
 
     @property
@@ -97,10 +97,10 @@ class Criterion:
         return Target.parse(self.until) if self.until else None
 
     def rank(self, rows: Sequence[TrialRow]) -> tuple[float, ...]:
-        """Return what to rank a rate by, from the rows of its seeds; less is better.
+        """Return the rank of a rate, from the rows of its seeds; less is better.
 
-        What fails with some seed comes last. The fewest seeds that miss the target, the fewest
-        steps to it, and the best value follow.
+        Rates are ranked by the number of seeds that fail, then by the number that miss the target,
+        then by the steps to it, then by the value.
         """
         failed = sum(row.status in GAPS for row in rows)
         reached = [row.measure("steps") for row in rows if row.target is not None]
@@ -111,7 +111,7 @@ class Criterion:
         return failed, missed, steps, -mean if self.up and values else mean
 
     def rows(self, outcomes: Iterable[Outcome]) -> list[TrialRow]:
-        """Return the rows of all trials that some outcomes are of, in order."""
+        """Return a row for each trial among some outcomes, in order."""
         parts: dict[Trial, list[Outcome]] = {}
         for outcome in outcomes:
             parts.setdefault(outcome.trial, []).append(outcome)
@@ -170,7 +170,7 @@ def write_rows(path: PathLike, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def plain_row(row: TrialRow) -> dict[str, Any]:
-    """Return a row as flat plain data, one value a column."""
+    """Return a row as flat plain data, one value per column."""
     target = row.target or (None, None, None)
     last = {name: values[-1] for name, values in row.logs.items() if values}
     return {

@@ -1,4 +1,4 @@
-"""`Valley`: what one optimizer does over the rates, with its spread over the seeds."""
+"""`Valley`: the results of one optimizer over the rates. `Best`: its best rate."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class Best:
-    """The rate at which an optimizer does best, and the rates that do as well.
+    """The best rate of an optimizer, and the rates that are as good.
 
     Attributes:
-        optimizer: What the sweep calls the optimizer.
-        size: Name of the model's size; empty where there is one.
+        optimizer: The sweep's name for the optimizer.
+        size: Name of the model's size; empty if there is only one.
         learning_rate: The rate.
         band: The lowest and the highest rate around it that are as good within the spread of the
-            seeds; twice the rate itself where one seed cannot tell.
-        value: The monitored value there, the mean over the seeds.
-        spread: The standard deviation over the seeds of what is compared: the median of this
+            seeds; with one seed, both are the rate itself.
+        value: The mean over the seeds of the monitored value there.
+        spread: The standard deviation over the seeds of the compared measure: the median of this
             rate's and its neighbours'; NaN with one seed.
         end: ``"lowest"`` or ``"highest"`` if the rate lies at that end of the range, or ``""``.
         target: Epochs, steps and seconds to the target, means over the seeds; None without one.
-        test: What the test data give there, means over the seeds.
+        test: Results on the test data there, means over the seeds.
     """
 
     optimizer: str
@@ -47,13 +47,13 @@ class Best:
 
 @dataclasses.dataclass(frozen=True)
 class Valley:
-    """What a group of trials does over the rates.
+    """The results of a group of trials over the rates.
 
     Attributes:
         group: The size and the optimizer.
         rates: The rates, ascending.
         rows: The rows of each rate, one for each seed.
-        best: Where it does best; None where no rate was trained to its end.
+        best: Its best rate; None if no rate was trained to its end.
     """
 
     group: Group
@@ -62,7 +62,7 @@ class Valley:
     best: Best | None
 
     def curve(self, measure: str) -> tuple[Array, Array, Array]:
-        """Return mean, lowest and highest of a measure over the seeds at each rate.
+        """Return the mean, lowest and highest value of a measure over the seeds at each rate.
 
         A rate at which a seed has no value is a gap: NaN.
         """
@@ -75,7 +75,7 @@ class Valley:
     @property
     def is_complete(self) -> NDArray[np.bool_]:
         """Whether each rate was trained to its end with every seed."""
-        return np.array([_is_through(rows) for rows in self.rows], dtype=bool)
+        return np.array([_is_finished(rows) for rows in self.rows], dtype=bool)
 
     @property
     def place_of_best(self) -> int:
@@ -100,7 +100,7 @@ def find_valley(rows: Sequence[TrialRow], group: Group, criterion: Criterion) ->
     return Valley(group, rates, list(by_rate.values()), _find_best(by_rate, group, criterion))
 
 
-def _is_through(rows: Sequence[TrialRow]) -> bool:
+def _is_finished(rows: Sequence[TrialRow]) -> bool:
     return all(row.status in ("trained", "reached", "stopped") for row in rows)
 
 
@@ -112,7 +112,7 @@ def _find_best(
     ranks = {
         rate: criterion.rank(rows)
         for rate, rows in by_rate.items()
-        if len(rows) == seeds and _is_through(rows)
+        if len(rows) == seeds and _is_finished(rows)
     }
     if not ranks:
         return None
@@ -143,7 +143,7 @@ def _find_best(
 def _typical_deviation(rate: float, rates: list[float], samples: dict[float, list[float]]) -> float:
     """Return the standard deviation over the seeds: the median of a rate's and its neighbours'.
 
-    With few seeds that of one rate alone may be anything, and beside a cliff it says nothing.
+    With few seeds, that of a single rate is unreliable, and next to a cliff it says nothing.
     """
     place = rates.index(rate)
     near = [samples[one] for one in rates[max(0, place - 1) : place + 2] if one in samples]
@@ -154,9 +154,9 @@ def _typical_deviation(rate: float, rates: list[float], samples: dict[float, lis
 def _band(
     rate: float, rates: list[float], samples: dict[float, list[float]], spread: float
 ) -> tuple[float, float]:
-    """Return the ends of the run of rates around the best that differ by no more than the spread.
+    """Return the ends of the range around the best rate whose means differ by at most the spread.
 
-    The seeds are the same at every rate, so the means differ by what the rate does, and by chance.
+    The seeds are the same at every rate, so the means differ by the effect of the rate and chance.
     """
     center = float(np.mean(samples[rate]))
 

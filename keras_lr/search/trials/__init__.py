@@ -1,1 +1,1 @@
-"""One trial of a sweep: its description, and the training that it stands for."""
+"""The trials of a search: their descriptions, and how they are trained."""

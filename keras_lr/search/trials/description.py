@@ -1,4 +1,4 @@
-"""Trials as plain data: what is to be trained, and what came of it."""
+"""Trials as plain data: what is to be trained, and its outcome."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import dataclasses
 from typing import Any, Literal, NamedTuple, Self
 
 Status = Literal["trained", "reached", "stopped", "diverged", "failed"]
-"""How a stretch ended: trained to its last epoch, reached the target, stopped by a callback of the
-user's, a loss that is not finite, or an exception."""
+"""How a stretch ended: at its last epoch, at the target, stopped by a user's callback, with a loss
+that is not finite, or with an exception."""
 
 
 class Group(NamedTuple):
     """Trials that share one compiled model, and are compared with one another."""
 
     size: str
-    """Which of the functions builds the model; empty where there is one."""
+    """Name of the function that builds the model; empty if there is only one."""
     optimizer: str
-    """What the sweep calls the optimizer."""
+    """The sweep's name for the optimizer."""
 
     def __str__(self) -> str:
         return f"{self.optimizer}, {self.size}" if self.size else self.optimizer
@@ -24,7 +24,7 @@ class Group(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Trial:
-    """One training: everything that tells it from the other trainings of the same sweep."""
+    """One training: everything that distinguishes it from the others of the same sweep."""
 
     size: str
     optimizer: str
@@ -38,40 +38,40 @@ class Trial:
 
     @property
     def position(self) -> Any:
-        """What the schedule of a search is called with, to drive this trial."""
+        """The argument with which the schedule of a search is called for this trial."""
         return self.learning_rate
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Self:
-        """Return a trial from its attributes as JSON keeps them."""
+        """Return a trial from its attributes as stored in JSON."""
         return cls(**plain)
 
 
 @dataclasses.dataclass(frozen=True)
 class Stretch:
-    """The epochs of a trial that are trained in one go.
+    """The epochs of a trial that are trained without interruption.
 
-    A trial that is halved in rungs is trained in several stretches, each from where the one before
-    has ended. The description alone decides the outcome: whoever runs a stretch without a state
-    runs those before it first, and gets the same numbers.
+    With halving, a trial is trained in several stretches, each of which starts where the previous
+    one ended. The description alone determines the outcome: a stretch without a state is run after
+    those before it, with the same numbers.
     """
 
     trial: Trial
     stops: tuple[int, ...]
     """Epochs after which the stretches of the trial end, up to and including this one."""
     state: Any = dataclasses.field(default=None, compare=False)
-    """What the engine gave with the outcome of the stretch before; None where it is not at hand."""
+    """The state in the outcome of the stretch before; None if it is not available."""
     keep: bool = dataclasses.field(default=False, compare=False)
     """Whether the state at the end will be wanted."""
 
     @property
     def start(self) -> int:
-        """Epochs that the trial has been trained for before."""
+        """Number of epochs trained before this stretch."""
         return self.stops[-2] if len(self.stops) > 1 else 0
 
     @property
     def stop(self) -> int:
-        """Epochs that the trial has been trained for afterwards."""
+        """Number of epochs trained after this stretch."""
         return self.stops[-1]
 
     def before(self) -> Self:
@@ -81,22 +81,22 @@ class Stretch:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of a stretch.
+    """The outcome of a stretch.
 
     Attributes:
         trial: The trial.
         stops: See `Stretch`.
         status: How the stretch ended.
-        reason: Why it ended early, in words; empty where it did not.
+        reason: Why it ended early, in words; empty if it did not.
         epochs: Whole epochs trained in it.
         steps: Batches trained in it.
-        seconds: Seconds of training, validation left out.
-        logs: What was logged at the end of each of its epochs, by name.
+        seconds: Seconds of training, without validation.
+        logs: The values logged at the end of each of its epochs, by name.
         marks: Steps and seconds since the start of the stretch, at the end of each of its epochs.
-        test: What the test data give at the end, by name; empty where they were not asked for.
-        route: How the epochs were trained: by ``"fit"``, or by a faster way that gives the same.
-        route_reason: Why by ``fit``, in words; empty where it was a faster way.
-        state: The state at the end, for the next stretch; whatever the engine can use.
+        test: Results on the test data at the end, by name; empty if there were none.
+        route: How the epochs were trained: by ``"fit"``, or by a faster way with the same result.
+        route_reason: Why by ``fit``, in words; empty if it was a faster way.
+        state: The state at the end, for the next stretch, in whatever form the engine uses.
     """
 
     trial: Trial
@@ -115,5 +115,5 @@ class Outcome:
 
     @property
     def key(self) -> tuple[Trial, tuple[int, ...]]:
-        """What tells the outcome from those of other stretches."""
+        """Key that identifies the outcome among those of other stretches."""
         return self.trial, self.stops

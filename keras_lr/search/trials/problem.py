@@ -1,4 +1,4 @@
-"""`Problem`: everything that decides a trial's numbers besides its own description."""
+"""`Problem`: everything that determines a trial's results, apart from its own description."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ Build = Callable[[Any], Any]
 """A function of an optimizer that returns a compiled model."""
 
 Schedules = Callable[[Any], keras.callbacks.Callback]
-"""A function of the position of a trial, such as its rate, that returns what drives it."""
+"""A function of the position of a trial, such as its rate, that returns the driving callback."""
 
 Callbacks = Sequence[keras.callbacks.Callback] | Callable[[Trial], Sequence[Any]]
 
 ARRAYS = ("x", "y", "sample_weight")
 
 READ_BY_EPOCHS = (*ARRAYS, "class_weight", "batch_size", "shuffle")
-"""Arguments of ``fit`` that decide what a training by whole epochs reads."""
+"""Arguments of ``fit`` that determine what a training by whole epochs reads."""
 
 
 class BuildFailed(Exception):
-    """The user's ``build`` has raised; the message says what."""
+    """Raised if the user's ``build`` has raised; the message says what."""
 
 
 class Search(NamedTuple):
-    """What messages call the search that trials are of."""
+    """Names of a search, for messages."""
 
     name: str
-    """The class."""
+    """Name of the class."""
     noun: str
-    """What it is."""
+    """What kind of search it is."""
     schedules: str = ""
     """How to train with a schedule: a sentence with a space before it, or nothing."""
 
@@ -58,20 +58,20 @@ SWEEP = Search("LRSweep", "sweep", " To sweep a schedule, pass LRSweep(schedule=
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What is trained, and on what.
+    """The models to train, and the data to train them on.
 
     Attributes:
         builds: The function that builds the model, by the name of its size.
-        optimizers: An optimizer that is not built, by what the sweep calls it.
-        fit: Arguments of ``fit``, the data among them; without ``epochs`` and ``callbacks``.
+        optimizers: The unbuilt optimizers, by the names that the sweep uses for them.
+        fit: Arguments of ``fit``, including the data, without ``epochs`` and ``callbacks``.
         epochs: Epochs of a trial that is trained to its end.
-        monitor: Name of the logged value that trials are compared by.
+        monitor: Name of the logged value by which trials are compared.
         mode: Whether less of it is better: ``"min"``, ``"max"`` or ``"auto"``.
-        target: What ends a trial early, if anything does.
-        schedule: Makes the callback that drives the rate; None for a constant rate.
+        target: The target that ends a trial early, if there is one.
+        schedule: Function that makes the driving callback; None for a constant rate.
         callbacks: Further callbacks of each trial.
-        test_data: Data that a trial is evaluated on at its end, and that decide nothing.
-        search: Which search the trials are of.
+        test_data: Data on which a trial is evaluated at its end, and that influence nothing.
+        search: The search to which the trials belong.
     """
 
     builds: Mapping[str, Build]
@@ -99,7 +99,7 @@ class Problem:
 
     @property
     def evaluation_batch_size(self) -> int | None:
-        """Rows of a batch that is evaluated; None for Keras's own number."""
+        """Batch size of an evaluation; None for Keras's default."""
         return self.fit.get("validation_batch_size") or self.fit.get("batch_size")
 
     @functools.cached_property
@@ -127,11 +127,12 @@ class Problem:
     def build(self, group: Group, seed: int, keep_kernels: bool = False) -> Any:
         """Return a new model with the initial weights of a seed.
 
-        It is what a program gets that calls ``keras.utils.set_random_seed(seed)`` before ``build``.
+        It equals that of a program that calls ``keras.utils.set_random_seed(seed)``, then
+        ``build``.
 
         Raises:
             BuildFailed: If the user's function raises.
-            TypeError: If it returns no model.
+            TypeError: If it does not return a model.
             ValueError: If the model cannot be swept.
         """
         given = copy_unbuilt(self.optimizers[group.optimizer])
@@ -150,12 +151,12 @@ class Problem:
         return copy.deepcopy(list(self.callbacks))
 
     def short_fit(self) -> dict[str, Any] | None:
-        """Return arguments of a ``fit`` that compiles all that a trial runs, on as few rows as can.
+        """Return arguments of a short ``fit`` that compiles everything that a trial runs.
 
-        Besides a full batch there is a short one where the data end in one.
+        It has a full batch, and also a short one if the data end in one.
 
         Returns:
-            The arguments; None where the data cannot be cut.
+            The arguments; None if the data cannot be cut.
         """
         fit = dict(self.fit)
         if not are_arrays(fit["x"]) or fit.get("steps_per_epoch"):
@@ -172,7 +173,7 @@ class Problem:
 
 
 def first_rows(arrays: list[Any], batch_size: int) -> list[Any]:
-    """Return the first rows of arrays: a full batch, and one like the last where that is short."""
+    """Return the first rows of arrays: a full batch, and a short one if the last batch is short."""
     return take_rows(arrays, slice(0, rows_of_all_shapes(count_rows(arrays), batch_size)))
 
 
@@ -199,7 +200,7 @@ def copy_unbuilt(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Opti
 
 
 def _check_model(model: Any, given: Any, group: Group, search: Search) -> None:
-    """Refuse what ``build`` returned, if it is no model compiled with the optimizer it got."""
+    """Refuse what ``build`` returned unless it is a model compiled with the given optimizer."""
     name = f"{search.name}.run: build (for {group})"
     if not isinstance(model, keras.Model):
         raise TypeError(

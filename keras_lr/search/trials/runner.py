@@ -36,28 +36,28 @@ from keras_lr.search.trials.watch import TrialWatch
 from keras_lr.search.trials.whole_epochs import WholeEpochTrials
 
 
-class Beginning(NamedTuple):
-    """Where all trials of a seed begin."""
+class InitialState(NamedTuple):
+    """The state in which all trials of a seed begin."""
 
     values: list[NDArray]
-    """What stands in the variables of a new model, in the order of a snapshot."""
+    """The values of a new model's variables, in the order of a snapshot."""
     restore_random_states: Callable[[], None]
-    """Puts back the random states that ``build`` has left."""
+    """Function that restores the random states as ``build`` left them."""
 
 
 class FirstBatch(keras.callbacks.Callback):
-    """Ends a fit after its first batch."""
+    """Callback that ends a fit after its first batch."""
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.model.stop_training = True
 
 
 class TrialRunner:
-    """Trainer of the trials of one group, on one model that is compiled once.
+    """Trains the trials of one group, on one model that is compiled once.
 
-    Each trial begins from what a new model of its seed holds. So it gives bit for bit what a
-    program gives that calls ``keras.utils.set_random_seed(seed)``, builds a model with this rate
-    and fits it, whatever was trained before.
+    Each trial begins with the values of a new model of its seed. So, whatever was trained before,
+    its result equals bit for bit that of a program that calls
+    ``keras.utils.set_random_seed(seed)``, builds a model with this rate and fits it.
     """
 
     def __init__(self, problem: Problem, group: Group) -> None:
@@ -65,7 +65,7 @@ class TrialRunner:
 
         Raises:
             BuildFailed: If the user's ``build`` raises.
-            TypeError: If it returns no model.
+            TypeError: If it does not return a model.
             ValueError: If it returns a model that cannot be swept.
         """
         self.problem = problem
@@ -74,15 +74,15 @@ class TrialRunner:
         optimizer = optimizer_of(self.model)
         self.rate = find_hyperparameter(optimizer, LEARNING_RATE)
         if problem.fit.get("validation_data") is not None:
-            # A snapshot keeps the function. Otherwise it would be compiled again for each trial.
+            # The snapshot keeps this function; otherwise it would be compiled again for each trial.
             self.model.make_test_function()
         self.snapshot = Snapshot(self.model)
         data = [problem.fit.get(name) for name in ("x", "validation_data")]
         loaders = [one for one in data if one is not None and not are_arrays(one)]
         self.keep_kernels = all(map(is_of_keras, [*callables_in(self.model), *loaders]))
         self._draws: bool | None = None
-        self._beginnings: dict[int, Beginning] = {}
-        self._beginning(0)
+        self._initial_states: dict[int, InitialState] = {}
+        self._initial_state(0)
         self._logged: tuple[str, ...] = ()
         self._whole_epochs: WholeEpochTrials | None = None
         self._reason_for_fit = ""
@@ -94,9 +94,9 @@ class TrialRunner:
         return model
 
     def describe(self) -> str:
-        """Return in words what the model is like: its layers, variables, loss and metrics.
+        """Return a description of the model: its layers, variables, loss and metrics.
 
-        The numbers that Keras gives to names do not count: they differ from model to model.
+        The numbers that Keras appends to names are removed: they differ from model to model.
         """
         parts = [[v.path, list(v.shape), str(v.dtype)] for v in self.model.variables]
         compiled = self.model.get_compile_config() or {}
@@ -106,9 +106,9 @@ class TrialRunner:
         return re.sub(r"_\d+\b", "", text)
 
     def warm_up(self) -> tuple[str, ...]:
-        """Compile all that a trial runs, and return the names of what an epoch logs.
+        """Compile all that a trial runs, and return the names that an epoch logs.
 
-        The seconds of the first trial then are those of training, as in the others.
+        So the time of the first trial is training time alone, as that of the others.
         """
         if self._logged:
             return self._logged
@@ -120,7 +120,7 @@ class TrialRunner:
         return self._logged
 
     def _warm_up_whole_epochs(self) -> tuple[str, ...]:
-        """Compile what trains whole epochs; return nothing where ``fit`` has to train."""
+        """Compile the training by whole epochs; return no names if ``fit`` has to train."""
         try:
             trials = WholeEpochTrials(self.problem, self.model, self.rate)
             logged = trials.rehearse()
@@ -136,7 +136,7 @@ class TrialRunner:
 
     def _warm_up_fit(self) -> tuple[str, ...]:
         short = self.problem.short_fit()
-        callbacks = [*self._standing_driver()]
+        callbacks = [*self._constant_driver()]
         if short is None:
             callbacks.append(FirstBatch())
         fit = dict(self.problem.fit) if short is None else short
@@ -147,26 +147,26 @@ class TrialRunner:
         return tuple(history.history)
 
     def _check_logged(self) -> None:
-        """Refuse a model that does not log what trials are compared by, as others may."""
+        """Refuse a model that does not log the values by which trials are compared."""
         logged = self.warm_up()
         missing = [name for name in self.problem.compared.values() if name not in logged]
         if missing:
             raise ValueError(f"an epoch logs no {missing[0]!r}; logged are {', '.join(logged)}")
 
     def higher_is_better(self) -> bool:
-        """Return whether more of the monitored value is better; call it after `warm_up`.
+        """Return whether more of the monitored value is better; call this after `warm_up`.
 
-        False where an epoch does not log it, which the search refuses.
+        Return False if an epoch does not log it, which the search refuses.
         """
         problem = self.problem
         if problem.monitor not in self._logged:
             return False
         return higher_is_better(problem.search.name, self.model, problem.monitor, problem.mode)
 
-    def _standing_driver(self) -> list[Any]:
-        """Return a callback that moves what the schedule moves, and leaves it where it is.
+    def _constant_driver(self) -> list[Any]:
+        """Return a callback that drives what the schedule drives, but with constant values.
 
-        The step that it compiles is the one that the schedule needs.
+        It compiles the step that the schedule needs.
         """
         schedule = self.problem.schedule(self.rate.read()) if self.problem.schedule else None
         optimizer = optimizer_of(self.model)
@@ -182,14 +182,14 @@ class TrialRunner:
     def prepare(self, seed: int) -> None:
         """Build the model of a seed before any trial is trained.
 
-        To seed a ``build`` TensorFlow drops all kernels, and makes those of a step anew in the next
-        one, which takes as long as a short trial. What goes wrong is told by `run`.
+        Setting the seed for ``build`` makes TensorFlow drop all kernels. Those of a step are made
+        again in the next step, which takes as long as a short trial. `run` reports any error.
         """
         with contextlib.suppress(Exception):
-            self._beginning(seed)
+            self._initial_state(seed)
 
     def run(self, stretch: Stretch) -> Outcome:
-        """Train a stretch, after those before it if its state is not at hand."""
+        """Train a stretch, after those before it if its state is not available."""
         state = stretch.state
         if isinstance(state, ModelState):
             state = self.adopt(state)
@@ -215,7 +215,7 @@ class TrialRunner:
         """Return a state of another model of the group as one of this runner's model.
 
         Returns:
-            The state; None where the models hold different things.
+            The state; None if the models differ in what they hold.
         """
         self.warm_up()  # the model then holds all that it holds between two stretches
         snapshot = Snapshot(self.model)
@@ -238,9 +238,9 @@ class TrialRunner:
             trials.train(stretch, watch, values, reads_ahead)
 
     def _values_of_steps(self, trial: Trial) -> NDArray | None:
-        """Return the values that move in each step, where whole epochs need them.
+        """Return the values of each step, if a training by whole epochs needs them.
 
-        From the first schedule on that needs ``fit``, all trials of this model are trained so.
+        After the first schedule that needs ``fit``, all trials of this model are trained by it.
         """
         if self._whole_epochs is None:
             return None
@@ -251,15 +251,15 @@ class TrialRunner:
             return None
 
     def _go_to_start(self, stretch: Stretch, state: Snapshot | None, unbuild: bool = True) -> None:
-        """Put the model and all random states where the stretch begins.
+        """Restore the model and all random states to the start of a stretch.
 
         Args:
             stretch: The stretch.
-            state: The state in which the stretch before has ended; None for a new model's.
+            state: The state at the end of the stretch before; None for that of a new model.
             unbuild: See `Snapshot.restore`.
         """
         if self._draws:
-            # The kernels of such a function count their draws, and nothing sets the count back.
+            # The kernels of such a function count their draws, and nothing can reset the count.
             self.snapshot.renew_functions()
         seed = stretch.trial.seed
         if state is not None:
@@ -267,16 +267,16 @@ class TrialRunner:
                 set_seed(seed, keep_kernels=False)
             state.restore()
             return
-        beginning = self._beginning(seed)
+        beginning = self._initial_state(seed)
         if not self.keep_kernels:
             set_seed(seed, keep_kernels=False)
         self.snapshot.restore(beginning.values, unbuild)
         beginning.restore_random_states()
         self.rate.variable.assign(stretch.trial.learning_rate)
 
-    def _beginning(self, seed: int) -> Beginning:
-        """Return where the trials of a seed begin, from a new model at the first call."""
-        if seed not in self._beginnings:
+    def _initial_state(self, seed: int) -> InitialState:
+        """Return the initial state of a seed's trials, from a new model at the first call."""
+        if seed not in self._initial_states:
             model = self._build(seed)
             restore = capture_random_states()
             if model is self.model:
@@ -291,8 +291,8 @@ class TrialRunner:
                     "of the same shape at each call. Received: models whose variables differ in "
                     "shape"
                 )
-            self._beginnings[seed] = Beginning(values, restore)
-        return self._beginnings[seed]
+            self._initial_states[seed] = InitialState(values, restore)
+        return self._initial_states[seed]
 
     def _fit(self, stretch: Stretch, watch: TrialWatch) -> None:
         problem, trial = self.problem, stretch.trial

@@ -1,4 +1,4 @@
-"""`Target`: a value of a metric at which a trial is through, such as ``accuracy >= 0.97``."""
+"""`Target`: a value of a metric that ends a trial, such as ``accuracy >= 0.97``."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Target(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the target that a text says.
+        """Return the target in a text.
 
         Raises:
-            ValueError: If the text says none.
+            ValueError: If the text is not a target.
         """
         found = _FORM.fullmatch(text)
         if found:

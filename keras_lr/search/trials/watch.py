@@ -1,4 +1,4 @@
-"""`TrialWatch`: the callback that times a stretch and ends it where it is through."""
+"""`TrialWatch`: the callback that times a stretch and ends it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from keras_lr.search.trials.description import Status
 from keras_lr.search.trials.target import Target
 
 CHECK_EVERY = 64
-"""Executions between two looks at the loss, each of which waits for the device. The first ones, in
-which most trainings that diverge do so, are looked at more often."""
+"""Executions between two checks of the loss, each of which waits for the device. The first
+executions, in which most divergences occur, are checked more often."""
 
 
 class TrialWatch(keras.callbacks.Callback):
-    """Notes what an epoch logged and how long it took, and ends the stretch.
+    """Callback that notes what each epoch logged and how long it took, and ends the stretch.
 
-    It ends at its last epoch, at the end of the epoch that meets the target, or as soon as the loss
-    is seen to be infinite or NaN. The running mean that Keras logs stays so until the epoch ends.
+    The stretch ends at its last epoch, at the end of the epoch that meets the target, or as soon as
+    the loss is found to be infinite or NaN. Keras's running mean then stays so for the epoch.
     """
 
     def __init__(self, stop: int, target: Target | None) -> None:
@@ -30,7 +30,7 @@ class TrialWatch(keras.callbacks.Callback):
 
         Args:
             stop: Number of the epoch after the last one.
-            target: What ends the stretch early.
+            target: The target that ends the stretch early, if there is one.
         """
         super().__init__()
         self.stop = stop
@@ -69,7 +69,7 @@ class TrialWatch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.seconds += time.perf_counter() - self._started - self._paused
-        # The last execution may be of fewer batches than Keras tells.
+        # The last execution may have run fewer batches than Keras reports.
         self.steps += min(self._batches, self.params.get("steps") or self._batches)
         if self.status == "diverged":
             return

@@ -1,4 +1,4 @@
-"""`WholeEpochTrials`: trains trials without ``fit``, where nothing looks between batches."""
+"""`WholeEpochTrials`: trains trials without ``fit``, if nothing has to happen between batches."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from keras_lr.search.trials.problem import READ_BY_EPOCHS, Problem
 from keras_lr.search.trials.watch import TrialWatch
 
 SERVED = (*READ_BY_EPOCHS, "validation_data", "validation_batch_size")
-"""Arguments of ``fit`` that whole epochs know."""
+"""Arguments of ``fit`` that a training by whole epochs supports."""
 
 
 class WholeEpochTrials:
-    """Trainer of the trials of one model, an epoch at a time."""
+    """Trains the trials of one model, an epoch at a time."""
 
     def __init__(self, problem: Problem, model: Any, rate: Hyperparameter) -> None:
         """Compile nothing yet.
 
         Args:
-            problem: What is trained.
+            problem: The problem.
             model: The model that all trials share.
             rate: Its learning rate.
 
@@ -73,7 +73,7 @@ class WholeEpochTrials:
         kind = Schedule if isinstance(driver, Schedule) else ParamScheduler
         hooks = [name for name in dir(keras.callbacks.Callback) if name.startswith("on_")]
         if any(getattr(type(driver), name) is not getattr(kind, name) for name in hooks):
-            raise NeedsFit("the schedule has hooks of its own")
+            raise NeedsFit("the schedule has its own hooks")
         if isinstance(driver, Schedule):
             moved = driver.hyperparameter_schedules(self._optimizer)
         elif driver.optimizer is None:
@@ -88,7 +88,7 @@ class WholeEpochTrials:
         return moved
 
     def rehearse(self) -> tuple[str, ...]:
-        """Compile all that a trial runs, and return the names of what an epoch logs.
+        """Compile all that a trial runs, and return the names that an epoch logs.
 
         Raises:
             NeedsFit: If the steps draw numbers that are counted inside of TensorFlow.
@@ -105,7 +105,7 @@ class WholeEpochTrials:
 
         Args:
             stretch: The stretch.
-            watch: Ends it.
+            watch: The callback that ends it.
             values: What `values_of` returned for the trial.
             reads_ahead: Whether a ``fit`` would read a batch before it trains.
         """
@@ -118,7 +118,7 @@ class WholeEpochTrials:
         """Return a row for every step of a trial, with a value for each hyperparameter that moves.
 
         Returns:
-            The rows; None where no hyperparameter moves.
+            The rows; None if no hyperparameter moves.
 
         Raises:
             NeedsFit: If the values are not known beforehand, or other hyperparameters move than in

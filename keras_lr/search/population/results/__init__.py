@@ -1,1 +1,1 @@
-"""What a population has found: its rows, and how they are shown."""
+"""Results of a population: its rows, reports and plots."""

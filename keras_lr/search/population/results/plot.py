@@ -1,4 +1,4 @@
-"""Picture of a population, which also reads in black and white."""
+"""Plot of a population, which is also legible in black and white."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from keras_lr.search.population.results.result import PopulationResult
 
 MARKERS = "os^Dv*PXhd"
-"""Which tell members apart."""
+"""Markers that distinguish the members."""
 
 HIGHEST = 50.0
-"""How many times the lowest score the axis shows at most: what is beyond says little."""
+"""Upper end of the axis, as a multiple of the lowest score: higher scores say little."""
 
 LEGEND_ROWS = 14
 
@@ -33,7 +33,7 @@ def plot_population(result: PopulationResult, axes: Sequence[Axes] | None = None
         The axes.
 
     Raises:
-        ValueError: If nothing was trained, or there are more or fewer axes.
+        ValueError: If nothing was trained, or the number of axes is wrong.
     """
     if not result.rows:
         raise ValueError("PopulationResult.plot: nothing was trained, so there is nothing to draw.")
@@ -71,7 +71,7 @@ def _new_axes(count: int) -> list[Axes]:
 
 
 class PopulationPicture:
-    """The rows of a population, each drawn as a piece of a line that begins where its state was."""
+    """Draws each row of a population as a piece of a line that begins at the state it came from."""
 
     def __init__(self, result: PopulationResult) -> None:
         """Find out which rows led to the winner."""

@@ -1,4 +1,4 @@
-"""What a population shows, in plain words."""
+"""Report of a population in plain words."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from keras_lr.search.results.report import describe_routes
 if TYPE_CHECKING:
     from keras_lr.search.population.results.result import PopulationResult
 
-MOST_MEMBERS = 4
-"""Members that have trained the winner's weights of which each is named."""
+MAX_MEMBERS = 4
+"""Largest number of members that are named for having trained the winner's weights."""
 
-MOST_LOSSES = 5
-"""Members that were lost of which each gets a line."""
+MAX_LOSSES = 5
+"""Largest number of lost members that each get a line."""
 
 
 def report(result: PopulationResult) -> str:
@@ -59,16 +59,16 @@ def _describe_best(result: PopulationResult, best: MemberRow) -> str:
 
 
 def _describe_line(result: PopulationResult) -> str:
-    """Return which members had the winner's weights, and up to which epoch."""
+    """Return a sentence on which members had the winner's weights, and up to which epoch."""
     runs = [list(rows) for _, rows in itertools.groupby(result.lineage, lambda row: row.member)]
     parts = [f"member {rows[0].member} to epoch {rows[-1].epoch}" for rows in runs]
-    if len(parts) > MOST_MEMBERS:
-        parts[MOST_MEMBERS - 1 : -1] = [f"{len(parts) - MOST_MEMBERS} others in turn"]
+    if len(parts) > MAX_MEMBERS:
+        parts[MAX_MEMBERS - 1 : -1] = [f"{len(parts) - MAX_MEMBERS} others in turn"]
     return f"Its weights were trained by {', then by '.join(parts)}."
 
 
 def _describe_range(result: PopulationResult, best: MemberRow) -> list[str]:
-    """Return a sentence for each hyperparameter that was mostly outside of its range."""
+    """Return a sentence for each hyperparameter that was mostly outside its range."""
     found = []
     for place, parameter in enumerate(result.rule.parameters):
         values = [each[place] for each in best.line.values]
@@ -94,11 +94,11 @@ def _describe_losses(result: PopulationResult) -> list[str]:
     lost = [row for row in result.rows if row.is_lost]
     copies = {(row.round, row.member): row.copied_from for row in result.rows}
     lines = []
-    for row in lost[:MOST_LOSSES]:
+    for row in lost[:MAX_LOSSES]:
         source = copies.get((row.round + 1, row.member))
         fate = "" if source is None else f" and was replaced by a copy of member {source}"
         how = {"diverged": "diverged", "failed": "failed", "stopped": "was stopped"}[row.status]
         lines.append(f"Member {row.member} {how} in round {row.round}{fate} ({row.reason}).")
-    if len(lost) > MOST_LOSSES:
-        lines.append(f"So did {len(lost) - MOST_LOSSES} more: see the column `status`.")
+    if len(lost) > MAX_LOSSES:
+        lines.append(f"So did {len(lost) - MAX_LOSSES} more: see the column `status`.")
     return lines

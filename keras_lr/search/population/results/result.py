@@ -1,4 +1,4 @@
-"""`PopulationResult`: what a population has found."""
+"""`PopulationResult`: the result of a population."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class PopulationResult:
-    """What a population has found: a row for each member in each round, and the winner.
+    """The result of a population: a row for each member in each round, and the winner.
 
     Attributes:
         rows: The members in each round, by round and member.
@@ -43,11 +43,11 @@ class PopulationResult:
     every: int
     interrupted: bool = False
     winner: Any = dataclasses.field(default=None, compare=False, repr=False)
-    """The model of the best member; None where nothing was trained for this result."""
+    """The model of the best member; None if nothing was trained for this result."""
 
     @classmethod
     def load(cls, directory: PathLike) -> Self:
-        """Return what the population in a folder has found so far, also while it trains.
+        """Return the result so far of the population in a folder, even while it trains.
 
         Raises:
             FileNotFoundError: If there is no population in the folder.
@@ -75,7 +75,7 @@ class PopulationResult:
 
     @property
     def last_round(self) -> list[MemberRow]:
-        """The rows of the last round that all members were trained in, or of the first round."""
+        """The rows of the last complete round, or of the first round if none is complete."""
         rounds = self.rounds
         whole = [rows for rows in rounds if len(rows) == self.rule.population]
         return [*rounds[:1], *whole][-1] if rounds else []
@@ -105,7 +105,7 @@ class PopulationResult:
             raise ValueError(
                 f"The result has no model of member {self.best.member}, because it was loaded from "
                 "a folder. Run the population with this folder once more: it trains nothing that "
-                "was trained, and gives the model."
+                "was trained already, and returns the model."
             )
         return self.winner
 
@@ -136,7 +136,7 @@ class PopulationResult:
 
     @property
     def schedules(self) -> dict[str, PiecewiseConstant]:
-        """The same for each hyperparameter: train with ``ParamScheduler(**result.schedules)``.
+        """The schedule of each hyperparameter; train with ``ParamScheduler(**result.schedules)``.
 
         Raises:
             NoSuggestion: If no member has come to the end.
@@ -168,7 +168,7 @@ class PopulationResult:
             The axes.
 
         Raises:
-            ValueError: If nothing was trained, or there are more or fewer axes.
+            ValueError: If nothing was trained, or the number of axes is wrong.
         """
         from keras_lr.search.population.results.plot import plot_population
 

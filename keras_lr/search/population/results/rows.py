@@ -1,4 +1,4 @@
-"""`MemberRow`: all that is known of one member in one round."""
+"""`MemberRow`: all that is known about one member in one round."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_lr.search.results.rows import GAPS, Criterion
 from keras_lr.search.trials.description import Outcome
 
 LOST = (*GAPS, "stopped")
-"""How a round ends for a member that is replaced."""
+"""Statuses of a member that is replaced after the round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,17 +24,17 @@ class MemberRow:
         round: Number of the round, from 1.
         epoch: Epochs that the member's weights have been trained for at its end.
         values: The hyperparameters in the round, by name.
-        score: What members are compared by, as the last epoch logged it; NaN for one that is lost.
+        score: The compared value, as the last epoch logged it; NaN for a lost member.
         status: ``"trained"``, or how it was lost: ``"diverged"``, ``"failed"`` or ``"stopped"``.
-        reason: Why it was lost, in words; empty where it was not.
-        copied_from: The member whose state it began the round from; None where that was its own.
+        reason: Why it was lost, in words; empty if it was not.
+        copied_from: The member whose state it began the round from; None if that was its own.
         changes: What was done to each hyperparameter of a copy, in words, by name.
-        seconds: Seconds of training, validation left out.
-        logs: What each epoch of the round logged, by name.
-        test: What the test data gave after the last round, by name.
+        seconds: Seconds of training, without validation.
+        logs: The logged value of each epoch of the round, by name.
+        test: Results on the test data after the last round, by name.
         route: How it was trained; see `Outcome`.
         route_reason: Why by ``fit``; see `Outcome`.
-        line: All that its weights have gone through.
+        line: The whole history of its weights.
     """
 
     member: int
@@ -55,7 +55,7 @@ class MemberRow:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the member has no state that can go on."""
+        """Whether the member has no state from which to continue."""
         return self.status in LOST
 
     @property
@@ -65,7 +65,7 @@ class MemberRow:
 
     @property
     def seed(self) -> int:
-        """The seed of the initial weights that its weights have come from."""
+        """The seed of the initial weights from which its weights came."""
         return self.line.seed
 
 
@@ -100,7 +100,7 @@ def row_of(
 
 
 def plain_row(row: MemberRow) -> dict[str, Any]:
-    """Return a row as flat plain data, one value a column."""
+    """Return a row as flat plain data, one value per column."""
     last = {name: values[-1] for name, values in row.logs.items() if values}
     return {
         "member": row.member,
