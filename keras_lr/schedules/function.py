@@ -19,6 +19,12 @@ from keras_lr._keras.rates.optimizers import count_batches
 from keras_lr.schedules.base import Schedule, Steps, schedule
 from keras_lr.schedules.control import FollowsHyperparameter
 
+LATEST_STEP = 2**63 - 1024
+"""The latest step that is a float and an integer of 64 bits."""
+
+MOST_CALLS = 10**7
+"""The most epochs that ``fn(epoch, lr)`` is taken through at once, each of which is remembered."""
+
 KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
 
 
@@ -194,25 +200,32 @@ class Function(Schedule, FollowsHyperparameter):
         if isinstance(self.fn, KerasSchedule):
             # Raises where a tick is no step.
             timeline.steps("1 steps")
-            rates = schedule_values(self.fn, step.astype(np.int64))
+            rates = schedule_values(self.fn, np.minimum(step, LATEST_STEP).astype(np.int64))
             wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0.0)))
             if wrong.size:
                 raise self._no_rate(float(rates[wrong[0]]), f"step {int(step[wrong[0]])}")
             return rates
-        epochs = np.floor(step / timeline.steps(1)).astype(np.int64)
-        wanted, places = np.unique(epochs, return_inverse=True)
+        wanted, places = np.unique(np.floor(step / timeline.steps(1)), return_inverse=True)
         rate_of = self._rate_after_rate if self._takes_rate else self._call
-        return np.array([rate_of(epoch) for epoch in wanted.tolist()], np.float64)[places]
+        return np.array([rate_of(int(epoch)) for epoch in wanted.tolist()], np.float64)[places]
 
     def _rate_after_rate(self, epoch: int) -> float:
         """Return ``fn(epoch, rate of the epoch before)``, calling for each epoch once."""
         rates = self._rates
-        last = next((known for known in range(epoch, -2, -1) if known in rates), None)
+        last = next((known for known in (epoch, epoch - 1) if known in rates), None)
+        if last is None:
+            last = max((known for known in rates if known < epoch), default=None)
         if last is None:
             raise ValueError(
                 f"{self!r} cannot tell the rate that it goes on from: there is no fit, or the "
                 "optimizer's rate is not its own, because other schedules or callbacks have a "
                 "part in it. Pass initial_lr=..."
+            )
+        if epoch - last > MOST_CALLS:
+            raise ValueError(
+                f"{self!r} goes on from the rate of each epoch to the next, and epoch {epoch} lies "
+                f"more than {MOST_CALLS:,} epochs behind the last one known. Give it a function of "
+                "the epoch alone."
             )
         for number in range(last + 1, epoch + 1):
             rates[number] = self._call(number, rates[number - 1])

@@ -317,3 +317,19 @@ def test_a_momentum_without_a_warmup_only_rises():
 def test_a_decay_over_nothing_is_an_error(make):
     with pytest.raises(ValueError, match="`over` must be a positive length"):
         make(0.1, over=0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("epoch", [2**31, 2**53, 2**63, 2**70])
+def test_a_function_of_the_epoch_gets_the_number_of_any_epoch(epoch):
+    rate = Function(lambda number: 0.25 if number == epoch else 0.5)
+    assert rate(float(epoch), Timeline(1, 2.0**80)) == 0.25
+    keras_schedule = keras.optimizers.schedules.PiecewiseConstantDecay([5], [1.0, 0.125])
+    assert Function(keras_schedule)(float(epoch), Timeline(1, 2.0**80)) == 0.125
+
+
+def test_a_rate_that_follows_from_the_one_before_is_not_followed_without_end():
+    rate = Function(lambda epoch, lr: lr, initial_lr=0.5)
+    with pytest.raises(ValueError, match="epoch 1099511627776 lies more than 10,000,000 epochs"):
+        rate(2**40, Timeline(1, 2**50))
+    assert rate(1000, Timeline(1, 2**50)) == 0.5
