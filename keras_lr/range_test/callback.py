@@ -191,7 +191,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
             if getattr(self, name):
                 raise self.invalid(name, "left out for run(): it acts in fit(callbacks=[...])")
         verbose = fit.pop("verbose", self.verbose)
-        if verbose not in VERBOSE and verbose is not self.verbose:
+        if verbose not in [*VERBOSE, self.verbose]:
             raise ValueError(
                 "LRRangeTest.run: argument `verbose` must be 0, 1, 2 or 'auto'. "
                 f"Received: verbose={verbose!r}"

@@ -159,18 +159,33 @@ def test_an_order_that_cannot_change_is_said():
 
     with pytest.warns(UserWarning, match="generator, which goes on where the last run ended"):
         quick(steps=10, repeats=2).run(label_model(), batches())
+    with pytest.warns(UserWarning, match="the data are a single batch"):
+        quick(steps=10, repeats=2).run(label_model(), x, y, batch_size=40)
+
+
+def test_a_loader_of_pytorch_shuffles_on_every_backend():
+    torch = pytest.importorskip("torch")
+    data = torch.utils.data.TensorDataset(*map(torch.tensor, rows()))
+    loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="LRRangeTest")
+        assert band(quick(steps=10, repeats=3).run(label_model(), loader)) > 1.0
 
 
 @pytest.mark.skipif(not TENSORFLOW, reason="TensorFlow")
-@pytest.mark.parametrize("shuffles", [False, True])
+@pytest.mark.parametrize("shuffles", [False, True, "all but the first batch"])
 def test_a_dataset_that_does_not_shuffle_is_said_to(shuffles):
     import tensorflow as tf
 
     data = tf.data.Dataset.from_tensor_slices(rows())
-    data = (data.shuffle(40) if shuffles else data).batch(4)
+    if shuffles is True:
+        data = data.shuffle(40)
+    elif shuffles:
+        data = data.take(4).concatenate(data.skip(4).shuffle(36))
+    data = data.batch(4)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         result = quick(steps=10, repeats=3).run(label_model(), data)
     said = [one for one in seen if "which gives them in one order" in str(one.message)]
     assert len(said) == (not shuffles)
-    assert (band(result) > 1.0) is shuffles
+    assert (band(result) > 1.0) is bool(shuffles)

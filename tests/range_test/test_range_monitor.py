@@ -203,7 +203,7 @@ def test_verbose_is_taken_as_fit_takes_it(capsys, own, run, bar, words):
     assert test.verbose == own
 
 
-@pytest.mark.parametrize("verbose", [3, -1, "loud", None])
+@pytest.mark.parametrize("verbose", [3, -1, "loud", None, [1]])
 def test_verbose_that_fit_does_not_take_is_refused(verbose):
     with pytest.raises(ValueError, match=r"`verbose` must be 0, 1, 2 or 'auto'"):
         LRRangeTest(verbose=0).run(network(), X, Y, verbose=verbose)

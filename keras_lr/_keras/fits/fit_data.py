@@ -8,6 +8,7 @@ Without it, rows are taken as numpy takes them.
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from typing import Any
 
@@ -23,6 +24,10 @@ ARRAYS = ("x", "y", "sample_weight")
 
 DEFAULT_BATCH_SIZE = 32
 """Samples in a batch by default, as Keras documents."""
+
+COMPARED = 8
+"""Batches that are compared to see whether data come in the same order twice: where a small buffer
+shuffles them, the first may be the same by chance."""
 
 
 def are_arrays(x: Any) -> bool:
@@ -215,12 +220,14 @@ class FitData:
             warn_user(
                 "LRRangeTest: the test cannot give its `repeats` different orders of the batches: "
                 f"{reason}. Their band shows what else is random, or has no width. Pass arrays "
-                "with shuffle=True, or data that shuffle themselves."
+                "with shuffle=True, or data that shuffle themselves, in more than one batch."
             )
 
     def _reason_for_fixed_order(self, keep_kernels: bool) -> str | None:
         """Return why all repeats see the same order; None where they do not."""
         x, shuffles = self.x, self.fit.get("shuffle", True)
+        if self.batches_per_epoch == 1:
+            return "the data are a single batch"
         if are_arrays(x) or isinstance(x, keras.utils.PyDataset):
             return None if shuffles else "the data are not shuffled (shuffle=False)"
         kind = f"the data are a {type(x).__name__}"
@@ -229,11 +236,16 @@ class FitData:
         first = []
         for seed in range(2):
             set_seed(seed, keep_kernels)
-            first.append([_to_bytes(leaf) for leaf in keras.tree.flatten(next(iter(x)))])
+            first.append([_to_bytes(batch) for batch in itertools.islice(x, COMPARED)])
         return f"{kind}, which gives them in one order" if first[0] == first[1] else None
 
 
-def _to_bytes(leaf: Any) -> bytes:
+def _to_bytes(batch: Any) -> list[bytes]:
+    """Return bytes that differ between different batches."""
+    return [_leaf_to_bytes(leaf) for leaf in keras.tree.flatten(batch)]
+
+
+def _leaf_to_bytes(leaf: Any) -> bytes:
     """Return bytes that differ between different arrays."""
     try:
         return np.asarray(leaf).tobytes()

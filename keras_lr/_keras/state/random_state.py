@@ -143,10 +143,16 @@ def set_seed(seed: int, keep_kernels: bool) -> None:
     state. To make the kernels anew takes as long as twenty small steps. It is not needed if
     everything that the training calls `is_of_keras`: Keras holds such states in variables.
 
+    Keras seeds PyTorch where that is the backend alone, but its loaders give data on any backend.
+
     Args:
         seed: The seed.
         keep_kernels: Whether TensorFlow may keep its kernels.
     """
+    if "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(seed)
     if keras.backend.backend() == "tensorflow" and keep_kernels:
         context = find_module(_EAGER_CONTEXT, "context")
         global_state = find_module(_GLOBAL_STATE, "set_global_attribute")
