@@ -63,7 +63,7 @@ with tempfile.TemporaryDirectory() as folder:
     engine = Interrupted(workers=2)
     result = swept.run(line, x, y, epochs=2, batch_size=8, callbacks=[Notes(folder)], engine=engine)
     workers = [int(name) for name in os.listdir(folder)]
-deadline = time.monotonic() + 20
+deadline = time.monotonic() + 120
 while any(map(is_alive, workers)) and time.monotonic() < deadline:
     time.sleep(0.1)
 after = process()
