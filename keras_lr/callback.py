@@ -1,4 +1,4 @@
-"""`LearningRateCallback`: what every callback of this package shares."""
+"""`LearningRateCallback`: base class of every callback of this package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_lr.history.callback import LRHistory
 class LearningRateCallback(PassedAsObject, LegacyHooks, keras.callbacks.Callback):
     """A callback that moves hyperparameters during a fit and records what it did.
 
-    A subclass says in `join_fit` what it moves. The session of the fit moves it, and `history`
+    A subclass declares in `join_fit` what it moves. The session of the fit moves it, and `history`
     records it.
     """
 
@@ -26,23 +26,23 @@ class LearningRateCallback(PassedAsObject, LegacyHooks, keras.callbacks.Callback
 
     @property
     def history(self) -> LRHistory:
-        """What the last fit used, step by step."""
+        """The record of the values that the last fit used, step by step."""
         if self._history is None:
             self._history = LRHistory()
         return self._history
 
     def _repr_html_(self) -> str | None:
-        """Return the record of the last fit as a small curve; None before there is one."""
+        """Return a small curve of the last fit's record; None before there is one."""
         from keras_lr.history.notebook import describe_record
 
         return describe_record(self.history, self)
 
     def join_fit(self, session: FitSession) -> None:
-        """Tell the session of a fit that begins what to move."""
+        """Declare to the session of a fit what to move."""
         raise NotImplementedError
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Take part in the fit."""
+        """Join the fit."""
         session = attach(self.model, self.history, self.params)
         if all(one is not self for one in session.controllers):
             session.controllers.append(self)
@@ -62,7 +62,7 @@ class LearningRateCallback(PassedAsObject, LegacyHooks, keras.callbacks.Callback
         self.history.on_epoch_end(epoch, logs)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Leave the model."""
+        """Leave the fit."""
         self.history.on_train_end(logs)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -73,8 +73,8 @@ class LearningRateCallback(PassedAsObject, LegacyHooks, keras.callbacks.Callback
         self.__dict__.update(state)
 
 
-def say(message: str) -> None:
-    """Print a message, or log it where Keras is told to log."""
+def print_or_log(message: str) -> None:
+    """Print a message, or log it if Keras's interactive logging is off."""
     if keras.config.is_interactive_logging_enabled():
         print(message)
     else:

@@ -275,8 +275,8 @@ def test_a_missing_or_extra_argument_names_the_class(cls):
         (3, math.nan, "steps_per_epoch=nan"),
         (math.inf, 3, "epochs=inf"),
         ("3", 3, "epochs='3'"),
-        (3, None, "needs `steps_per_epoch`, and no fit has told it"),
-        (None, 3, "needs `epochs`, and no fit has told it"),
+        (3, None, "needs `steps_per_epoch`, and no fit has given it"),
+        (None, 3, "needs `epochs`, and no fit has given it"),
     ],
 )
 @pytest.mark.parametrize("method", ["values", "plot"])

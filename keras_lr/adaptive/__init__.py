@@ -1,4 +1,4 @@
-"""Callbacks whose rate the gradients decide, inside the training step."""
+"""Callbacks that compute the rate from the gradients, inside the training step."""
 
 from keras_lr.adaptive.distance import DistanceOverGradients
 from keras_lr.adaptive.hypergradient import HypergradientDescent

@@ -1,4 +1,4 @@
-"""`GradientRate`: what the callbacks share whose rate the gradients decide."""
+"""`GradientRate`: base class of the callbacks that compute the rate from the gradients."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ from keras_lr.callbacks.plateau import ReduceLROnPlateau
 from keras_lr.schedules.base import Schedule
 
 LEAST_FACTOR = 0.1
-"""Where the highest factor of a schedule is less, a rate may have been meant."""
+"""If the highest factor of a schedule is below this, a rate may have been meant."""
 
 
 class GradientRate(Configurable, LearningRateCallback):
-    """A callback that lets a rule decide the rate of each update by its gradients.
+    """A callback with a rule that computes the rate of each update from its gradients.
 
     The rule runs inside the compiled training step. Its state is kept apart from the optimizer, so
-    that what is saved of the optimizer is as ever. A fit that begins at ``initial_epoch`` goes on
-    with the state of the callback's last fit, or with the one in the file at ``state_path``.
+    the saved form of the optimizer does not change. A fit that begins at ``initial_epoch``
+    continues with the state of the callback's last fit, or with the one in the file at
+    ``state_path``.
     """
 
     takes_factor: ClassVar[bool] = True
@@ -54,14 +55,14 @@ class GradientRate(Configurable, LearningRateCallback):
         self._session, self._updates = None, None
 
     def make_rule(self) -> Rule:
-        """Return the rule."""
+        """Return the rule that the callback's arguments define."""
         raise NotImplementedError
 
     def check_optimizer(self, optimizer: Any) -> None:
-        """Refuse an optimizer that the rule is not made for, or warn of one."""
+        """Refuse an optimizer for which the rule is not made, or warn about it."""
 
     def check_others(self, session: FitSession) -> None:
-        """Refuse callbacks that decide the rate too, in a fit that all have joined."""
+        """Refuse other callbacks that decide the rate, once all have joined the fit."""
         factors = (Schedule, ParamScheduler, ReduceLROnPlateau) if self.takes_factor else ()
         others = [one.owner for one in session.moved if one.parameter.name == LEARNING_RATE]
         if not self.takes_factor:
@@ -74,8 +75,8 @@ class GradientRate(Configurable, LearningRateCallback):
                 else "Prodigy and DistanceOverGradients take a schedule as a factor of their rate. "
             )
             raise ValueError(
-                f"{self!r} reads the rate off the gradients, and {wrong[0]!r} sets it too: two "
-                f"would decide one rate. Pass one of them. {instead}"
+                f"{self!r} computes the rate from the gradients, and {wrong[0]!r} sets it too, so "
+                f"that two callbacks decide one rate. Pass one of them. {instead}"
                 "To start from what a range test suggests, call LRRangeTest(...).run(...) first."
             )
 
@@ -85,7 +86,7 @@ class GradientRate(Configurable, LearningRateCallback):
         optimizer = optimizer_of(session.model)
         if find_hyperparameter(optimizer, LEARNING_RATE).host_only:
             raise ValueError(
-                f"The optimizer {type(optimizer).__name__} computes its learning rate, and "
+                f"The optimizer {type(optimizer).__name__} computes its learning rate, but "
                 f"{type(self).__name__} sets it inside the training step. Let `learning_rate` be "
                 "the variable that Keras keeps for it."
             )
@@ -93,12 +94,12 @@ class GradientRate(Configurable, LearningRateCallback):
         self.check_optimizer(optimizer)
         self._session = session
         self._checkpoint.start_fit()
-        # The first of all: others look at what moves the rate.
+        # Before all other handlers, which look at what moves the rate.
         session.events.on_fit_start.insert(0, functools.partial(self._control, session))
         session.events.on_epoch_closing.append(self._save)
 
     def _control(self, session: FitSession, epoch: int) -> None:
-        """Let the rule decide the rate in the fit that begins."""
+        """Make the rule decide the rate in the fit that begins."""
         model = session.model
         rate = find_hyperparameter(unwrap_loss_scaling(model.optimizer), LEARNING_RATE)
         self.check_others(session)
@@ -112,7 +113,7 @@ class GradientRate(Configurable, LearningRateCallback):
         elif track.peak is not None and (peak := track.peak()) < LEAST_FACTOR:
             warn_user(
                 f"{track.owner!r} multiplies the rate of {self!r} by at most {peak:g}. If that was "
-                "to be a rate, give it 1.0 as the highest value: the rate comes from the gradients."
+                "meant as a rate, make 1.0 its highest value: the rate comes from the gradients."
             )
         if track is not None:
             track.parameter = RuleRate(updates)
@@ -126,8 +127,8 @@ class GradientRate(Configurable, LearningRateCallback):
             updates.start_fit(None)
             if epoch:
                 warn_user(
-                    f"{self!r} begins anew at epoch {epoch + 1}: it does not know what it was at. "
-                    "Go on with the same object, or give it a state_path in both fits."
+                    f"{self!r} starts afresh at epoch {epoch + 1}: it has no state of the fit "
+                    "before. Use the same object again, or give it a state_path in both fits."
                 )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -140,13 +141,13 @@ class GradientRate(Configurable, LearningRateCallback):
         self._session = None
         if failed := self.failed_updates:
             warn_user(
-                f"{type(self).__name__}: the gradients of {failed} updates were not finite. The "
-                "rate stayed what it was. `failed_updates` has their number."
+                f"{type(self).__name__}: the gradients of {failed} updates were not finite. These "
+                "updates left the rate as it was. `failed_updates` has their number."
             )
 
     @property
     def failed_updates(self) -> int:
-        """Number of updates so far whose gradients were not finite; they left the rate alone."""
+        """Number of updates so far whose gradients were not finite; they kept the old rate."""
         return 0 if self._updates is None else self._updates.failed_updates()
 
     # The state --------------------------------------------------------------------------------
@@ -164,7 +165,7 @@ class GradientRate(Configurable, LearningRateCallback):
         return {} if self._updates is None else self._updates.read_state()
 
     def load_state_dict(self, state: Arrays, epoch: int) -> None:
-        """Let a fit that begins at ``initial_epoch=epoch`` go on from a state.
+        """Make a fit that begins at ``initial_epoch=epoch`` continue from a state.
 
         Args:
             state: What `state_dict` returned.
@@ -183,5 +184,5 @@ class GradientRate(Configurable, LearningRateCallback):
 
 
 def _ones(first: int, count: int) -> np.ndarray:
-    """Return the multipliers where no schedule gives any."""
+    """Return the multipliers of a fit without a schedule."""
     return np.ones(count)

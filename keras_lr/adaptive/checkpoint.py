@@ -15,15 +15,15 @@ from keras_lr._state import StateFile, load_arrays, save_arrays, unusable
 Arrays = dict[str, np.ndarray]
 
 KEPT_CHECKPOINTS = 2
-"""Epochs whose states are on disk: a checkpoint of the model may be older than the last by one."""
+"""Number of epochs whose states are on disk: a model's checkpoint may be one epoch old."""
 
 
 class RuleCheckpoint:
-    """Store of the states that epochs begin with.
+    """Stores the states with which epochs begin.
 
-    The variables of the last fit serve another fit of the same callback, the files one in a new
-    process. A state is as large as the weights, so that the files have those of the last two epochs
-    alone. The file itself names the epochs; the arrays stand beside it.
+    Another fit of the same callback continues from the variables of the last fit, and a fit in a
+    new process from the files. A state is as large as the weights, so only those of the last two
+    epochs are on disk. The file itself names the epochs; the arrays are in files next to it.
     """
 
     def __init__(self, file: StateFile | None) -> None:
@@ -34,9 +34,9 @@ class RuleCheckpoint:
         """
         self.file = file
         self.loaded: dict[int, Arrays] = {}
-        """States that were given or unpickled, by the epoch that begins with them."""
+        """States that were passed in or unpickled, by the epoch that begins with them."""
         self._left: tuple[int, RuleUpdates, int, int] | None = None
-        """The epoch that the last one led to, its variables, their fit, and its batches."""
+        """The epoch after the last one; the variables with its state; their fit and batches."""
         self._written: dict[int, dict[str, Any]] = {}
         self._last: tuple[int, int] | None = None
 
@@ -49,7 +49,7 @@ class RuleCheckpoint:
         self._left = epoch, updates, updates.fits, updates.notes.noted()
 
     def is_left_at(self, epoch: int, updates: RuleUpdates) -> bool:
-        """Return whether the variables hold the state that an epoch begins with, still."""
+        """Return whether the variables still hold the state that an epoch begins with."""
         return self._left == (epoch, updates, updates.fits, updates.notes.noted())
 
     def read_left(self) -> dict[int, Arrays]:
@@ -59,14 +59,14 @@ class RuleCheckpoint:
         return {self._left[0]: self._left[1].read_state()}
 
     def find_state(self, epoch: int, updates: RuleUpdates) -> Arrays | None:
-        """Return the state that a fit begins with at an epoch; None if it is in no store of ours.
+        """Return the stored state that a fit begins with at an epoch; None if there is none.
 
         Raises:
-            StateError: If the file of a fit that goes on does not hold the epoch.
+            StateError: If the file of a resumed fit does not hold the epoch.
         """
         loaded, self.loaded = self.loaded, {}
         if self.file is not None:
-            # Read even at epoch 0, where the file of another callback must not be replaced.
+            # Read even at epoch 0: the file of another callback must not be replaced.
             known = self.file.load()
             self._written = {e: known[e] for e in known if 0 < e <= epoch}
         if epoch == 0:
@@ -78,13 +78,13 @@ class RuleCheckpoint:
         if epoch not in known:
             raise unusable(
                 self.file.path,
-                f"the fit begins at epoch {epoch}, and the file has states for the epochs "
+                f"the fit begins at epoch {epoch}, but the file has states for the epochs "
                 f"{', '.join(map(str, known)) or 'none'}",
             )
         return load_arrays(self._path(epoch))
 
     def write(self, epoch: int, updates: RuleUpdates) -> None:
-        """Write the state that an epoch begins with, if there is a file and it is not there yet."""
+        """Write the state that an epoch begins with, if there is a file that lacks it."""
         if self.file is None or self._last == (epoch, updates.notes.noted()):
             return
         self._last = epoch, updates.notes.noted()

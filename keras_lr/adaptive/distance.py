@@ -1,4 +1,4 @@
-"""`DistanceOverGradients`: the distance travelled over the gradients seen."""
+"""`DistanceOverGradients`: SGD at the distance travelled divided by the gradients seen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_lr.adaptive.vectors import Vector, dot_each, total
 
 @configurable
 class DistanceOverGradients(GradientRate):
-    """Train SGD at the rate of DoG, which needs none to begin with.
+    """Train SGD at the rate of DoG, which needs no initial rate.
 
     With the weights ``x_t`` before update ``t`` and its gradient ``g_t``::
 
@@ -25,25 +25,25 @@ class DistanceOverGradients(GradientRate):
         G_t = G_{t-1} + |g_t|^2                G_{-1} = 1e-8
         rate(t) = r_t / sqrt(G_t)
 
-    The rate that the optimizer has is not used. A schedule in the same fit multiplies the rate, and
-    so does a plateau. A decay did harm in short trainings, in which the rate has no time to grow.
+    The optimizer's own rate is not used. A schedule or a plateau in the same fit multiplies the
+    rate. A decay did harm in short trainings, in which the rate has no time to grow.
 
     The paper asks for an average of the weights, because no schedule brings the rate down: build
     the optimizer with ``SGD(use_ema=True, ema_momentum=0.999)``, which Keras puts into the model
     when the fit ends.
 
     ``history.learning_rate`` has the rates. With ``layer_wise=True`` (L-DoG) each weight tensor has
-    a rate of its own by the same formula, and the record has the highest of those whose gradient
-    is not 0.
+    its own rate by the same formula, and the record has the highest rate of the tensors whose
+    gradient is not 0.
 
     Args:
-        initial_distance: The distance that the first update counts with, as a share of ``1 +
-            |x_0|``: so small that a first step of that length does no harm. The authors take 1e-6,
+        initial_distance: The distance used in the first update, as a share of ``1 + |x_0|``: so
+            small that a first step of that length does no harm. The authors take 1e-6,
             and 1e-4 for models with ``BatchNormalization``.
-        layer_wise: Whether each weight tensor has a rate of its own.
+        layer_wise: Whether each weight tensor has its own rate.
         state_path: File for the state, written after every epoch, with which a fit in a new process
-            goes on exactly where ``initial_epoch`` or ``BackupAndRestore`` resumes. The arrays, as
-            large as the weights, stand beside it.
+            continues exactly where ``initial_epoch`` or ``BackupAndRestore`` resumes. The arrays,
+            as large as the weights, are in a file next to it.
 
     Raises:
         TypeError: If an argument has the wrong type, or the optimizer was built with a schedule.
@@ -79,8 +79,8 @@ class DistanceOverGradients(GradientRate):
     def check_optimizer(self, optimizer: Any) -> None:
         if not isinstance(optimizer, keras.optimizers.SGD):
             raise ValueError(
-                "DistanceOverGradients gives SGD its rate, and not "
-                f"{type(optimizer).__name__}, whose steps do not go along the gradients. Compile "
+                "DistanceOverGradients gives SGD its rate, not "
+                f"{type(optimizer).__name__}, whose steps are not along the gradients. Compile "
                 'the model with "sgd", or pass Prodigy(), which is for Adam.'
             )
         if optimizer.momentum:
@@ -91,17 +91,17 @@ class DistanceOverGradients(GradientRate):
             )
         if self.layer_wise and optimizer.weight_decay:
             raise ValueError(
-                "DistanceOverGradients(layer_wise=True) has a rate for each weight tensor, and the "
-                "weight decay of SGD goes by one. Give the layers a kernel_regularizer instead. "
-                f"Received: weight_decay={optimizer.weight_decay}"
+                "DistanceOverGradients(layer_wise=True) has a rate for each weight tensor, but the "
+                "weight decay of SGD uses a single one. Give the layers a kernel_regularizer "
+                f"instead. Received: weight_decay={optimizer.weight_decay}"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class DistanceRule:
-    """The rule of `DistanceOverGradients`; it keeps where the weights began.
+    """The rule of `DistanceOverGradients`; it keeps the initial weights.
 
-    The sums are over all weights, or for each tensor by itself.
+    The sums are over all weights, or over each tensor separately.
     """
 
     initial_distance: float
@@ -129,11 +129,11 @@ class DistanceRule:
         )
 
     def _highest(self, rates: Tensor, squares: Tensor) -> Tensor:
-        """Return the highest rate of a tensor that moves: the rate of another one can be any."""
+        """Return the highest rate among tensors that move; the rate of others can be anything."""
         moving = ops.max(ops.where(squares > 0.0, rates, 0.0))
         return ops.where(moving > 0.0, moving, ops.max(rates))
 
     def _square(self, vector: Vector) -> Tensor:
-        """Return the square of the norm of a vector, or of those of its tensors."""
+        """Return the squared norm of a vector, or the squared norms of its tensors."""
         squares = dot_each(vector, vector)
         return ops.stack(squares) if self.layer_wise else total(squares)

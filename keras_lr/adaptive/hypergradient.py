@@ -1,4 +1,4 @@
-"""`HypergradientDescent`: descend in the rate as well as in the weights."""
+"""`HypergradientDescent`: gradient descent on the rate as well as on the weights."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from keras_lr.adaptive.vectors import dot, share
 
 @configurable
 class HypergradientDescent(GradientRate):
-    """Raise the rate while steps go on downhill, and lower it when they turn back.
+    """Raise the rate while steps lead further downhill, and lower it when they turn back.
 
-    A gradient ``g`` that points against the last change of the weights says that the step could
-    have been longer. With ``h = -g . change``, each update first moves the rate::
+    If the gradient ``g`` points against the last change of the weights, that step could have been
+    longer. With ``h = -g . change``, each update first moves the rate::
 
         rate *= 1 + beta * h / (|g| * |change|)        rule="normalised"
         rate += beta * h / rate                        rule="additive"
 
-    The fit begins at the rate that the optimizer has. The normalised rule needs no tuning: it moves
-    the rate by ``beta`` at most, and leads from a rate that is 100 times too small or 10 times too
+    The fit begins at the optimizer's rate. The normalised rule needs no tuning: it moves the rate
+    by at most the share ``beta``, and leads from a rate that is 100 times too small or 10 times too
     large to a good one, with Adam or SGD with momentum. Without momentum it leads SGD to a rate
-    that is too low. The additive rule is the first one of the paper. Its ``beta`` depends on the
-    size of the gradients: the paper has 1e-8 to 1e-2.
+    that is too low. The additive rule is the paper's first one. Its ``beta`` depends on the size of
+    the gradients: the paper uses 1e-8 to 1e-2.
 
     Args:
         beta: How fast the rate moves; above 0, and for the normalised rule below 1.
@@ -37,15 +37,14 @@ class HypergradientDescent(GradientRate):
         min_lr: The lowest rate.
         max_lr: The highest rate; None for no bound.
         state_path: File for the state, written after every epoch, with which a fit in a new process
-            goes on exactly where ``initial_epoch`` or ``BackupAndRestore`` resumes. The arrays, as
-            large as the weights, stand beside it.
+            continues exactly where ``initial_epoch`` or ``BackupAndRestore`` resumes. The arrays,
+            as large as the weights, are in a file next to it.
 
     Raises:
         TypeError: If an argument has the wrong type, or the optimizer was built with a schedule.
         ValueError: If a number is out of range; at the start of training, if another callback
-            decides the rate too.
-        RuntimeError: If the optimizer is none of Keras 3, or updates its weights in a way of its
-            own.
+            also decides the rate.
+        RuntimeError: If the optimizer is not one of Keras 3, or updates its weights in its own way.
         StateError: If the state file cannot be used.
 
     Source: Baydin et al. 2018, Online Learning Rate Adaptation with Hypergradient Descent

@@ -1,4 +1,4 @@
-"""`Prodigy`: Adam at a rate that estimates the distance to the solution."""
+"""`Prodigy`: Adam at a rate that follows from the estimated distance to the solution."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from keras_lr.adaptive.vectors import dot, share, total
 
 @configurable
 class Prodigy(GradientRate):
-    """Train Adam or AdamW at the rate of Prodigy, which needs none to begin with.
+    """Train Adam or AdamW at the rate of Prodigy, which needs no initial rate.
 
     With the weights ``x``, the gradient ``g``, a factor ``f`` (1, or that of a schedule), Adam's
     correction ``c = sqrt(1 - beta_2**t) / (1 - beta_1**t)`` of its update ``t`` and ``beta_3 =
-    sqrt(beta_2)``, each update makes::
+    sqrt(beta_2)``, each update computes::
 
         rate = f * d
         n = beta_3 * n + (d / d0) * d * f * c * g . (x_0 - x)
         s = beta_3 * s + (d / d0) * d * g              without safeguard_warmup: times f * c
         d = max(d, d_coef * n / |s|_1)                 from the next update on
 
-    Adam's means are those of ``d * g``, so that they follow ``d`` where it grows. The rate that the
-    optimizer has is not used. The authors recommend a cosine beside it, as a factor of the rate:
+    Adam's means are those of ``d * g``, so they are rescaled when ``d`` grows. The optimizer's own
+    rate is not used. The authors recommend a cosine in the same fit, as a factor of the rate:
     ``callbacks=[Prodigy(), CosineDecay(1.0)]``. A plateau is a factor too.
 
     It keeps two copies of the weights.
@@ -37,13 +37,13 @@ class Prodigy(GradientRate):
     Args:
         d0: The first estimate of the distance. It only has to be too small.
         d_coef: Factor of the estimate, the way to tune: 0.5 or 2.0.
-        growth_rate: The most by which ``d`` grows in an update, but for the first time; None for no
-            bound. 1.02 makes for a kind of warmup.
-        safeguard_warmup: Whether the sum ``s`` leaves out the factor, as the authors advise beside
-            a warmup.
+        growth_rate: Largest factor by which ``d`` grows in an update, except when it first grows;
+            None for no bound. 1.02 acts like a warmup.
+        safeguard_warmup: Whether the sum ``s`` leaves out the factor, as the authors advise with a
+            warmup.
         state_path: File for the state, written after every epoch, with which a fit in a new process
-            goes on exactly where ``initial_epoch`` or ``BackupAndRestore`` resumes. The arrays,
-            twice as large as the weights, stand beside it.
+            continues exactly where ``initial_epoch`` or ``BackupAndRestore`` resumes. The arrays,
+            twice as large as the weights, are in a file next to it.
 
     Raises:
         TypeError: If an argument has the wrong type, or the optimizer was built with a schedule.
@@ -52,8 +52,8 @@ class Prodigy(GradientRate):
         StateError: If the state file cannot be used.
 
     Source: Mishchenko & Defazio 2023, Prodigy (arXiv:2306.06101), algorithm 4, and the authors'
-    package ``prodigyopt`` with ``use_bias_correction=True``, whose defaults these are otherwise but
-    for ``safeguard_warmup``. The weight decay of AdamW goes by ``rate``, as in Keras.
+    package ``prodigyopt`` with ``use_bias_correction=True``. The other defaults are those of the
+    package, except for ``safeguard_warmup``. The weight decay of AdamW uses ``rate``, as in Keras.
 
     >>> import keras
     >>> import numpy as np
@@ -83,14 +83,14 @@ class Prodigy(GradientRate):
     def check_optimizer(self, optimizer: Any) -> None:
         if not isinstance(optimizer, keras.optimizers.Adam):
             raise ValueError(
-                f"Prodigy gives Adam and AdamW their rate, and not {type(optimizer).__name__}. "
+                f"Prodigy gives Adam and AdamW their rate, not {type(optimizer).__name__}. "
                 'Compile the model with "adam", or pass DistanceOverGradients(), which is for SGD.'
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class ProdigyRule:
-    """The rule of `Prodigy`; it keeps where the weights began, and a mean of the gradients."""
+    """The rule of `Prodigy`; it keeps the initial weights and a sum of the gradients."""
 
     d0: float
     d_coef: float
@@ -113,7 +113,7 @@ class ProdigyRule:
         """Return the rate of an update."""
         adam, distance = update.optimizer, state["distance"]
         rate = update.multiplier * distance
-        # Keras counts the update that it makes as 1 more.
+        # Keras's Adam numbers the present update iterations + 1.
         count = ops.cast(adam.iterations, "float32") + 1.0
         beta_1, beta_2 = (ops.cast(one, "float32") for one in (adam.beta_1, adam.beta_2))
         beta_3 = ops.sqrt(beta_2)

@@ -14,13 +14,13 @@ Vector = list[Any]
 
 
 def total(parts: Iterable[Any]) -> Any:
-    """Return the sum of tensors, of which there is one at least."""
+    """Return the sum of at least one tensor."""
     return functools.reduce(operator.add, parts)
 
 
 def dot_each(one: Vector, other: Vector) -> list[Any]:
     """Return the scalar product of each pair of tensors."""
-    # PyTorch takes a pass over memory less for it. TensorFlow's is slow, and adds up less exactly.
+    # PyTorch's vdot saves a pass over memory. TensorFlow's is slow, and sums less exactly.
     if keras.backend.backend() == "torch":
         flat = ([ops.reshape(part, (-1,)) for part in vector] for vector in (one, other))
         return [ops.vdot(a, b) for a, b in zip(*flat, strict=True)]
@@ -33,6 +33,6 @@ def dot(one: Vector, other: Vector) -> Any:
 
 
 def share(part: Any, whole: Any) -> Any:
-    """Return ``part / whole``, and 0 where the whole is 0."""
+    """Return ``part / whole``, or 0 where the whole is 0."""
     nothing = ops.equal(whole, 0.0)
     return ops.where(nothing, 0.0, part / ops.where(nothing, 1.0, whole))

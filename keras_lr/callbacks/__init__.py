@@ -1,4 +1,4 @@
-"""Callbacks that decide by more than the time: by a metric, or for several hyperparameters."""
+"""Callbacks that are more than a schedule of the rate: by a metric, by layer, by hyperparameter."""
 
 from keras_lr.callbacks.layer_rates import LayerDecay, LayerRates
 from keras_lr.callbacks.param_scheduler import ParamScheduler

@@ -1,4 +1,4 @@
-"""The types of the arguments of `LayerRates`: factors, and the parts of a model that have them."""
+"""Types of the arguments of `LayerRates`: factors, and the parts of a model that they apply to."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class FactorsField(FieldType):
 
 
 def key_of(key: Any) -> str:
-    """Return a key as text: a layer stands for its name."""
+    """Return a key as text; a layer is replaced by its name."""
     name = key.name if isinstance(key, keras.layers.Layer) else key
     if not isinstance(name, str):
         raise TypeError(f"{FactorsField.expected}; a key is text or a layer, not {key!r}")

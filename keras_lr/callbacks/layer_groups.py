@@ -1,4 +1,4 @@
-"""Which variables of a model a pattern, a path or a layer's name stands for."""
+"""Groups of a model's variables, found by patterns, paths, layer names or block numbers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from keras_lr.plotting.text import align_columns
 from keras_lr.schedules.base import Schedule
 
 DEFAULT = "default"
-"""Name of the group of the variables that nothing stands for."""
+"""Name of the group of the variables that no key matches."""
 
 MAX_NAMES = 5
-"""Names that an error lists."""
+"""Largest number of names that an error lists."""
 
 
 class Group(NamedTuple):
-    """Variables whose rate has the same factor: a number or a schedule."""
+    """Variables whose rates have the same factor: a number or a schedule."""
 
     name: str
     variables: tuple[Any, ...]
@@ -27,7 +27,7 @@ class Group(NamedTuple):
 
 
 class LayerRow(NamedTuple):
-    """A variable, the group that it is in, and the factor of its rate now."""
+    """A variable, its group, and the present factor of its rate."""
 
     variable: str
     group: str
@@ -47,18 +47,18 @@ def group_by_patterns(
 ) -> list[Group]:
     """Return the groups of a model's variables, in the order of ``factors``.
 
-    A key stands for the variable of that path; or else for the variables whose whole path it
-    matches as a regular expression, as in Keras's ``OptimizerMap``; or else for all variables of
-    the layer of that name or path.
+    A key matches the variable with that path. If there is none, it matches the variables whose
+    whole path fits the key as a regular expression, as in Keras's ``OptimizerMap``. If there is
+    none of these either, it matches all variables of the layer with that name or path.
 
     Args:
         model: The model.
-        variables: Its variables that are trained.
+        variables: Its trained variables.
         factors: The factor of each key.
         default: The factor of all other variables.
 
     Raises:
-        ValueError: If a key stands for no variable, or two keys for the same one.
+        ValueError: If a key matches no variable, or two keys match the same one.
     """
     paths = [path_of(variable) for variable in variables]
     members = {key: _members(key, model, variables, paths) for key in factors}
@@ -88,7 +88,7 @@ def group_by_patterns(
 
 
 def names_of_groups(keys: Iterable[str]) -> dict[str, str]:
-    """Return a short name for the group of each key, different ones for different keys.
+    """Return a short name for the group of each key; different keys have different names.
 
     >>> names_of_groups(["backbone/.*", "head", "dense/kernel"])
     {'backbone/.*': 'backbone', 'head': 'head', 'dense/kernel': 'dense/kernel'}
@@ -107,7 +107,7 @@ def moving_factors(factors: Mapping[str, Any], default: Any) -> dict[str, Schedu
 
 
 def _members(key: str, model: Any, variables: Sequence[Any], paths: list[str]) -> set[int]:
-    """Return the places of the variables that a key stands for."""
+    """Return the places of the variables that a key matches."""
     exact = {place for place, path in enumerate(paths) if path == key}
     if exact:
         return exact
@@ -119,12 +119,12 @@ def _members(key: str, model: Any, variables: Sequence[Any], paths: list[str]) -
 
 
 def layers_called(name: str, model: Any) -> list[Any]:
-    """Return the layers of a name or path inside a model."""
+    """Return the layers inside a model that have a name or path."""
     return [one for one in layers_in(model) if name in (one.name, getattr(one, "path", None))]
 
 
 def _unmatched(key: str, model: Any, paths: list[str]) -> ValueError:
-    """Return the error for a key that stands for no variable."""
+    """Return the error for a key that matches no variable."""
     hint = ""
     layer = key.removesuffix("/.*")
     names = {one.name for one in layers_in(model)}
@@ -147,7 +147,7 @@ def _unmatched(key: str, model: Any, paths: list[str]) -> ValueError:
 
 
 def _matches(key: str, path: str) -> bool:
-    """Return whether a key, as a regular expression, is for a whole path."""
+    """Return whether a key, as a regular expression, matches a whole path."""
     try:
         return re.fullmatch(key, path) is not None
     except re.error:
@@ -157,14 +157,14 @@ def _matches(key: str, path: str) -> bool:
 def group_by_blocks(
     model: Any, variables: Sequence[Any], blocks: str, factor: float
 ) -> list[Group]:
-    """Return the groups of a model of numbered blocks, whose factors fall from the top down.
+    """Return the groups of a model with numbered blocks; their factors fall from the top down.
 
-    The head has 1, the last block ``factor``, the block below it ``factor ** 2``, and what is below
-    all blocks one power more than the first block.
+    The head has 1, the last block ``factor``, the block below it ``factor ** 2``, and the part
+    below all blocks one power more than the first block.
 
     Args:
         model: The model.
-        variables: Its variables that are trained, from the bottom to the top.
+        variables: Its trained variables, from the bottom to the top.
         blocks: Regular expression that finds the number of a block in the path of a variable.
         factor: The factor of one block.
 

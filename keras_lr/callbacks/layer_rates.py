@@ -1,4 +1,4 @@
-"""`LayerRates`: another learning rate for some parts of a model, or none for a while."""
+"""`LayerRates`: different learning rates for parts of a model, which may be frozen for a while."""
 
 from __future__ import annotations
 
@@ -49,39 +49,39 @@ from keras_lr.schedules.evaluation import ScheduleEvaluator, ZeroCounter
 
 @keras.saving.register_keras_serializable(package="keras_lr")
 class LayerRates(LearningRateCallback):
-    """Multiply the learning rate of some parts of a model by factors of their own.
+    """Multiply the learning rate of each part of a model by its own factor.
 
-    The rate itself is decided as ever: by a schedule beside this callback, by a plateau, or by the
+    The rate itself is decided as usual: by another schedule in the fit, by a plateau, or by the
     number in the optimizer. A group of variables trains at ``rate * factor``, and its weight decay
-    shrinks with it: exactly as if the group had an optimizer of its own with that rate.
+    shrinks with it, exactly as if the group had its own optimizer with that rate.
 
     A factor is a number, or a schedule, which moves in each step. While it is 0 the group is
     frozen: its weights, their momenta and averages stay as they are, as with
-    ``layer.trainable = False``, but nothing has to be compiled again. (``BatchNormalization`` goes
-    on to update its statistics: that follows ``trainable`` alone.) After that the group trains as
-    if it had just been made trainable: an Adam counts the group's own updates.
+    ``layer.trainable = False``, but nothing has to be compiled again. (``BatchNormalization`` still
+    updates its statistics: only ``trainable`` stops that.) After that the group trains as if it had
+    just been made trainable: Adam counts the group's own updates.
 
     A key of ``factors`` is the path of a variable; or else a regular expression for whole paths, as
-    in Keras's ``OptimizerMap``; or else a layer, by its name, its path or itself, with all that is
-    inside it. `table` shows what that makes of a model.
+    in Keras's ``OptimizerMap``; or else a layer (its name, its path or the object), with everything
+    inside it. `table` shows the resulting groups of a model.
 
-    ``history`` has a column for each group, such as ``learning_rate_backbone``: the rate that the
-    group's updates were made with. So have the logs at each epoch's end.
+    ``history`` has a column for each group, such as ``learning_rate_backbone``: the rate of the
+    group's updates. The logs at the end of each epoch have it too.
 
     Args:
         factors: The factor of each part of the model: a number of at least 0, or a schedule of
             factors in its own lengths.
-        default: The factor of all other variables, likewise.
+        default: The factor of all other variables: a number or a schedule.
         optimizer: The optimizer whose rate the factors multiply, or the name of the attribute of
             the model that holds it, which also works in a config; by default ``model.optimizer``,
             and all optimizers that it is made of.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If a factor is negative; at the start of training, if a key stands for no
-            variable, two keys stand for the same one, or every variable is frozen for good.
-        RuntimeError: At the start of training, if the optimizer is none of Keras 3, or updates its
-            variables in a way of its own.
+        ValueError: If a factor is negative; at the start of training, if a key matches no variable,
+            two keys match the same one, or every variable is frozen for good.
+        RuntimeError: At the start of training, if the optimizer is not one of Keras 3, or updates
+            its variables in its own way.
 
     Source: parameter groups of PyTorch; Howard & Ruder 2018, Universal Language Model Fine-tuning
     (arXiv:1801.06146), sec. 3.2, for discriminative rates and gradual unfreezing.
@@ -126,8 +126,8 @@ class LayerRates(LearningRateCallback):
         r"""Return factors that fall by ``factor`` with each block, from the top of a model down.
 
         Of n blocks the last has ``factor``, the one below it ``factor ** 2``, and the first
-        ``factor ** n``. What comes after the blocks in ``model.trainable_variables`` is the head
-        and has 1; what comes before them, such as embeddings, has ``factor ** (n + 1)``.
+        ``factor ** n``. The variables after the blocks in ``model.trainable_variables`` are the
+        head and have 1. Those before the blocks, such as embeddings, have ``factor ** (n + 1)``.
 
         Args:
             factor: The factor from one block to the one below it; above 0, at most 1.
@@ -136,11 +136,11 @@ class LayerRates(LearningRateCallback):
             optimizer: As for `LayerRates`.
 
         Raises:
-            ValueError: If ``factor`` is out of range or ``blocks`` is no expression with a number;
-                at the start of training, if no path has a block.
+            ValueError: If ``factor`` is out of range or ``blocks`` is not an expression with a
+                number; at the start of training, if no path has a block.
 
         Source: Clark et al. 2020, ELECTRA (arXiv:2003.10555), and ``layer_decay`` of timm, which
-        counts the norm behind a transformer's last block to that block.
+        counts the norm after a transformer's last block as part of that block.
 
         >>> LayerRates.decay(0.75, blocks=r"block_?(\d+)")
         LayerRates.decay(0.75, blocks='block_?(\\d+)')
@@ -153,8 +153,8 @@ class LayerRates(LearningRateCallback):
     ) -> LayerRates:
         """Return factors that thaw one group after another.
 
-        The first group trains from the start, the second from ``every`` on, and so on. What is in
-        no group stays frozen.
+        The first group trains from the start, the second after ``every``, and so on. Variables in
+        no group stay frozen.
 
         Args:
             groups: The parts of the model, as the keys of `LayerRates`, in the order in which they
@@ -164,8 +164,8 @@ class LayerRates(LearningRateCallback):
             optimizer: As for `LayerRates`.
 
         Raises:
-            TypeError: If ``groups`` is no list.
-            ValueError: If ``groups`` is empty or has a part twice, or ``every`` is no length.
+            TypeError: If ``groups`` is not a list.
+            ValueError: If ``groups`` is empty or has a part twice, or ``every`` is not a length.
 
         Source: Howard & Ruder 2018, Universal Language Model Fine-tuning (arXiv:1801.06146),
         sec. 3.3, gradual unfreezing.
@@ -201,14 +201,14 @@ class LayerRates(LearningRateCallback):
             factors[key] = frozen >> Constant(1.0)
         return LayerRates(factors, 0.0, optimizer)
 
-    # What it does to a model --------------------------------------------------------------------
+    # In a fit ------------------------------------------------------------------------------------
 
     def group(self, model: Any, variables: Sequence[Any]) -> list[Group]:
         """Return the groups of a model's trained variables."""
         return group_by_patterns(model, variables, self.factors, self.default)
 
     def table(self, model: Any) -> LayerTable:
-        """Return for each trained variable of a model its group and its factor.
+        """Return a table of a model's trained variables, with the group and factor of each.
 
         The factors are those of the last update of this callback's last fit; before a fit, those of
         the first update.
@@ -217,7 +217,7 @@ class LayerRates(LearningRateCallback):
             model: A built and compiled model.
 
         Raises:
-            ValueError: As at the start of training; or if the model is not built.
+            ValueError: As at the start of training, or if the model is not built.
         """
         variables = self._variables(model, optimizers_of(model, self.optimizer))
         return LayerTable(
@@ -251,7 +251,7 @@ class LayerRates(LearningRateCallback):
         """Return a callback that holds the factors of one step.
 
         Raises:
-            UnresolvedLength: If ``timeline`` does not place a schedule.
+            UnresolvedLength: If a length in a schedule needs more than ``timeline`` says.
         """
 
         def held(factor: Any) -> float:
@@ -263,11 +263,11 @@ class LayerRates(LearningRateCallback):
     def join_fit(self, session: FitSession) -> None:
         self._session = session
         self._tracks: list[HyperparameterTrack] = []
-        # By then the model is built.
+        # Later, when the model is built.
         session.events.on_fit_start.append(functools.partial(self._control, session))
 
     def _control(self, session: FitSession, epoch: int) -> None:
-        """Let the factors move in the fit that begins."""
+        """Control the factors in the fit that begins."""
         model = session.model
         optimizers = optimizers_of(model, self.optimizer)
         for track in session.tracks:
@@ -327,7 +327,7 @@ class LayerRates(LearningRateCallback):
                 count = self._present[name][0]
                 self._present[name] = count, self._session.last_value(track)
 
-    # Data ---------------------------------------------------------------------------------------
+    # Config and display ---------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments as plain data.
@@ -362,7 +362,7 @@ class LayerRates(LearningRateCallback):
         return hash((type(self), *map(repr, self.arguments().values())))
 
     def _written(self) -> str:
-        """Return the call that makes an equal callback."""
+        """Return the source of a call that builds an equal callback."""
         shown = [repr(self.factors)]
         if self.default != 1.0:
             shown.append(f"default={self.default!r}")
@@ -378,7 +378,7 @@ class LayerRates(LearningRateCallback):
         return f"{self._written()} [{'; '.join(groups)}]" if self._present else self._written()
 
     def _repr_html_(self) -> str | None:
-        """Return the factors that move as small curves; without any, the record of the last fit."""
+        """Return small curves of the moving factors; if none moves, the record of the last fit."""
         moving = moving_factors(self.factors, self.default)
         if not moving:
             return super()._repr_html_()
@@ -439,12 +439,12 @@ class LayerDecay(LayerRates):
 
 
 def _freezing(factor: Any) -> Freezing:
-    """Return whether a factor freezes."""
+    """Return when a factor freezes its group."""
     if isinstance(factor, Schedule):
         return Freezing.SOMETIMES
     return Freezing.NEVER if factor > 0.0 else Freezing.ALWAYS
 
 
 def _always(factor: float) -> Source:
-    """Return the source of a factor that is a number."""
+    """Return the source of a constant factor."""
     return lambda first, count: np.full(count, factor)

@@ -33,7 +33,7 @@ class ParamScheduler(LearningRateCallback):
             They share one clock; each has its own lengths.
 
     Raises:
-        TypeError: If a value is no schedule, or a schedule is passed as the optimizer.
+        TypeError: If a value is not a schedule, or a schedule is passed as the optimizer.
         ValueError: If there is no schedule, or at the start of training the optimizer has no such
             number; the message lists those that it has.
 
@@ -99,7 +99,7 @@ class ParamScheduler(LearningRateCallback):
         return f"ParamScheduler({', '.join(shown)})"
 
     def _repr_html_(self) -> str | None:
-        """Return the record of the last fit as small curves, before any fit the schedules."""
+        """Return small curves of the last fit, or of the schedules before any fit."""
         record = super()._repr_html_()
         if record is not None:
             return record

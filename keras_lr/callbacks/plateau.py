@@ -30,7 +30,7 @@ from keras_lr._keras.metrics import higher_is_better
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr._keras.rates.optimizers import optimizers_of
 from keras_lr._state import StateFile, check_state_path
-from keras_lr.callback import LearningRateCallback, say
+from keras_lr.callback import LearningRateCallback, print_or_log
 from keras_lr.callbacks.plateau_checkpoint import PlateauCheckpoint
 from keras_lr.callbacks.plateau_in_fit import PlateauRates, PlateauStart
 from keras_lr.callbacks.plateau_rule import Action, Rule, State
@@ -52,15 +52,15 @@ def _field_of_state(name: str, doc: str) -> Any:
 class ReduceLROnPlateau(Configurable, LearningRateCallback):
     """Multiply the rate by ``factor`` when a metric has not improved for ``patience`` epochs.
 
-    With the arguments of ``keras.callbacks.ReduceLROnPlateau`` it does the same. Together with a
-    schedule in the same fit it scales the schedule: each reduction multiplies the whole rest of the
-    curve::
+    With the arguments of ``keras.callbacks.ReduceLROnPlateau`` it behaves the same. If there is a
+    schedule in the same fit, it scales the schedule: each reduction multiplies the whole rest of
+    the curve::
 
         rate(t) = max(schedule(t) * scale, min(schedule(t), min_lr))
 
-    so that cuts alone never bring the rate below ``min_lr``. Of several optimizers, some with a
-    schedule and some without, each rate follows this rule for itself: it stops at its own bounds,
-    and training ends only when no rate can fall further.
+    so that reductions alone never bring the rate below ``min_lr``. With several optimizers, some
+    with a schedule and some without, each rate follows this rule separately: it stops at its own
+    bounds, and training ends only when no rate can fall further.
 
     Args:
         monitor: Name of the metric in the logs.
@@ -69,10 +69,10 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             instead and monitors the batch loss, smoothed over about ``1 / (1 - smoothing)`` steps.
         verbose: 1 prints each change.
         mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
-        min_delta: The least change that counts as an improvement. If steps are counted, the loss of
-            a batch is exact where the training step can note it, as in `LRHistory`. Elsewhere it is
+        min_delta: The smallest change that counts as an improvement. If steps are counted, the loss
+            of a batch is exact if the training step can note it, as in `LRHistory`. Otherwise it is
             recovered from Keras's running mean in float32, which is off by about ``2e-7 * loss``
-            times the batches of the epoch so far: give more than that.
+            times the batches of the epoch so far: choose a larger value than that.
         cooldown: Epochs (or steps) after a reduction in which nothing is counted.
         min_lr: The lowest rate that reductions lead to.
         threshold_mode: ``"absolute"``: an improvement passes ``best - min_delta``; ``"relative"``:
@@ -81,21 +81,21 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             at once. NaN and infinity never become the best value.
         restore_best_weights: Whether a reduction also restores the weights of the best epoch.
         stop_at_min_lr: Whether to end training at a plateau if the rate cannot fall further.
-        increase: Factor above 1 that raises the rate again; None never raises it.
+        increase: Factor above 1 by which the rate is raised again; None never raises it.
         increase_when: ``"good"``: after ``increase_after`` improving epochs in a row;
             ``"stuck"``: after ``increase_after`` epochs without improvement, reductions included.
         increase_after: Number of those epochs (or steps).
         max_lr: The highest rate that raising leads to; by default the rate at the start of the fit
             or, with a schedule, the schedule itself.
-        smoothing: Weight of the past in the smoothed batch loss; at least 0, below 1. The average
-            is ``m_t = smoothing * m_{t-1} + (1 - smoothing) * loss_t``, divided by ``1 -
+        smoothing: Weight of earlier losses in the smoothed batch loss; at least 0, below 1. The
+            average is ``m_t = smoothing * m_{t-1} + (1 - smoothing) * loss_t``, divided by ``1 -
             smoothing**t``.
         state_path: File for the state, written atomically after every epoch. A fit that begins at
             ``initial_epoch``, or that ``BackupAndRestore`` resumes, reads the state of that epoch
             from it.
         start_after: Length at the beginning of the training in which nothing is counted: epochs,
             ``"N steps"``, ``"N epochs"`` or ``"P%"``. ``"warmup"`` lasts until the schedule in the
-            same fit first reaches its highest rate. An epoch counts if all of it comes after.
+            same fit first reaches its highest rate. An epoch counts if all of it is after that.
         optimizer: The optimizer whose rate is reduced, or the name of the attribute of the model
             that holds it, which also works in a config; by default ``model.optimizer``, and all
             optimizers that it is made of.
@@ -182,7 +182,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         session.events.on_fit_start += [self._start.check_schedules, self._restore_state]
         if self.by_steps:
             session.reads_losses = True
-            # Keras asks right after a step whether to stop.
+            # Keras checks right after a step whether to stop.
             listeners = (
                 session.events.on_execution_end
                 if self.stop_at_min_lr
@@ -208,13 +208,13 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         if state.rates and len(state.rates) != len(rates):
             raise ValueError(
                 f"ReduceLROnPlateau: the state of epoch {epoch} is of {len(state.rates)} "
-                f"optimizers, and here are {len(rates)}."
+                f"optimizers, but here are {len(rates)}."
             )
         self.state = state.replace(rates=state.rates or rates, tops=state.tops or tops)
         self.rates.write(state)
         weights = self._checkpoint.load_weights(state)
         if weights is not None and state.reduced_epoch == epoch - 1:
-            # The checkpoint of the model may be from just before they were restored.
+            # The model's checkpoint may be from just before the best weights were restored.
             self.model.set_weights(weights)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -241,7 +241,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             )
 
     def _has_metric(self, logs: dict[str, Any]) -> bool:
-        """Return whether an epoch has a value of the metric; without validation it may lack one."""
+        """Return whether the logs have the metric; an epoch without validation may lack it."""
         if self.monitor in logs:
             self._saw_metric = True
             return True
@@ -288,7 +288,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         return self._batch_losses.batch_loss(first + count, to_float(logs["loss"]))
 
     def _save_early(self, logs: dict[str, Any]) -> None:
-        """Save the state that the epoch's end will lead to, before other callbacks' checkpoints."""
+        """Save the state after the epoch's end early, before other callbacks' checkpoints."""
         epoch = self.session.epoch
         if self.by_steps:
             self.state = self._with_present_rates(self.state)
@@ -344,7 +344,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     def _print(self, message: str) -> None:
         if self.verbose:
-            say(f"\n{message}")
+            print_or_log(f"\n{message}")
 
     def _with_present_rates(self, state: State) -> State:
         """Return a state with the rates of the running fit, if there is one."""
@@ -357,7 +357,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     @property
     def state(self) -> State:
-        """What has been counted, the last step included."""
+        """The state of the rule after the last step."""
         if self._session is not None:
             self._session.flush_deferred()
         return self._state
@@ -381,7 +381,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         config = super().get_config()
         for name in ("optimizer", "start_after"):
             if config[name] is None:
-                del config[name]  # as version 0.1.0, which wrote this into its state files
+                del config[name]  # as in version 0.1.0, which wrote its config into state files
         return config
 
     def state_dict(self) -> dict[str, Any]:
@@ -394,14 +394,14 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         return self._with_present_rates(self.state).to_dict()
 
     def load_state_dict(self, state: dict[str, Any], epoch: int) -> None:
-        """Let a fit that begins at ``initial_epoch=epoch`` go on from a state.
+        """Make a fit that begins at ``initial_epoch=epoch`` continue from a state.
 
         Args:
             state: What `state_dict` returned.
             epoch: The epoch that begins with the state.
 
         Raises:
-            ValueError: If ``state`` is no such state.
+            ValueError: If ``state`` is not such a state.
         """
         try:
             self._checkpoint.states[epoch] = State.from_dict(state)

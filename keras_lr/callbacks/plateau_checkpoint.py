@@ -16,26 +16,26 @@ Weights = list[np.ndarray]
 
 
 class PlateauCheckpoint:
-    """Store of the state that each epoch begins with, and of the weights of the best epoch.
+    """Stores the state with which each epoch begins, and the weights of the best epoch.
 
-    Memory serves another fit of the same callback, the files a fit in a new process. All epochs are
-    kept, because the checkpoint of the model that a fit resumes from may be of any of them.
+    Another fit of the same callback continues from memory, a fit in a new process from the files.
+    All epochs are kept, because a fit may resume from a model's checkpoint of any of them.
     """
 
     def __init__(self, file: StateFile | None, with_weights: bool) -> None:
         """Start empty.
 
         Args:
-            file: File of the states; the weights are stored beside it. None keeps both in memory
+            file: File of the states; the weights are stored next to it. None keeps both in memory
                 only.
             with_weights: Whether to store the weights of the best epoch.
         """
         self.file = file
         self.with_weights = with_weights
         self.states: dict[int, State] = {}
-        """By the number of the epoch that begins with the state."""
+        """The states, by the number of the epoch that begins with each."""
         self.best_weights: dict[int | None, Weights] = {}
-        """Of one epoch, by its number; the state tells whether that epoch is still the best."""
+        """The weights of one epoch, by its number; the state shows if it is still the best."""
         self.start_fit()
 
     def start_fit(self) -> None:
@@ -47,17 +47,17 @@ class PlateauCheckpoint:
         """Return the state that a fit begins with at an epoch; None if it begins afresh.
 
         Raises:
-            StateError: If the file of a fit that goes on does not hold the epoch.
+            StateError: If the file of a resumed fit does not hold the epoch.
         """
         if epoch == 0:
             self.states, self.best_weights = {}, {}
         if self.file is not None and epoch not in self.states:
-            # Read even at epoch 0, where the file of another callback must not be replaced.
+            # Read even at epoch 0: the file of another callback must not be replaced.
             known = self.file.load()
             if epoch and epoch not in known:
                 raise unusable(
                     self.file.path,
-                    f"the fit begins at epoch {epoch}, and the file has states for the epochs "
+                    f"the fit begins at epoch {epoch}, but the file has states for the epochs "
                     f"{', '.join(map(str, known)) or 'none'}",
                 )
             self.states = {e: State.from_dict(known[e]) for e in known if 0 < e <= epoch}
@@ -76,7 +76,7 @@ class PlateauCheckpoint:
 
         Args:
             epoch: The present epoch.
-            read_weights: Returns the present weights, if they have just become the best.
+            read_weights: Function that returns the present weights, if they are the new best.
         """
         if self.file is None:
             return
@@ -91,7 +91,7 @@ class PlateauCheckpoint:
         self._remove_old_weights(epoch)
 
     def _remove_old_weights(self, epoch: int) -> None:
-        """Remove the weights that neither a resumed epoch nor the next one may need."""
+        """Remove the weights that neither the present nor the next epoch needs when resumed."""
         best = (self.states[e].best_epoch for e in (epoch, epoch + 1) if e in self.states)
         needed = {self._weights_path(e) for e in best if e is not None}
         path = self._weights_stem()

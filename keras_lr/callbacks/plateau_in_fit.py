@@ -1,4 +1,4 @@
-"""A plateau in one fit: the rates that it changes, and the step from which it counts."""
+"""`PlateauRates` and `PlateauStart`: the rates that a plateau changes, and when it starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_lr.callbacks.plateau_rule import State
 
 
 class PlateauRates:
-    """The rate of each of some optimizers in a fit, driven by a schedule or by nothing else."""
+    """The rates of optimizers in a fit, some of which are driven by a schedule."""
 
     def __init__(self, session: FitSession, optimizers: Iterable[Any]) -> None:
         """Find the rates; the schedules that drive them may still join the fit."""
@@ -24,7 +24,7 @@ class PlateauRates:
         ]
 
     def tracks(self) -> list[HyperparameterTrack | None]:
-        """Return for each rate the track of the fit that drives it, None if no schedule does."""
+        """Return for each rate the track that drives it; None if no schedule does."""
         tracks = {track.parameter.key: track for track in self.session.tracks}
         return [tracks.get(rate.key) for rate in self.parameters]
 
@@ -33,7 +33,7 @@ class PlateauRates:
         return tuple(rate.read() for rate in self.parameters)
 
     def scheduled(self) -> list[float | None]:
-        """Return for each rate the one in use if a schedule drives it, else None."""
+        """Return for each rate its present value if a schedule drives it, else None."""
         return [
             None if track is None else self.session.last_value(track) for track in self.tracks()
         ]
@@ -59,7 +59,7 @@ class PlateauRates:
             self.session.invalidate_values()
 
     def describe(self, state: State) -> str:
-        """Describe the rates of a state; of schedules that are scaled alike only the scale."""
+        """Describe the rates of a state; for schedules with the same scale, only the scale."""
         tracks = self.tracks()
         shown = [
             f"{state.scale_of(i):g} times the schedule" if tracks[i] else str(rate)
@@ -74,12 +74,12 @@ class PlateauRates:
                 logs[f"{LEARNING_RATE}_{rate.optimizer.name}"] = self.session.read_rate(rate)
 
     def peak_steps(self) -> list[Callable[[], float]]:
-        """Return what finds the step at which each schedule first reaches its highest rate."""
+        """Return functions that find the step at which each schedule first has its highest rate."""
         return [track.peak_step for track in self.tracks() if track and track.peak_step]
 
 
 class PlateauStart:
-    """The step from which the values of the metric count, or the epoch if steps are not known."""
+    """The step from which values of the metric count, or the epoch if steps are not known."""
 
     def __init__(
         self, session: FitSession, rates: PlateauRates, start_after: float | int | str | None
@@ -87,7 +87,7 @@ class PlateauStart:
         """Find the start, unless it depends on a schedule.
 
         Raises:
-            UnresolvedLength: If the size of the fit does not place a length.
+            UnresolvedLength: If a length needs a size of the fit that is not known.
         """
         self.rates = rates
         self.steps_per_epoch = session.timeline.steps_per_epoch
@@ -105,7 +105,7 @@ class PlateauStart:
             )
 
     def check_schedules(self, epoch: int) -> None:
-        """Make sure that a fit which begins has a schedule, if the start depends on one.
+        """Check that the fit has a schedule, if the start depends on one.
 
         Raises:
             ValueError: If no schedule drives a rate.
@@ -117,9 +117,9 @@ class PlateauStart:
             )
 
     def is_over(self, epoch: int, batch: int = 0) -> bool:
-        """Return whether a batch of an epoch, or all of an epoch, lies after the start."""
+        """Return whether a batch, or all of an epoch, comes after the start."""
         if self._start is None:
-            # Only now: a function of the rate learns at the fit's start what it goes on from.
+            # Not earlier: a function of the rate learns its initial rate at the start of the fit.
             self._start = max(find() for find in self.rates.peak_steps())
         steps = self.steps_per_epoch
         return (epoch if steps is None else epoch * steps + batch) >= self._start

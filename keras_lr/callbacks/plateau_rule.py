@@ -1,4 +1,4 @@
-"""The rule of `ReduceLROnPlateau`: from a state and a value of the metric to the next state."""
+"""`Rule`: the rule of `ReduceLROnPlateau`, from a state and a metric's value to the next state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class State:
     """Product of the changes so far, for the schedules that are scaled: one number for all rates,
     or a number for each if they differ."""
     rates: tuple[float, ...] = ()
-    """Rate of each optimizer; it does not count if a schedule drives the rate."""
+    """Rate of each optimizer; ignored if a schedule drives the rate."""
     tops: tuple[float, ...] = ()
     """The highest rate that raising leads to, for each optimizer."""
     good: int = 0
@@ -51,7 +51,7 @@ class State:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
-        """Return the state of which `to_dict` made plain data.
+        """Return the state that `to_dict` made plain.
 
         Raises:
             ValueError: If a field is missing.
@@ -69,10 +69,10 @@ class State:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Arguments of a `ReduceLROnPlateau` that decide about the rate, with a numeric patience."""
+    """Arguments of a `ReduceLROnPlateau` that determine the rate, with a numeric patience."""
 
     up: bool | None
-    """Whether more is better; None until the metric was asked."""
+    """Whether more is better; None until it is known."""
     factor: float
     patience: int
     min_delta: float
@@ -100,7 +100,7 @@ class Rule:
     def count_value(
         self, state: State, value: float, count: int, epoch: int
     ) -> tuple[State, Action, bool]:
-        """Count a value of the metric. The rates, which take time to read, are not needed here.
+        """Count a value of the metric, without the rates, which take time to read.
 
         Args:
             state: The state so far.

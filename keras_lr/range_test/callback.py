@@ -27,7 +27,7 @@ from keras_lr._keras.fits.fit_frame import arguments_of_fit
 from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr._keras.state.callback_state import unfit_for_trials
 from keras_lr._state import StateFile, check_state_path, unusable
-from keras_lr.callback import LearningRateCallback, say
+from keras_lr.callback import LearningRateCallback, print_or_log
 from keras_lr.callbacks.layer_rates import LayerRates
 from keras_lr.range_test.rules import RULES, SEARCH
 from keras_lr.schedules.base import Schedule, ScheduleField
@@ -200,7 +200,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         check_arguments(fit)
         result = self._measure(model, {"x": x, "y": y, **fit}, verbose)
         if verbose:
-            say(result.report())
+            print_or_log(result.report())
         return result
 
     def _measure(
@@ -303,7 +303,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         before = self._outcomes[max(self._outcomes)] if self._outcomes else None
         self._outcomes[epoch] = self._rates.follow_result(result, before, epoch)
         if self.verbose:
-            say(f"\nBefore epoch {epoch + 1}: {result.report()}")
+            print_or_log(f"\nBefore epoch {epoch + 1}: {result.report()}")
         if self.state_path is not None and session.chief:
             from keras_lr.range_test.in_fit import to_plain
 

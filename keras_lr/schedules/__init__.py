@@ -1,6 +1,6 @@
-"""Learning rates as functions of the training step, and what it takes to write another one.
+"""Learning rates as functions of the training step, and the tools to write another one.
 
-`schedule` makes a class of fields and a formula a schedule. Its fields have one of these types:
+`schedule` turns a class of fields and a formula into a schedule. Its fields have these types:
 `Rate`, `PositiveRate`, `Positive`, `DecayFactor`, `Length` and `Timescale`, or ``Annotated`` with
 `Number`, `Choice`, `Bool`, `Text`, `ListOf`, `Optional`, `LengthField`, `ScheduleField`, or a
 `FieldType` of your own.

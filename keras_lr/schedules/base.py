@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 Steps = NDArray[np.float64]
 
 CACHED = 1 << 15
-"""Steps that are evaluated at once for a whole curve."""
+"""Number of steps that are evaluated at once for a whole curve, so that they fit into the cache."""
 
 MAX_VALUES = 1 << 36
-"""The most values that `Schedule.values` tries to put into an array."""
+"""Largest number of values that `Schedule.values` puts into an array."""
 
 _DIGITS = re.compile(r"\d+\.\d{8,}(e[+-]?\d+)?")
 """A number with more digits than a title needs."""
@@ -44,7 +44,7 @@ S = TypeVar("S", bound=type)
 
 @dataclass_transform(eq_default=False)
 def schedule(cls: S) -> S:
-    """Make a class of fields and a formula a schedule; every shape of this package is made by it.
+    """Turn a class of fields and a formula into a schedule, as in every shape of this package.
 
     >>> from keras_lr.schedules import Length, Rate
     >>> @schedule
@@ -72,9 +72,9 @@ def schedule(cls: S) -> S:
 class Schedule(Configurable, LearningRateCallback):
     """A learning rate as a function of the training step, and the callback that applies it.
 
-    ``t`` is 0 at the first update, and the value at ``t`` is the one that update ``t`` is made
-    with. A fit starts at ``initial_epoch * steps_per_epoch``. Where the steps of an epoch are not
-    known (a generator without a length), lengths in epochs move at the epochs' boundaries.
+    ``t`` is 0 at the first update, and the value at ``t`` is the rate of update ``t``. A fit starts
+    at ``initial_epoch * steps_per_epoch``. If the number of steps in an epoch is not known (a
+    generator without a length), lengths in epochs move at the boundaries of epochs.
 
     A subclass is a class of fields under `keras_lr.schedules.schedule`, with `value`.
 
@@ -85,14 +85,14 @@ class Schedule(Configurable, LearningRateCallback):
     """
 
     may_exceed: bool = False
-    """Whether the values may leave the range of a rate though those of all parts are in it."""
+    """Whether values may leave the range of a rate although those of all parts are in it."""
 
     timeline: Timeline | None = None
-    """The fit that lengths refer to, which is the last one, or one that you set; None before."""
+    """The fit that lengths refer to: the last one, or one that you set; None before any fit."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # Kept from now on: the parts have theirs, so nothing recurses.
+        # Cache both now: the parts have cached theirs, so nothing recurses.
         _ = self.duration_kind, self.is_empty
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -104,7 +104,7 @@ class Schedule(Configurable, LearningRateCallback):
 
         Args:
             step: Steps since this schedule began, as a float array; elementwise.
-            timeline: Turns lengths into steps.
+            timeline: The timeline, which turns lengths into steps.
         """
         raise NotImplementedError
 
@@ -116,11 +116,11 @@ class Schedule(Configurable, LearningRateCallback):
 
     @property
     def is_empty(self) -> bool:
-        """Whether the schedule has a length of 0, so that a sequence goes without it."""
+        """Whether the schedule has a length of 0, so that a sequence leaves it out."""
         return False
 
     def length(self, timeline: Timeline) -> float:
-        """Return how many steps the schedule takes; infinity where it never ends."""
+        """Return how many steps the schedule takes; infinity if it never ends."""
         over = getattr(self, "over", None)
         return math.inf if over is None else timeline.steps(over)
 
@@ -149,8 +149,8 @@ class Schedule(Configurable, LearningRateCallback):
 
         Raises:
             TypeError: If there is no step, as when an optimizer calls its learning rate.
-            ValueError: If a step is negative or not a number, or there is a second argument that is
-                no `Timeline`: ``keras.callbacks.LearningRateScheduler`` passes epoch and rate.
+            ValueError: If a step is negative or not a number, or the second argument is not a
+                `Timeline`: ``keras.callbacks.LearningRateScheduler`` passes epoch and rate.
 
         >>> from keras_lr import LinearDecay
         >>> LinearDecay(0.1, over="10 steps")(5)
@@ -176,7 +176,7 @@ class Schedule(Configurable, LearningRateCallback):
             )
         timeline = timeline or self.timeline or Timeline()
         rates = np.empty(steps.shape)
-        with np.errstate(over="ignore"):  # what overflows is refused where it is used
+        with np.errstate(over="ignore"):  # an infinite rate is refused when it is used
             rates.reshape(-1)[:] = self.value(steps.reshape(-1), timeline)
         return rates if steps.ndim else float(rates)
 
@@ -187,13 +187,13 @@ class Schedule(Configurable, LearningRateCallback):
 
         Args:
             epochs: Epochs of the fit; by default those of the last one.
-            steps_per_epoch: Batches in an epoch, likewise.
+            steps_per_epoch: Batches in an epoch; by default those of the last fit.
 
         Returns:
             A float64 array of ``epochs * steps_per_epoch`` values.
 
         Raises:
-            ValueError: If a number is missing and no fit has told it, or is not positive; or if a
+            ValueError: If a number is not positive, or is missing and not known from a fit; or if a
                 value cannot be a rate, because it is negative or beyond the range of float32.
 
         >>> from keras_lr import StepDecay
@@ -212,7 +212,7 @@ class Schedule(Configurable, LearningRateCallback):
         # As many epochs at a time as stay in the processor's cache.
         at_once = max(1, int(CACHED / steps_per_epoch))
         ahead = np.arange(min(math.ceil(at_once * steps_per_epoch), count), dtype=np.float64)
-        with np.errstate(over="ignore"):  # an error says what overflowed
+        with np.errstate(over="ignore"):  # an infinite rate is refused below
             for epoch in range(0, math.ceil(epochs), at_once):
                 first = math.ceil(epoch * steps_per_epoch)
                 last = min(math.ceil((epoch + at_once) * steps_per_epoch), count)
@@ -226,13 +226,13 @@ class Schedule(Configurable, LearningRateCallback):
         return curve
 
     def _size(self, epochs: float | None, steps_per_epoch: float | None) -> tuple[float, float]:
-        """Return the size of a fit, the last one's where it is not given."""
+        """Return the size of a fit, by default that of the last one."""
         known, found = self.timeline or Timeline(), {}
         for name, value in {"epochs": epochs, "steps_per_epoch": steps_per_epoch}.items():
             value = getattr(known, name) if value is None else value
             if value is None:
                 raise ValueError(
-                    f"{type(self).__name__}: the curve needs `{name}`, and no fit has told it. "
+                    f"{type(self).__name__}: the curve needs `{name}`, and no fit has given it. "
                     "Pass epochs=... and steps_per_epoch=..."
                 )
             found[name] = check(type(self).__name__, name, Number(above=0.0), value)
@@ -249,7 +249,7 @@ class Schedule(Configurable, LearningRateCallback):
 
         Args:
             epochs: Epochs of the fit; by default those of the last one.
-            steps_per_epoch: Batches in an epoch, likewise.
+            steps_per_epoch: Batches in an epoch; by default those of the last fit.
             ax: Axes to draw into; by default those of a new figure.
         """
         from keras_lr import plotting
@@ -266,7 +266,7 @@ class Schedule(Configurable, LearningRateCallback):
         return plotting.plot_curves({name: curve}, steps_per_epoch, ax=ax)
 
     def _repr_html_(self) -> str:
-        """Return the curve over the last fit, or before any over one that shows all parts."""
+        """Return a small curve over the last fit, or over a fit that shows all parts."""
         from keras_lr._fields.preview import describe_curves
 
         return describe_curves(self, {"learning rate": self}, self, self.timeline)
@@ -371,12 +371,12 @@ class Schedule(Configurable, LearningRateCallback):
         """Return this schedule followed by another one, for a training that is extended.
 
         Args:
-            other: What follows; a number is a constant rate.
+            other: The schedule that follows; a number is a constant rate.
             after: Length of this schedule. By default its own length, or if it has none, that of
                 the last fit.
 
         Raises:
-            ValueError: If neither it nor a fit has told the length.
+            ValueError: If the length is known neither from the schedule nor from a fit.
 
         >>> from keras_lr import LinearDecay
         >>> LinearDecay(0.1).then(0.01, after=2).values(epochs=3, steps_per_epoch=2)
@@ -387,13 +387,13 @@ class Schedule(Configurable, LearningRateCallback):
             if after is None:
                 raise ValueError(
                     f"{type(self).__name__}.then: argument `after` must be the length of the "
-                    "schedule, which neither it nor a fit has told. Received: after=None"
+                    "schedule, which neither it nor a fit has given. Received: after=None"
                 )
         first = self if after is None else self.lasting(after)
         return first >> (other if isinstance(other, Schedule) else _classes().Constant(other))
 
     def lasting(self, over: float | int | str) -> combinators.Lasting:
-        """Return this schedule with a length, which is the whole that its shares refer to."""
+        """Return this schedule with a length, to which its shares then refer."""
         return _classes().Lasting(self, over)
 
     def clip(self, min: float = 0.0, max: float | None = None) -> combinators.Clip:
@@ -411,7 +411,7 @@ class Schedule(Configurable, LearningRateCallback):
 
 @functools.cache
 def _classes() -> Any:
-    """Return the module that has the classes of the operators, which derive from `Schedule`."""
+    """Return the module with the classes of the operators, which derive from `Schedule`."""
     from keras_lr import schedules
 
     return schedules

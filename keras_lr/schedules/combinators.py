@@ -1,4 +1,4 @@
-"""Schedules made of the values of other schedules, and all that the operators build."""
+"""Combinators: schedules made from other schedules, which the operators build."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SMALLEST = sys.float_info.min
 
 
 class _Around(Schedule):
-    """What wraps one schedule and keeps its length has in common."""
+    """Base class of schedules that wrap another one and keep its length."""
 
     schedule: Inner
 
@@ -74,7 +74,7 @@ class Scaled(_Around):
 
     Args:
         schedule: The schedule.
-        factor: What to multiply with; positive.
+        factor: The multiplier; positive.
 
     >>> from keras_lr import LinearDecay
     >>> (10 * LinearDecay(0.1)).values(epochs=1, steps_per_epoch=4)
@@ -97,7 +97,7 @@ class Scaled(_Around):
 
 
 class _SideBySide(Schedule):
-    """What combines the values of schedules that begin together; it ends with the last of them."""
+    """Base class of schedules that combine the values of parts which begin together."""
 
     @functools.cached_property
     def duration_kind(self) -> DurationKind:
@@ -151,7 +151,7 @@ class Product(_SideBySide):
 
     @classmethod
     def of(cls, *schedules: Schedule) -> Self:
-        """Return the product of some schedules and of the factors of those that are products."""
+        """Return the product of schedules, with nested products flattened."""
         factors: list[Schedule] = []
         for one in schedules:
             factors += one.factors if isinstance(one, Product) else [one]
@@ -171,8 +171,7 @@ class Sum(_SideBySide):
 
     ``value(t) = a(t) + b(t) - c(t)``
 
-    It is as long as the longest term that ends. What the subtraction leaves within rounding of zero
-    is zero.
+    It is as long as the longest term that ends. A difference within rounding of zero is zero.
 
     Args:
         terms: The schedules to add.
@@ -193,7 +192,7 @@ class Sum(_SideBySide):
 
     @classmethod
     def of(cls, *schedules: Schedule, minus: tuple[Schedule, ...] = ()) -> Self:
-        """Return the sum of schedules, with the terms of those that are sums."""
+        """Return the sum of schedules, with nested sums flattened."""
         plus_terms: list[Schedule] = []
         minus_terms: list[Schedule] = []
         for one in schedules:

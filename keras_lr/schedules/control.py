@@ -1,4 +1,4 @@
-"""Letting schedules decide the hyperparameters of an optimizer during a fit."""
+"""Control of an optimizer's hyperparameters by schedules during a fit."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from keras_lr.schedules.evaluation import ScheduleEvaluator, blocks_of_steps
 from keras_lr.schedules.formulas import describe_bound, find_no_rate
 
 CHECKED = 1 << 16
-"""Steps whose rates are checked at once."""
+"""Number of steps whose rates are checked at once."""
 
 LOOKED_AT = 256
-"""Steps at which a fit that goes on looks whether the rates to come are all 0."""
+"""Number of steps at which a resumed fit checks whether all rates to come are 0."""
 
 SAME = 1e-2
-"""How far two rates may lie apart, as a share of the higher one, to be no jump."""
+"""Largest relative difference of two rates that is not a jump."""
 
 
 class Moving(Protocol):
-    """What a schedule is, as far as a fit goes."""
+    """A schedule, as far as a fit needs it."""
 
     timeline: Timeline | None
     may_exceed: bool
@@ -65,7 +65,7 @@ class FollowsHyperparameter(ABC):
             parameter: The hyperparameter, after everything that restores a value has done so.
             epoch: The first epoch of the fit.
             timeline: The size of the fit.
-            alone: Whether this schedule alone decides the values: it is no part of a composition,
+            alone: Whether this schedule alone decides the values: it is not part of a composition,
                 and no plateau scales it.
         """
 
@@ -92,9 +92,9 @@ def control(
     optimizer: Any,
     schedules: Mapping[str, Moving],
 ) -> None:
-    """Let schedules decide hyperparameters of an optimizer during a fit.
+    """Make schedules decide hyperparameters of an optimizer during a fit.
 
-    Of an optimizer that is made of several the highest rate follows a schedule of the rate, and the
+    If the optimizer is made of several, the highest rate follows the schedule of the rate, and the
     others keep their ratios to it.
 
     Args:
@@ -130,15 +130,15 @@ def control_together(
     peak: Callable[[], float] | None = None,
     peak_step: Callable[[], float] | None = None,
 ) -> None:
-    """Let a source decide hyperparameters that move together.
+    """Make a source decide hyperparameters that move together.
 
     Args:
         session: The session of the fit.
         owner: The callback that decides, for errors.
         shares: The hyperparameters, with their shares.
-        source: Returns the values of the one whose share is 1.
-        peak: Returns the highest of the values to come.
-        peak_step: Returns the step of the first of these.
+        source: Source of the values of the hyperparameter whose share is 1.
+        peak: Function that returns the highest of the values to come.
+        peak_step: Function that returns the first step with that value.
     """
     for parameter, share in shares:
         session.control(
@@ -161,7 +161,7 @@ def _scaled_peak(peak: Callable[[], float], share: float) -> float:
 
 
 def unreached_warning(schedule: Moving, timeline: Timeline) -> str:
-    """Return a sentence that names the stages a fit ends before; empty where there are none."""
+    """Return a sentence that names the stages that a fit does not reach; empty if it has none."""
     unreached = [] if timeline.total is None else schedule.unreached_stages(timeline)
     if not unreached:
         return ""
@@ -174,11 +174,10 @@ def unreached_warning(schedule: Moving, timeline: Timeline) -> str:
 def _warn_of_new_layout(
     schedule: Moving, before: Timeline | None, parameter: Hyperparameter, epoch: int
 ) -> None:
-    """Warn where a fit goes on for longer than its schedule was laid out for: at a jump, or at 0.
+    """Warn if a schedule was laid out for a shorter fit, and the rate now jumps or stays 0.
 
-    The length that it was laid out for is that of the fit that it drove before. A new schedule
-    beside a model that was loaded was laid out for the epochs so far if it then ends with the rate
-    that the optimizer has.
+    A schedule was laid out for the length of the fit that it drove before. A new schedule for a
+    loaded model was laid out for the epochs so far if it then ends with the optimizer's rate.
     """
     now = schedule.timeline
     if not epoch or now is None or now.steps_per_epoch is None or now.total is None:
@@ -193,7 +192,7 @@ def _warn_of_new_layout(
         last, to_come = schedule([first - 1, first], now)
         ahead = schedule(np.floor(np.linspace(first, max(now.total - 1.0, first), LOOKED_AT)), now)
         was, held = schedule([first - 1, first], Timeline(now.steps_per_epoch, epochs))
-    except ValueError:  # lengths that do not fit into one of the two
+    except ValueError:  # some length does not fit into one of the two
         return
     if not ahead.any():
         warn_user(
@@ -217,7 +216,7 @@ def start_schedule(
     """Show a schedule the hyperparameter that it moves in a fit that begins at ``epoch``.
 
     Raises:
-        ValueError: If the schedule gives something else than a rate later in the fit.
+        ValueError: If the schedule gives something other than a rate later in the fit.
     """
     if parameter.minimum == 0.0:
         _check_rates(schedule, parameter.name, epoch)
@@ -228,10 +227,10 @@ def start_schedule(
 
 
 def _check_rates(schedule: Moving, name: str, epoch: int) -> None:
-    """Refuse what leaves the range of a rate in a later epoch, before the first update.
+    """Refuse a schedule that leaves the range of a rate in a later epoch, before the first update.
 
-    A function is called once for each epoch, so what it gives is checked when it is used; so are
-    the rates of the first epoch.
+    The results of a function, which is called once per epoch, and the rates of the first epoch are
+    checked when they are used.
     """
     timeline, parts = schedule.timeline, list(schedule.parts())
     if timeline is None or timeline.total is None or timeline.steps_per_epoch is None:

@@ -1,4 +1,4 @@
-"""Cyclical shapes: the rate rises as well as it falls."""
+"""Cyclical shapes, in which the rate rises as well as falls."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from keras_lr.schedules.function import ScaleField, call_each
 MomentumRange = Annotated[
     tuple[float, ...] | None, Optional(ListOf(Number(minimum=0.0, below=1.0), exactly=2))
 ]
-"""Momentum at the peak of a cycle and at both ends; None leaves it alone."""
+"""Momentum at the peak of a cycle and at both ends; None leaves it unchanged."""
 
 
 @schedule
@@ -68,13 +68,13 @@ class TriangularCLR(Schedule):
             ``"P%"``. Smith recommends 2 to 10 epochs.
         mode: ``"triangular"``, ``"triangular2"`` or ``"exp_range"``.
         gamma: Base of ``"exp_range"``; above 0, at most 1.
-        step_size_down: Length of the fall; as the rise by default.
-        scale: What multiplies the height: a schedule, or a function of the number of the cycle,
-            from 1, or of the training step, from 0. None for 1.
+        step_size_down: Length of the fall; by default that of the rise.
+        scale: Factor of the height: a schedule, or a function of the number of the cycle, from 1,
+            or of the training step, from 0. None for 1.
         scale_by: ``"cycle"``: the height is that of the start of the cycle; ``"step"``: it moves
             with every step.
-        momentum: Momentum at the peak, where it is lower, and at both ends, between which the
-            momentum moves against the rate, as with `OneCycle`; None leaves it alone.
+        momentum: Momentum at the peak, where it is lower, and at both ends. It moves in the
+            opposite direction to the rate, as with `OneCycle`. None leaves it unchanged.
 
     Raises:
         TypeError: If ``scale`` is neither a schedule nor a function of one argument.
@@ -161,16 +161,16 @@ class CosineRestarts(Schedule):
 
     Args:
         initial_lr: Rate at ``t = 0``; positive.
-        final_lr: Rate that each cycle nears; not negative.
+        final_lr: Rate that each cycle approaches; not negative.
         first_cycle: Length of the first cycle: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"``.
-        cycle_mult: Length of a cycle over the length of the one before; at least 1.
-        lr_mult: Peak of a cycle over the peak of the one before; positive. Above 1 the peaks grow,
-            and need a ``highest_lr``.
+        cycle_mult: Ratio of a cycle's length to that of the one before; at least 1.
+        lr_mult: Ratio of a cycle's peak to that of the one before; positive. Above 1 the peaks
+            grow, and need a ``highest_lr``.
         highest_lr: The highest peak; None for peaks that do not grow.
 
     Raises:
         ValueError: If a number is out of range, the peaks grow without a ``highest_lr`` or begin
-            above it, or ``first_cycle`` is no positive length.
+            above it, or ``first_cycle`` is not a positive length.
 
     Source: Loshchilov & Hutter 2017, SGDR, eq. 5 (arXiv:1608.03983).
 
@@ -218,19 +218,19 @@ class OneCycle(Schedule):
     From ``max_lr / div`` to ``max_lr`` over ``warmup``, then to ``max_lr / (div * final_div)`` over
     the rest of ``over``, each along ``shape``.
 
-    Momentum moves the other way, between the two values of ``momentum``: of an optimizer with
-    momentum (``SGD``, ``RMSprop``) or ``beta_1`` (``Adam`` and its kin). An optimizer that was
-    built with neither keeps what it has. Inside a composition only the rate moves; `ParamScheduler`
-    moves the rest there.
+    The momentum moves the other way, between the two values of ``momentum``. It is the ``momentum``
+    of ``SGD`` or ``RMSprop``, or the ``beta_1`` of ``Adam`` and its relatives. An optimizer that
+    was built with neither is left unchanged. Inside a composition only the rate moves; use
+    `ParamScheduler` for the momentum there.
 
     Args:
         max_lr: The peak; positive.
         over: Length of the cycle: epochs, ``"N steps"``, ``"N epochs"``, ``"P%"`` or ``"rest"``.
         warmup: Length of the rise, 0 for none; ``"P%"`` is a share of ``over``.
-        div: The peak over the first rate; at least 1.
-        final_div: The first rate over the last; at least 1.
-        momentum: Momentum at the peak, where it is lower, and at both ends; None leaves it alone.
-        shape: ``"cosine"`` or ``"linear"``.
+        div: Ratio of the peak to the first rate; at least 1.
+        final_div: Ratio of the first rate to the last; at least 1.
+        momentum: Momentum at the peak, where it is lower, and at both ends; None leaves it
+        unchanged. shape: ``"cosine"`` or ``"linear"``.
         endpoint: Whether the last update of the rise uses ``max_lr`` and the last one of ``over``
             the last rate, as PyTorch counts. By default the first update after each does.
 
@@ -276,7 +276,7 @@ class OneCycle(Schedule):
         first = self.max_lr / self.div
         step, ramp = np.minimum(step, whole), RAMPS[self.shape]
         values = np.empty(step.shape)
-        # A rise of one update is at the first rate.
+        # A rise of a single update uses the first rate.
         for falls, where in pieces(step, [0.0, max(peak_at, min(rise, SHORTEST))]):
             if falls:
                 done = share_done(step[where] - peak_at, end - peak_at)
@@ -306,7 +306,7 @@ def _momentum_against(
     """Return the schedules that move an optimizer's momentum against a cycle.
 
     Args:
-        cycle: How far the rate is up, from 0 to 1.
+        cycle: Schedule of how far the rate is up, from 0 to 1.
         momentum: Momentum where the cycle is at 1, and where it is at 0.
         optimizer: The optimizer.
     """
@@ -330,13 +330,13 @@ class WarmupStableDecay(Schedule):
     - ``"sqrt"``: ``1 - sqrt(w)``;
     - ``"square"``: ``1 - w ** 2``,
 
-    where ``w`` goes from 0 to 1. It fills what earlier stages leave of its part.
+    where ``w`` goes from 0 to 1. It takes up what earlier stages leave of the fit or part.
 
     Args:
         max_lr: The rate that is held; positive.
         warmup: Length of the rise: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"`` of the whole;
             0 for none.
-        decay: Length of the fall, likewise.
+        decay: Length of the fall, in the same forms.
         shape: ``"linear"``, ``"cosine"``, ``"sqrt"`` or ``"square"``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Decays: the rate falls by a formula of the time since the start."""
+"""Decays: shapes whose rate falls with the time since the start."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from keras_lr.schedules.stages import Warmup
 
 SMALL = 1e-9
-"""A rate of `TimeDecay` below which a table of all factors that matter would hold millions."""
+"""Rate of `TimeDecay` below which a table of its factors would have millions of entries."""
 
 
 @schedule
@@ -67,15 +67,15 @@ class PiecewiseConstant(Schedule):
 
     ``value(t) = values[number of boundaries <= t]``
 
-    The values stand in the attribute ``rates``, since `Schedule.values` is the curve.
+    The values are in the attribute ``rates``, since `Schedule.values` is the curve.
 
     Args:
         boundaries: Lengths from the start at which the rate changes, ascending: epochs, ``"N
             steps"``, ``"N epochs"`` or ``"P%"``. A boundary at ``b`` takes effect at update ``b``.
-        values: The rates, one more than boundaries; not negative.
+        values: The rates, one more than there are boundaries; not negative.
 
     Raises:
-        ValueError: If the numbers do not fit, a rate is negative or boundaries do not ascend.
+        ValueError: If the number of rates is wrong, one is negative or boundaries do not ascend.
 
     >>> rate = PiecewiseConstant([1, 2], [0.1, 0.01, 0.001])
     >>> rate.values(epochs=3, steps_per_epoch=2)
@@ -95,7 +95,7 @@ class PiecewiseConstant(Schedule):
             self.ascending(list(self.boundaries))  # type: ignore[arg-type]
 
     def ascending(self, boundaries: list[float]) -> list[float]:
-        """Return the boundaries, or raise if they do not ascend."""
+        """Return the boundaries; raise an error if they do not ascend."""
         if any(b <= a for a, b in itertools.pairwise(boundaries)):
             raise self.invalid("boundaries", "lengths that ascend")
         return boundaries
@@ -106,7 +106,7 @@ class PiecewiseConstant(Schedule):
 
 
 class _Geometric(Schedule):
-    """What multiplies its rate by a factor again and again has in common."""
+    """Base class of decays that multiply the rate by a factor again and again."""
 
     initial_lr: PositiveRate
     factor: Positive
@@ -124,7 +124,7 @@ class _Geometric(Schedule):
             raise self.invalid("final_lr", f"at most initial_lr={self.initial_lr}: the rate falls")
 
     def up_to_final(self, rates: Steps) -> Steps:
-        """Return rates that have stopped at ``final_lr``."""
+        """Return rates that go no further than ``final_lr``."""
         if self.final_lr is None:
             return rates
         return (np.minimum if self.factor > 1.0 else np.maximum)(rates, self.final_lr)
@@ -138,14 +138,13 @@ class StepDecay(_Geometric):
 
     Args:
         initial_lr: Rate of the first period; positive.
-        factor: What each period multiplies with; positive. Above 1 the rate grows, and needs a
-            ``final_lr``.
+        factor: Factor of each period; positive. Above 1 the rate grows, and needs a ``final_lr``.
         every: The period: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"``.
         final_lr: Rate at which the decay or the growth stops; None lets a decay go on.
 
     Raises:
         ValueError: If a number is out of range, the rate grows without a ``final_lr`` or moves away
-            from it, or ``every`` is no positive length.
+            from it, or ``every`` is not a positive length.
 
     Source: PyTorch's ``StepLR``; He et al. 2016, Deep Residual Learning, sec. 4.2
         (arXiv:1512.03385).
@@ -167,7 +166,7 @@ class StepDecay(_Geometric):
 
 
 class _Ramp(Schedule):
-    """What goes from one rate to another over a length has in common."""
+    """Base class of decays that go from one rate to another over a length."""
 
     initial_lr: Rate
     final_lr: Rate
@@ -207,7 +206,7 @@ class LinearDecay(_Ramp):
             ``numpy.linspace``. By default the first update after the length does.
 
     Raises:
-        ValueError: If a rate is negative or not finite, both are 0, or ``over`` is no positive
+        ValueError: If a rate is negative or not finite, both are 0, or ``over`` is not a positive
             length.
 
     Source: Li et al. 2020, Budgeted Training (arXiv:1905.04753).
@@ -242,7 +241,7 @@ class PolynomialDecay(_Ramp):
             ``numpy.linspace``. By default the first update after the length does.
 
     Raises:
-        ValueError: If a number is out of range, or ``over`` is no positive length.
+        ValueError: If a number is out of range, or ``over`` is not a positive length.
 
     Source: Chen et al. 2018, DeepLab, sec. 4.1 (arXiv:1606.00915), with power 0.9.
 
@@ -275,7 +274,7 @@ class CosineDecay(_Ramp):
             ``numpy.linspace``. By default the first update after the length does.
 
     Raises:
-        ValueError: If a rate is negative or not finite, both are 0, or ``over`` is no positive
+        ValueError: If a rate is negative or not finite, both are 0, or ``over`` is not a positive
             length.
 
     Source: Loshchilov & Hutter 2017, SGDR, eq. 5 (arXiv:1608.03983), without restarts.
@@ -300,8 +299,8 @@ class TimeDecay(Schedule):
     ``value(t) = initial_lr / (1 + rate * t / every)``, or with ``compounding``
     ``initial_lr`` times the product of ``1 / (1 + rate * k)`` over ``k = 0 .. floor(t / every)``.
 
-    The compounding form is what a per-epoch callback computes that divides the present rate again
-    and again; it falls much faster.
+    The compounding form is that of a callback which divides the present rate again in every epoch.
+    It falls much faster.
 
     Args:
         initial_lr: Rate at ``t = 0``; positive.
@@ -310,7 +309,7 @@ class TimeDecay(Schedule):
         compounding: Whether to multiply the factors of all periods so far.
 
     Raises:
-        ValueError: If a number is out of range, or ``every`` is no positive length.
+        ValueError: If a number is out of range, or ``every`` is not a positive length.
 
     Source: Robbins & Monro 1951; the ``decay`` argument of Keras 1 and 2 optimizers.
 
@@ -332,7 +331,7 @@ class TimeDecay(Schedule):
         number = periods(step, every)
         if self.rate < SMALL:
             return self.initial_lr * np.exp(-log_of_compounding(self.rate, number))
-        # From some factor on the product is zero, however many follow.
+        # After some number of factors the product is zero in float64.
         count = 2.0
         while (
             count <= number.max(initial=0.0) and count / 2 * math.log1p(self.rate * count / 2) < 750
@@ -350,14 +349,13 @@ class ExponentialDecay(_Geometric):
 
     Args:
         initial_lr: Rate at ``t = 0``; positive.
-        factor: What a period multiplies with; positive. Above 1 the rate grows, and needs a
-            ``final_lr``.
+        factor: Factor of each period; positive. Above 1 the rate grows, and needs a ``final_lr``.
         every: The period: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"``.
         final_lr: Rate at which the decay or the growth stops; None lets a decay go on.
 
     Raises:
         ValueError: If a number is out of range, the rate grows without a ``final_lr`` or moves away
-            from it, or ``every`` is no positive length.
+            from it, or ``every`` is not a positive length.
 
     Source: PyTorch's ``ExponentialLR``, and ``exponential_decay`` of Keras and optax.
 
@@ -389,7 +387,7 @@ class InverseSqrtDecay(Schedule):
             ``"N epochs"`` or ``"P%"``.
 
     Raises:
-        ValueError: If ``initial_lr`` is not positive, or ``timescale`` is no positive length.
+        ValueError: If ``initial_lr`` is not positive, or ``timescale`` is not a positive length.
 
     Source: Vaswani et al. 2017, Attention Is All You Need, sec. 5.3 (arXiv:1706.03762); Zhai et al.
         2022, Scaling Vision Transformers, sec. 3.5 (arXiv:2106.04560).
@@ -414,7 +412,7 @@ class InverseSqrtDecay(Schedule):
             warmup_steps: Updates of the warmup; at least 1.
 
         Raises:
-            TypeError: If a number is none.
+            TypeError: If an argument is not a number.
             ValueError: If a number is not whole, or below 1.
 
         Source: Vaswani et al. 2017, Attention Is All You Need, eq. 3 (arXiv:1706.03762).

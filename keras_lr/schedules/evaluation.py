@@ -1,4 +1,4 @@
-"""`ScheduleEvaluator`: the values of a schedule over one fit, an epoch at a time."""
+"""`ScheduleEvaluator`: evaluates a schedule over one fit, an epoch at a time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from keras_lr._fit.session import FitSession
 from keras_lr._hints import warn_user
 
 EVALUATED_AT_ONCE = 1 << 20
-"""Values that are evaluated at once, in an epoch longer than that."""
+"""Largest number of values that are evaluated at once."""
 
 ROUNDING = 1e-9
-"""How far a value may lie below the highest one, as a share of it, to be as high."""
+"""Relative difference from the highest value within which a value counts as equally high."""
 
 
 class ScheduleEvaluator:
     """Evaluates a schedule once per epoch, at the epoch's first batch."""
 
     def __init__(self, schedule: Any, timeline: Timeline, session: FitSession) -> None:
-        """Follow ``schedule`` through the fit of ``session``."""
+        """Evaluate ``schedule`` for the fit of ``session``."""
         self.schedule = schedule
         self.timeline = timeline
         self.session = session
@@ -31,9 +31,9 @@ class ScheduleEvaluator:
         self._first = 0
         self._known: NDArray[np.float64] = np.zeros(0)
         self._first_epoch_steps: int | None = None
-        """Batches of the first epoch, once it is over, where nothing told them before."""
+        """Batches of the first epoch, known once it is over, if they were not known before."""
         self.unresolved: UnresolvedLength | None = None
-        """Why epochs do not place the schedule, where steps are counted instead."""
+        """The reason why steps are counted: the schedule has lengths that need them."""
 
     def values(self, first: int, count: int) -> NDArray[np.float64]:
         """Return the values of ``count`` batches of the present epoch, from batch ``first`` on."""
@@ -53,7 +53,7 @@ class ScheduleEvaluator:
         """Return the highest value from the beginning of the present epoch to the end of the fit.
 
         Raises:
-            UnresolvedLength: If the length of the fit does not place the schedule.
+            UnresolvedLength: If a length needs a size of the fit that is not known.
         """
         values = self._values_from(self.session.epoch)
         return max((float(block.max()) for _, block in values), default=0.0)
@@ -62,20 +62,23 @@ class ScheduleEvaluator:
         """Return the step (or epoch, where steps are not known) that first has the highest value.
 
         Raises:
-            UnresolvedLength: If the length of the fit does not place the schedule.
+            UnresolvedLength: If a length needs a size of the fit that is not known.
         """
         highest, step = 0.0, 0
         for first, block in self._values_from(0):
-            # What lies within rounding of the highest value is as high.
+            # A value within rounding of the highest one counts as equally high.
             if block.max() * (1.0 - ROUNDING) > highest:
                 highest = float(block.max())
                 step = first + int(np.argmax(block >= highest * (1.0 - ROUNDING)))
         return step
 
     def _values_from(self, epoch: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """Iterate over the values from an epoch to the end of the fit, with the first step of each.
+        """Iterate over blocks of values up to the end of the fit, each with its first step.
 
-        Where the steps are not known, a step is an epoch.
+        If the number of steps is not known, a step is an epoch.
+
+        Args:
+            epoch: The epoch at which to begin.
         """
         epochs, steps = self.timeline.epochs, self.timeline.steps_per_epoch
         timeline = Timeline.by_epoch(epochs) if steps is None else self.timeline
@@ -85,11 +88,11 @@ class ScheduleEvaluator:
             yield int(block[0]), self.schedule(block, timeline)
 
     def values_by_epoch(self, epoch: int, first: int, count: int) -> NDArray[np.float64]:
-        """Return the values where the steps of an epoch are not known.
+        """Return the values in a fit whose number of steps per epoch is not known.
 
-        Lengths in epochs and shares are placed by epochs. Where there are lengths in steps, the
-        batches are counted instead, in a fit that starts at the beginning; from the second epoch on
-        an epoch is as long as the first one was.
+        Lengths in epochs and shares are counted in epochs. If there are lengths in steps, the
+        batches are counted instead, in a fit that starts at the beginning. From the second epoch
+        on, an epoch is assumed to be as long as the first one.
         """
         before = self.session.ran - self.session.batch
         if self._first_epoch_steps is None and self._epoch not in (None, epoch):
@@ -125,19 +128,19 @@ class ScheduleEvaluator:
 
 
 class ZeroCounter:
-    """Counts the batches of a fit in which a schedule was 0.
+    """Counts the batches in which a schedule was 0.
 
-    Those before the fit's first epoch count too, where the fit goes on with an earlier one.
+    In a resumed fit, the batches before its first epoch count too.
     """
 
     def __init__(self, evaluator: ScheduleEvaluator) -> None:
-        """Count the zeros of a schedule that is evaluated for a fit."""
+        """Count the zeros of an evaluator's schedule."""
         self.evaluator = evaluator
         self._epoch: int | None = None
         self._before = 0
         """Zeros before the present epoch."""
         self._zeros: NDArray[np.bool_] = np.zeros(0, bool)
-        """Which batches of the present epoch have one, as far as it is known."""
+        """Whether each batch of the present epoch has a zero, as far as that is known."""
 
     def values(self, first: int, count: int) -> NDArray[np.float64]:
         """Return how many zeros came before each of ``count`` batches of the present epoch."""
@@ -179,7 +182,7 @@ class ZeroCounter:
 
 
 def _count_zeros(values: NDArray[np.float64]) -> int:
-    """Return how many values a step, which computes in float32, takes for 0."""
+    """Return how many values are 0 in a step, which computes in float32."""
     return int((values.astype(np.float32) == 0.0).sum())
 
 

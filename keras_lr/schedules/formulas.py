@@ -1,7 +1,7 @@
-"""What the formulas of schedules share: interpolation, powers, cycles and pieces.
+"""Functions for the formulas of schedules: interpolation, powers, cycles and pieces.
 
-A formula gets many steps at once, most of which lie in the same piece and the same cycle. What is
-the same for all of them is computed once, as an array of one number.
+A formula gets many steps at once, most of which are in the same piece and the same cycle. Numbers
+that are equal for all of them are computed once, as an array of one element.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from keras_lr._fields.timeline import snap_each_to_whole
 Array = NDArray[np.float64]
 
 ROUNDING = 1e-12
-"""How much rounding may take from the quotient of a step and a period, where it is whole."""
+"""Largest rounding error of the quotient of a step and a period, if it is a whole number."""
 
 
 def find_no_rate(values: Array) -> int | None:
@@ -31,12 +31,12 @@ def find_no_rate(values: Array) -> int | None:
     (None, 1)
     """
     if values.min(initial=0.0) >= 0.0 and values.max(initial=0.0) <= LARGEST_RATE:
-        return None  # NaN would be both the least and the greatest
+        return None  # with NaN, both min and max would be NaN
     return int(np.argmin((values >= 0.0) & (values <= LARGEST_RATE)))
 
 
 def describe_bound(rate: float) -> str:
-    """Return in words how to keep a value that cannot be a rate in its range, if a bound can."""
+    """Return a sentence on how to bound a value that cannot be a rate; empty if no bound helps."""
     if rate < 0.0:
         return " To keep it at 0 or above, append .clip(min=0.0)."
     return " To bound it, append .clip(max=...)." if rate > LARGEST_RATE else ""
@@ -48,7 +48,7 @@ def lerp(start: Any, end: Any, weight: Any) -> Any:
     >>> lerp(0.1, 0.3, np.array([0.0, 0.5, 1.0]))
     array([0.1, 0.2, 0.3])
     """
-    # From or to zero, as most ramps and decays go, there is half as much to do.
+    # Most ramps and decays go from or to zero, which takes half as much work.
     if isinstance(start, float) and start == 0.0:
         return weight * end
     value = 1.0 - weight
@@ -60,7 +60,7 @@ def lerp(start: Any, end: Any, weight: Any) -> Any:
 
 
 def span(low: float, high: float) -> float:
-    """Return the number that takes ``low`` to ``high`` when added, or just beyond.
+    """Return a number that added to ``low`` gives ``high``, or just exceeds it.
 
     The difference may fall short of ``high`` by rounding, and sometimes no number is exact.
 
@@ -74,7 +74,7 @@ def span(low: float, high: float) -> float:
 def half_cosine(done: Any) -> Any:
     """Return the weight that rises from 0 to 1 along half a cosine: ``(1 - cos(pi * done)) / 2``.
 
-    As ``sin(pi * done / 2) ** 2``, which loses no digits near 0.
+    It is computed as ``sin(pi * done / 2) ** 2``, which loses no digits near 0.
 
     >>> half_cosine(np.array([0.0, 1 / 3, 1.0])).round(12)
     array([0.  , 0.25, 1.  ])
@@ -88,7 +88,7 @@ RAMPS: dict[str, Callable[[Array], Array]] = {
     "sqrt": np.sqrt,
     "square": np.square,
 }
-"""How a weight goes from 0 to 1 while a length goes by, by the name of the shape."""
+"""Functions from the share of a length that is done to a weight from 0 to 1, by shape."""
 
 RampShape = Annotated[str, Choice(tuple(RAMPS))]
 """The name of such a shape."""
@@ -104,17 +104,17 @@ def power(base: float, exponent: Array) -> Array:
 
 
 def ends(step: Array) -> tuple[float, float]:
-    """Return the least and the greatest step; infinities where there are no steps."""
+    """Return the first and the last step; infinities if there are no steps."""
     return step.min(initial=math.inf), step.max(initial=-math.inf)
 
 
 def periods(step: Array, period: float) -> Array:
-    """Return how many periods are over at each step; one number where that is the same for all.
+    """Return how many periods are over at each step; a single number if it is the same for all.
 
     >>> periods(np.array([4.0, 5.0]), 2.0), periods(np.array([3.0, 4.0]), 2.0)
     (array([2.]), array([1., 2.]))
     """
-    # A boundary within rounding of a whole step is at that step, as for `snap_to_whole`.
+    # A boundary within rounding of a whole step counts as at that step, as in `snap_to_whole`.
     first, last = np.floor(np.divide(ends(step), period) * (1.0 + ROUNDING))
     return np.floor((step[:1] if first == last else step) / period * (1.0 + ROUNDING))
 
@@ -125,16 +125,16 @@ def inside(step: Array, number: Array, period: float) -> Array:
     >>> inside(np.array([4.0, 5.0]), np.array([2.0]), 2.0)
     array([0., 1.])
     """
-    # A start may be rounded to beyond the step that it is at.
+    # Rounding may put a start just after the step that it is at.
     first = step.min(initial=math.inf) if number.size == 1 else step
     return step - np.minimum(number * period, first)
 
 
 def growing_periods(step: Array, first: float, growth: float) -> tuple[Array, Array, Array]:
-    """Return number, start and length of the period that each step lies in.
+    """Return the number, start and length of the period in which each step is.
 
     Each period is ``growth`` times as long as the one before it; ``growth`` is above 1. A logarithm
-    would round across a boundary, so it makes a guess only, which the starts of periods correct.
+    may be rounded across a boundary, so it is only a guess, which the starts of periods correct.
 
     >>> number, start, length = growing_periods(np.array([0.0, 2.0, 6.0]), 2.0, 2.0)
     >>> number, start, length
@@ -170,7 +170,7 @@ def growing_periods(step: Array, first: float, growth: float) -> tuple[Array, Ar
 def log_of_compounding(rate: float, count: Array) -> Array:
     """Return the sum of ``log(1 + rate * k)`` over ``k = 1 .. count``, for a small rate.
 
-    By the midpoint rule with its first correction, whose error is of the order of ``rate ** 3``.
+    It uses the midpoint rule with its first correction; the error is of the order of ``rate ** 3``.
 
     >>> log_of_compounding(1e-10, np.array([0.0, 1.0, 1e6])).round(8)
     array([ 0.        ,  0.        , 49.99838341])
@@ -188,7 +188,7 @@ def log_of_compounding(rate: float, count: Array) -> Array:
 
 
 def place(starts: Sequence[float] | Array, step: Array) -> NDArray[np.intp]:
-    """Return the piece that each step lies in; one number where that is the same for all.
+    """Return the piece in which each step is; a single number if it is the same for all.
 
     >>> place([0, 10], np.array([1.0, 9.0])), place([0, 10], np.array([9.0, 10.0]))
     (array([0]), array([0, 1]))
@@ -202,7 +202,7 @@ def place(starts: Sequence[float] | Array, step: Array) -> NDArray[np.intp]:
 def pieces(
     step: Array, starts: Sequence[float] | Array
 ) -> Iterator[tuple[int, slice | NDArray[np.intp]]]:
-    """Iterate over the pieces that steps lie in: the number of each, and the places of its steps.
+    """Iterate over the pieces that contain steps: the number of each, and the places of its steps.
 
     >>> [(number, where) for number, where in pieces(np.array([9.0, 10.0]), [0, 10])]
     [(0, slice(0, 1, None)), (1, slice(1, 2, None))]

@@ -70,14 +70,14 @@ class ScaleField(FieldType):
 
 
 def arity(fn: Callable) -> int:
-    """Return with how many arguments to call ``fn``: the epoch, or the epoch and the rate.
+    """Return the number of arguments to call ``fn`` with: the epoch, or the epoch and the rate.
 
     Raises:
         TypeError: If it takes neither one nor two.
     """
     try:
         signature = inspect.signature(fn)
-    except ValueError:  # some functions written in C do not tell
+    except ValueError:  # some functions written in C have no signature
         return 1
     for arguments in ((0, 0.0), (0,)):
         try:
@@ -96,15 +96,15 @@ def arity(fn: Callable) -> int:
 
 
 def call_each(fn: Callable[[float], Any], arguments: Steps) -> Steps:
-    """Return what a function of one number gives for each number of an array.
+    """Return the results of a function of one number for each number of an array.
 
     Raises:
-        ValueError: If it gives something that is no finite number.
+        ValueError: If a result is not a finite number.
     """
     wanted, places = np.unique(arguments, return_inverse=True)
     found = np.empty(wanted.shape)
     for i, argument in enumerate(wanted.tolist()):
-        # A whole number is an int, which a function may take for an index.
+        # Whole numbers are passed as int, so that the function can use them as an index.
         answer = fn(int(argument) if argument.is_integer() else argument)
         number = _as_number(answer)
         if number is None:
@@ -116,7 +116,7 @@ def call_each(fn: Callable[[float], Any], arguments: Steps) -> Steps:
 
 
 def _as_number(answer: Any) -> float | None:
-    """Return what a function gave as a float, whatever type it has; None for no finite number."""
+    """Return a function's result as a float, whatever its type; None if it is not finite."""
     if isinstance(answer, str | bytes | list | tuple | None):
         return None
     try:
@@ -131,15 +131,15 @@ class Function(Schedule, FollowsHyperparameter):
     """A function of the epoch, or a Keras ``LearningRateSchedule``, as a schedule.
 
     ``value(t) = fn(epoch)``, ``fn(epoch, value in the epoch before)``, or ``fn(t)`` for a Keras
-    schedule
+    schedule.
 
     A function is called once per epoch, in order, with the epoch's number from 0, as
     ``keras.callbacks.LearningRateScheduler`` calls it; in a later stage of a sequence the number
-    counts from the stage's start. ``fn(epoch, lr)`` starts from ``initial_lr``, or in a fit without
-    it from the rate of the optimizer; where ``BackupAndRestore`` has put back an earlier state,
-    from the rate that the optimizer was compiled with. Where it is a part of a composition,
-    or a plateau scales it, a fit that begins at a later ``initial_epoch`` therefore needs
-    ``initial_lr``. An exception in the function comes out unchanged.
+    counts from the stage's start. ``fn(epoch, lr)`` starts from ``initial_lr``, or without it from
+    the optimizer's rate. If ``BackupAndRestore`` has restored an earlier state, it starts from the
+    rate with which the optimizer was compiled. In a composition, or scaled by a plateau, it
+    therefore needs ``initial_lr`` in a fit that begins at a later ``initial_epoch``. An exception
+    of the function is passed on unchanged.
 
     Args:
         fn: The function or the Keras schedule. To save it by ``get_config`` or with a model, give
@@ -148,8 +148,8 @@ class Function(Schedule, FollowsHyperparameter):
 
     Raises:
         TypeError: If ``fn`` is none of these.
-        ValueError: If ``fn`` returns no finite rate of at least 0, or needs a rate and there is
-            none.
+        ValueError: If ``fn`` does not return a finite rate of at least 0, or needs a rate and there
+            is none.
 
     >>> Function(lambda epoch: 0.1 / (epoch + 1)).values(epochs=2, steps_per_epoch=2)
     array([0.1 , 0.1 , 0.05, 0.05])
@@ -163,7 +163,7 @@ class Function(Schedule, FollowsHyperparameter):
     def validate(self) -> None:
         self._takes_rate = not isinstance(self.fn, KerasSchedule) and arity(self.fn) == 2
         self._rates = self._initial_rates()
-        """The rate of each epoch so far, and under -1 the rate before the first one."""
+        """The rate of each epoch so far; the rate before the first one has the key -1."""
         self._before_restore: tuple[float, int] | None = None
         """Rate and number of updates of the optimizer before a state was restored."""
 
@@ -177,14 +177,14 @@ class Function(Schedule, FollowsHyperparameter):
     def on_fit_start(
         self, parameter: Hyperparameter, epoch: int, timeline: Timeline, alone: bool
     ) -> None:
-        """Find the rate from which ``fn(epoch, lr)`` goes on, in one of three situations.
+        """Find the rate from which ``fn(epoch, lr)`` continues, in one of three situations.
 
-        - A callback has restored an earlier state: the rates of all epochs are worked out again,
-          from the rate that the optimizer was compiled with.
-        - The fit begins at a later epoch and something else has a part in the optimizer's rate: the
-          rates that an earlier fit of this object found are kept, if there was one.
-        - Otherwise the optimizer's rate is that of the epoch before. Where the state is one from
-          inside an epoch, it is that epoch's own.
+        - A callback has restored an earlier state: the rates of all epochs are computed again, from
+          the rate with which the optimizer was compiled.
+        - The fit begins at a later epoch, and the optimizer's rate also depends on something else:
+          the rates that an earlier fit of this object found are kept, if there was one.
+        - Otherwise the optimizer's rate is that of the epoch before. If the state is from inside an
+          epoch, it is that epoch's rate.
         """
         done, steps = count_batches(parameter.optimizer), timeline.steps_per_epoch
         if self._before_restore is not None and self._before_restore[1] != done:
@@ -198,7 +198,7 @@ class Function(Schedule, FollowsHyperparameter):
 
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         if isinstance(self.fn, KerasSchedule):
-            # Raises where a tick is no step.
+            # Raises an error if a tick is not a step.
             timeline.steps("1 steps")
             rates = schedule_values(self.fn, np.minimum(step, LATEST_STEP).astype(np.int64))
             wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0.0)))
@@ -210,16 +210,15 @@ class Function(Schedule, FollowsHyperparameter):
         return np.array([rate_of(int(epoch)) for epoch in wanted.tolist()], np.float64)[places]
 
     def _rate_after_rate(self, epoch: int) -> float:
-        """Return ``fn(epoch, rate of the epoch before)``, calling for each epoch once."""
+        """Return ``fn(epoch, rate of the epoch before)``, calling ``fn`` once for each epoch."""
         rates = self._rates
         last = next((known for known in (epoch, epoch - 1) if known in rates), None)
         if last is None:
             last = max((known for known in rates if known < epoch), default=None)
         if last is None:
             raise ValueError(
-                f"{self!r} cannot tell the rate that it goes on from: there is no fit, or the "
-                "optimizer's rate is not its own, because other schedules or callbacks have a "
-                "part in it. Pass initial_lr=..."
+                f"{self!r} does not know the rate to start from: there is no fit, or other "
+                "schedules or callbacks also influence the optimizer's rate. Pass initial_lr=..."
             )
         if epoch - last > MOST_CALLS:
             raise ValueError(
@@ -232,7 +231,7 @@ class Function(Schedule, FollowsHyperparameter):
         return rates[epoch]
 
     def _call(self, epoch: int, *rate: float) -> float:
-        """Call the function and return the rate as a float, whatever type of number it is."""
+        """Call the function and return its rate as a float, whatever the type of the number."""
         answer = self.fn(epoch, *rate)
         number = _as_number(answer)
         if number is None or number < 0.0:

@@ -16,14 +16,14 @@ from keras_lr.schedules.formulas import describe_bound, find_no_rate
 
 @keras.saving.register_keras_serializable(package="keras_lr")
 class InGraph(keras.optimizers.schedules.LearningRateSchedule):
-    """The curve of a schedule as a table that the compiled step looks up.
+    """The curve of a schedule, as a table that the compiled step looks up.
 
     ``rate(t) = values[min(t, epochs * steps_per_epoch)]``
 
     The table holds the float64 formula rounded once to float32. A formula evaluated in float32
-    inside the step would lose digits where a decay nears zero. A table also takes schedules that
-    are made of Python functions. It costs 4 bytes a step; a saved model holds the schedule's
-    config, not the table.
+    inside the step would lose digits where a decay approaches zero. A table also works for
+    schedules made of Python functions. It takes 4 bytes per step; a saved model holds the
+    schedule's config, not the table.
 
     Args:
         schedule: The `Schedule`.
@@ -62,19 +62,19 @@ class InGraph(keras.optimizers.schedules.LearningRateSchedule):
         """Return the rate at ``step``, a number or a tensor, as a float32 tensor.
 
         Raises:
-            ValueError: If there is a rate too, as a ``keras.callbacks.LearningRateScheduler``
-                passes it.
+            ValueError: If there is also a rate, which a ``keras.callbacks.LearningRateScheduler``
+                passes.
         """
         if rate is not None:
             raise ValueError(
-                "A keras.callbacks.LearningRateScheduler passes the number of the epoch, and this "
+                "A keras.callbacks.LearningRateScheduler passes the number of the epoch, but this "
                 "schedule needs the training step. Give it to the optimizer, or pass the schedule "
                 f"that it was made from to fit(callbacks=[...]). Received: {self!r}"
             )
         last = len(self.table) - 1
         if isinstance(step, int | float | np.ndarray | np.generic):
             step = np.clip(step, 0, last)
-        # Clipped before it is cast: a step beyond 2**31 is late, not negative.
+        # Clip before the cast, which would make a step beyond 2**31 negative.
         step = keras.ops.cast(keras.ops.clip(step, 0, last), "int32")
         return keras.ops.take(keras.ops.convert_to_tensor(self.table), step, axis=0)
 

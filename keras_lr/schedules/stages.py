@@ -1,4 +1,4 @@
-"""Schedules one after another, and schedules with a length."""
+"""Stages: schedules one after another, and schedules with a length."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keras_lr.schedules.formulas import RAMPS, RampShape, lerp, pieces
 
 @nested
 def _unreached(stage: Schedule, start: float, timeline: Timeline) -> Nested[list[Schedule]]:
-    """Return what never begins of a stage that begins at ``start``."""
+    """Return the stages that never begin, of a stage that begins at ``start``."""
     if timeline.rest is not None and start >= timeline.rest:
         return [stage]
     return (yield call(stage.unreached_stages, timeline.after(start)))
@@ -27,7 +27,7 @@ def _unreached(stage: Schedule, start: float, timeline: Timeline) -> Nested[list
 
 @nested
 def _stage_starts(stage: Schedule, start: float, timeline: Timeline) -> Nested[list[float]]:
-    """Return where a stage that begins at ``start`` begins, and where its own stages do."""
+    """Return the steps at which a stage that begins at ``start``, and its own stages, begin."""
     inner = yield call(stage.stage_starts, timeline.after(start))
     return [start, *(start + further for further in inner)]
 
@@ -39,10 +39,10 @@ class Sequence(Schedule):
     ``value(t) = stage_i(t - start_i)`` for ``start_i <= t < start_{i+1}``, each stage starting
     where the lengths of the earlier ones end.
 
-    Every stage but the last needs a length of its own: ``over=`` or `Schedule.lasting`. ``"rest"``
-    in the last stage is what the earlier ones leave. A sequence longer than the fit is cut off
-    where the fit ends. There are no holes: a stage holds its end value until the next begins, and
-    the last one to the end.
+    Every stage except the last needs its own length: ``over=`` or `Schedule.lasting`. ``"rest"`` in
+    the last stage is what the earlier ones leave. A sequence longer than the fit is cut off where
+    the fit ends. There are no gaps: a stage holds its end value until the next begins, and the last
+    one to the end.
 
     Args:
         stages: The schedules, in order.
@@ -60,7 +60,7 @@ class Sequence(Schedule):
 
     @classmethod
     def of(cls, *schedules: Schedule) -> Self:
-        """Return the sequence of some schedules and of the stages of those that are sequences."""
+        """Return the sequence of schedules, with nested sequences flattened."""
         stages: list[Schedule] = []
         for one in schedules:
             stages += one.stages if isinstance(one, Sequence) else [one]
@@ -145,7 +145,7 @@ class Warmup(Schedule):
     - ``"square"``: ``w ** 2``, which begins flat.
 
     Args:
-        schedule: What follows.
+        schedule: The schedule that follows.
         over: Length of the warmup; 0 for none. It counts inside the whole:
             ``CosineDecay(0.1).warmup(5)`` over 90 epochs decays over 85.
         start: Rate of the first update.
@@ -260,18 +260,18 @@ class Lasting(Schedule):
 class Repeat(Schedule):
     """A schedule several times over: ``a.repeat(3, stretch=2)``.
 
-    ``value(t) = scale ** k * a((t - start_k) / stretch ** k)`` in cycle ``k``, in the sense that
-    lengths inside the cycle are stretched; after the last cycle its end value is held.
+    ``value(t) = scale ** k * a((t - start_k) / stretch ** k)`` in cycle ``k``: lengths inside the
+    cycle are stretched. After the last cycle its end value is held.
 
-    A cycle is as long as the schedule, where that has a length that does not depend on the whole.
-    Otherwise the cycles share what is left of the part, and shares and ``"rest"`` inside refer to
-    the cycle.
+    If the schedule has a length that does not depend on the whole, the first cycle has that length.
+    Otherwise the cycles share what is left of the fit or part, and shares and ``"rest"`` inside
+    refer to the cycle.
 
     Args:
         schedule: The schedule.
         times: Number of cycles; at most a million.
-        stretch: Length of a cycle over the length of the one before.
-        scale: Height of a cycle over the height of the one before.
+        stretch: Ratio of a cycle's length to that of the one before.
+        scale: Ratio of a cycle's height to that of the one before.
 
     Raises:
         ValueError: If a number is out of range, or the last cycle would be infinitely long or high.
@@ -292,14 +292,14 @@ class Repeat(Schedule):
     def validate(self) -> None:
         for name, size in (("stretch", "length"), ("height", "height")):
             largest = math.log(max(getattr(self, name), 1.0)) * (self.times - 1)
-            # The sum over all cycles is finite too.
+            # So the sum over all cycles is finite too.
             if largest + math.log(self.times) >= math.log(sys.float_info.max):
                 raise self.invalid(
                     name, f"small enough that the last of {self.times} cycles has a finite {size}"
                 )
         self._latest_length: tuple[Timeline | None, float] = None, math.nan
         self._latest_starts = math.nan, np.zeros(0)
-        """The latest length of the first cycle, and the starts of all cycles that belong to it."""
+        """The latest length of the first cycle, and the starts of all cycles for it."""
 
     @functools.cached_property
     def duration_kind(self) -> DurationKind:
@@ -310,7 +310,7 @@ class Repeat(Schedule):
         return self.schedule.is_empty
 
     def _stretches(self) -> Steps:
-        """Return the length of each cycle over that of the first."""
+        """Return the ratio of each cycle's length to that of the first."""
         return self.stretch ** np.arange(self.times, dtype=np.float64)
 
     @functools.cached_property
@@ -319,7 +319,7 @@ class Repeat(Schedule):
 
     @nested
     def starts(self, timeline: Timeline) -> Nested[Steps]:
-        """Return the step at which each cycle begins, and at last where the last one ends."""
+        """Return the steps at which the cycles begin, followed by the end of the last one."""
         first = yield call(self.cycle_length, timeline.without_length())
         if math.isinf(first):
             first = timeline.steps("rest") / self._sum_of_stretches
@@ -338,7 +338,7 @@ class Repeat(Schedule):
 
     @nested
     def cycle_length(self, timeline: Timeline) -> Nested[float]:
-        """Return the length of the first cycle; infinity where it depends on the whole."""
+        """Return the length of the first cycle; infinity if it depends on the whole."""
         known, length = self._latest_length
         if known != timeline:
             try:

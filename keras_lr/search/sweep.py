@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import Choice, Number, Optional, Path, PositiveRate, Text
-from keras_lr.callback import say
+from keras_lr.callback import print_or_log
 from keras_lr.search.arguments import (
     check_callbacks,
     check_epochs,
@@ -143,7 +143,7 @@ class LRSweep(Configurable):
         with engine_of(engine) as chosen:
             result = self._train(problem, chosen)
         if self.verbose:
-            say(result.report())
+            print_or_log(result.report())
         return result
 
     def _problem(

@@ -81,12 +81,12 @@ def test_a_plateau_cuts_the_rate():
 @pytest.mark.parametrize(
     ("optimizer", "options", "message"),
     [
-        (lambda: optimizers.Adam(), {}, "gives SGD its rate, and not Adam"),
+        (lambda: optimizers.Adam(), {}, "gives SGD its rate, not Adam"),
         (lambda: optimizers.SGD(momentum=0.9), {}, "each gradient count 10 times"),
         (
             lambda: optimizers.SGD(weight_decay=0.1),
             {"layer_wise": True},
-            "the weight decay of SGD goes by one",
+            "the weight decay of SGD uses a single one",
         ),
     ],
 )

@@ -103,13 +103,13 @@ def test_what_is_not_known_is_said(name, tmp_path):
     callback, model = make(name)
     train(model, callback, epochs=2)
     other, _ = make(name)
-    with pytest.warns(UserWarning, match="begins anew at epoch 3"):
+    with pytest.warns(UserWarning, match="starts afresh at epoch 3"):
         train(model, other, epochs=3, initial_epoch=2)
     # The variables have served another fit since.
-    with pytest.warns(UserWarning, match="begins anew at epoch 3"):
+    with pytest.warns(UserWarning, match="starts afresh at epoch 3"):
         train(model, callback, epochs=3, initial_epoch=2)
     filed, _ = make(name, state_path=str(tmp_path / "state.json"))
-    with pytest.raises(StateError, match=r"begins at epoch 2, and the file has .* none"):
+    with pytest.raises(StateError, match=r"begins at epoch 2, but the file has .* none"):
         train(model, filed, epochs=3, initial_epoch=2)
 
 
@@ -119,7 +119,7 @@ def test_a_fit_that_was_interrupted_in_an_epoch_does_not_go_on_from_there(name):
         train(model, callback, Stop(2), epochs=4)
     if JAX:
         model.jax_state_sync()
-    with pytest.warns(UserWarning, match="begins anew at epoch 3"):
+    with pytest.warns(UserWarning, match="starts afresh at epoch 3"):
         train(model, callback, epochs=4, initial_epoch=2)
 
 
@@ -128,5 +128,5 @@ def test_a_file_of_other_arguments_is_refused(name, tmp_path):
     callback, model = make(name, state_path=path)
     train(model, callback, epochs=1)
     (tmp_path / "state.json").write_text("{}")
-    with pytest.raises(StateError, match="is no state file"):
+    with pytest.raises(StateError, match="is not a state file"):
         train(model, callback, epochs=1, x=X, y=Y)

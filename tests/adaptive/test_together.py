@@ -95,7 +95,7 @@ def test_a_range_test_that_only_looks_changes_nothing():
 )
 def test_no_two_decide_one_rate(other):
     model = linear(sgd())
-    with pytest.raises(ValueError, match="two would decide one rate"):
+    with pytest.raises(ValueError, match="two callbacks decide one rate"):
         train(model, HypergradientDescent(), other)
     np.testing.assert_array_equal(flat(model.get_weights()), flat(START))
 
@@ -115,7 +115,7 @@ def test_what_takes_a_factor_takes_no_rate(rule, others):
     model = linear(plain_sgd() if rule is DistanceOverGradients else adam())
     if rule is DistanceOverGradients:
         others = [DistanceOverGradients() if type(one) is Prodigy else one for one in others]
-    with pytest.raises(ValueError, match="two would decide one rate"):
+    with pytest.raises(ValueError, match="two callbacks decide one rate"):
         train(model, rule(), *others)
     np.testing.assert_array_equal(flat(model.get_weights()), flat(START))
 

@@ -140,7 +140,7 @@ def test_the_state_of_another_number_of_optimizers_is_refused():
     state = ReduceLROnPlateau().state_dict() | {"rates": [1.0], "tops": [1.0]}
     cut = ReduceLROnPlateau()
     cut.load_state_dict(state, epoch=1)
-    with pytest.raises(ValueError, match="is of 1 optimizers, and here are 2"):
+    with pytest.raises(ValueError, match="is of 1 optimizers, but here are 2"):
         fit(model, FLAT, cut, initial_epoch=1)
 
 

@@ -212,7 +212,7 @@ def test_what_is_no_function_of_the_epoch(fn, words):
 
 def test_without_a_fit_or_a_rate_it_says_what_to_pass():
     schedule = Function(lambda epoch, lr: lr)
-    with pytest.raises(ValueError, match=r"cannot tell the rate.*Pass initial_lr="):
+    with pytest.raises(ValueError, match=r"does not know the rate.*Pass initial_lr="):
         schedule.values(epochs=1, steps_per_epoch=1)
 
 

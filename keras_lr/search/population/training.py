@@ -11,7 +11,7 @@ from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import Choice, ListOf, Number, Optional, Path, Text
 from keras_lr._fields.lengths import WholeEpochs
 from keras_lr._keras.state.callback_state import unfit_for_trials
-from keras_lr.callback import say
+from keras_lr.callback import print_or_log
 from keras_lr.callbacks import ReduceLROnPlateau
 from keras_lr.search.arguments import (
     check_callbacks,
@@ -154,7 +154,7 @@ class PopulationBasedTraining(Configurable):
         with engine_of(engine, POPULATION) as chosen:
             result = self._train(problem, chosen)
         if self.verbose:
-            say(result.report())
+            print_or_log(result.report())
         return result
 
     def _problem(
