@@ -8,7 +8,7 @@ from keras_lr._late import find_late
 from keras_lr._version import __version__ as __version__
 
 # The import registers the classes with Keras, which may load a model at any time afterwards. The
-# command line does without, because importing Keras takes seconds.
+# command line skips it, because importing Keras takes seconds.
 if TYPE_CHECKING or not is_command_line():
     from keras_lr._fields.serialization import register_late
     from keras_lr._fields.timeline import Timeline, UnresolvedLength
@@ -117,9 +117,9 @@ _ROOMS = (
     *("schedules", "callbacks", "history", "range_test", "adaptive"),
     *("_state", "config", "search", "plotting"),
 )
-"""Where a name is looked up that is not there yet, in this order."""
+"""Modules in which a name that is not imported yet is looked up, in this order."""
 
-if not TYPE_CHECKING:  # a type checker would take every name for one of this module
+if not TYPE_CHECKING:  # with it, a type checker would accept any name
     __getattr__ = find_late(__name__, *_ROOMS)
 
 

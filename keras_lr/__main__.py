@@ -1,4 +1,4 @@
-"""The way in from the command line: ``python -m keras_lr``."""
+"""Entry point of the command line: ``python -m keras_lr``."""
 
 import sys
 

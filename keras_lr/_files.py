@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all, without making it something else."""
+"""Atomic writing of files: whole or not at all, and without changing their kind."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _IRREPLACEABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXD
 
 @contextlib.contextmanager
 def atomic_write(path: PathLike, mode: str = "w") -> Iterator[Any]:
-    """Open a file for writing that takes the place of ``path`` when all is written.
+    """Open a file for writing that replaces ``path`` when everything is written.
 
-    A reader, or a process that is killed, finds the old file or the new one and nothing between.
-    Links are followed; the mode and the owner of the file stay. What would become something else
-    is not replaced but overwritten, once all is known: a pipe, a device, a file with several names,
-    a file in a folder that admits no new one.
+    A reader, or a process that is killed, finds the old file or the new one, never anything in
+    between. Links are followed; the mode and the owner of the file stay. A path that cannot be
+    replaced without changing its kind is overwritten at the end instead: a pipe, a device, a file
+    with several names, or a file in a folder that admits no new ones.
 
     Args:
         path: The file; its folder is made if it is missing.
@@ -62,7 +62,7 @@ def atomic_write(path: PathLike, mode: str = "w") -> Iterator[Any]:
 
 
 def check_writable(path: PathLike) -> None:
-    """Raise what `atomic_write` would raise before it writes, and leave the file as it is."""
+    """Raise the errors that `atomic_write` would raise before writing; leave the file unchanged."""
     path = os.fspath(path)
     with _naming(path):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
@@ -74,7 +74,7 @@ def check_writable(path: PathLike) -> None:
 def shorten_name(path: PathLike, room: int) -> pathlib.Path:
     """Return a path whose name leaves ``room`` bytes for an ending.
 
-    A name that is too long keeps its beginning, and a hash tells it from others that begin so.
+    A name that is too long keeps its beginning, followed by a hash of the whole name.
 
     >>> shorten_name("run/plateau.json", room=20).name
     'plateau.json'
@@ -92,7 +92,7 @@ def shorten_name(path: PathLike, room: int) -> pathlib.Path:
 
 @contextlib.contextmanager
 def _naming(path: str, only: set[str | None] | None = None) -> Iterator[None]:
-    """Let errors of the operating system name ``path``: all, or those of some files alone."""
+    """Make errors of the operating system name ``path``: all of them, or those of some files."""
     try:
         yield
     except OSError as error:
@@ -102,7 +102,7 @@ def _naming(path: str, only: set[str | None] | None = None) -> Iterator[None]:
 
 
 def _create_beside(path: str) -> str | None:
-    """Create a file that can replace ``path``; return None where ``path`` has to stay."""
+    """Create a file that can replace ``path``; return None if ``path`` must be overwritten."""
     try:
         old = os.stat(path)
     except FileNotFoundError:
@@ -117,7 +117,7 @@ def _create_beside(path: str) -> str | None:
     new = os.path.join(os.path.dirname(os.path.realpath(path)), f".{secrets.token_hex(8)}.keras_lr")
     mode = stat.S_IMODE(old.st_mode) if old else 0o666
     try:
-        # The kernel applies the umask. To read it, a process would have to change it.
+        # The kernel applies the umask, which a process cannot read without changing it.
         os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
     except OSError as error:
         if old and error.errno in _IRREPLACEABLE:
@@ -136,7 +136,7 @@ def _create_beside(path: str) -> str | None:
 
 
 def _is_open_file(path: str) -> bool:
-    """Return whether a path is another name of a file that is open, such as ``/dev/stdout``."""
+    """Return whether a path is another name of an open file, such as ``/dev/stdout``."""
     while os.path.islink(path):
         folder = os.path.realpath(os.path.dirname(path))
         if folder.startswith("/proc/"):
@@ -146,7 +146,7 @@ def _is_open_file(path: str) -> bool:
 
 
 def _open(new: str | None, mode: str) -> Any:
-    """Open a new file, or a buffer where there is none."""
+    """Open a new file, or a buffer if there is none."""
     binary = io.BytesIO() if new is None else open(new, "wb")  # noqa: SIM115
     return binary if "b" in mode else io.TextIOWrapper(binary, encoding="utf-8", newline="")
 
@@ -161,7 +161,7 @@ def _replace(path: str, new: str) -> None:
 
 
 def _overwrite(path: str, content: bytes) -> None:
-    """Write into a file, a pipe or a device; a file stays as it was if the disk is full."""
+    """Write to a file, a pipe or a device; a file is left unchanged if the disk is full."""
     if not os.path.isfile(path):
         with open(path, "wb") as file:
             file.write(content)
@@ -169,7 +169,7 @@ def _overwrite(path: str, content: bytes) -> None:
     with open(path, "r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:
-            # What makes the file longer comes first: nothing else needs space.
+            # Append first: nothing else needs space.
             _write_all(file, content[size:])
             os.fsync(file.fileno())
         except BaseException:

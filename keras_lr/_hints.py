@@ -1,4 +1,4 @@
-"""What makes a message useful: the name that was probably meant, the line that caused a warning."""
+"""Hints in messages: the name that was probably meant, the user's line that caused a warning."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 F = TypeVar("F", bound=Callable[..., None])
 
 _LONGEST_NAME = 100
-"""Characters of a name that are compared: the time to compare grows with the square of them."""
+"""Largest number of characters of a name that are compared: the time grows with its square."""
 
 _LIBRARIES = {"keras_lr", "keras", "tf_keras", "tensorflow", "jax", "torch", "contextlib"}
-"""Packages whose code may stand between a line of the user's and a warning of ours."""
+"""Packages whose code may be between the user's line and a warning of this package."""
 
 
 def nearest_name_hint(name: object, known: Iterable[str], quote: str = "`") -> str:
@@ -31,7 +31,7 @@ def nearest_name_hint(name: object, known: Iterable[str], quote: str = "`") -> s
         quote: The mark before and after the name in the sentence.
 
     Returns:
-        The sentence; an empty string where no known name is near.
+        The sentence; an empty string if no known name is near.
 
     >>> nearest_name_hint("inital_lr", ["initial_lr", "final_lr"])
     ' Did you mean `initial_lr`?'
@@ -49,12 +49,12 @@ def refuse_unknown_arguments(owner: str, given: Mapping[str, Any], known: Iterab
     """Refuse arguments of unknown names, and name the nearest known one.
 
     Args:
-        owner: What they were given to.
+        owner: Name of the class or function that they were given to.
         given: The arguments by name.
         known: The names that would have been right.
 
     Raises:
-        TypeError: If one is unknown.
+        TypeError: If an argument is unknown.
     """
     names = list(known)
     for name in given:
@@ -66,7 +66,7 @@ def refuse_unknown_arguments(owner: str, given: Mapping[str, Any], known: Iterab
 
 
 def with_hints(init: F) -> F:
-    """Let a constructor refuse an unknown argument with the name that was probably meant."""
+    """Make a constructor refuse unknown arguments and suggest the name that was probably meant."""
     known = [*inspect.signature(init).parameters][1:]
 
     @functools.wraps(init)
@@ -78,12 +78,12 @@ def with_hints(init: F) -> F:
 
 
 def nearest_names(name: str, known: Iterable[str], most: int) -> list[str]:
-    """Return the known names nearest to one, or the first of them where none is near.
+    """Return the known names nearest to ``name``, or the first ones if none is near.
 
     Args:
         name: What the user wrote.
         known: The names that would have been right.
-        most: How many to return at most.
+        most: Largest number of names to return.
     """
     names = list(dict.fromkeys(known))
     near = difflib.get_close_matches(name[:_LONGEST_NAME], names, n=most, cutoff=0.3)
@@ -91,13 +91,13 @@ def nearest_names(name: str, known: Iterable[str], most: int) -> list[str]:
 
 
 def _names_with_words_of(written: str, names: list[str]) -> list[str]:
-    """Return the names that have all words of ``written``, which compares them as no near name."""
+    """Return the names that contain all words of ``written``, which `difflib` may not find near."""
     words = set(written.lower().replace("learning_rate", "lr").split("_"))
     return [name for name in names if words < set(name.split("_"))]
 
 
 def warn_user(message: str) -> None:
-    """Warn, and show the user's own line with it, such as that of ``model.fit``."""
+    """Warn at the user's own line, such as that of ``model.fit``."""
     frames = (frame for frame, _ in traceback.walk_stack(sys._getframe(1)))
     ours = itertools.takewhile(_is_in_library, frames)
     warnings.warn(message, stacklevel=2 + sum(1 for _ in ours))

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when somebody asks for them."""
+"""Lazy imports: names of a package that are imported when they are first used."""
 
 import importlib
 import sys
@@ -11,7 +11,7 @@ def find_late(package: str, *modules: str) -> Callable[[str], Any]:
 
     Args:
         package: The package, whose ``__all__`` holds the names.
-        modules: Its modules, or packages in it, in the order in which they are asked.
+        modules: Its modules and subpackages, in the order in which they are searched.
     """
 
     def get(name: str) -> Any:

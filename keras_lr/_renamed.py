@@ -1,4 +1,4 @@
-"""Modules under the names that version 0.1.0 gave them, which its pickles and models hold."""
+"""Modules under their names in version 0.1.0, which its pickles and saved models refer to."""
 
 import importlib
 import sys
@@ -26,10 +26,10 @@ _CLASSES = {"Found": "SearchResult"}
 
 
 class _RenamedModule(types.ModuleType):
-    """Module that finds its names in the one that has its content now."""
+    """Module that looks its names up in the module that has its content now."""
 
     def __getattr__(self, name: str) -> Any:
-        # Python asks every module for such names, which must not import this one's content.
+        # Python asks every module for such names; that must not import this one's content.
         if name.startswith("__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         _, _, old = self.__name__.rpartition(".")

@@ -1,4 +1,4 @@
-"""The state of a callback in a file: written whole or not at all, and refused when damaged."""
+"""State files of callbacks: written whole or not at all, and refused if damaged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECKSUM = "keras_lr_checksum"
 
 
 class StateError(ValueError):
-    """A state file cannot be used; the message says why and what to do.
+    """Raised if a state file cannot be used; the message says why and what to do.
 
     >>> raise unusable("run/plateau.json", "it is truncated or damaged")
     Traceback (most recent call last):
@@ -30,7 +30,7 @@ class StateError(ValueError):
 
 
 class StateFile:
-    """File of the states of one callback, each under the number of the epoch that follows it.
+    """File of one callback's states, each under the number of the epoch that follows it.
 
     All epochs are kept: a checkpoint may be of any of them, and may be written just before or just
     after this file.
@@ -44,7 +44,7 @@ class StateFile:
 
     @classmethod
     def of(cls, callback: Any) -> Self:
-        """Return the file at a callback's ``state_path``; one of other arguments cannot use it."""
+        """Return the file at a callback's ``state_path``; only equal arguments can use it."""
         own = {k: v for k, v in callback.get_config().items() if k not in ("state_path", "verbose")}
         return cls(callback.state_path, type(callback).__name__, own)
 
@@ -62,7 +62,7 @@ class StateFile:
         except (ValueError, RecursionError) as error:
             raise unusable(self.path, f"it is truncated or damaged ({error})") from error
         if not isinstance(content, dict) or "keras_lr_state" not in content:
-            raise unusable(self.path, "it is no state file of keras_lr")
+            raise unusable(self.path, "it is not a state file of keras_lr")
         if content["keras_lr_state"] != VERSION:
             raise unusable(self.path, f"it has format {content['keras_lr_state']}, not {VERSION}")
         if content.get("checksum") != _checksum(content):
@@ -111,7 +111,7 @@ def save_arrays(path: PathLike, arrays: dict[str, np.ndarray], known: bytes = b"
     checksum = _checksum_of(arrays)
     if checksum.tobytes() != known:
         with atomic_write(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            # As `np.savez` does, whose own arguments take away the names "file" and "allow_pickle".
+            # Like `np.savez`, which cannot store arrays named "file" or "allow_pickle".
             for name, array in {**_escaped(arrays), CHECKSUM: checksum}.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
@@ -136,16 +136,16 @@ def load_arrays(path: PathLike) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # a damaged archive may raise anything
         raise unusable(path, f"it is truncated or damaged ({error})") from error
-    # The archive's own checksums do not notice a member that is lost.
+    # The archive's own checksums do not detect a missing member.
     checksum = arrays.pop(CHECKSUM, np.zeros(0))
     arrays = {name.removeprefix(CHECKSUM): array for name, array in arrays.items()}
     if not np.array_equal(checksum, _checksum_of(arrays)):
-        raise unusable(path, "it is damaged or no state file of keras_lr")
+        raise unusable(path, "it is damaged or not a state file of keras_lr")
     return arrays
 
 
 def _escaped(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return arrays under names of which none is that of the checksum."""
+    """Return arrays under names that differ from that of the checksum."""
     return {
         CHECKSUM + name if name.startswith(CHECKSUM) else name: array
         for name, array in arrays.items()
@@ -161,7 +161,7 @@ def unusable(path: PathLike, reason: str) -> StateError:
 
 
 def check_state_path(path: PathLike | None) -> None:
-    """Find out before a fit, rather than after its first epoch, whether a state can be written.
+    """Check before a fit, rather than after its first epoch, that a state can be written.
 
     Raises:
         StateError: If the path leads to a folder, a pipe or a device.
@@ -176,7 +176,7 @@ def require_file(path: PathLike) -> None:
     """Refuse a path that leads to a folder, or to a pipe, which cannot be read again.
 
     Raises:
-        StateError: If something that is not a file is there.
+        StateError: If the path leads to something that is not a file.
     """
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(os.stat(path).st_mode):

@@ -1,3 +1,3 @@
-"""The version of the package, which building it reads without an import."""
+"""Version of the package, which the build reads without an import."""
 
 __version__ = "0.2.0.dev0"

@@ -70,8 +70,8 @@ def test_every_flipped_bit_is_refused(path, mask):
     [
         (b"", "truncated or damaged"),
         (b"\x89HDF\r\n", "truncated or damaged"),
-        (b"[1, 2]", "no state file of keras_lr"),
-        (b'{"epoch": 3, "batch": 0}', "no state file of keras_lr"),
+        (b"[1, 2]", "not a state file of keras_lr"),
+        (b'{"epoch": 3, "batch": 0}', "not a state file of keras_lr"),
         (b'{"keras_lr_state": 99}', "format 99"),
         (b'{"keras_lr_state": 1}', "damaged"),
     ],
@@ -270,7 +270,7 @@ def test_an_archive_of_something_else_is_no_record(tmp_path):
     with refused(path):
         history_from(path)
     save_arrays(path, {"weights": np.ones(3)})
-    with pytest.raises(StateError, match="it is no history: it lacks step"):
+    with pytest.raises(StateError, match="it is not a history: it lacks step"):
         history_from(path)
 
 

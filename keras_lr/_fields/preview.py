@@ -13,7 +13,7 @@ from keras_lr._fields.configurable import Configurable, field_types
 from keras_lr._fields.kinds import FieldType, ListOf, Optional
 from keras_lr._fields.lengths import LengthField, parse_length
 from keras_lr._fields.timeline import Timeline
-from keras_lr.plotting.svg import Panel, draw_panels, frame, held
+from keras_lr.plotting.svg import Panel, draw_panels, frame, stair_line
 
 STEPS_PER_EPOCH, EPOCHS = 100, 30
 """The smallest fit that is assumed; longer lengths in a schedule make it longer."""
@@ -97,7 +97,7 @@ def _draw(curves: Mapping[str, Curve], whole: Curve, known: Timeline | None) -> 
     steps = span.steps()
     end = (span.timeline.total or 0.0) / span.step
     panels = [
-        Panel(title, [held(steps / span.step, curve(steps, span.timeline), end)], span.unit)
+        Panel(title, [stair_line(steps / span.step, curve(steps, span.timeline), end)], span.unit)
         for title, curve in curves.items()
     ]
     while len(picture := draw_panels(panels)) > MAX_BYTES and len(panels) > 1:

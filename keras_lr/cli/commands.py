@@ -92,7 +92,7 @@ def preview_configs(
 
 
 def _print_head(label: str, what: str) -> None:
-    """Print what stands above a drawing."""
+    """Print the heading of a drawing."""
     label = text.shorten(label, text.line_width() - len(f": {what}"))
     print(text.emphasize(f"{label}: {what}"))
 
@@ -104,7 +104,7 @@ def _load_schedules(source: ConfigSource, config: str) -> list[tuple[str, str, A
     from keras_lr import ParamScheduler, Schedule
 
     callbacks = source.load()
-    # What a schedule moves besides the rate depends on the optimizer; this one has a momentum.
+    # What else a schedule moves depends on the optimizer; this one has a momentum.
     optimizer = keras.optimizers.SGD(momentum=0.9)
     found: list[tuple[str, str, Any]] = []
     for callback in callbacks:
@@ -122,7 +122,7 @@ def _load_schedules(source: ConfigSource, config: str) -> list[tuple[str, str, A
             print(f"{source}: {kind} depends on the training and is not drawn", file=sys.stderr)
     parameters = [parameter for _, parameter, _ in found]
     return [
-        # Place and class tell apart several schedules of one hyperparameter in a config.
+        # Place and class distinguish several schedules of one hyperparameter in a config.
         (config if parameters.count(name) == 1 else f"{config} [{i}] {label}", name, schedule)
         for i, (label, name, schedule) in enumerate(found)
     ]

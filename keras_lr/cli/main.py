@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("keras-lr: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader, such as `head`, has enough; send what Python still buffers nowhere.
+        # The reader, such as `head`, has closed the pipe; discard what Python still buffers.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ImportError, MemoryError, OSError, ValueError) as error:
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complete(parser: argparse.ArgumentParser) -> None:
-    """Answer the shell if it asks how a line can go on, which ends the process."""
+    """Answer the shell's request for completions, if it made one, and end the process."""
     if "COMP_LINE" in os.environ:
         with contextlib.suppress(ImportError):
             import argcomplete
@@ -61,11 +61,10 @@ def _complete(parser: argparse.ArgumentParser) -> None:
 
 
 def _choose_light_backend(modules: Sequence[str]) -> None:
-    """Let Keras run on NumPy for a command that trains nothing, unless it was imported before.
+    """Make Keras use NumPy for a command that trains nothing, unless it was imported before.
 
-    Keras is imported in half the time then, and prints nothing. Modules of users may need the
-    backend that they were written for. Keras's backend for NumPy borrows from JAX, so that it needs
-    JAX to be installed.
+    Then Keras is imported in half the time, and prints nothing. Users' modules may need the backend
+    for which they were written. Keras's NumPy backend uses parts of JAX, so JAX must be installed.
     """
     if not modules and "keras" not in sys.modules and importlib.util.find_spec("jax"):
         os.environ["KERAS_BACKEND"] = "numpy"
@@ -253,11 +252,11 @@ def _add_command(
 
     Args:
         group: The parser's group of subcommands.
-        command: What it runs, with its arguments by name; returns the exit code.
+        command: Function that runs it, with its arguments by name, and returns the exit code.
         name: Its name.
-        what: What it does.
-        *examples: Lines that call it.
-        trains: Returns whether it needs the backend that trainings run on, given its arguments.
+        what: Its description.
+        *examples: Command lines that show its use.
+        trains: Function of its arguments that returns whether it needs the backend for training.
     """
     parser = group.add_parser(
         name,
@@ -271,7 +270,7 @@ def _add_command(
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Keeps lines apart and wraps each to the width of the terminal, commands with backslashes."""
+    """Formatter that wraps each line separately to the terminal, commands with backslashes."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(

@@ -1,4 +1,4 @@
-"""The schedules and callbacks with their arguments, read off the source of this package.
+"""Signatures of the schedules and callbacks, read from the source of this package.
 
 Importing the classes would import Keras, which takes seconds.
 """
@@ -20,7 +20,7 @@ MADE_BY = {"schedule", "configurable"}
 
 
 class ClassSummary(NamedTuple):
-    """What `list` shows of a class."""
+    """What `list` shows for a class."""
 
     name: str
     arguments: tuple[str, ...]
@@ -66,7 +66,7 @@ def _files() -> dict[str, Path]:
 
 @functools.cache
 def _definitions(path: Path) -> dict[str, ast.AST]:
-    """Return what a file defines or imports at its top, by name: a class, a value, an import."""
+    """Return the classes, values and imports at the top level of a file, by name."""
     found: dict[str, ast.AST] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef):
@@ -111,7 +111,7 @@ def _fields(ancestry: list[ast.ClassDef]) -> tuple[str, ...]:
 
 
 def _parameters(arguments: ast.arguments, path: Path) -> tuple[str, ...]:
-    """Return the parameters of a constructor that is written out, but for ``self``."""
+    """Return the parameters of an explicit constructor, without ``self``."""
     names = [argument.arg for argument in arguments.args]
     defaults = [""] * (len(names) - len(arguments.defaults))
     defaults += [f"={_text(default, path)}" for default in arguments.defaults]
@@ -124,7 +124,7 @@ def _parameters(arguments: ast.arguments, path: Path) -> tuple[str, ...]:
 
 
 def _text(value: ast.AST, path: Path) -> str:
-    """Return a default as it is written, a constant of this package by its value."""
+    """Return a default as it is written; a constant of this package is replaced by its value."""
     if not isinstance(value, ast.Name):
         return ast.unparse(value)
     defined = _definitions(path)[value.id]

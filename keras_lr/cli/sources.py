@@ -1,4 +1,4 @@
-"""Configs as the command line names them: a file, standard input, or the text itself."""
+"""Sources of configs on the command line: a file, standard input, or the text itself."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 STANDARD_INPUT = "-"
 
 _TEXT = re.compile(r"[{\n]|:\s|\s=\s")
-"""What the text of a config has, and the name of a file hardly."""
+"""Characters that the text of a config has, and the name of a file hardly ever."""
 
 
 class ConfigSource(NamedTuple):
     """Where a config comes from."""
 
     argument: str
-    """As it stands on the command line."""
+    """The argument on the command line."""
 
     @property
     def is_text(self) -> bool:
@@ -32,7 +32,7 @@ class ConfigSource(NamedTuple):
         return self.argument != STANDARD_INPUT and not self.is_text
 
     def __str__(self) -> str:
-        """Return what messages call the config."""
+        """Return the name of the config in messages."""
         if self.is_text:
             return "inline"
         return self.argument if self.is_file else "standard input"
@@ -60,7 +60,7 @@ class ConfigSource(NamedTuple):
 
 
 def display_names(sources: Sequence[ConfigSource]) -> dict[ConfigSource, str]:
-    """Return what to call each config in a drawing, a text by itself."""
+    """Return the name of each config in a drawing; a text is its own name."""
     distinct = list(dict.fromkeys(sources))
     files = short_names([Path(one.argument) for one in distinct if one.is_file])
 
@@ -73,6 +73,6 @@ def display_names(sources: Sequence[ConfigSource]) -> dict[ConfigSource, str]:
 
 
 def short_names(files: Sequence[Path]) -> dict[Path, str]:
-    """Return each file's name, or its path where several files have the same name."""
+    """Return each file's name, or its path if several files have the same name."""
     names = [file.name for file in dict.fromkeys(files)]
     return {file: file.name if names.count(file.name) == 1 else str(file) for file in files}

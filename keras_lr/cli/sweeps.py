@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def run_or_show(
     what: list[str], y: str | None, engine: str | None, workers: int | None, out: Path | None
 ) -> int:
-    """Run the search of a file, or show what the one in a directory has found."""
+    """Run the search in a file, or show the results of the one in a directory."""
     if workers is not None and engine != "ray":
         raise ValueError("--workers is for --engine ray")
     match what:
@@ -40,12 +40,12 @@ def run_or_show(
 
 
 def trains(what: list[str]) -> bool:
-    """Return whether the command trains, and does not only show what was found."""
+    """Return whether the command trains, rather than only showing results."""
     return what[0] != "show"
 
 
 def _show(result: Any, y: str | None) -> None:
-    """Print what a sweep or a population has found."""
+    """Print the results of a sweep or a population."""
     from keras_lr.search.results.plot import measures
 
     if _is_population(result):
@@ -58,7 +58,7 @@ def _show(result: Any, y: str | None) -> None:
 
 
 def _load(directory: Path) -> Any:
-    """Return what the sweep or the population in a directory has found."""
+    """Return the results of the sweep or the population in a directory."""
     from keras_lr.search import PopulationResult, SweepResult
     from keras_lr.search.population.record import PopulationRecord
 
@@ -134,11 +134,11 @@ def last_round(result: PopulationResult) -> str:
 
 
 def table(result: SweepResult, y: str | None) -> str:
-    """Return a table of the mean over the seeds: a row for each rate, a column for each optimizer.
+    """Return a table of means over the seeds: a row for each rate, a column for each optimizer.
 
     Args:
-        result: What the sweep has found.
-        y: What to show; by default what the trials are compared by.
+        result: The result of the sweep.
+        y: The measure to show; by default the one by which trials are compared.
     """
     from keras_lr.plotting.text import align_columns
 

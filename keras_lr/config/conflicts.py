@@ -28,7 +28,7 @@ class Conflict(NamedTuple):
 
 def find_conflicts(callbacks: list[Any]) -> Iterator[Conflict]:
     """Iterate over the pairs of callbacks that conflict, whatever the model."""
-    # Where a ParamScheduler can move a momentum there is one, and OneCycle moves it too.
+    # If a ParamScheduler moves a momentum, the optimizer has one, and OneCycle moves it too.
     known = [(whose, name) for one in callbacks for whose, name, _ in _driven(one)]
     optimizer = types.SimpleNamespace(momentum=0.9 * ((MODEL_OPTIMIZER, "momentum") in known))
     first: dict[tuple[str, str], tuple[Any, ...]] = {}
@@ -40,9 +40,9 @@ def find_conflicts(callbacks: list[Any]) -> Iterator[Conflict]:
 
 
 def _driven(callback: Any, optimizer: Any = None) -> Iterator[tuple[str, str, tuple[Key, ...]]]:
-    """Iterate over what a callback drives: an optimizer's name, a number's, and the place inside.
+    """Iterate over the numbers that a callback drives: optimizer's name, number's name, place.
 
-    ``optimizer`` holds what is known of the model's own.
+    ``optimizer`` stands in for the model's own, as far as it is known.
     """
     if isinstance(callback, LayerRates):
         yield callback.optimizer or MODEL_OPTIMIZER, "factors of layers", ()
@@ -61,7 +61,7 @@ def _driven(callback: Any, optimizer: Any = None) -> Iterator[tuple[str, str, tu
     if isinstance(schedule, Schedule):
         try:
             moved = list(schedule.hyperparameter_schedules(optimizer))
-        except Exception:  # a registered class may ask for more than is known here
+        except Exception:  # a registered class may need more than is known here
             moved = []
         owner = (callback.optimizer if auto else None) or MODEL_OPTIMIZER
         for name in moved:

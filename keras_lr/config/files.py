@@ -18,10 +18,10 @@ from keras_lr.config.writer import to_config
 
 MAX_BYTES = 2**20
 MAX_DOTS = 300
-"""Parts of a dotted key in TOML, whose reader takes the square of their number."""
+"""Largest number of parts of a dotted TOML key: reading one takes the square of that."""
 
 Parser = Callable[[str], tuple[Any, LineOf | None]]
-"""Returns the data that a text holds, and what knows their lines."""
+"""Function that returns the data in a text, and a function that finds their lines."""
 
 _TOO_DEEP = f"must be nested at most {IN_A_FILE.levels} levels deep"
 
@@ -63,7 +63,7 @@ def load_text(content: bytes, name: str) -> list[Any]:
 
     Args:
         content: The text, as UTF-8.
-        name: What errors call it.
+        name: Name of the text in errors.
 
     Raises:
         ConfigError: If the config is wrong.
@@ -96,8 +96,8 @@ def save(callbacks: Any, path: PathLike) -> None:
         path: A file that ends in ``.yaml``, ``.yml``, ``.toml`` or ``.json``.
 
     Raises:
-        ConfigError: If they cannot be written, such as a `Function` of a lambda, or could not go
-            into one fit, such as two schedules of one rate.
+        ConfigError: If they cannot be written, such as a `Function` of a lambda, or if no fit
+            accepts them together, such as two schedules of one rate.
         ImportError: If PyYAML, or for TOML tomli-w, is missing.
 
     >>> import pathlib, tempfile
@@ -149,24 +149,24 @@ def _parse_json(text: str) -> tuple[Any, LineOf | None]:
     try:
         return json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_number), None
     except json.JSONDecodeError as error:
-        _fail(f"is no JSON: {error.msg} in column {error.colno}", error.lineno)
+        _fail(f"is not valid JSON: {error.msg} in column {error.colno}", error.lineno)
     except ConfigError:
         raise
     except ValueError as error:  # a number of too many digits
-        _fail(f"is no JSON: {error}")
+        _fail(f"is not valid JSON: {error}")
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            _fail(f"the key {key[:100]!r} stands twice in one mapping")
+            _fail(f"the key {key[:100]!r} is twice in one mapping")
         found[key] = value
     return found
 
 
 def _no_number(name: str) -> NoReturn:
-    _fail(f"{name} is no number in JSON")
+    _fail(f"{name} is not a number in JSON")
 
 
 def _write_json(config: dict[str, Any]) -> str:
@@ -186,7 +186,7 @@ def _parse_toml(text: str) -> tuple[Any, LineOf | None]:
         return tomllib.loads(text), None
     except ValueError as error:
         found = re.search(r" \(at line (\d+), column \d+\)$", str(error))
-        _fail(f"is no TOML: {str(error)[:300]}", int(found[1]) if found else None)
+        _fail(f"is not valid TOML: {str(error)[:300]}", int(found[1]) if found else None)
 
 
 def _write_toml(config: dict[str, Any]) -> str:
@@ -220,13 +220,13 @@ def _parse_yaml(text: str) -> tuple[Any, LineOf | None]:
     yaml = _yaml()
     builder = _Builder()
     try:
-        # Events alone: no constructor runs, whatever tags the file has.
+        # Only events are parsed: no constructor runs, whatever tags the file has.
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             builder.add_event(type(event).__name__.removesuffix("Event"), event)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         words = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        _fail(f"is no YAML: {words}", mark.line + 1 if mark else None)
+        _fail(f"is not valid YAML: {words}", mark.line + 1 if mark else None)
     return builder.root, builder.line_of
 
 
@@ -243,7 +243,7 @@ class _Builder:
         self.lines: dict[int, dict[Any, int]] = {}
 
     def add_event(self, what: str, event: Any) -> None:
-        """Add what the next event of the parser says."""
+        """Add the next event of the parser."""
         line = event.start_mark.line + 1
         if getattr(event, "tag", None) is not None:
             _fail(f"tags are refused: {event.tag[:100]}", line)
@@ -254,7 +254,7 @@ class _Builder:
         elif what == "Alias":
             if event.anchor not in self.anchors:
                 _fail(
-                    f"the alias *{event.anchor[:100]} stands for nothing before it",
+                    f"the alias *{event.anchor[:100]} has no anchor before it",
                     line,
                 )
             self.add(self.anchors[event.anchor], line)
@@ -273,7 +273,7 @@ class _Builder:
             self.names.append(event.anchor)
         elif what in ("SequenceEnd", "MappingEnd"):
             self.keys.pop()
-            # Not before its end: a value that holds itself would have no end.
+            # Only at its end: otherwise a value could contain itself.
             self.name(self.names.pop(), self.open.pop())
 
     def name(self, anchor: str | None, value: Any) -> None:
@@ -294,7 +294,7 @@ class _Builder:
             if isinstance(value, list | dict):
                 _fail("a key must be a word", line)
             if value in inner:
-                _fail(f"the key {str(value)[:100]!r} stands twice in one mapping", line)
+                _fail(f"the key {str(value)[:100]!r} is twice in one mapping", line)
             self.lines[id(inner)][value] = line
             self.keys[-1] = value
         else:
@@ -333,7 +333,7 @@ def _write_yaml(config: dict[str, Any]) -> str:
     yaml = _yaml()
 
     class Dumper(yaml.SafeDumper):  # type: ignore[name-defined]
-        """Quotes text that YAML 1.2 takes for a number."""
+        """Dumper that quotes text which YAML 1.2 would read as a number."""
 
     number = re.compile(f"^(?:{_FLOAT.pattern})$")
     Dumper.add_implicit_resolver("tag:yaml.org,2002:str-quoted", number, list("-+.0123456789"))
@@ -363,7 +363,7 @@ _PARSERS: dict[str, Parser] = {
     ".json": _parse_json,
 }
 ENDINGS = (*_PARSERS,)
-"""How the name of a config's file ends."""
+"""Extensions of config files."""
 _WRITERS: dict[str, Callable[[dict[str, Any]], str]] = {
     ".yaml": _write_yaml,
     ".yml": _write_yaml,

@@ -1,4 +1,4 @@
-"""Plain data: what a config consists of, whatever types of containers it came in."""
+"""Plain data: the dicts, lists and values of a config, whatever containers it came in."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Limits(NamedTuple):
     levels: int
     """Levels of lists and mappings."""
     values: int
-    """Values in all, repeated ones counted as often as they stand there."""
+    """Values in total, counting repeated ones each time."""
 
 
 IN_MEMORY = Limits(levels=100_000, values=250_000)
 """Enough for thousands of schedules, one inside another."""
 
 IN_A_FILE = Limits(levels=150, values=50_000)
-"""What the readers and writers of the formats carry with room to spare."""
+"""Limits that the readers and writers of all formats can handle easily."""
 
 
 def plain_data(data: Any, limits: Limits = IN_MEMORY) -> Any:

@@ -1,4 +1,4 @@
-"""`ConfigError`: all that is wrong with a config, each error with its place."""
+"""`ConfigError`: all errors in a config, each with its place."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from keras_lr._fields.kinds import safe_repr
 Key = str | int
 
 MAX_PROBLEMS = 100
-"""Errors of one config that are reported."""
+"""Largest number of errors that are reported for one config."""
 
 
 class _ShortRepr(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
-        """Write an integer, also one of too many digits for Python to write."""
+        """Return an integer as text, even one with too many digits for Python."""
         return super().repr_int(x, level) if abs(x) < 10**1000 else safe_repr(x)
 
 
 short = _ShortRepr()
-"""Writes values in errors, in so many characters that an error stays a line."""
+"""Writes values in errors, short enough for one line."""
 short.maxstring = short.maxother = 100
 short.maxlevel = 3
 
 
 class Place:
-    """A place in a config, which knows the place around it: a tuple of keys would be copied."""
+    """A place in a config, linked to the place around it: a tuple of keys would be copied often."""
 
     __slots__ = ("around", "key")
 
@@ -36,7 +36,7 @@ class Place:
         self.key, self.around = key, around
 
     def at(self, *keys: Key) -> Place:
-        """Return the place further inside."""
+        """Return the place under further keys."""
         place = self
         for key in keys:
             place = Place(key, place)
@@ -74,7 +74,7 @@ class Problem(NamedTuple):
 
 
 class ConfigError(ValueError):
-    """A config is wrong. The message holds all its errors, one a line.
+    """Raised if a config is wrong. The message has all errors, one per line.
 
     Attributes:
         problems: The errors, each with ``path``, ``message`` and ``line``.
@@ -106,5 +106,5 @@ class ConfigError(ValueError):
 
 
 def refuse(place: Place, message: str) -> NoReturn:
-    """Raise the error that is found at a place."""
+    """Raise a `ConfigError` for a place."""
     raise ConfigError([Problem(str(place), message)])

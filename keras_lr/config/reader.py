@@ -1,4 +1,4 @@
-"""Building the objects that plain data describes.
+"""Reader of configs: builds the objects that plain data describes.
 
 A mapping with one key names the class, and its value holds the arguments::
 
@@ -33,21 +33,21 @@ from keras_lr.schedules.base import Schedule, ScheduleField
 from keras_lr.schedules.function import FunctionField, KerasSchedule, ScaleField
 
 LineOf = Callable[[Place], int]
-"""Returns the line of a file that a place in its config stands in."""
+"""Function that returns the line in a file of a place in its config."""
 
 _OWN_CLASS = "A class of your own: @keras_lr.register"
 _OWN_FUNCTION = "A function of your own: @keras_lr.register, and its name as a string"
 
 _FAILED: Any = object()
-"""Stands for an object that could not be built; why is among the problems."""
+"""Placeholder for an object that could not be built; the reason is among the problems."""
 
 
 def from_config(config: Any) -> Any:
-    """Return what a config describes.
+    """Return the objects that a config describes.
 
     Args:
-        config: A mapping with one key: the name of a class, or ``"callbacks"`` above a list. Any
-            mapping will do, among them OmegaConf's.
+        config: A mapping with one key: the name of a class, or ``"callbacks"`` with a list. Any
+            type of mapping is accepted, including OmegaConf's.
 
     Returns:
         One object, or for ``"callbacks"`` a list.
@@ -69,12 +69,12 @@ def read_config(
     line_of: LineOf | None = None,
     limits: Limits = IN_MEMORY,
 ) -> Any:
-    """Return what a config describes.
+    """Return the objects that a config describes.
 
     Args:
         config: The config.
-        file: Name of the file that it stands in, for errors.
-        line_of: Returns the line of a place in the file.
+        file: Name of its file, for errors.
+        line_of: Function that returns the line of a place in the file.
         limits: How large the config may be.
     """
     reader = _Reader(line_of)
@@ -137,7 +137,7 @@ class _Reader:
         return made
 
     def specs(self, wanted: type) -> dict[str, ClassSpec]:
-        """Return the classes that a config may name where an instance of ``wanted`` stands."""
+        """Return the classes that a config may name where it needs an instance of ``wanted``."""
         if wanted not in self.specs_of:
             known = keras_class_specs() if wanted is KerasSchedule else class_specs()
             fitting = {name: one for name, one in known.items() if issubclass(one.cls, wanted)}
@@ -186,7 +186,7 @@ class _Reader:
             return _FAILED
         try:
             return spec.build(values)
-        except Exception as error:  # what Keras and a registered class may raise is not known
+        except Exception as error:  # Keras or a registered class may raise anything
             words = " ".join(str(error).split())[:300] or type(error).__name__
             return self.fail(place, words.removeprefix(f"{spec.cls.__name__}: "))
 
@@ -205,7 +205,7 @@ class _Reader:
     def read_value(
         self, field_type: FieldType, data: Any, place: Place, also: str = ""
     ) -> Nested[Any]:
-        """Read a value of a type; ``also`` says what else it may be."""
+        """Read a value of a type; ``also`` tells errors what else it may be."""
         if isinstance(field_type, Optional):
             if _is_none(field_type, data):
                 return None
@@ -262,7 +262,7 @@ class _Reader:
 
 
 def _is_none(field_type: Optional, data: Any) -> bool:
-    """Return whether a value says None; TOML, which has no null, can write "none"."""
+    """Return whether a value means None; in TOML, which has no null, "none" means it."""
     if data is None:
         return True
     if not isinstance(data, str) or data not in ("none", "None"):

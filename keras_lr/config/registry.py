@@ -1,6 +1,6 @@
-"""What a config may name: the classes of this package, Keras's schedules, and what users register.
+"""Registry of the names in configs: this package's classes, Keras's schedules, users' objects.
 
-Nothing else can be built from a config, so that a config stays data.
+Nothing else can be built from a config, so a config remains plain data.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _registered: dict[str, Any] = {}
 
 
 class Argument(NamedTuple):
-    """What an argument may hold, and what it holds where it is not given."""
+    """The type of an argument, and its default."""
 
     type: FieldType
     default: Any = REQUIRED
@@ -56,7 +56,7 @@ class Argument(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ClassSpec:
-    """How a class is written in a config."""
+    """The form of a class in a config."""
 
     name: str
     cls: type
@@ -64,11 +64,11 @@ class ClassSpec:
     build: Callable[[dict[str, Any]], Any]
     values: Callable[[Any], dict[str, Any]]
     others: FieldType | None = None
-    """The type of arguments whose names are not fixed; None where all are."""
+    """The type of arguments whose names are not fixed; None if all names are fixed."""
 
     @property
     def list_argument(self) -> str | None:
-        """The argument whose list may stand in place of all arguments."""
+        """The argument whose list may be written instead of all arguments."""
         required = [name for name, one in self.arguments.items() if one.default is REQUIRED]
         match [(name, self.arguments[name].type) for name in required]:
             case [(name, ListOf(item=ScheduleField()))]:
@@ -78,7 +78,7 @@ class ClassSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Plain(FieldType):
-    """Plain data, which is all that is known of the arguments of a registered Keras schedule."""
+    """Plain data: the type of all arguments of a registered Keras schedule."""
 
     expected: str = "a number, true or false, none, text, or a list of these"
 
@@ -109,14 +109,14 @@ def register(thing: str) -> Callable[[T], T]: ...
 @overload
 def register(thing: T) -> T: ...
 def register(thing: Any) -> Any:
-    """Let configs name a function or a class of yours; a decorator.
+    """Register a function or a class of yours under a name for configs; a decorator.
 
     Args:
         thing: A function for `Function`, a class made by `keras_lr.schedules.schedule`, or a Keras
             ``LearningRateSchedule``. Or the name to use in configs, by default its own.
 
     Raises:
-        TypeError: If it is none of these.
+        TypeError: If ``thing`` is none of these.
         ValueError: If the name is taken by something else.
 
     >>> from keras_lr import Function, from_config, to_config
@@ -162,18 +162,18 @@ def _origin(thing: Any) -> tuple[Any, Any]:
 
 
 def is_configurable(cls: type) -> bool:
-    """Return whether a class is one whose fields are its whole config."""
+    """Return whether the fields of a class are its whole config."""
     return issubclass(cls, Configurable) and "_field_types" in vars(cls)
 
 
 def class_specs() -> dict[str, ClassSpec]:
-    """Return how each class is written, by name."""
+    """Return the form of each class, by name."""
     users = {name: cls for name, cls in _classes() if is_configurable(cls)}
     return _package_specs() | {name: _spec(name, cls) for name, cls in users.items()}
 
 
 def keras_class_specs() -> dict[str, ClassSpec]:
-    """Return how each Keras schedule is written inside `Function`, by name."""
+    """Return the form of each Keras schedule inside `Function`, by name."""
     users = {name: cls for name, cls in _classes() if issubclass(cls, KerasSchedule)}
     return _keras_specs() | {name: _keras_spec(name, cls, True) for name, cls in users.items()}
 
@@ -270,7 +270,7 @@ def _keras_specs() -> dict[str, ClassSpec]:
 
 
 def _keras_spec(name: str, cls: type, foreign: bool = False) -> ClassSpec:
-    """Return how a Keras schedule is written; of a ``foreign`` one only the names are known."""
+    """Return the form of a Keras schedule; the types of a ``foreign`` one are not known."""
     parameters = inspect.signature(cls).parameters
     arguments = {
         name: Argument(Plain() if foreign else _keras_type(name, p.default), p.default)
@@ -280,7 +280,7 @@ def _keras_spec(name: str, cls: type, foreign: bool = False) -> ClassSpec:
     def build(values: dict[str, Any]) -> Any:
         made = cls.from_config(values)  # type: ignore[attr-defined]
         if foreign:
-            # A class of a user may not look at the arguments until the first step.
+            # A user's class may not check its arguments until the first step.
             schedule_values(made, np.zeros(1, np.int64))
         return made
 
@@ -308,10 +308,10 @@ def _keras_type(name: str, default: Any) -> FieldType:
 
 
 def spec_of(thing: Any) -> tuple[str, ClassSpec]:
-    """Return name and spec of an object of this package or of a registered class.
+    """Return the name and spec of an object of this package or of a registered class.
 
     Raises:
-        TypeError: If there is none; it says what to do.
+        TypeError: If it has none; the message says what to do.
     """
     known = keras_class_specs() if isinstance(thing, KerasSchedule) else class_specs()
     for name, spec in known.items():

@@ -1,6 +1,6 @@
 """The JSON Schema of configs, made from the classes' fields and docstrings.
 
-Editors complete and check a config by it: ``keras-lr schema > lr.schema.json``.
+Editors use it to complete and check a config: ``keras-lr schema > lr.schema.json``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writing objects as plain data."""
+"""Writer of configs: returns objects as plain data."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from keras_lr.schedules.function import KerasSchedule
 def to_config(thing: Any) -> dict[str, Any]:
     """Return the config of a callback, or of a list of callbacks, as plain data.
 
-    What an object records or keeps while it runs is no part of it. Arguments that have their
-    default are left out.
+    What an object records or keeps while it runs is not part of its config. Arguments that have
+    their default are left out.
 
     Args:
         thing: A callback, a schedule, an `LRRangeTest`, or a list of them.
@@ -37,7 +37,7 @@ def to_config(thing: Any) -> dict[str, Any]:
 
 @nested
 def _write(thing: Any, place: Place) -> Nested[dict[str, Any]]:
-    """Return a mapping with one key, the name of the object's class, above its arguments."""
+    """Return a mapping from the name of the object's class to its arguments."""
     try:
         name, spec = spec_of(thing)
     except TypeError as error:

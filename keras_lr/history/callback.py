@@ -1,4 +1,4 @@
-"""`LRHistory`: the callback that records what each training step used and what came of it."""
+"""`LRHistory`: the callback that records the rate, the loss and the metrics of each step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from keras_lr.history.record import ALWAYS, Record
 from keras_lr.history.tensorboard import EventLog
 
 SO_FAR = "{}_so_far"
-"""Column of a metric that is no mean over samples, and is known for the epoch so far alone."""
+"""Column of a metric that is not a mean over samples, and is known only for the epoch so far."""
 
 
 class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
@@ -37,14 +37,13 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
 
     Every callback of this package has one, ``callback.history``. Passed to ``fit`` alone, it
     records any model. Its arrays hold one value per training step: ``step`` (counted over the whole
-    training, from 0), ``epoch``, ``learning_rate`` (the rate that the update was made with),
-    ``loss``, and under ``history[name]`` whatever else moved or was logged. A metric that has the
-    name of a column of the record, such as ``step`` or ``learning_rate``, stands under
-    ``history["metric_step"]``.
+    training, from 0), ``epoch``, ``learning_rate`` (the rate of the update), ``loss``, and under
+    ``history[name]`` everything else that moved or was logged. A metric with the name of a column
+    of the record, such as ``step`` or ``learning_rate``, is under ``history["metric_step"]``.
 
-    Keras shows a running mean of the loss. ``loss`` is what the batch added to that mean, noted in
-    the training step, whatever the name of the metric that averages the loss: it is exact to the
-    digits of a float32 at any length of an epoch. Where the step cannot note it (several replicas,
+    Keras logs a running mean of the loss. ``loss`` is what the batch added to that mean, noted in
+    the training step, whatever the name of the metric that averages the loss. It is exact to the
+    digits of a float32, however long the epoch is. Where the step cannot note it (several replicas,
     ``jit_compile`` on PyTorch, ``steps_per_execution`` above 1 on JAX, legacy Keras), the loss is
     recovered from the mean::
 
@@ -55,13 +54,13 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
     ``steps_per_execution=N`` the rows of an execution share its mean loss.
 
     Metrics are recorded as Keras logs them. A mean over samples, such as ``mae`` or ``accuracy``,
-    is that of the epoch so far. A metric that is no such mean, such as AUC, recall, a root of a
-    mean or a weighted metric, says so in its name: ``history["auc_so_far"]``.
+    is that of the epoch so far. A metric that is not such a mean, such as AUC, recall, the root of
+    a mean or a weighted metric, has a name that says so: ``history["auc_so_far"]``.
 
     A fit that begins at a step keeps the rows of earlier steps and replaces the others. So a
-    training that goes on at ``initial_epoch`` continues its record. At each epoch's end the rate of
-    its last update stands in ``logs["learning_rate"]``, and everything else that moved under its
-    name, such as ``logs["momentum"]``, for other callbacks and for Keras's own ``History``.
+    training that is resumed at ``initial_epoch`` continues its record. At the end of each epoch,
+    the rate of its last update is in ``logs["learning_rate"]``, and everything else that moved is
+    under its name, such as ``logs["momentum"]``, for other callbacks and Keras's own ``History``.
 
     Args:
         state_path: File for the record, written atomically after every epoch. A fit in a new
@@ -116,8 +115,8 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
     def live(self) -> Self:
         """Draw the rate and the loss in the notebook while a fit runs, and return this callback.
 
-        The drawing is renewed about once a second, and more rarely where it takes so long that it
-        would slow the fit by more than 5 %.
+        The drawing is updated about once a second, or less often if that would slow the fit by more
+        than 5 %.
 
         >>> from keras_lr import CosineDecay
         >>> rate = CosineDecay(0.1)
@@ -127,13 +126,13 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
         return self
 
     def in_progress_bar(self) -> Self:
-        """Show in the progress bar of a fit the rate and what else moves, and return this callback.
+        """Show the rate and all else that moves in a fit's progress bar; return this callback.
 
-        The values of the batch stand there during the epoch, not on its last line alone. What
-        callbacks of this package set is known on the host; a rate that they leave alone is what
-        the optimizer has when the bar is drawn, maybe in the batch after. The rate of a schedule in
-        the optimizer, and a rate that gradients decide, stand on the last line, because they show
-        only after the steps.
+        The bar shows the values of the batch throughout the epoch, not only on its last line.
+        Values that callbacks of this package set are known on the host. Any other rate is read from
+        the optimizer when the bar is drawn, perhaps one batch late. The rate of a schedule in the
+        optimizer, and a rate that the gradients decide, are only on the last line, because they are
+        known only after the steps.
 
         >>> from keras_lr import CosineDecay
         >>> rate = CosineDecay(0.1)
@@ -176,7 +175,7 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
             self._session.add_values_to(logs)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Leave the model."""
+        """Leave the fit."""
         if self._session is not None:
             self._session.leave(self)
             self._end_log()
@@ -202,7 +201,7 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
     # Reports of the session -------------------------------------------------------------------
 
     def start_epoch(self, epoch: int, steps: int | None) -> None:
-        """Drop the rows of this epoch and later ones, which are trained anew."""
+        """Drop the rows of this epoch and later ones, which are trained again."""
         if epoch and self.state_path is not None and not len(self._columns["epoch"]):
             self._load(epoch)
         row = int(np.searchsorted(self._columns["epoch"].values, epoch))
@@ -215,7 +214,7 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
             self._log.start_epoch(row, step)
 
     def extend(self, epoch: int, done: Executions) -> None:
-        """Add the rows of some executions of an epoch, all or none."""
+        """Add the rows of some executions of an epoch: all of them, or none."""
         rows = len(self._columns["step"])
         estimated = 0 if self._open_epoch is None else self._open_epoch.estimated
         estimates = self._columns["loss"].values[rows - estimated :].copy()
@@ -228,7 +227,7 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
                 if len(column) < rows:
                     del self._columns[name]
             raise
-        # Of the last execution fewer batches may have run.
+        # The last execution may have run fewer batches.
         self._write_log(len(self._columns["step"]) - done.sizes[-1])
 
     def _add_rows(self, epoch: int, done: Executions) -> OpenEpoch:
@@ -261,9 +260,9 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
         return after
 
     def _column_of(self, name: str, moving: Collection[str]) -> str:
-        """Return the column of something logged: a metric may be called otherwise than the logs."""
+        """Return the column of a logged value, whose name may differ from that in the logs."""
         if self._cumulative is None:
-            # By now the model has made its metrics.
+            # By now the model has created its metrics.
             self._cumulative = set()
             if (session := self._session) is not None:
                 shown = session.sample_counter.cumulative
@@ -295,11 +294,11 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
         arrays = load_arrays(self.state_path)
         missing = [name for name in ALWAYS if name not in arrays]
         if missing:
-            raise unusable(self.state_path, f"it is no history: it lacks {', '.join(missing)}")
+            raise unusable(self.state_path, f"it is not a history: it lacks {', '.join(missing)}")
         if epoch - 1 not in arrays["epoch"]:
             raise unusable(
                 self.state_path,
-                f"the fit begins at epoch {epoch}, and the file does not hold epoch {epoch - 1}",
+                f"the fit begins at epoch {epoch}, but the file does not hold epoch {epoch - 1}",
             )
         self.load_state_dict(arrays)
 
@@ -330,7 +329,7 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
         try:
             log.write_rows(self._columns, end)
         except BaseException:
-            # A full disk must not keep anybody from reading the record.
+            # A full disk must not prevent the record from being read.
             self._log = None
             log.close()
             raise
@@ -340,7 +339,7 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
             self._flush_session()
 
     def _end_log(self) -> None:
-        """Write what is left of a fit, which an exception may have ended, and close the file."""
+        """Write the remaining rows of a fit, even after an exception, and close the file."""
         if self._log is None:
             return
         try:

@@ -1,4 +1,4 @@
-"""Columns of numbers: growing in memory, and as lines of a CSV file."""
+"""Columns of numbers, which grow in memory and are stored as CSV files."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Column:
         self._used = min(self._used, length)
 
     def _copy_room(self, length: int) -> None:
-        """Leave the memory to the arrays that were read from it."""
+        """Move to new memory, and leave the old to the arrays that were read from it."""
         self._room, self._shown = self._room[:length].copy(), 0
 
 
@@ -74,8 +74,8 @@ def write_csv(path: PathLike, columns: Mapping[str, NDArray[Any]]) -> None:
     """Write columns of equal length; the file appears whole or not at all.
 
     The last line is a comment with the number of rows and the checksum of all other lines. The last
-    field of the first row stands in quotes. They tell a file that has lost its last line from a
-    file of version 0.1.0, which never had one.
+    field of the first row is in quotes, which distinguishes a file that has lost its last line from
+    a file of version 0.1.0, which never had one.
     """
     checksum = _Checksum(list(columns))
     length = max(map(len, columns.values()), default=0)
@@ -109,23 +109,23 @@ def read_csv(
     Raises:
         ValueError: If the file is not of this kind, or was cut or altered; the message says where.
     """
-    # Spreadsheets begin a file with a mark of its encoding.
+    # Spreadsheets begin a file with a byte order mark.
     with open(path, newline="", encoding="utf-8-sig") as file:
         try:
             names = next(csv.reader(file), [])
         except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path} is no {kind}: {error}") from error
+            raise ValueError(f"{path} is not a {kind}: {error}") from error
         missing = [name for name in needed if name not in names]
         if missing or len(set(names)) != len(names):
             raise ValueError(
-                f"{path} is no {kind}: its first line lacks "
+                f"{path} is not a {kind}: its first line lacks "
                 f"{', '.join(missing) or 'distinct names'}. Received: {','.join(names)[:200]!r}"
             )
         rows = _Rows(file, names)
         try:
             columns = dict(zip(names, rows.read().T, strict=True))
             if any((columns[name] != np.floor(columns[name])).any() for name in integers):
-                raise ValueError(f"{' or '.join(integers)} is no whole number")
+                raise ValueError(f"{' or '.join(integers)} is not a whole number")
             if rows.problem:
                 raise ValueError(rows.problem)
         except ValueError as error:
@@ -161,7 +161,7 @@ class _Rows:
         self._names = names
         self._checksum = _Checksum(names)
         self.problem = ""
-        """What the last line says is wrong, once the rows are read."""
+        """What is wrong according to the last line, once the rows are read."""
 
     def read(self) -> NDArray[np.float64]:
         """Return the numbers.
@@ -191,7 +191,7 @@ class _Rows:
             yield row
         count = self._checksum.rows
         if has_last_line or not count:
-            self.problem = f"it is cut: its last line, behind {count} rows, is not there"
+            self.problem = f"it is cut: its last line, after {count} rows, is missing"
 
     def _compare(self, line: str) -> str:
         # Spreadsheets fill a line with commas.
@@ -200,7 +200,7 @@ class _Rows:
         if said is None:
             return f"its last line is {line.strip()!r}"
         if next(self._file, None) is not None:
-            return "it goes on behind the line with the checksum"
+            return "it has more lines after the one with the checksum"
         if int(said[1]) != count:
             return f"it is cut: it has {count} of {said[1]} rows"
         if said[2] != self._checksum.hexdigest():

@@ -1,4 +1,4 @@
-"""What a record shows while a fit runs: values in the progress bar, curves in a notebook."""
+"""Display of a record while a fit runs: values in the progress bar, curves in a notebook."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from keras_lr._fit.session import FitSession
 from keras_lr._hints import warn_user
 
 SHARE = 0.04
-"""The share of the time of a fit that drawing takes at most, the last drawing included."""
+"""Largest share of a fit's time that drawing may take, including the last drawing."""
 
 SHORTEST_PAUSE = 1.0
-"""Seconds between two drawings at least, and before the first."""
+"""Smallest number of seconds between two drawings, and before the first."""
 
 
 class LiveCurves:
-    """The curves of a record in the output of a notebook's cell, which are drawn anew now and then.
+    """Curves of a record in the output of a notebook cell, updated now and then.
 
-    A drawing waits for the device and takes time on the host. The next one waits until it, all
-    before it and the last one, which the end of the fit draws, take a small share of the time.
+    A drawing waits for the device and takes time on the host. The next one is made when all
+    drawings, including the last one at the end of the fit, take a small share of the time.
     """
 
     def __init__(
         self, render: Callable[[], str | None], clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        """Draw what ``render`` returns as HTML; nothing where it returns None."""
+        """Draw the HTML that ``render`` returns; nothing if it returns None."""
         self._render, self._clock = render, clock
         self._display: Any = None
         self._start, self._spent = clock(), 0.0
         self._due = self._start + SHORTEST_PAUSE
         if "ipykernel" not in sys.modules:
-            warn_user("LRHistory.live() draws in notebooks, and this is none: nothing is drawn.")
+            warn_user("LRHistory.live() draws in notebooks, but this is not one: nothing is drawn.")
             self._due = float("inf")
 
     def draw_if_due(self, *execution: Any) -> None:
@@ -66,12 +66,12 @@ class LiveCurves:
 
 
 def values_in_use(session: FitSession) -> Callable[[int], dict[str, Any]]:
-    """Return a function that returns what a batch of the present epoch uses, by name.
+    """Return a function from a batch of the present epoch to the values that it uses, by name.
 
-    What nobody here moves may still be on its way from the device; it is read when it is shown.
+    A rate that no track moves may still be on the device; it is read when it is shown.
 
-    It may be asked late, in another thread, and for a batch whose values are gone; then it returns
-    the last ones that it knew. After the fit there are none.
+    The function may be called late, in another thread, and for a batch whose values are gone: then
+    it returns the last known ones. After the fit it returns none.
     """
     present = weakref.ref(session)
     known: dict[str, Any] = {}

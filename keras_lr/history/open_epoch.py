@@ -1,4 +1,4 @@
-"""`OpenEpoch`: the epoch that is being recorded, and the batch losses recovered so far."""
+"""`OpenEpoch`: the epoch that is being recorded, and how its batch losses are recovered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_lr._fit.batch_loss import undo_running_mean
 
 
 class OpenEpoch(NamedTuple):
-    """Where the rows of an epoch begin, and which of its losses is an estimate.
+    """The first row of the present epoch, and the numbers from which its last loss is estimated.
 
     The loss of an execution follows from the samples seen before and after it. The number after an
     execution is known when the next one begins. Until then the loss of the last execution is
@@ -41,7 +41,7 @@ class OpenEpoch(NamedTuple):
 
         Args:
             means: The loss that each execution reports.
-            seen: Samples of the epoch before each execution; None if ``means`` are no running
+            seen: Samples of the epoch before each execution; None if ``means`` are not running
                 means.
             sizes: Batches in each execution.
 

@@ -1,4 +1,4 @@
-"""Picture of a training: the rate of each step, and the loss or another column beside it."""
+"""Plot of a training: the rate of each step, and the loss or another column with it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_MARKS = 24
-"""Sudden changes of the rate that are marked at most; more would hide the curve."""
+"""Largest number of sudden changes of the rate that are marked; more would hide the curve."""
 
 
 class StepRecord(Protocol):
-    """What is drawn here: arrays of equal length by name, one value per step."""
+    """The record to draw: arrays of equal length by name, one value per step."""
 
     @property
     def step(self) -> NDArray[np.integer]: ...
@@ -62,7 +62,7 @@ def plot_history(history: StepRecord, ax: Axes | None = None, beside: str = "los
         The axes of the rate. Those of the other column share its x axis.
 
     Raises:
-        KeyError: If nothing of the name ``beside`` was recorded.
+        KeyError: If there is no column with the name ``beside``.
         ValueError: If the history is empty.
     """
     if not len(history):
@@ -103,7 +103,7 @@ def plot_history(history: StepRecord, ax: Axes | None = None, beside: str = "los
         more, names = lowest.get_legend_handles_labels()
         lines, labels, seen = lines + more, labels + names, f"Learning rate and {beside}"
     _draw_epochs(ax, lowest, step, np.asarray(history.epoch))
-    # Only the space under the axes is free in every picture.
+    # Only the space below the axes is free in every plot.
     ax.legend(
         lines,
         labels,
@@ -155,7 +155,7 @@ def plot_run(
             textcoords="offset points",
             xycoords=below.get_yaxis_transform(),
         )
-    # The last few percent tell runs apart; the climb to them may leave the picture.
+    # Runs differ in the last few percent; the rise to them may be cut off.
     known = np.concatenate([np.asarray(values, float) for values in metrics.values()])
     low = max(np.nanmin(known), 1 - 6 * (1 - np.nanmedian(known)), 0) if known.size else 0
     below.set_ylim(min(low, target or low) - 0.01, 1.005)
@@ -167,7 +167,7 @@ def plot_run(
 
 
 def _draw_epochs(ax: Axes, lowest: Axes, step: NDArray[Any], epoch: NDArray[Any]) -> None:
-    """Mark where epochs begin, by lines behind everything that is drawn."""
+    """Mark the starts of epochs by lines behind everything else."""
     starts = np.append(0, np.flatnonzero(np.diff(epoch)) + 1)
     if len(starts) < 2:
         return
@@ -210,7 +210,7 @@ def _draw_loss(twin: Axes, step: NDArray[Any], loss: Array) -> None:
         twin.plot(step[middle], smooth, label=f"loss, mean of {width:,} steps", **thick)
     else:
         twin.plot(step[shown], loss[shown], label="loss of a batch", **thick)
-    # A line shows no value without a neighbour.
+    # A line does not show a value without neighbours.
     lines = np.pad(np.isfinite(loss[shown]), 1)
     alone = shown[lines[1:-1] & ~lines[:-2] & ~lines[2:]]
     if alone.size:

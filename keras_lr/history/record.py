@@ -31,7 +31,7 @@ class Record:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
-        """Bring the record up to date and keep it from changing, also in other threads."""
+        """Bring the record up to date and lock it inside the context, against other threads too."""
         yield
 
     def _replace_columns(self, columns: dict[str, Column]) -> None:
@@ -49,12 +49,12 @@ class Record:
 
     @property
     def learning_rate(self) -> NDArray[np.float32]:
-        """Learning rate that each update was made with."""
+        """Learning rate of each update."""
         return self[LEARNING_RATE]
 
     @property
     def loss(self) -> NDArray[np.float32]:
-        """Loss of each batch alone; NaN where the logs hold no loss."""
+        """Loss of each single batch; NaN where the logs hold no loss."""
         return self["loss"]
 
     @property
@@ -66,7 +66,7 @@ class Record:
         """Return the values recorded under ``name``, one per step, as a read-only array.
 
         Raises:
-            KeyError: If nothing of that name was recorded; the message lists the names.
+            KeyError: If there is no such name; the message lists those recorded.
         """
         with self._reading():
             if name not in self._columns:
@@ -110,8 +110,8 @@ class Record:
     def to_csv(self, path: PathLike) -> None:
         """Write one row per step; the file appears whole or not at all.
 
-        Its last line is a comment with the number of rows and a checksum, by which `from_csv` knows
-        a file that was cut or altered. Other readers skip it as a comment:
+        Its last line is a comment with the number of rows and a checksum, by which `from_csv`
+        recognizes a file that was cut or altered. Other readers can skip it as a comment:
         ``pandas.read_csv(path, comment="#")``.
 
         Args:
@@ -135,7 +135,7 @@ class Record:
         return history
 
     def plot(self, ax: Axes | None = None, beside: str = "loss") -> Axes:
-        """Draw the rate over the steps, and the loss or another column beside it.
+        """Draw the rate over the steps, together with the loss or another column.
 
         Args:
             ax: Axes to draw into; by default those of a new figure.
@@ -146,7 +146,7 @@ class Record:
             The axes of the rate.
 
         Raises:
-            KeyError: If nothing of the name ``beside`` was recorded.
+            KeyError: If there is no column with the name ``beside``.
             ValueError: If the record is empty.
         """
         from keras_lr.history.plot import plot_history
@@ -154,7 +154,7 @@ class Record:
         return plot_history(self, ax=ax, beside=beside)
 
     def _repr_html_(self) -> str | None:
-        """Return the rate and the loss as small curves; None while the record is empty."""
+        """Return small curves of the rate and the loss; None while the record is empty."""
         from keras_lr.history.notebook import describe_record
 
         with self._reading():
@@ -168,7 +168,7 @@ class Record:
         """Replace the record by one that `state_dict` returned.
 
         Raises:
-            ValueError: If ``state`` is no such record.
+            ValueError: If ``state`` is not such a record.
         """
         lengths = {name: len(values) for name, values in state.items()}
         missing = ", ".join(name for name in ALWAYS if name not in state)

@@ -1,4 +1,4 @@
-"""`EventLog`: the rows of a record, step by step, in files that TensorBoard shows."""
+"""`EventLog`: writes the rows of a record, step by step, to files that TensorBoard shows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVERY = 30.0
 
 
 class EventLog:
-    """Writer of the rows of one fit, as scalars by step in a new event file."""
+    """Writes the rows of one fit as scalars by step to a new event file."""
 
     def __init__(self, folder: str, end: Callable[[], None]) -> None:
         """Choose the folder; the file is opened by the first epoch.
@@ -84,7 +84,7 @@ class EventLog:
         self.row = end
 
     def write(self, steps: NDArray[Any], columns: Mapping[str, NDArray[Any]]) -> None:
-        """Write the values of some steps; a column joins with its first number."""
+        """Write the values of some steps; a column is included from its first number on."""
         self._names += [
             name
             for name, values in columns.items()

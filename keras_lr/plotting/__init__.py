@@ -1,4 +1,4 @@
-"""Pictures of rates, for matplotlib and for a terminal.
+"""Plots of rates, for matplotlib and for a terminal.
 
 matplotlib is imported when something is first drawn with it.
 """
@@ -8,10 +8,10 @@ from typing import Any
 __all__ = ["close", "gallery", "plot_curves", "plot_panels", "sparkline"]
 
 _LOOKS = {"BLUE", "COLORS", "DARK_BLUE", "FAINT", "INK", "ORANGE", "STYLES"}
-"""Colours and line styles of the pictures, for pictures that go beside them."""
+"""Colours and line styles of the plots, for other plots that should match them."""
 
 _PARTS = {"count_along", "new_axes", "new_figure", "scale_rates", "title_above"}
-"""What the pictures are made of."""
+"""Functions from which the plots are built."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
-"""Pictures of rates before any training, and what all pictures here share.
+"""Plots of rates before any training, and functions that all plots of this package share.
 
-Every function draws on the axes it is given and leaves pyplot's current figure alone; without axes
-it opens a figure of its own.
+Every function draws on the axes it is given and does not change pyplot's current figure; without
+axes it opens a new figure.
 """
 
 import textwrap
@@ -42,18 +42,18 @@ def plot_curves(
     ylabel: str = "learning rate",
     names: Sequence[str] = (),
 ) -> Axes:
-    """Draw one or several curves, one value a step, over epochs (below) and steps (above).
+    """Draw one or several curves, one value per step, over epochs (below) and steps (above).
 
-    The rate's axis is logarithmic when a tenth of a curve lies more than two decades below the
-    highest rate; a zero then leaves the picture at its lower edge.
+    The axis of the rate is logarithmic if a tenth of a curve is more than two decades below the
+    highest rate; a zero is then cut off at the lower edge.
 
     Args:
-        curves: What to draw, by name.
-        steps_per_epoch: Steps that make one epoch.
-        ax: Where to draw; a new figure when `None`.
-        title: What the picture shows; made from the names when `None`.
-        ylabel: What the values are.
-        names: Names of which each keeps its look in every picture that is given them.
+        curves: The curves by name.
+        steps_per_epoch: Steps in one epoch.
+        ax: Axes to draw into; a new figure if `None`.
+        title: Title of the plot; made from the names if `None`.
+        ylabel: Label of the values.
+        names: Names whose curves look the same in every plot that gets the same ``names``.
 
     Returns:
         The axes.
@@ -95,11 +95,11 @@ def plot_curves(
 def plot_panels(
     panels: Mapping[str, tuple[Mapping[str, ArrayLike], str | None]], steps_per_epoch: float
 ) -> Figure:
-    """Draw curves of several kinds, each kind in a panel below the one before.
+    """Draw curves of several kinds, each kind in its own panel, one below the other.
 
     Args:
-        panels: The curves by name and the title, as `plot_curves` takes them, by what they are.
-        steps_per_epoch: Steps that make one epoch.
+        panels: The curves by name and the title, as for `plot_curves`, by the label of their kind.
+        steps_per_epoch: Steps in one epoch.
 
     Returns:
         The figure.
@@ -115,7 +115,7 @@ def plot_panels(
 
 
 def _name(ax: Axes, names: Sequence[str]) -> None:
-    """Name the curves."""
+    """Add a legend with the names of the curves."""
     columns = legend.columns(names)
     place: dict[str, Any] = {}
     if columns:
@@ -126,16 +126,16 @@ def _name(ax: Axes, names: Sequence[str]) -> None:
 
 
 def title_above(ax: Axes, text: str) -> None:
-    """Set a title, however long it is."""
+    """Set a title, wrapped if it is long."""
     ax.set_title(textwrap.fill(text, 90), fontsize="medium" if len(text) > 60 else None)
 
 
 def gallery(schedules: Mapping[str, ArrayLike], steps_per_epoch: float, columns: int = 4) -> Figure:
-    """Draw many curves, each small in a panel of its own with its name above.
+    """Draw many small curves, each in its own panel with its name above.
 
     Args:
-        schedules: One value a step, by name.
-        steps_per_epoch: Steps that make one epoch.
+        schedules: The curves by name, one value per step.
+        steps_per_epoch: Steps in one epoch.
         columns: Panels in a row.
 
     Returns:
@@ -172,10 +172,10 @@ def gallery(schedules: Mapping[str, ArrayLike], steps_per_epoch: float, columns:
 
 
 def sparkline(curve: ArrayLike, width: float = 1.6, height: float = 0.5) -> Figure:
-    """Draw the bare shape of a curve, for a table.
+    """Draw the shape of a curve without axes, for a table.
 
     Args:
-        curve: The rates, one value a step.
+        curve: The rates, one value per step.
         width: Width in inches.
         height: Height in inches.
 
@@ -192,7 +192,7 @@ def sparkline(curve: ArrayLike, width: float = 1.6, height: float = 0.5) -> Figu
 
 
 def close(figure: Any, path: str | PathLike[str] | None = None) -> None:
-    """Forget a figure, and before that write it to `path` if one is given."""
+    """Close a figure, after writing it to `path` if one is given."""
     if path is not None:
         figure.savefig(path, dpi=130)
     plt.close(figure)
@@ -217,7 +217,7 @@ def _checked(curves: Mapping[str, ArrayLike], steps_per_epoch: float) -> dict[st
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a new figure, its size in inches."""
+    """Return a new figure with a size in inches."""
     return plt.figure(figsize=(width, height), layout="constrained")
 
 
@@ -233,7 +233,7 @@ def _draw_rate(ax: Axes, curve: Array, steps_per_epoch: float, **look: Any) -> N
 
 
 def scale_rates(ax: Axes, curves: Sequence[Array], ylabel: str) -> None:
-    """Choose a linear or a logarithmic y axis for these rates, and its limits."""
+    """Choose a linear or a logarithmic y axis for some rates, and set its limits."""
     span = ValueRange.of(curves)
     low, high = span.low, span.high
     if span.log_floor is not None:
@@ -252,31 +252,31 @@ def _plain(value: float, _: float | None = None) -> str:
 
 
 def _scientific(value: float, _: float | None = None) -> str:
-    """Write 6e-05 as 6e-5: the shorter form fits beside a small panel."""
+    """Write 6e-05 as 6e-5, which fits next to a small panel."""
     return f"{value:.4g}".replace("e-0", "e-")
 
 
 def count_along(axis: Axis, end: float, ticks: int = 9, whole: bool = False) -> None:
-    """Tick an axis at whole numbers: always those of steps, of epochs where there are enough."""
+    """Tick an axis at whole numbers if ``whole`` is set or there are enough of them."""
     whole = whole or end >= 4
     axis.set_major_locator(MaxNLocator(ticks, integer=whole, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if whole else "{x:,.6g}"))
 
 
 class _PlainLogFormatter(LogFormatter):
-    """Formatter that labels what matplotlib labels on a log axis, with the number itself."""
+    """Formatter that writes plain numbers where matplotlib labels a log axis."""
 
     def __call__(self, value: float, position: int | None = None) -> str:
         return _scientific(value) if super().__call__(value, position) else ""
 
 
 def label_plainly(axis: Axis) -> None:
-    """Write the numbers of a logarithmic axis as people do: 60 and 0.02, not 6 times a power."""
+    """Write plain numbers on a logarithmic axis: 60 and 0.02, not 6 times a power."""
     axis.set_major_formatter(_PlainLogFormatter())
     axis.set_minor_formatter(_PlainLogFormatter(labelOnlyBase=False))
 
 
 def _room(ax: Axes) -> int:
-    """Return how many labels of an x axis have room: fewer on narrow axes."""
+    """Return how many labels fit below an x axis."""
     width = ax.get_window_extent().width / ax.figure.dpi
     return 9 if width >= 5.0 else max(2, int(width / 0.8))

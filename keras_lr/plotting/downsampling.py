@@ -1,4 +1,4 @@
-"""What of a long record is worth drawing: extremes, jumps and a moving mean."""
+"""Reduction of long records for drawing: extremes, jumps and a moving mean."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ Array = NDArray[np.float64]
 
 BUCKETS = 1000
 ROUNDING = 1e-12
-"""The share of the largest value that a change must exceed to be more than rounding."""
+"""Share of the largest value that a change must exceed to count as more than rounding."""
 
 
 def downsample_extrema(values: ArrayLike, buckets: int = BUCKETS) -> NDArray[np.intp]:
     """Find the places of the lowest and the highest value in each of `buckets` stretches.
 
     Returns:
-        Rising indices, among them the first and the last; all of them when there are few.
+        Ascending indices, including the first and the last; all indices if there are few.
     """
     values = np.asarray(values)
     size = -(-len(values) // buckets)
@@ -33,7 +33,7 @@ def downsample_extrema(values: ArrayLike, buckets: int = BUCKETS) -> NDArray[np.
 
 
 def as_stairs(step: NDArray[Any], values: Array) -> tuple[NDArray[Any], Array]:
-    """Return what to draw of values that each hold until the next step, the last one too."""
+    """Return the points of a staircase: each value is held until the next step."""
     shown = downsample_extrema(values)
     return np.append(step[shown], step[-1] + 1), np.append(values[shown], values[-1])
 
@@ -58,13 +58,13 @@ def find_jumps(values: Array, least: float = 0.099) -> tuple[NDArray[np.intp], N
 
 
 def moving_mean(loss: Array) -> tuple[NDArray[np.intp], Array, int]:
-    """Average over a fortieth of the steps, centred; missing values count for nothing."""
+    """Return the centred mean over a fortieth of the steps, its places and width; ignore NaN."""
     size = max(1, len(loss) // BUCKETS)
     starts = np.arange(0, len(loss), size)
     known = np.isfinite(loss)
     total = np.add.reduceat(np.where(known, loss, 0.0), starts)
     count = np.add.reduceat(known, starts, dtype=float)
-    # Odd, so that the mean does not lean to one side.
+    # Odd, so that the mean is centred.
     width = max(1, len(starts) // 40) | 1
     box = np.ones(width)
     total, count = np.convolve(total, box, "same"), np.convolve(count, box, "same")

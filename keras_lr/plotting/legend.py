@@ -1,15 +1,15 @@
-"""Where the names of curves go: among the curves, or below the axes in columns."""
+"""Layout of the legend: among the curves, or below the axes in columns."""
 
 from collections.abc import Collection
 
 WIDTH = 8.0
-"""Inches of a picture."""
+"""Width of a plot in inches."""
 
 MAX_INSIDE, LONGEST_INSIDE = 2, 40
 
 
 def columns(names: Collection[str]) -> int:
-    """Return in how many columns names fit below the axes; 0 where there is room among the curves.
+    """Return the number of columns for names below the axes; 0 if they fit among the curves.
 
     >>> columns(["sgd", "adam"]), columns([f"run {number}" for number in range(12)])
     (0, 6)
@@ -17,13 +17,13 @@ def columns(names: Collection[str]) -> int:
     longest = max(map(len, names))
     if len(names) <= MAX_INSIDE and longest <= LONGEST_INSIDE:
         return 0
-    # In small letters, each of about 0.07 inches, behind a sample of the line.
+    # In small letters of about 0.07 inches each, after a sample of the line.
     fitting = max(1, int(WIDTH / (0.7 + 0.07 * longest)))
     rows = -(-len(names) // fitting)
     return -(-len(names) // rows)
 
 
 def height(names: Collection[str]) -> float:
-    """Return how many inches names take below the axes."""
+    """Return the height of the names below the axes in inches."""
     count = columns(names)
     return 0.1 + 0.195 * -(-len(names) // count) if count else 0.0

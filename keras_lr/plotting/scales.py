@@ -1,4 +1,4 @@
-"""The vertical axis of some curves: which values it spans, and whether it is logarithmic."""
+"""Scales of the vertical axis: the values that it spans, and whether it is logarithmic."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 DECADES = 2.0
-"""How far below the highest value a curve must lie before a logarithmic axis shows it better."""
+"""Distance below the highest value from which a logarithmic axis shows a curve better."""
 
 TIME_BELOW = 0.1
-"""The share of its steps that the curve must spend there."""
+"""Share of its steps that the curve must spend below that."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ValueRange:
-    """The finite values of one or several curves, 0 to 1 where there are none."""
+    """The range of the finite values of one or several curves; 0 to 1 if there are none."""
 
     low: float = 0.0
     high: float = 1.0
     log_floor: float | None = None
-    """The lower end of a logarithmic axis; `None` where a linear axis shows the curves better."""
+    """The lower end of a logarithmic axis; `None` if a linear axis shows the curves better."""
 
     @classmethod
     def of(cls, curves: Iterable[ArrayLike]) -> ValueRange:
@@ -39,7 +39,7 @@ class ValueRange:
         positive = [values[values > 0] for values in known if values.max() > 0]
         if not any(np.mean(values < high / 10**DECADES) >= TIME_BELOW for values in positive):
             return cls(low, high)
-        # A decay to zero passes through every decade in its last steps; they are not the picture.
+        # A decay to zero passes through every decade in its last steps, which matter little.
         floor = min(max(values.min(), np.quantile(values, 0.05) / 10) for values in positive)
         return cls(low, high, float(floor))
 
@@ -54,18 +54,18 @@ class Scale:
 
     @classmethod
     def of(cls, curves: Iterable[ArrayLike]) -> Scale:
-        """Return a scale that holds all curves."""
+        """Return a scale on which all curves fit."""
         span = ValueRange.of(curves)
         low, high = span.low, span.high
         if span.log_floor is not None:
             return cls(span.log_floor, high, log=True)
         if high - low <= 1e-9 * abs(high):
-            # One value, within rounding, lies between the edges.
+            # Put a constant curve between the edges.
             return cls(0.0, 2.0 * high) if high > 0 else cls(high - 1.0, high + 1.0)
         return cls(0.0 if 0 <= low < high / 2 else low, high)
 
     def place(self, values: Array) -> Array:
-        """Return the places of an array of values; a value beyond the axis lies at its end."""
+        """Return the places of an array of values; values beyond the axis are at its ends."""
         if self.log:
             places = np.log(np.maximum(values, self.low) / self.low) / math.log(
                 self.high / self.low

@@ -1,7 +1,7 @@
 """Small curves as SVG, for the cells of a notebook.
 
-There is no script and no style sheet. Text and axes have the colour of the text around them, and
-the colours of curves stand out on white as on black.
+They need no script and no style sheet. Text and axes have the colour of the surrounding text, and
+the colours of the curves are visible on white and on black.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ BLUE, ORANGE = "#2f81f7", "#d9730d"
 # In tenths of a pixel, so that every coordinate is a whole number.
 WIDTH, HEIGHT = 4400, 1250
 LEFT, RIGHT, TOP, BOTTOM = 560, 130, 240, 210
-"""The room around the axes of a panel."""
+"""Margins around the axes of a panel."""
 
 AXES_WIDTH, AXES_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
 BUCKETS = 90
-"""Stretches of a curve of which the lowest and the highest value are drawn."""
+"""Number of stretches of a curve; the lowest and the highest value of each are drawn."""
 
 ROUNDING = 1e-9
-"""How far beyond an end of the axis a round number may lie, in steps between two of them."""
+"""Distance beyond an end of the axis at which a round number still counts, in tick steps."""
 
 LEVEL_ROUNDING = 1e-4
-"""How far from 0 a value beside a linear axis may lie to be written as 0, as a share of it."""
+"""Share of a linear axis within which a value is written as 0."""
 
 MAX_LETTERS = 1000
-"""Letters of the text that stands above a curve."""
+"""Largest number of letters in the text above a curve."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Line:
     """A curve.
 
     Args:
-        x: Places on the horizontal axis, ascending.
+        x: Places on the horizontal axis, in ascending order.
         y: The values; NaN leaves a gap.
         color: Its colour.
-        faint: Whether it stands behind others, such as the loss of each batch behind the mean.
+        faint: Whether it is drawn faintly, such as the loss of each batch behind the mean.
     """
 
     x: ArrayLike
@@ -64,9 +64,9 @@ class Panel:
     """One pair of axes.
 
     Args:
-        title: What the vertical axis measures.
+        title: Title, which names the values.
         lines: The curves.
-        unit: What the horizontal axis counts.
+        unit: Unit of the horizontal axis.
         ends: Ends of the horizontal axis; by default those of the curves.
         log: Whether the horizontal axis is logarithmic.
         marks: Places on it with a vertical line.
@@ -98,14 +98,14 @@ def draw_panels(panels: Sequence[Panel]) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def held(x: ArrayLike, y: ArrayLike, end: float) -> Line:
-    """Return the curve of values of which each holds until the next, and the last until an end."""
+def stair_line(x: ArrayLike, y: ArrayLike, end: float) -> Line:
+    """Return a staircase: each value is held until the next, and the last until ``end``."""
     x, y = np.asarray(x, float), np.asarray(y, float)
     return Line(np.append(x, end), np.append(y, y[-1]))
 
 
 def frame(text: str, picture: str, note: str = "") -> str:
-    """Return a text, the curve below it, and a remark, as HTML."""
+    """Return HTML with a text, the curves below it, and a remark."""
     if len(text) > MAX_LETTERS:
         text = f"{text[: MAX_LETTERS - 3]}..."
     remark = f'<div style="opacity:.7;font-size:85%">{html.escape(note)}</div>' if note else ""
@@ -151,7 +151,7 @@ def _draw_panel(panel: Panel) -> str:
 
 
 def _texts(texts: Iterable[tuple[float, float, str]], anchor: str) -> str:
-    """Return words whose start, middle or end lies at a place: each with its place."""
+    """Return texts as SVG, each with its start, middle or end at a place."""
     written = (f'<text x="{x}" y="{y}">{html.escape(words)}</text>' for x, y, words in texts)
     return f'<g text-anchor="{anchor}" opacity=".75">{"".join(written)}</g>'
 
@@ -165,7 +165,7 @@ def _stroke(
 
 
 class _Axes:
-    """The axes of a panel: which values they span, and where each value lies."""
+    """The axes of a panel: the values that they span, and the place of each value."""
 
     def __init__(self, panel: Panel) -> None:
         self.log = panel.log
@@ -177,7 +177,7 @@ class _Axes:
         self.scale = Scale(*panel.limits) if panel.limits else Scale.of(curves)
 
     def across(self, x: ArrayLike) -> NDArray[np.int64]:
-        """Return how far to the right some places on the horizontal axis lie."""
+        """Return the horizontal coordinates of some places."""
         places, ends = np.asarray(x, float), (self.low, self.high)
         if self.log:
             places, ends = np.log(places), (math.log(self.low), math.log(self.high))
@@ -200,7 +200,7 @@ class _Axes:
         """Return the path of a curve."""
         x, y = np.asarray(line.x, float), np.asarray(line.y, float)
         y = np.where(np.isfinite(y), y, np.nan)
-        # Both sides of a jump, so that it stands upright; a curve of many jumps is dense anyway.
+        # Both sides of a jump, so that it is vertical; a curve with many jumps is dense anyway.
         jumps = np.concatenate(find_jumps(y))[:BUCKETS]
         shown = np.unique(np.concatenate([downsample_extrema(y, BUCKETS), jumps - 1, jumps]))
         height = TOP + AXES_HEIGHT * (1.0 - self.scale.place(y[shown]))
@@ -243,7 +243,7 @@ def _decades(low: float, high: float) -> list[float]:
 
 
 def format_number(value: float) -> str:
-    """Return a number in at most three digits, and few letters.
+    """Return a number in at most three digits, as short as possible.
 
     >>> [format_number(value) for value in (0.0, 0.05, 0.00035, 1e-10, 12000.0, 39100.0)]
     ['0', '0.05', '3.5e-4', '1e-10', '12k', '39.1k']

@@ -1,4 +1,4 @@
-"""Curves in a terminal: a drawing in braille dots, and a table of the values that matter."""
+"""Curves in a terminal: a drawing in braille dots, and a table of the important values."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def draw(
     width: int | None = None,
     plain: bool | None = None,
 ) -> str:
-    """Draw a curve with one value a step.
+    """Draw a curve with one value per step.
 
     Args:
         curve: The values; NaN leaves a gap.
-        steps_per_epoch: Steps that make one epoch, for the axis.
+        steps_per_epoch: Steps in one epoch, for the axis.
         scale: The vertical axis; made from the curve by default.
-        width: Characters in a line, at least 30; those of the terminal by default.
-        plain: Whether to draw with ASCII characters, by default where the terminal has no others.
+        width: Characters in a line, at least 30; by default the width of the terminal.
+        plain: Whether to draw with ASCII characters; by default if the terminal has no others.
 
     Returns:
         Lines of text.
@@ -66,7 +66,7 @@ def draw(
 
 
 def _raster(places: Array, columns: int) -> NDArray[np.bool_]:
-    """Return which dots are set: every column spans its values, joined to the column before."""
+    """Return the dots to set: every column spans its values, joined to the column before."""
     rows = HEIGHT * 4
     dots = np.zeros((rows, columns * 2), bool)
     edges = np.arange(columns * 2 + 1) * len(places) / (columns * 2)
@@ -95,19 +95,19 @@ def _axis(epochs: float, width: int) -> str:
     for part in range(4):
         text = _number(epochs * part / 4)
         at = max(0, round((width - 1) * part / 4) - len(text) // 2)
-        # Nothing, where it would touch what stands there.
+        # Leave out a number that would touch another.
         if not line[max(0, at - 1) : at + len(text) + 1].strip():
             line = line[:at] + text + line[at + len(text) :]
     return line
 
 
 def describe(values: Array, steps_per_epoch: float, starts: Iterable[float] = ()) -> str:
-    """Return a table of the values that matter: first, peak, boundaries and last.
+    """Return a table of the important values: first, peak, boundaries and last.
 
     Args:
-        values: One value a step.
-        steps_per_epoch: Steps that make one epoch.
-        starts: Steps at which something begins, besides those that the curve itself shows.
+        values: One value per step.
+        steps_per_epoch: Steps in one epoch.
+        starts: Steps at which stages begin, in addition to those that the curve itself shows.
     """
     last = len(values) - 1
     marks: dict[int, list[str]] = {0: ["first"], last: ["last"]}
@@ -149,7 +149,7 @@ def _number(value: float) -> str:
 
 
 def _epoch(step: int, steps_per_epoch: float) -> str:
-    """Write where a step lies, in so many digits that the last step is not the end of the fit."""
+    """Return the epoch of a step, with enough digits to distinguish neighbouring steps."""
     digits = max(0, math.ceil(math.log10(steps_per_epoch)))
     text = f"{step / steps_per_epoch:,.{digits}f}"
     return text.rstrip("0").rstrip(".") if digits else text

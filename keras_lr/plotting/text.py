@@ -9,30 +9,30 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 NARROWEST, WIDEST = 30, 100
-"""Characters in a line, however narrow or wide the terminal is."""
+"""Limits of the characters in a line, however narrow or wide the terminal is."""
 
 
 def line_width() -> int:
-    """Return how many characters of a line to use."""
+    """Return how many characters to use in a line."""
     return max(NARROWEST, min(shutil.get_terminal_size().columns, WIDEST))
 
 
 def wrap(text: str, indent: str = "") -> str:
-    """Return a paragraph in lines that fit the terminal, each after the same indent."""
+    """Return a paragraph wrapped to the terminal, each line with the same indent."""
     return join_words(text.split(), line_width(), indent, indent)
 
 
 def join_words(
     words: Iterable[str], width: int, indent: str = "", indent_later: str = "", end: str = ""
 ) -> str:
-    r"""Return words in lines, which are broken only between words.
+    r"""Return words in lines that are broken only between words.
 
     Args:
-        words: The words; one that is too long has a line for itself.
+        words: The words; one that is too long gets its own line.
         width: Characters in a line.
-        indent: What the first line begins with.
-        indent_later: What later lines begin with.
-        end: What every line but the last ends with.
+        indent: Start of the first line.
+        indent_later: Start of later lines.
+        end: End of every line except the last.
 
     >>> print(join_words(["cp", "'a b.csv'", "c.csv"], 16, end=" \\"))
     cp 'a b.csv' \
@@ -49,7 +49,7 @@ def join_words(
 
 
 def shorten(text: str, width: int) -> str:
-    """Return a text on one line, without its middle where it is too long.
+    """Return a text on one line, without its middle if it is too long.
 
     >>> shorten("runs/2026/cosine.csv", 12)
     'runs/...csv'
@@ -62,7 +62,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def emphasize(text: str) -> str:
-    """Return a text in bold, where a terminal shows it and ``NO_COLOR`` does not forbid it."""
+    """Return a text in bold, if the output is a terminal and ``NO_COLOR`` is not set."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return text if plain or not sys.stdout.isatty() else f"\x1b[1m{text}\x1b[0m"
 
@@ -71,8 +71,8 @@ def align_columns(rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Return rows of text as aligned columns, the first ones to the left, the others to the right.
 
     Args:
-        rows: The rows, with equally many columns.
-        left: Columns that are aligned to the left.
+        rows: The rows, all with the same number of columns.
+        left: Number of columns that are aligned to the left.
     """
     columns = range(len(rows[0]))
     widths = [max(len(row[column]) for row in rows) for column in columns]
@@ -86,7 +86,7 @@ def align_columns(rows: Sequence[Sequence[str]], left: int = 1) -> str:
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of text, the head first, as columns, or as lists where columns do not fit."""
+    """Return rows of text, the head first, as columns, or as lists if columns do not fit."""
     width = line_width()
     head, *others = rows
     table = align_columns([head, *((shorten(row[0], width // 3), *row[1:]) for row in others)])

@@ -386,7 +386,7 @@ def test_what_is_no_record_is_refused(capsys, folder, command):
     (folder / "x.csv").write_text("a,b\n1,2\n")
     LRHistory().to_csv("empty.csv")
     for file, words in (
-        ("x.csv", "is no history"),
+        ("x.csv", "is not a history"),
         ("missing.csv", "No such file"),
         ("empty.csv", "holds no steps"),
     ):

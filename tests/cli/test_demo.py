@@ -168,7 +168,7 @@ def test_idx_values_come_back(tmp_path, pack):
         (struct.pack(">HBB3I", 0, 8, 3, *[2**32 - 1] * 3), "damaged"),
         (b"", "an empty file"),
         (b"\x00\x00\x0d\x01\x00\x00\x00\x00", "00 00 0d 01"),
-        (b"<html>not found</html>", "no IDX file"),
+        (b"<html>not found</html>", "not an IDX file"),
         (gzip.compress(idx(np.zeros((200, 3))), mtime=0)[:-9], "Download the file again"),
         (gzip.compress(b"x" * 999, mtime=0)[:15] + bytes(9), "Download the file again"),
     ],

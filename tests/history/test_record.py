@@ -65,7 +65,7 @@ def test_a_file_that_a_spreadsheet_has_saved(history, tmp_path):
 def test_a_file_that_is_no_text_says_so(content, tmp_path):
     path = tmp_path / "run.csv"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is no history written by LRHistory") as caught:
+    with pytest.raises(ValueError, match="is not a history written by LRHistory") as caught:
         LRHistory.from_csv(path)
     assert str(path) in str(caught.value)
 
@@ -104,23 +104,23 @@ def without(text, count):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda text: "", "is no history written by LRHistory.to_csv.* lacks step, epoch"),
+        (lambda text: "", "is not a history written by LRHistory.to_csv.* lacks step, epoch"),
         (lambda text: text.replace("loss", "lost", 1), "first line lacks loss"),
         (lambda text: text.replace("mae", "loss", 1), "distinct names"),
         (lambda text: text.replace(",", ";"), "lacks step, epoch, learning_rate, loss"),
         (lambda text: text[: text.rindex(",")], "is damaged"),
         (lambda text: text.replace("0.1", "fast", 1), "is damaged: .*fast"),
         (lambda text: text + "1,2,3\n", "is damaged"),
-        (lambda text: text.replace("\n0,", "\n0.5,", 1), "no whole number"),
+        (lambda text: text.replace("\n0,", "\n0.5,", 1), "not a whole number"),
         (lambda text: text[:-3], "cut off"),
         (lambda text: text.replace("\n5,", "\n6,"), "was altered"),
-        (lambda text: without(text, 1), "it is cut: its last line, behind 18 rows, is not there"),
-        (lambda text: without(text, 5), "it is cut: its last line, behind 14 rows, is not there"),
-        (lambda text: without(text, 19), "it is cut: its last line, behind 0 rows, is not there"),
+        (lambda text: without(text, 1), "it is cut: its last line, after 18 rows, is missing"),
+        (lambda text: without(text, 5), "it is cut: its last line, after 14 rows, is missing"),
+        (lambda text: without(text, 19), "it is cut: its last line, after 0 rows, is missing"),
         (lambda text: text.replace("\n" + text.splitlines()[3], ""), "it has 17 of 18 rows"),
         (lambda text: text.replace("mae", "mea"), "was altered"),
         (lambda text: text.replace("# rows=18", "# rows=x"), "its last line is '# rows=x"),
-        (lambda text: text + text.splitlines()[-1] + "\n", "goes on behind"),
+        (lambda text: text + text.splitlines()[-1] + "\n", "has more lines after"),
         (lambda text: "\x00\x01" + text, "lacks step"),
     ],
 )

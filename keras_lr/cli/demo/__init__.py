@@ -37,11 +37,11 @@ def main(
         data_dir: Folder with the IDX files of Fashion-MNIST; by default Keras gets them.
         epochs: Epochs of each training.
         out: Folder to write to; made if it is missing.
-        seed: Decides the split, the initial weights and the order of the batches.
+        seed: Determines the split, the initial weights and the order of the batches.
         train_size: Number of training images to use; all by default.
 
     Returns:
-        What each training gave.
+        The result of each training.
 
     Raises:
         DemoError: If a package, a file or a network is missing, or a file is broken.
@@ -59,7 +59,7 @@ def main(
     )
     print("\nLearning-rate range test:")
     found = find_rate(loaded, seed)
-    # Where the test shows its progress it says this itself.
+    # If the test shows its progress, it prints its report itself.
     print("" if sys.stdout.isatty() else f"{found.report()}\n")
     runs = train_each(compared_callbacks(epochs, found), loaded, epochs, seed)
     report = f"{format_results(runs, loaded.target)}\n\n{chance_error(runs, len(loaded.x_val))}"

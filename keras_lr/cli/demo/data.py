@@ -22,12 +22,12 @@ IDX_FILES = {
 
 
 class DemoError(Exception):
-    """Something outside the program is missing or broken; the message says what to do."""
+    """Raised if something outside the program is missing or broken; says what to do."""
 
 
 @dataclass
 class Data:
-    """Images with values from 0 to 1, and what the demo asks of them."""
+    """Images with values from 0 to 1, and how the demo trains on them."""
 
     x: Images
     y: Labels
@@ -39,7 +39,7 @@ class Data:
     """Validation accuracy that the table times."""
 
     def batches(self, seed: int) -> Iterator[tuple[Images, Labels]]:
-        """Yield batches without end; the order depends on the seed and the epoch alone."""
+        """Yield batches without end; the order depends only on the seed and the epoch."""
         epoch = 0
         while True:
             order = np.random.default_rng([seed, epoch]).permutation(len(self.x))
@@ -55,7 +55,7 @@ class Data:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch, a short last one included."""
+        """Batches in an epoch, including a short last one."""
         return -(-len(self.x) // self.batch_size)
 
 
@@ -78,13 +78,13 @@ def load_data(
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read an IDX file of bytes, packed by gzip or not.
+    """Read an IDX file of bytes, compressed by gzip or not.
 
     The format: two zero bytes, the type (8: unsigned byte), the number of dimensions, each
     dimension as a big-endian 32-bit number, the values.
 
     Raises:
-        DemoError: If the file cannot be read or does not hold what its head promises.
+        DemoError: If the file cannot be read or its contents do not match its header.
     """
     try:
         content = path.read_bytes()
@@ -94,7 +94,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise DemoError(f"Cannot read {path}: {error}. Download the file again.") from error
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise DemoError(
-            f"{path} is no IDX file of bytes: it must begin with 00 00 08. "
+            f"{path} is not an IDX file of bytes: it must begin with 00 00 08. "
             f"Received: {content[:4].hex(' ') or 'an empty file'}"
         )
     head = 4 + 4 * content[3]

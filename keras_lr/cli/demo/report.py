@@ -1,4 +1,4 @@
-"""What the demo reports: a table of results, and pictures and a record of each training."""
+"""Reports of the demo: a table of results, and plots and a record of each training."""
 
 import re
 from pathlib import Path

@@ -39,7 +39,7 @@ class Run:
 
     @property
     def history(self) -> LRHistory:
-        """What every step used."""
+        """The record of every step."""
         return self.callbacks[0].history
 
     def epochs_to(self, target: float) -> int | None:
@@ -58,7 +58,7 @@ def find_rate(data: Data, seed: int = 0) -> RangeTestResult:
 def compared_callbacks(epochs: int, found: RangeTestResult) -> dict[str, list[Any]]:
     """Return the callbacks that the demo compares, the schedule first, at the rates found.
 
-    What holds or falls starts at the suggestion; what cycles moves within the bounds.
+    Constant and falling schedules start at the suggestion; cyclical ones move within the bounds.
     """
     part = round(epochs / 7, 2)
     rate, base, top = (float(f"{value:.3g}") for value in (found.suggestion, *found.bounds))
@@ -129,14 +129,14 @@ def _compile(model: keras.Model) -> keras.Model:
         keras.optimizers.SGD(momentum=0.9),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        # XLA takes longer to compile a network this small than it saves; JAX has nothing else.
+        # For a network this small XLA takes longer to compile than it saves; JAX needs it.
         jit_compile=keras.backend.backend() == "jax",
     )
     return model
 
 
 class _Progress(keras.callbacks.Callback):
-    """Move a bar by one at each epoch's end."""
+    """Callback that advances a progress bar at the end of each epoch."""
 
     def __init__(self, bar: Any) -> None:
         super().__init__()
