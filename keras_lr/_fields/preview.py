@@ -34,7 +34,7 @@ MAX_BYTES = 8500
 """Largest size of the picture in a cell; curves beyond it are only counted."""
 
 _ADDRESS = re.compile(r"<(?:function )?(?:[\w.<>]*\.)?<?(\w+)>?(?: object)? at 0x[0-9a-fA-F]+>")
-"""The repr of a function or an object without one of its own; the group is its name."""
+"""The default repr of a function or an object; the group is its name."""
 
 
 class Curve(Protocol):

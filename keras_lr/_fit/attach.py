@@ -1,4 +1,4 @@
-"""`attach`: gives a callback the session of the fit that it takes part in."""
+"""`attach`: gives a callback the session of its fit."""
 
 from __future__ import annotations
 

@@ -41,9 +41,9 @@ def check_compiled_once(model: Any, controllers: list[Any]) -> None:
     if controllers or steps_take_state():
         moves = f" than the one that {controllers[0]!r} moves" if controllers else ""
         raise RuntimeError(
-            f"The model {model.name!r} was compiled during the fit, so that it has another "
+            f"The model {model.name!r} was compiled during the fit, so it has another "
             f"optimizer{moves}. Compile it between two fits: "
-            "the second one goes on with `initial_epoch`."
+            "the second one continues with `initial_epoch`."
         )
 
 

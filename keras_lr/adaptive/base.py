@@ -70,7 +70,7 @@ class GradientRate(Configurable, LearningRateCallback):
         wrong = [one for one in others if not isinstance(one, factors)]
         if wrong:
             instead = (
-                "A schedule or a ReduceLROnPlateau beside it multiplies the rate. "
+                "A schedule or a ReduceLROnPlateau in the same fit multiplies the rate. "
                 if self.takes_factor
                 else "Prodigy and DistanceOverGradients take a schedule as a factor of their rate. "
             )

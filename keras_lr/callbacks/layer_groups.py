@@ -71,7 +71,7 @@ def group_by_patterns(
         if len(keys) > 1:
             raise ValueError(
                 f"LayerRates: the variable {path!r} is in two groups: {keys[0]!r} and {keys[1]!r} "
-                "both stand for it. Give it the path itself as a key, or narrow one of them. "
+                "both match it. Give it the path itself as a key, or narrow one of them. "
                 f"Received: factors={dict(factors)!r}"
             )
         if keys:
@@ -135,13 +135,13 @@ def _unmatched(key: str, model: Any, paths: list[str]) -> ValueError:
             f"give the layer's name alone, {layer!r}."
         )
     elif any(_matches(key, path_of(one)) for one in model.variables) or key in names:
-        hint = " What it stands for is not trainable."
+        hint = " What it matches is not trainable."
     elif any(_matches(key, name) for name in names):
         hint = f" An expression is compared with whole paths, such as {paths[0]!r}."
     near = nearest_names(key, [*paths, *sorted(names)], MAX_NAMES)
     return ValueError(
-        f"LayerRates: argument `factors` has a key that stands for no trained variable of the "
-        f"model {model.name!r}, and for no layer that has any.{hint} "
+        f"LayerRates: argument `factors` has a key that matches no trained variable of the "
+        f"model {model.name!r}, and no layer that has any.{hint} "
         f"Received: {key!r}. Nearest: {', '.join(near)}"
     )
 

@@ -145,7 +145,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         if self.max_lr is not None and self.max_lr < self.min_lr:
             raise self.invalid("max_lr", f"at least min_lr={self.min_lr}")
         if self.state_path is not None and not isinstance(self.optimizer, str | None):
-            raise self.invalid("optimizer", "the name of the model's attribute beside state_path")
+            raise self.invalid("optimizer", "the name of the model's attribute with state_path")
         file = None if self.state_path is None else StateFile.of(self)
         self._checkpoint = PlateauCheckpoint(file, self.restore_best_weights)
         self._session: FitSession | None = None

@@ -230,7 +230,7 @@ def _add_modules(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODULE",
-        help="a module of yours that registers functions or classes with @keras_lr.register",
+        help="your own module that registers functions or classes with @keras_lr.register",
     )
 
 

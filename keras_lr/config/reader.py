@@ -115,7 +115,7 @@ class _Reader:
             return self.read_object(data, top, object, "a class")
         for name in data:
             if name != CALLBACKS:
-                self.fail(top.at(name), f"unknown key beside `{CALLBACKS}`")
+                self.fail(top.at(name), f"unknown key next to `{CALLBACKS}`")
         listed = data[CALLBACKS]
         if not isinstance(listed, list):
             return self.fail_value(top.at(CALLBACKS), "a list of callbacks", listed)

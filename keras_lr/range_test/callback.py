@@ -150,7 +150,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         if self.monitor.startswith("val_") and self.validate_every is None:
             raise self.invalid("validate_every", f"a number of batches for {self.monitor!r}")
         if self.state_path is not None and not isinstance(self.optimizer, str | None):
-            raise self.invalid("optimizer", "the name of the model's attribute beside state_path")
+            raise self.invalid("optimizer", "the name of the model's attribute with state_path")
         self.results: dict[int, RangeTestResult] = {}
         """The result of each test of the fit, by the epoch before which it ran."""
         self._outcomes: dict[int, Outcome] = {}
@@ -379,7 +379,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         if not any(last <= tested <= epoch for tested in known):
             raise unusable(
                 self.state_path,
-                f"the fit begins at epoch {epoch}, and the file has tests before the epochs "
+                f"the fit begins at epoch {epoch}, but the tests in the file are before the epochs "
                 f"{', '.join(map(str, known)) or 'none'}",
             )
         try:

@@ -22,7 +22,7 @@ from keras_lr.schedules.control import FollowsHyperparameter
 LATEST_STEP = 2**63 - 1024
 """The latest step that is a float and an integer of 64 bits."""
 
-MOST_CALLS = 10**7
+MAX_CALLS = 10**7
 """The most epochs that ``fn(epoch, lr)`` is taken through at once, each of which is remembered."""
 
 KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
@@ -220,11 +220,11 @@ class Function(Schedule, FollowsHyperparameter):
                 f"{self!r} does not know the rate to start from: there is no fit, or other "
                 "schedules or callbacks also influence the optimizer's rate. Pass initial_lr=..."
             )
-        if epoch - last > MOST_CALLS:
+        if epoch - last > MAX_CALLS:
             raise ValueError(
-                f"{self!r} goes on from the rate of each epoch to the next, and epoch {epoch} lies "
-                f"more than {MOST_CALLS:,} epochs behind the last one known. Give it a function of "
-                "the epoch alone."
+                f"{self!r} needs the rate of each epoch for the next, and epoch {epoch} is more "
+                f"than {MAX_CALLS:,} epochs after the last known one. Give it a function of the "
+                "epoch alone."
             )
         for number in range(last + 1, epoch + 1):
             rates[number] = self._call(number, rates[number - 1])

@@ -57,7 +57,7 @@ def better_half(ranks: Mapping[float, tuple[float, ...]]) -> list[float]:
 
 
 def finer_rates(rates: Sequence[float], best: float, count: int) -> list[float]:
-    """Return new rates in the gaps beside the best one, evenly spaced on a log axis.
+    """Return new rates in the gaps next to the best one, evenly spaced on a log axis.
 
     Args:
         rates: The rates that were tried, ascending.

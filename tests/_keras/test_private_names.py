@@ -204,7 +204,7 @@ def test_an_optimizer_that_cannot_be_made_anew_says_to_build_it_first():
 
     model = dense()
     model.second = Needy(1)
-    with pytest.raises(ValueError, match=r"Needy is not built and cannot be made anew"):
+    with pytest.raises(ValueError, match=r"Needy is not built and cannot be built again"):
         Snapshot(model)
     model.second.build(model.trainable_variables)
     with state_preserved(model):

@@ -217,7 +217,7 @@ def test_an_object_is_in_no_config_and_no_state_file(tmp_path):
     optimizer = keras.optimizers.SGD(0.1)
     with pytest.raises(ValueError, match="an optimizer given as an object cannot be saved"):
         ReduceLROnPlateau(optimizer=optimizer).get_config()
-    with pytest.raises(ValueError, match=r"`optimizer` must be the name .* beside state_path"):
+    with pytest.raises(ValueError, match=r"`optimizer` must be the name .* with state_path"):
         ReduceLROnPlateau(optimizer=optimizer, state_path=tmp_path / "plateau.json")
     assert "optimizer" not in ReduceLROnPlateau().get_config()
 

@@ -157,7 +157,7 @@ def test_an_order_that_cannot_change_is_said():
         while True:
             yield x[:4], y[:4]
 
-    with pytest.warns(UserWarning, match="generator, which goes on where the last run ended"):
+    with pytest.warns(UserWarning, match="generator, which continues where the last run ended"):
         quick(steps=10, repeats=2).run(label_model(), batches())
     with pytest.warns(UserWarning, match="the data are a single batch"):
         quick(steps=10, repeats=2).run(label_model(), x, y, batch_size=40)

@@ -330,6 +330,6 @@ def test_a_function_of_the_epoch_gets_the_number_of_any_epoch(epoch):
 
 def test_a_rate_that_follows_from_the_one_before_is_not_followed_without_end():
     rate = Function(lambda epoch, lr: lr, initial_lr=0.5)
-    with pytest.raises(ValueError, match="epoch 1099511627776 lies more than 10,000,000 epochs"):
+    with pytest.raises(ValueError, match="epoch 1099511627776 is more than 10,000,000 epochs"):
         rate(2**40, Timeline(1, 2**50))
     assert rate(1000, Timeline(1, 2**50)) == 0.5

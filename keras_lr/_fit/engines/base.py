@@ -155,7 +155,7 @@ class Engine:
             raise RuntimeError(
                 f"This Keras ({keras.__version__ if known else 'legacy'}) compiles "
                 f"{', '.join(baked)} into the training step in a way that keras_lr does not know, "
-                "so that it cannot move. "
+                "so it cannot move. "
                 "Compile the model with run_eagerly=True, or move the learning rate alone."
             )
 

@@ -36,7 +36,7 @@ _HOOKS = (
 )
 """The hooks that are called during a fit, after ``on_train_begin``."""
 _CONTINUING_HOOKS = {"on_epoch_begin", *_BATCH_HOOKS}
-"""The hooks after which the epoch goes on."""
+"""The hooks after which the epoch continues."""
 
 
 def given_callbacks(fit: dict[str, Any]) -> list[Any]:

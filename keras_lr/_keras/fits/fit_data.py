@@ -232,7 +232,7 @@ class FitData:
             return None if shuffles else "the data are not shuffled (shuffle=False)"
         kind = f"the data are a {type(x).__name__}"
         if inspect.isgenerator(x) or iter(x) is x:
-            return f"{kind}, which goes on where the last run ended"
+            return f"{kind}, which continues where the last run ended"
         first = []
         for seed in range(2):
             set_seed(seed, keep_kernels)

@@ -19,7 +19,7 @@ _HOOK = "on_train_batch_end"
 def show_in_progress_bar(
     callbacks: Iterable[Any], values: Callable[[int], Mapping[str, Any]]
 ) -> Callable[[], None]:
-    """Show values beside the metrics in the progress bar of a fit, at every batch.
+    """Show values next to the metrics in the progress bar of a fit, at every batch.
 
     No other callback sees the values, and Keras calls the bar as it did before.
 

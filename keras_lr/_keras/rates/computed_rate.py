@@ -119,6 +119,6 @@ def _refusal(optimizer: Any, reason: str) -> ValueError:
         else "Let `learning_rate` be the variable that Keras keeps for it. "
     )
     return ValueError(
-        f"The optimizer {kind} computes its learning rate, {reason}, so that it cannot be driven. "
+        f"The optimizer {kind} computes its learning rate, {reason}, so it cannot be driven. "
         f"{instead}To only record the rate, pass keras_lr.LRHistory() alone."
     )

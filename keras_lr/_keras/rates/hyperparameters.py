@@ -216,7 +216,7 @@ def _check_step_gets_rate(parameter: Hyperparameter) -> None:
     kind, inner = type(optimizer).__name__, [*held_optimizers(optimizer)]
     raise ValueError(
         f"On JAX a training step sees only the variables that the optimizer lists, and the "
-        f"learning rate of {kind} is not in {kind}.variables, so that it cannot move. Let the "
+        f"learning rate of {kind} is not in {kind}.variables, so it cannot move. Let the "
         f"property `variables` return those of the optimizer inside too: "
         f"[*super().variables, *self.{inner[0] if inner else 'inner'}.variables]."
     )

@@ -104,7 +104,7 @@ class LayerFactor(Hyperparameter):
         return 1.0
 
     def plain_value(self) -> Any:
-        """Return None: nothing stands in the optimizer outside of a step."""
+        """Return None: the optimizer has no value outside of a step."""
         return None
 
     def enter_step(self, value: Any, plain: Any) -> None:

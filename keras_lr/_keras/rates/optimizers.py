@@ -108,8 +108,8 @@ def optimizer_of(model: Any, optimizer: Any = None) -> Any:
     found = unwrap_loss_scaling(found)
     if name := rival_optimizer(found):
         raise ValueError(
-            f"The optimizer {type(found).__name__} holds another one, `{name}`, and has a learning "
-            "rate of its own, so that it cannot be told which of the two rates is used. Name the "
+            f"The optimizer {type(found).__name__} holds another one, `{name}`, and also has a "
+            "learning rate itself, so it is unclear which of the two rates is used. Name the "
             f"optimizer: ParamScheduler(model.optimizer.{name}, learning_rate=...) or "
             "ParamScheduler(model.optimizer, learning_rate=...)."
         )
@@ -136,9 +136,9 @@ def warn_of_rival_optimizer(optimizer: Any) -> None:
     """Warn that the rate of an optimizer may not be the one in use."""
     if name := rival_optimizer(optimizer):
         warn_user(
-            f"The optimizer {type(optimizer).__name__} holds another one, `{name}`, and has a "
-            "learning rate of its own. The rate that is recorded is its own, which may not be the "
-            "one in use. Let its property `learning_rate` return the rate that it uses."
+            f"The optimizer {type(optimizer).__name__} holds another one, `{name}`, and also has a "
+            "learning rate itself. The recorded rate is the outer one, which may not be the one in "
+            "use. Let its property `learning_rate` return the rate that it uses."
         )
 
 

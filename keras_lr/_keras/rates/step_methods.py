@@ -93,6 +93,6 @@ def check_has(optimizer: Any, names: Iterable[str], use: str) -> None:
         version = f"Keras {keras.__version__}" if known else "its library"
         raise RuntimeError(
             f"The optimizer {type(optimizer).__name__} of {version} has no "
-            f"{' and no '.join(missing)}, by which keras_lr takes part in its updates, so that "
+            f"{' and no '.join(missing)}, which keras_lr needs to change its updates, so "
             f"{use} cannot work with it."
         )

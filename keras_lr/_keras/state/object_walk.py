@@ -25,7 +25,7 @@ _LIBRARIES = sys.stdlib_module_names | {
     *("jax", "jaxlib", "keras", "numpy", "pandas", "scipy", "sklearn", "tensorflow", "tf_keras"),
     *("torch", "matplotlib", "keras_lr"),
 }
-"""Packages whose objects are no part of a model, unless they are of the kinds below."""
+"""Packages whose objects are not part of a model, unless they are of the kinds below."""
 
 _KINDS_OF_KERAS = (
     *(keras.Layer, keras.Metric, keras.Loss, keras.optimizers.Optimizer),
@@ -145,7 +145,7 @@ def _package(kind: Any) -> str:
 
 
 def _function_of(value: Any) -> types.FunctionType | None:
-    """Return the function that a value is or was made from; None if it is no function."""
+    """Return the function that a value is or was made from; None if it is not a function."""
     if isinstance(value, property):
         value = value.fget
     elif isinstance(value, staticmethod | classmethod):

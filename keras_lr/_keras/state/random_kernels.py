@@ -86,7 +86,7 @@ def _traces_of(compiled: Any) -> Iterable[Any]:
 
         warn_user(
             f"TensorFlow {tf.__version__} does not show what it has compiled where keras_lr looks "
-            "for it, so operations such as tf.random.normal in a layer will go on from where a "
+            "for it, so operations such as tf.random.normal in a layer will continue from where a "
             "training leaves them."
         )
         return ()

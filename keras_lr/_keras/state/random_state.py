@@ -29,7 +29,7 @@ from keras_lr._keras.state.saved_value import SavedValue
 
 _SEED = "global_random_seed"
 SHARED_GENERATOR = "global_seed_generator"
-"""Keras's name for the generator of what has none of its own; 3.12 has no constant for it."""
+"""Keras's name for the default generator; Keras 3.12 has no constant for it."""
 
 _GLOBAL_STATE = "keras.src.backend.common.global_state"
 _EAGER_CONTEXT = "tensorflow.python.eager.context"
@@ -131,7 +131,7 @@ def _warn_of_missing(library: str, version: str, draws: str) -> dict[str, SavedV
     """Warn that random states stay where a training leaves them; nothing puts them back."""
     warn_user(
         f"This version of {library} ({version}) does not show its random state where keras_lr "
-        f"looks for it, so what draws with {draws} will go on from where a training leaves it."
+        f"looks for it, so draws with {draws} will continue from where a training leaves them."
     )
     return {}
 

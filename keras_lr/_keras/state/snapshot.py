@@ -53,7 +53,7 @@ class ModelState(NamedTuple):
     """What a snapshot holds, as plain data."""
 
     values: list[NDArray]
-    """What stands in the variables, in the order of `values_of`."""
+    """The values of the variables, in the order of `values_of`."""
     held: list[Any]
     """What the model's objects hold themselves."""
     numbers: list[dict[str, Any]]
@@ -236,7 +236,7 @@ class Snapshot:
             self._renew_train_function()
 
     def renew_functions(self) -> None:
-        """Have the model compile its functions anew, so that their random operations begin anew."""
+        """Make the model compile its functions again, so that their random operations restart."""
         self._renew_train_function()
         self._attributes["train_function"] = self._function = self.model.train_function
         if self.model.test_function is not None:
@@ -354,8 +354,8 @@ def _unbuilt_copy(optimizer: Any) -> Any:
         return type(optimizer).from_config(optimizer.get_config())
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(
-            f"The optimizer {type(optimizer).__name__} is not built and cannot be made anew from "
-            f"its config, so that its slots could not be put back: {error}. Build it first: "
+            f"The optimizer {type(optimizer).__name__} is not built and cannot be built again from "
+            f"its config, so its slots could not be put back: {error}. Build it first: "
             "optimizer.build(variables)."
         ) from error
 
