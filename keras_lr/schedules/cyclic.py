@@ -230,7 +230,8 @@ class OneCycle(Schedule):
         div: Ratio of the peak to the first rate; at least 1.
         final_div: Ratio of the first rate to the last; at least 1.
         momentum: Momentum at the peak, where it is lower, and at both ends; None leaves it
-        unchanged. shape: ``"cosine"`` or ``"linear"``.
+            unchanged.
+        shape: ``"cosine"`` or ``"linear"``.
         endpoint: Whether the last update of the rise uses ``max_lr`` and the last one of ``over``
             the last rate, as PyTorch counts. By default the first update after each does.
 

@@ -30,7 +30,7 @@ def test_a_keras_that_lacks_a_name_is_refused_before_the_first_update(name):
     model = keras.Sequential([keras.Input((3,)), body, keras.layers.Dense(1)])
     model.compile(missing(name)(0.1), "mse", **COMPILE)
     start = model.get_weights()
-    with pytest.raises(RuntimeError, match=rf"Other of Keras .* has no {name}, by which keras_lr"):
+    with pytest.raises(RuntimeError, match=rf"Other of Keras .* has no {name}, which keras_lr"):
         model.fit(X, X[:, :1], verbose=0, callbacks=[LayerRates({"body": 0.1})])
     for weight, before in zip(model.get_weights(), start, strict=True):
         np.testing.assert_array_equal(weight, before)
