@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from keras import layers
 from models import settled
+from selection import mostly_full
 from shapes import EPOCHS, SHAPES, STEPS
 
 from keras_lr import (
@@ -283,7 +284,7 @@ class Losses(keras.callbacks.Callback):
         logs["val_loss"] = [5.0, 4.0, 4.0, 3.0, 3.0, 3.0][epoch]
 
 
-@pytest.mark.parametrize("order", ["backup first", "ours first"])
+@pytest.mark.parametrize("order", mostly_full(["backup first", "ours first"], ["ours first"]))
 @pytest.mark.parametrize(
     "case",
     [

@@ -59,7 +59,7 @@ def train_inside(model):
         fit(model)
 
 
-@pytest.mark.parametrize("between", [range_test, train_inside])
+@pytest.mark.parametrize("between", mostly_full([range_test, train_inside], [range_test]))
 @pytest.mark.parametrize("trained", mostly_full([False, True], [True]))
 @pytest.mark.parametrize("name", DRAWS)
 def test_draws_go_on_as_if_nothing_had_been(name, trained, between):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from models import X, Y, network, same, state
+from selection import mostly_full
 
 from keras_lr import (
     CosineDecay,
@@ -37,7 +38,7 @@ def quick(**arguments):
 
 
 @pytest.mark.parametrize("rule", ["search", "edge"])
-@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("trained", mostly_full([False, True], [True]))
 def test_the_next_fit_is_bit_for_bit_what_it_would_have_been(rule, trained):
     after = []
     for tested in (False, True):
@@ -386,9 +387,9 @@ def finite(batches):
     ("batches", "arguments", "fit"),
     [
         (8, {"rule": "edge"}, {}),
-        (8, {"rule": "edge"}, {"steps_per_epoch": 4}),
+        pytest.param(8, {"rule": "edge"}, {"steps_per_epoch": 4}, marks=pytest.mark.full),
         (20, {}, {}),
-        (24, {}, {}),
+        pytest.param(24, {}, {}, marks=pytest.mark.full),
         (0, {}, {}),
         (8, {"monitor": "val_loss", "validate_every": 4}, {"validation_data": (X, Y)}),
     ],

@@ -49,7 +49,7 @@ LOOPS = {
         lambda rate, i: (rate.warmup("2 steps").lasting("9 steps") >> LINE).clip(max=0.9) * 0.999,
     ),
 }
-USUAL = "sequence", "product-before", "per-epoch", "all"
+USUAL = "sequence", "per-epoch", "all"
 
 
 def built(name):
