@@ -363,7 +363,7 @@ def test_a_composed_function_of_the_rate_needs_to_know_where_it_began(tmp_path):
     fit([schedule, history], model=model, initial_epoch=3)
     np.testing.assert_array_equal(history.learning_rate, curve)
     # Another process cannot know it.
-    with pytest.raises(ValueError, match=r"not its own.*Pass initial_lr"):
+    with pytest.raises(ValueError, match=r"also influence.*Pass initial_lr"):
         fit([Function(halve) * 0.1], model=keras.models.load_model(path), initial_epoch=3)
 
 
