@@ -87,15 +87,22 @@ def warn_of_conflicts(
 
 
 class OptimizerUse:
-    """Detects optimizers whose hyperparameters move, but which make no update.
+    """Detects optimizers whose hyperparameters move or are recorded, but which make no update.
 
     Such an optimizer is left over from before a ``compile``, belongs to another model, or is not
     used by the model's own training step. The optimizers' counters show which have made updates.
     """
 
-    def __init__(self, model: Any, moved: list[Moved]) -> None:
-        """Read the counters of a model's optimizers, before the first execution."""
+    def __init__(self, model: Any, moved: list[Moved], recorded: dict[str, Any]) -> None:
+        """Read the counters of a model's optimizers, before the first execution.
+
+        Args:
+            model: The model.
+            moved: The hyperparameters that move.
+            recorded: The optimizers whose rates are only recorded, by the names of the columns.
+        """
         self.model = model
+        self._recorded = recorded
         self._compiled = unwrap_loss_scaling(getattr(model, "optimizer", None))
         self._held = held_optimizers(model)
         # While it searches for a scale, a wrapper skips updates, which the inner one never sees.
@@ -142,6 +149,8 @@ class OptimizerUse:
                 the compiled one.
         """
         idle = self._idle() if batches else []
+        if batches:
+            self._check_record()
         self._suspects = {}
         for one in idle:
             if self._active() and not self._may_have_its_turn(one.parameter.optimizer):
@@ -151,6 +160,24 @@ class OptimizerUse:
                 f"{one.parameter.optimizer.name!r}, which made no update in the first epoch: its "
                 "`iterations` have not risen."
             )
+
+    def _check_record(self) -> None:
+        """Warn if the rate in the record is of an optimizer that has trained nothing, once."""
+        recorded, self._recorded = self._recorded, {}
+        optimizer = recorded.get(LEARNING_RATE)
+        if optimizer is None:
+            return
+        # One that holds another may leave the counting to it.
+        inner = {id(one) for one in held_optimizers(optimizer).values()}
+        active = {id(unwrap_loss_scaling(one)) for one in self._active()} - inner
+        if not active or id(optimizer) in active:
+            return
+        names = [repr(name) for name, one in recorded.items() if id(one) in active]
+        warn_user(
+            f"The rate that is recorded as {LEARNING_RATE!r} is that of the optimizer "
+            f"{optimizer.name!r}, which made no update in the first epoch: its `iterations` have "
+            f"not risen. Those that train are recorded as: {', '.join(names) or 'none'}."
+        )
 
     def _may_have_its_turn(self, optimizer: Any) -> bool:
         held = any(optimizer is unwrap_loss_scaling(one) for one in self._held.values())

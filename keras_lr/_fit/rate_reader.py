@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -13,10 +14,12 @@ from keras_lr._fit.tracks import HyperparameterTrack, free_name
 from keras_lr._hints import warn_user
 from keras_lr._keras.gradients.rate_notes import RateNotes
 from keras_lr._keras.host_values import read_lazily, to_floats
+from keras_lr._keras.metrics import has_own_train_step
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
 from keras_lr._keras.rates.keras_schedules import schedule_values
 from keras_lr._keras.rates.optimizers import (
     count_batches,
+    optimizers_beside,
     schedule_of,
     unwrap_loss_scaling,
     warn_of_rival_optimizer,
@@ -124,7 +127,8 @@ def readers_of(
 
     The rates are those that callbacks move in another way or that factors multiply. If there are
     none, it is the rate of the model's optimizer. Several rates are recorded under the names of
-    their optimizers.
+    their optimizers. A training step of the model's own may use other optimizers that the model
+    holds, besides the compiled one or in its place.
     """
     notes = {track.parameter.key: track.parameter.notes for track in tracks}
     tracked = {key for key, noted in notes.items() if noted is None}
@@ -134,20 +138,29 @@ def readers_of(
     wanted = [one.parameter for one in moved] + [base for base in bases if base is not None]
     rates = {one.key: one for one in wanted if one.key not in tracked}
     if not rates:
-        parts = map(unwrap_loss_scaling, getattr(optimizer, "optimizers", [optimizer]))
-        rates = {one.key: one for one in (Hyperparameter(part, LEARNING_RATE) for part in parts)}
+        rates = _rates_of([optimizer])
         if len(rates) == 1 and LEARNING_RATE in names:
             return []
         if len(rates) == 1:
             warn_of_rival_optimizer(optimizer)
-    if len(rates) == 1 and LEARNING_RATE not in names:
-        return [
-            LearningRateReader(rate.optimizer, notes=notes.get(key)) for key, rate in rates.items()
-        ]
     readers = []
+    if len(rates) == 1 and LEARNING_RATE not in names:
+        ((key, rate),) = rates.items()
+        readers = [LearningRateReader(rate.optimizer, notes=notes.get(key))]
+        if wanted or not has_own_train_step(model):
+            return readers
+        names, tracked = {LEARNING_RATE}, tracked | {key}
+        rates = _rates_of(optimizers_beside(model).values())
     for key, rate in rates.items():
         if key not in tracked:
             name = free_name(rate, names)
             names.add(name)
             readers.append(LearningRateReader(rate.optimizer, name, notes.get(key)))
     return readers
+
+
+def _rates_of(optimizers: Iterable[Any]) -> dict[tuple[Any, ...], Hyperparameter]:
+    """Return the learning rates of some optimizers and of their parts, by what identifies them."""
+    parts = [part for one in optimizers for part in getattr(one, "optimizers", [one])]
+    rates = [Hyperparameter(unwrap_loss_scaling(part), LEARNING_RATE) for part in parts]
+    return {rate.key: rate for rate in rates}

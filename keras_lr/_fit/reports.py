@@ -29,6 +29,11 @@ class Reports:
         self._last_values: dict[str, float] = {}
         """What the last update of the epoch used."""
 
+    @property
+    def recorded_optimizers(self) -> dict[str, Any]:
+        """The optimizers whose rates no track moves, by the names of their columns."""
+        return {reader.name: reader.optimizer for reader in self.rate_readers}
+
     def start_epoch(self, epoch: int, steps: int | None) -> None:
         """Begin an epoch of ``steps`` batches; None where their number is not known."""
         self._latest, self._last_values = self.pending, {}

@@ -392,7 +392,8 @@ class FitSession:
             self.patch.install()
             if self._use is None:
                 warn_of_conflicts(self.tracks, self.moved, self.callbacks)
-                self._use = OptimizerUse(self.model, [] if self.brief else self.moved)
+                recorded = {} if self.brief else self.reports.recorded_optimizers
+                self._use = OptimizerUse(self.model, [] if self.brief else self.moved, recorded)
 
     @property
     def rate_readers(self) -> list[LearningRateReader]:

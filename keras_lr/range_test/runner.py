@@ -19,7 +19,7 @@ from keras_lr._keras.fits.fit_data import FitData
 from keras_lr._keras.fits.fit_frame import forget_initial_epoch
 from keras_lr._keras.fits.model_functions import SingleSteps
 from keras_lr._keras.metrics import has_zero_minimum, higher_is_better, negligible_loss
-from keras_lr._keras.rates.optimizers import count_batches, optimizers_of
+from keras_lr._keras.rates.optimizers import count_batches, held_optimizers, optimizers_of
 from keras_lr._keras.state.callback_state import CallbackState
 from keras_lr._keras.state.object_walk import callables_in, normalizes_batches
 from keras_lr._keras.state.random_state import is_of_keras, set_seed
@@ -314,11 +314,7 @@ class RangeTestRunner:
     def idle_optimizer(self) -> ValueError:
         """Return the error for an optimizer that has made no update."""
         tested = ", ".join(repr(optimizer.name) for optimizer in self.optimizers)
-        names = [
-            name
-            for name, value in vars(self.model).items()
-            if isinstance(value, keras.optimizers.Optimizer) and not name.startswith("_")
-        ]
+        names = held_optimizers(self.model)
         return ValueError(
             f"LRRangeTest: the optimizer {tested} of the model {self.model.name!r} made no update "
             "in the test, so that its rate trains nothing. Name the optimizer that trains, an "

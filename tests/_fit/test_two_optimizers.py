@@ -4,7 +4,15 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lr import CosineDecay, LinearDecay, ParamScheduler, StepDecay
+from keras_lr import (
+    CosineDecay,
+    LinearDecay,
+    LRHistory,
+    LRRangeTest,
+    ParamScheduler,
+    ReduceLROnPlateau,
+    StepDecay,
+)
 
 pytestmark = pytest.mark.core
 
@@ -109,6 +117,52 @@ def test_rate_and_momentum_of_the_second_alone():
     assert bias == pytest.approx(expected, rel=1e-6)
     assert model.second.momentum == 0.5
     assert float(keras.ops.convert_to_numpy(model.second.learning_rate)) == 0.25
+
+
+def test_a_record_alone_has_the_rates_of_both_and_says_which_trains_nothing(recwarn):
+    model, history = Pair(), LRHistory()
+    model.second.learning_rate = 0.25
+    assert fit(model, history) == [-8.0, -2.0]
+    assert history["learning_rate_second"].tolist() == [0.25] * 8
+    used = "learning_rate" if BACKEND == "jax" else "learning_rate_first"
+    assert history[used].tolist() == [1.0] * 8
+    said = [str(one.message) for one in recwarn if "made no update" in str(one.message)]
+    if BACKEND == "jax":  # which has the first one compiled
+        assert not said
+    else:
+        (message,) = said
+        assert "recorded as: 'learning_rate_first', 'learning_rate_second'" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "held"), [("held[0]", lambda one: [one]), ("held['bias']", lambda one: {"bias": one})]
+)
+def test_an_optimizer_in_a_list_or_dict_is_named_as_it_is_written(name, held):
+    class Listed(Pair):
+        @property
+        def second(self):
+            return keras.tree.flatten(self.held)[0]
+
+        @second.setter
+        def second(self, optimizer):
+            self.held = held(optimizer)
+
+    scheduler = ParamScheduler(name, learning_rate=LinearDecay(1.0))
+    assert fit(Listed(), scheduler) == [-8.0, -4.5]
+
+
+@pytest.mark.parametrize("name", ["both", "loss", "compile"])
+def test_a_name_of_something_else_is_refused(name):
+    model = Pair()
+    model.both = [model.first, model.second]
+    names = r"no optimizer named '.*Its optimizers: first, second"
+    for callback in (
+        ParamScheduler(name, learning_rate=LinearDecay(1.0)),
+        ReduceLROnPlateau("loss", optimizer=name),
+        LRRangeTest(verbose=0, optimizer=name),
+    ):
+        with pytest.raises(ValueError, match=names):
+            fit(model, callback)
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="elsewhere a step sees every variable")

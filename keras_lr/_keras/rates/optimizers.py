@@ -79,6 +79,34 @@ def unwrap_loss_scaling(optimizer: Any) -> Any:
     return optimizer
 
 
+def optimizers_beside(model: Any) -> dict[str, Any]:
+    """Return the optimizers that a model holds beside the compiled one, by how to write them.
+
+    Those that another one holds are left out.
+    """
+    held = held_optimizers(model)
+    inner = {id(one) for outer in held.values() for one in held_optimizers(outer).values()}
+    left_out = inner | {id(getattr(model, "optimizer", None))}
+    return {name: one for name, one in held.items() if id(one) not in left_out}
+
+
+def _named_optimizer(model: Any, name: str) -> Any:
+    """Return the optimizer of a name, such as ``"own"``, ``"both[0]"`` or ``"own.inner"``.
+
+    Raises:
+        ValueError: If the model has none of that name.
+    """
+    held = held_optimizers(model)
+    found = held.get(name, getattr(model, name, None))
+    if not is_optimizer(found) and not hasattr(found, "learning_rate"):
+        hint = nearest_name_hint(name, [*held], quote="'")
+        raise ValueError(
+            f"The model has no optimizer named {name!r}.{hint} "
+            f"Its optimizers: {', '.join(held) or 'none'}."
+        )
+    return found
+
+
 def optimizer_of(model: Any, optimizer: Any = None) -> Any:
     """Return the optimizer to drive: the one given, by reference or attribute name, or the model's.
 
@@ -87,15 +115,7 @@ def optimizer_of(model: Any, optimizer: Any = None) -> Any:
             wraps another optimizer and also has its own rate.
     """
     if isinstance(optimizer, str):
-        found = getattr(model, optimizer, None)
-        if found is None:
-            names = [n for n, v in vars(model).items() if isinstance(v, keras.optimizers.Optimizer)]
-            hint = nearest_name_hint(optimizer, names, quote="'")
-            raise ValueError(
-                f"The model has no optimizer named {optimizer!r}.{hint} "
-                f"Its optimizers: {', '.join(names) or 'none'}."
-            )
-        return unwrap_loss_scaling(found)
+        return unwrap_loss_scaling(_named_optimizer(model, optimizer))
     if optimizer is not None:
         return unwrap_loss_scaling(optimizer)
     found = getattr(model, "optimizer", None)
