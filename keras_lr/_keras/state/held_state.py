@@ -23,7 +23,13 @@ import numpy as np
 from keras_lr._hints import warn_user
 from keras_lr._keras.host_values import copy_to_host
 from keras_lr._keras.rates.optimizers import is_variable
-from keras_lr._keras.state.object_walk import Place, loaded_library, walk_objects
+from keras_lr._keras.state.object_walk import (
+    CONTAINERS,
+    Place,
+    is_written_by_user,
+    loaded_library,
+    walk_objects,
+)
 from keras_lr._keras.state.saved_value import SavedValue
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic)
@@ -33,6 +39,10 @@ _HOLD_NOTHING = {type(None), bool, int, float, str, dict, list, tuple, set}
 
 class SavedMembers(SavedValue):
     """The members that a list, dict, set or deque had."""
+
+
+class SavedIdentity(SavedValue):
+    """The list, dict or tuple that an attribute held, which may have been replaced by another."""
 
 
 class OwnObjects(NamedTuple):
@@ -47,7 +57,7 @@ def export_held_state(held: list[SavedValue]) -> list[Any]:
 
 
 def _export(one: SavedValue) -> Any:
-    if is_variable(one.value):
+    if is_variable(one.value) or isinstance(one, SavedIdentity):
         return OwnObjects(1)
     if not isinstance(one, SavedMembers):
         return one.value
@@ -91,10 +101,14 @@ def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> list[S
     taken = known | _tensors_of(model)
     found: list[SavedValue] = []
     lost: dict[int, str] = {}
+    seen: set[int] = set()
     torch, tensorflow = loaded_library("torch"), loaded_library("tensorflow")
     unreadable = _unreadable_kinds(tensorflow)
     for place in walk_objects(model):
         value = place.value
+        if place.own and place.holder is not None and id(place.holder) not in seen:
+            seen.add(id(place.holder))
+            found += _capture_names(place.holder, names)
         if place.own and place.holder is not None and place.key not in names:
             found += _capture_slot(place) + _capture_members(value)
         if type(value) in _HOLD_NOTHING or isinstance(value, _PLAIN) or id(value) in taken:
@@ -127,19 +141,51 @@ def _tensors_of(model: Any) -> set[int]:
 
 
 def _capture_slot(place: Place) -> list[SavedValue]:
-    """Return what puts an attribute or element back that holds a plain value or a tensor.
+    """Return what puts an attribute or element back that holds a value, a tensor or a container.
 
-    Where nothing is compiled, a layer may count in Python, or hold its last output.
+    Where nothing is compiled, a layer may count in Python, or hold its last outputs.
     """
     holder, key, value = place.holder, place.key, place.value
-    if not isinstance(value, _PLAIN) and not _is_tensor(value):
+    kind = SavedIdentity if isinstance(value, CONTAINERS) else SavedValue
+    if kind is SavedValue and not isinstance(value, _PLAIN) and not _is_tensor(value):
         return []
     if isinstance(holder, list | collections.deque):
-        return [SavedValue(functools.partial(_put_element_back, holder, key), value)]
+        return [kind(functools.partial(_put_element_back, holder, key), value)]
     slots = holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})
     if key in slots:
-        return [SavedValue(functools.partial(_put_value_back, slots, key), value)]
-    return [SavedValue(functools.partial(object.__setattr__, holder, key), value)]  # a slot
+        return [kind(functools.partial(_put_value_back, slots, key), value)]
+    return [kind(functools.partial(object.__setattr__, holder, key), value)]  # a slot
+
+
+def _capture_names(holder: Any, skipped: collections.abc.Set[str]) -> list[SavedValue]:
+    """Return what removes the attributes again that an object does not have yet.
+
+    Where nothing is compiled, a layer may begin to count in its first step. Variables stay, because
+    a compiled step may use them. So does what a library adds to an object of a class derived from
+    one of its own, under a name that begins with an underscore.
+    """
+    slots = getattr(holder, "__dict__", None)
+    if slots is None or isinstance(holder, CONTAINERS):
+        return []
+    is_derived = not all(
+        base is object or is_written_by_user(base) for base in type(holder).__mro__
+    )
+
+    def remove_others(names: frozenset[str]) -> None:
+        for name in slots.keys() - names - skipped:
+            hidden = is_derived and name.startswith("_")
+            if not hidden and _holds_values_alone(slots[name]):
+                del slots[name]
+
+    return [SavedValue(remove_others, frozenset(slots))]
+
+
+def _holds_values_alone(value: Any) -> bool:
+    """Return whether a value is plain, a tensor, or a container of such values."""
+    if isinstance(value, CONTAINERS):
+        members = value.values() if isinstance(value, dict) else value
+        return all(map(_holds_values_alone, members))
+    return isinstance(value, _PLAIN) or (_is_tensor(value) and not is_variable(value))
 
 
 def _put_value_back(slots: dict[Any, Any], key: Any, value: Any) -> None:

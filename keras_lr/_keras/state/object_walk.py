@@ -61,7 +61,7 @@ def walk_objects(root: Any) -> Iterator[Place]:
     waiting = collections.deque([(getattr(root, "name", "model"), root, True)])
     while waiting:
         path, holder, own = waiting.popleft()
-        own = own if isinstance(holder, _CONTAINERS) else is_own(holder)
+        own = own if isinstance(holder, CONTAINERS) else is_own(holder)
         for place in _contents(path, holder, own):
             yield place
             value = place.value
@@ -74,8 +74,13 @@ def walk_objects(root: Any) -> Iterator[Place]:
 
 
 def is_own(value: Any) -> bool:
-    """Return whether the class of an object is the user's: no library wrote it."""
-    return _package(type(value)) not in _LIBRARIES
+    """Return whether the class of an object is the user's."""
+    return is_written_by_user(type(value))
+
+
+def is_written_by_user(kind: type) -> bool:
+    """Return whether no library wrote a class."""
+    return _package(kind) not in _LIBRARIES
 
 
 def layers_in(root: Any) -> list[Any]:
@@ -102,7 +107,7 @@ def callables_in(root: Any) -> list[Any]:
     return list(found.values())
 
 
-_CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque)
+CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque)
 
 
 def _is_entered(value: Any) -> bool:
@@ -118,7 +123,7 @@ def _is_entered(value: Any) -> bool:
 
 
 _NEVER_ENTERED = {type(None), bool, int, float, str, bytes}
-_ALWAYS_ENTERED = (*_CONTAINERS, functools.partial, types.MethodType)
+_ALWAYS_ENTERED = (*CONTAINERS, functools.partial, types.MethodType)
 
 
 def _is_module(value: Any) -> bool:
@@ -181,7 +186,7 @@ def _contents(path: str, holder: Any, own: bool) -> Iterator[Place]:
     if isinstance(holder, dict):
         for key, value in list(holder.items()):
             yield Place(f"{path}[{key!r}]", holder, key, value, own)
-    elif isinstance(holder, _CONTAINERS):
+    elif isinstance(holder, CONTAINERS):
         fixed = isinstance(holder, tuple | set | frozenset)
         for i, value in enumerate(list(holder)):
             yield Place(f"{path}[{i}]", None if fixed else holder, i, value, own)
@@ -197,7 +202,7 @@ def _contents(path: str, holder: Any, own: bool) -> Iterator[Place]:
             if not name.startswith("_keras_lr"):
                 yield Place(f"{path}.{name}", holder, name, value, own)
         for kind in type(holder).__mro__:
-            if own and _package(kind) not in _LIBRARIES:
+            if own and is_written_by_user(kind):
                 for function in filter(None, map(_function_of, vars(kind).values())):
                     yield from _captured(path, function)
 
