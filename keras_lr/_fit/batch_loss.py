@@ -110,6 +110,8 @@ class SampleCounter:
             losses = added[0] / added[1]
             if self.notes_losses is None and not self._may_be_logged(losses, added, logs):
                 self.notes_losses, self.unit = False, "nothing"
+                if self._update.may_be_derived:
+                    self.cumulative.add("loss")
                 return None
         del self.counts[:executions]
         return losses

@@ -224,7 +224,7 @@ class FitSession:
             self.flush_deferred()
         if self.patch.metrics is not None:
             self.patch.restore_metrics()
-        if self.patch.resets_metrics and self.batch:
+        if self.patch.resets_metrics:
             self.patch.reset_metrics()
 
     def after_execution(self, count: int, logs: dict[str, Any], total: Any = None) -> None:

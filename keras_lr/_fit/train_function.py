@@ -23,6 +23,7 @@ class PatchedFit(Protocol):
     model: Any
     callbacks: CallbackListPatch
     open: bool
+    ran: int
     in_fit: bool
 
     def is_alive(self) -> bool:
@@ -231,9 +232,12 @@ class TrainFunctionPatch:
         """Make Keras's metrics start from zero in the next step."""
         if self.engine is None:
             return
-        if self._initial_metrics is None:
-            self._initial_metrics = initial_metrics(self.model)
-        self.engine.write_metrics(self._initial_metrics)
+        values = self._initial_metrics
+        if values is None:
+            values = initial_metrics(self.model)
+        if self.fit.ran:  # Keras makes some metrics in its first step.
+            self._initial_metrics = values
+        self.engine.write_metrics(values)
 
     def restore_metrics_at_epoch_end(self) -> None:
         """Put Keras's metrics back to their values from before others used them."""

@@ -261,13 +261,13 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
 
     def _column_of(self, name: str, moving: Collection[str]) -> str:
         """Return the column of a logged value, whose name may differ from that in the logs."""
+        session = self._session
         if self._cumulative is None:
             # By now the model has created its metrics.
-            self._cumulative = set()
-            if (session := self._session) is not None:
-                shown = session.sample_counter.cumulative
-                self._cumulative = cumulative_metrics(session.model) | shown
-        return metric_column(SO_FAR.format(name) if name in self._cumulative else name, moving)
+            self._cumulative = set() if session is None else cumulative_metrics(session.model)
+        shown = set() if session is None else session.sample_counter.cumulative
+        so_far = name in self._cumulative or name in shown
+        return metric_column(SO_FAR.format(name) if so_far else name, moving)
 
     def finish_epoch(self, batches: int, total: float | None) -> None:
         """Recover the last loss of an epoch, now that the number of its samples is known."""

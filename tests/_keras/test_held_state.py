@@ -392,6 +392,57 @@ def test_a_module_of_pytorch_comes_back():
         np.testing.assert_array_equal(a, b)
 
 
+# What a module holds ------------------------------------------------------------------------------
+
+TEACHER = keras.Sequential([keras.Input((1,)), layers.BatchNormalization()])
+
+
+def distance_to_teacher(y, prediction):
+    taught = TEACHER(keras.ops.stop_gradient(prediction), training=True)
+    return keras.ops.square(prediction - y) + 0.0 * taught
+
+
+@pytest.mark.core
+@not_on_jax
+def test_a_model_that_a_loss_refers_to_comes_back():
+    model = model_of(layers.Flatten())
+    model.compile("sgd", distance_to_teacher, **COMPILE)
+    fit(model)
+    before = TEACHER.get_weights()
+    with state_preserved(model):
+        fit(model)
+        assert (TEACHER.get_weights()[2] != before[2]).all()
+    for a, b in zip(TEACHER.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@on_tensorflow
+def test_the_slots_of_an_optimizer_in_a_helper_come_back():
+    import tensorflow as tf
+
+    class Helped(keras.Sequential):
+        def __init__(self):
+            super().__init__([keras.Input(batch_shape=(16, 6, 3)), layers.Flatten()])
+            self.add(layers.Dense(1))
+            self.helper = Holder(keras.optimizers.Adam())
+
+        def train_step(self, data):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.square(self(data[0]) - data[1]))
+            weights = self.trainable_variables
+            self.helper.value.apply(tape.gradient(loss, weights), weights)
+            return {"loss": loss}
+
+    model = compiled(Helped())
+    with state_preserved(model):
+        fit(model)
+        assert int(model.helper.value.iterations) == 2
+    values = [numbers(variable) for variable in model.helper.value.variables]
+    assert len(values) == 6
+    assert values[1] == pytest.approx(0.001)
+    assert [float(np.abs(value).max()) for i, value in enumerate(values) if i != 1] == [0.0] * 5
+
+
 # Plain attributes, where nothing is compiled ------------------------------------------------------
 
 
@@ -475,7 +526,8 @@ def test_attributes_that_a_training_adds_go_again():
         snapshot.restore()
         fit(model)
         assert (layer.steps, len(layer.helper.seen)) == (2, 2)
-    assert not hasattr(layer, "steps") and not hasattr(layer.helper, "seen")
+    assert not hasattr(layer, "steps")
+    assert not hasattr(layer.helper, "seen")
     fit(model)
     with state_preserved(model):
         fit(model)

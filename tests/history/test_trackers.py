@@ -235,6 +235,30 @@ def test_a_loss_of_which_the_batches_do_not_follow_is_of_the_epoch_so_far():
     assert np.isnan(history.loss).all()
 
 
+class Composed(Own):
+    """Logs as its loss what it computes from the means of its parts."""
+
+    def __init__(self, logs_parts):
+        super().__init__()
+        self.logs_parts = logs_parts
+
+    def average(self, loss):
+        self.total.update_state(loss)
+        self.other.update_state(2.0 * loss)
+        parts = {"a": self.total.result(), "b": self.other.result()} if self.logs_parts else {}
+        return {"loss": self.total.result() + self.other.result()} | parts
+
+
+@own_steps
+@pytest.mark.parametrize("logs_parts", [False, True])
+def test_a_loss_that_is_computed_from_means_is_of_the_epoch_so_far(logs_parts):
+    history = LRHistory()
+    fit(Composed(logs_parts), LOSSES, history, size=2)
+    assert np.isnan(history.loss).all()
+    so_far = 3.0 * np.cumsum(LOSSES) / np.arange(1, 7)
+    np.testing.assert_allclose(history["loss_so_far"], so_far, rtol=1e-6)
+
+
 class Renamed(Own):
     """Logs metrics that are no mean under names which are not theirs, and a loss as it is."""
 

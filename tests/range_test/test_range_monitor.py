@@ -165,6 +165,24 @@ def test_a_loss_that_the_model_averages_itself_is_that_of_each_batch():
     np.testing.assert_allclose(again.history["loss"], [4.2 - 0.02], rtol=1e-5)
 
 
+class Unlisted(OwnTracker):
+    """A model whose metric Keras does not reset."""
+
+    @property
+    def metrics(self):
+        return []
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX's step has the metrics that a model lists")
+def test_a_loss_in_a_metric_that_the_model_does_not_list_is_that_of_each_batch():
+    model = Unlisted()
+    model.compile(keras.optimizers.SGD())
+    y = np.repeat(np.array([5.0, 1.0, 4.0, 2.0, 9.0], "float32"), 8)[:, None]
+    result = still().run(model, np.ones((40, 1), "float32"), y, batch_size=8, shuffle=False)
+    np.testing.assert_allclose(result.values, [5, 1, 4, 2, 9] * 2, rtol=1e-5)
+    assert float(keras.ops.convert_to_numpy(model.total.count)) == 0.0
+
+
 def test_rules_read_a_metric_to_be_maximised_the_right_way_up():
     logs = np.linspace(-6, 1, 80)
     loss = (logs + 2.0) ** 2

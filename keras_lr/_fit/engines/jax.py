@@ -17,7 +17,7 @@ from keras_lr._fit.engines.stateless import CountedBatches, StatelessEngine
 from keras_lr._fit.tracks import BLOCK
 from keras_lr._keras.fits.held_signals import HeldSignals
 from keras_lr._keras.fits.jax_state import Place, state_with
-from keras_lr._keras.fits.mean_updates import LossUpdate, MeanUpdates, find_means
+from keras_lr._keras.fits.mean_updates import MeanUpdates, find_means
 from keras_lr._keras.fits.train_step import (
     CompiledStep,
     hyperparameters_set,
@@ -89,7 +89,7 @@ def _step_with_values(
         step.cumulative = updates.cumulative(logs)
         step.update, update = None, updates.of_loss(logs, row)
         if update is not None:
-            step.update = LossUpdate(update.mean, update.is_logged)
+            step.update = update._replace(total=None, count=None, loss=None)
             # Each additional value that a step returns costs time.
             if update.is_logged:
                 loss = update.total / update.count if update.loss is None else update.loss

@@ -199,7 +199,9 @@ class StatelessEngine(Engine):
     def write_metrics(self, values: list[tuple[Any, np.ndarray]]) -> None:
         variables = self.session.model.metrics_variables
         places = {id(variable): (METRICS, index) for index, variable in enumerate(variables)}
-        self.writes |= {places[id(variable)]: value for variable, value in values}
+        # The state has no variable of a metric that the model does not list.
+        found = [(places.get(id(variable)), value) for variable, value in values]
+        self.writes |= {place: value for place, value in found if place is not None}
 
     def with_writes(self, arguments: Arguments) -> Arguments:
         if not self.writes:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from keras_lr._fit.engines.base import ADDED, Arguments, Engine, Result, Session
 from keras_lr._fit.tracks import BLOCK
-from keras_lr._keras.fits.mean_updates import LossUpdate, MeanUpdates, find_means
+from keras_lr._keras.fits.mean_updates import MeanUpdates, find_means
 from keras_lr._keras.fits.train_step import (
     CompiledStep,
     hyperparameters_set,
@@ -258,7 +258,7 @@ def _step_with_values(
             if counted is not None:
                 note(step.counts, row, counted)
             return logs
-        step.update = LossUpdate(update.mean, update.is_logged)
+        step.update = update._replace(total=None, count=None, loss=None)
         step.notes_loss = single and update.loss is not None
         if step.notes_loss:
             note(step.losses, row, update.loss)

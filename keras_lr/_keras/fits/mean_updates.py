@@ -72,6 +72,8 @@ class LossUpdate(NamedTuple):
     count: Any = None
     loss: Any = None
     """The total divided by the count, if the step has computed it and logs this mean."""
+    may_be_derived: bool = False
+    """Whether the step may log as its loss what it has computed from results of metrics."""
 
 
 class MeanUpdates:
@@ -129,12 +131,26 @@ class MeanUpdates:
         if not isinstance(logs, dict):
             return frozenset()
         others = [(value, is_sum(one)) for value, one in self._results if not is_mean(one)]
-        return frozenset(
+        found = {
             name
             for name, logged in logs.items()
             for value, sums in others
             if value is logged and not (sums and name == "loss")
-        )
+        }
+        if self._may_derive_loss(logs) and self.of_loss(logs) is None:
+            found.add("loss")
+        return frozenset(found)
+
+    def _may_derive_loss(self, logs: dict[str, Any]) -> bool:
+        """Return whether the loss in the logs may be computed from results of metrics.
+
+        It may if it is no result itself, and the step has asked for a result that it does not log.
+        One of a metric that is called ``"loss"`` may have made way for the loss of the batch.
+        """
+        logged = {id(value) for value in keras.tree.flatten(logs)}
+        own = {id(value) for value, _ in self._results}
+        unlogged = [one for value, one in self._results if id(value) not in logged]
+        return id(logs.get("loss")) not in own and any(one.name != "loss" for one in unlogged)
 
     def of_loss(self, logs: Any, trace: Any = None) -> LossUpdate | None:
         """Return what was added to the mean that a step logs as its loss.
@@ -164,7 +180,8 @@ class MeanUpdates:
                 if counts is None:
                     return LossUpdate(mean, True, total, 1.0, total)
                 loss = self._single_value(mean, trace) if logged else None
-                return LossUpdate(mean, bool(logged), total, _sum(counts), loss)
+                derived = not logged and self._may_derive_loss(logs)
+                return LossUpdate(mean, bool(logged), total, _sum(counts), loss, derived)
         return None
 
     def _single_value(self, mean: Any, trace: Any) -> Any:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_lr._keras.rates.optimizers import is_variable
+from keras_lr._keras.rates.optimizers import held_optimizers, is_optimizer, is_variable
 
 _LIBRARIES = sys.stdlib_module_names | {
     *("jax", "jaxlib", "keras", "numpy", "pandas", "scipy", "sklearn", "tensorflow", "tf_keras"),
@@ -92,6 +92,16 @@ def layers_in(root: Any) -> list[Any]:
     return list(found.values())
 
 
+def optimizers_in(root: Any) -> list[Any]:
+    """Return the optimizers that a training of an object may use, wherever they are; each once."""
+    held = held_optimizers(root).values()
+    found = {id(one): one for one in held}
+    for place in walk_objects(root):
+        if is_optimizer(place.value):
+            found.setdefault(id(place.value), place.value)
+    return list(found.values())
+
+
 def normalizes_batches(root: Any) -> bool:
     """Return whether a layer of an object trains with the statistics of each batch."""
     kind = keras.layers.BatchNormalization
@@ -120,6 +130,13 @@ def _is_entered(value: Any) -> bool:
     if is_variable(value) or not (hasattr(value, "__dict__") or hasattr(value, "__slots__")):
         return False
     return isinstance(value, _KINDS_OF_KERAS) or is_own(value) or _is_module(value)
+
+
+def _is_part(value: Any) -> bool:
+    """Return whether a value is of a kind that a training changes, whoever holds it."""
+    if isinstance(value, keras.callbacks.Callback):
+        return False
+    return isinstance(value, _KINDS_OF_KERAS) or _is_module(value)
 
 
 _NEVER_ENTERED = {type(None), bool, int, float, str, bytes}
@@ -218,6 +235,7 @@ def _captured(path: str, function: types.FunctionType) -> Iterator[Place]:
         yield Place(f"{path}: a default", None, 0, value, True)
     for name in function.__code__.co_names:
         value = function.__globals__.get(name)
-        # An object that a module holds is not entered: it need not be part of the model.
-        if isinstance(value, types.FunctionType) or not _is_entered(value):
+        # A container or an object of the user's that a module holds is not entered: it need not be
+        # part of the model. A teacher model or an optimizer that a step refers to is.
+        if isinstance(value, types.FunctionType) or not _is_entered(value) or _is_part(value):
             yield Place(f"{path}: {name}", None, name, value, True)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import keras
 from numpy.typing import NDArray
 
+from keras_lr._keras.fits.mean_updates import metrics_held_by
 from keras_lr._keras.host_values import copy_to_host, to_numpy
 from keras_lr._keras.rates.optimizers import held_optimizers, is_built
 from keras_lr._keras.state.held_state import (
@@ -28,6 +29,7 @@ from keras_lr._keras.state.held_state import (
     capture_held_state,
     export_held_state,
 )
+from keras_lr._keras.state.object_walk import optimizers_in
 from keras_lr._keras.state.random_kernels import draws_from_kernels
 from keras_lr._keras.state.random_state import keep_random_states
 
@@ -120,7 +122,7 @@ class Snapshot:
         self._held = capture_held_state(model, known, set(_FIT_ATTRIBUTES))
         self._optimizers = [
             (optimizer, _plain_numbers(optimizer), _unbuilt_copy(optimizer))
-            for optimizer in held_optimizers(model).values()
+            for optimizer in optimizers_in(model)
         ]
         self._attributes = {name: getattr(model, name, _ABSENT) for name in _FIT_ATTRIBUTES}
         compiled = (getattr(model, name, None) for name in _COMPILED_PARTS)
@@ -279,10 +281,12 @@ def metrics_of(model: Any) -> list[tuple[Any, NDArray]]:
 def initial_metrics(model: Any) -> list[tuple[Any, NDArray]]:
     """Return every variable of a model's metrics, with the value that it has after a reset.
 
+    Metrics that a model holds and does not list are among them: its step may log them all the same.
     Metrics of legacy Keras are reset to find out.
     """
     found: list[tuple[Any, NDArray]] = []
-    for metric in model.metrics:
+    metrics = {id(metric): metric for metric in (*model.metrics, *metrics_held_by(model))}
+    for metric in metrics.values():
         if hasattr(metric, "stateless_reset_state"):
             values = [to_numpy(value).copy() for value in metric.stateless_reset_state()]
         else:
