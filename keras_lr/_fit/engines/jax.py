@@ -89,7 +89,7 @@ def _step_with_values(
         step.cumulative = updates.cumulative(logs)
         step.update, update = None, updates.of_loss(logs, row)
         if update is not None:
-            step.update = update._replace(total=None, count=None, loss=None)
+            step.update = update.without_values()
             # Each additional value that a step returns costs time.
             if update.is_logged:
                 loss = update.total / update.count if update.loss is None else update.loss

@@ -258,7 +258,7 @@ def _step_with_values(
             if counted is not None:
                 note(step.counts, row, counted)
             return logs
-        step.update = update._replace(total=None, count=None, loss=None)
+        step.update = update.without_values()
         step.notes_loss = single and update.loss is not None
         if step.notes_loss:
             note(step.losses, row, update.loss)

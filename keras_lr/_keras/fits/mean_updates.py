@@ -75,6 +75,10 @@ class LossUpdate(NamedTuple):
     may_be_derived: bool = False
     """Whether the step may log as its loss what it has computed from results of metrics."""
 
+    def without_values(self) -> LossUpdate:
+        """Return what is known of every step, without the tensors of one."""
+        return self._replace(total=None, count=None, loss=None)
+
 
 class MeanUpdates:
     """Context manager that notes what is added to some means."""
