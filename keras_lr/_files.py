@@ -15,6 +15,9 @@ from typing import Any
 
 PathLike = str | os.PathLike[str]
 
+AnyPath = PathLike | bytes
+"""What `path_text` takes."""
+
 LONGEST_NAME = 255
 """Bytes in the name of a file, on every file system in common use."""
 
@@ -22,8 +25,21 @@ LONGEST_NAME = 255
 _IRREPLACEABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV}
 
 
+def path_text(path: AnyPath) -> str:
+    """Return a path as a string, also one that was given as bytes.
+
+    Raises:
+        TypeError: If it is no path.
+        ValueError: If no file can have it, because it holds a null character.
+    """
+    text = os.fsdecode(path)
+    if "\0" in text:
+        raise ValueError(f"A path must not hold a null character. Received: {text!r}")
+    return text
+
+
 @contextlib.contextmanager
-def atomic_write(path: PathLike, mode: str = "w") -> Iterator[Any]:
+def atomic_write(path: AnyPath, mode: str = "w") -> Iterator[Any]:
     """Open a file for writing that replaces ``path`` when everything is written.
 
     A reader, or a process that is killed, finds the old file or the new one, never anything in
@@ -38,7 +54,7 @@ def atomic_write(path: PathLike, mode: str = "w") -> Iterator[Any]:
     Raises:
         OSError: If the file cannot be written. The error names ``path``, and the old file stays.
     """
-    path = os.fspath(path)
+    path = path_text(path)
     with _naming(path):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         new = _create_beside(path)
@@ -61,14 +77,22 @@ def atomic_write(path: PathLike, mode: str = "w") -> Iterator[Any]:
             pathlib.Path(new).unlink(missing_ok=True)
 
 
-def check_writable(path: PathLike) -> None:
+def check_writable(path: AnyPath) -> None:
     """Raise the errors that `atomic_write` would raise before writing; leave the file unchanged."""
-    path = os.fspath(path)
+    path = path_text(path)
     with _naming(path):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         new = _create_beside(path)
         if new is not None:
             os.unlink(new)
+
+
+def is_regular_file(path: PathLike) -> bool:
+    """Return whether a path leads to a file or to nothing, and not to a folder, pipe or device."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def shorten_name(path: PathLike, room: int) -> pathlib.Path:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import pathlib
-import stat
 import zipfile
 from typing import Any, Self
 
 import numpy as np
 
-from keras_lr._files import PathLike, atomic_write, check_writable
+from keras_lr._files import PathLike, atomic_write, check_writable, is_regular_file
 
 VERSION = 1
 CHECKSUM = "keras_lr_checksum"
@@ -65,7 +62,7 @@ class StateFile:
             raise unusable(self.path, "it is not a state file of keras_lr")
         if content["keras_lr_state"] != VERSION:
             raise unusable(self.path, f"it has format {content['keras_lr_state']}, not {VERSION}")
-        if content.get("checksum") != _checksum(content):
+        if content.get("checksum") != checksum_of(content):
             raise unusable(self.path, "it is damaged: its checksum does not fit")
         if content["callback"] != self.owner or content["config"] != self.config:
             raise unusable(
@@ -88,7 +85,7 @@ class StateFile:
             "config": self.config,
             "states": {str(epoch): state for epoch, state in states.items()},
         }
-        content["checksum"] = _checksum(content)
+        content["checksum"] = checksum_of(content)
         with atomic_write(self.path) as file:
             file.write(json.dumps(content))  # `json.dump` encodes in Python
 
@@ -178,15 +175,15 @@ def require_file(path: PathLike) -> None:
     Raises:
         StateError: If the path leads to something that is not a file.
     """
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise StateError(
-                f"The state file {path} cannot be used: it is a folder, a pipe or a device. "
-                "Give `state_path` the name of a file."
-            )
+    if not is_regular_file(path):
+        raise StateError(
+            f"The state file {path} cannot be used: it is a folder, a pipe or a device. "
+            "Give `state_path` the name of a file."
+        )
 
 
-def _checksum(content: dict[str, Any]) -> str:
+def checksum_of(content: dict[str, Any]) -> str:
+    """Return the checksum of plain data, without what stands under ``"checksum"``."""
     rest = {name: value for name, value in content.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 

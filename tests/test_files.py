@@ -13,12 +13,14 @@ import tempfile
 import threading
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from keras_lr import Constant, LRHistory, RangeTestResult, load, save
 from keras_lr._files import atomic_write
 from keras_lr._state import StateFile, save_arrays
+from keras_lr.plotting import close
 
 NOBODY = 65534
 
@@ -351,6 +353,52 @@ def test_an_error_about_another_file_names_that(path):
         (path.parent / "other").read_text()
     assert caught.value.filename.endswith("other")
     assert not path.exists()
+
+
+PATHS = WRITERS | {
+    "config": lambda path: save(Constant(0.1), path),
+    "picture": lambda path: close(plt.figure(), path),
+}
+
+
+@pytest.mark.parametrize("writer", sorted({*PATHS} - {"state", "arrays"}))
+def test_a_path_may_be_bytes_and_holds_no_null(tmp_path, writer):
+    path = tmp_path / "ü.json" if writer == "config" else tmp_path / "ü.svg"
+    PATHS[writer](os.fsencode(path))
+    assert path.stat().st_size
+    with pytest.raises(ValueError, match=r"must not hold a null character. Received: 'a\\x00b"):
+        PATHS[writer]("a\0b.json")
+
+
+def test_a_config_is_loaded_from_a_path_in_bytes(tmp_path):
+    path = os.fsencode(tmp_path / "lr.json")
+    save(Constant(0.1), path)
+    assert load(path) == [Constant(0.1)]
+    with pytest.raises(ValueError, match="must not hold a null character"):
+        load("a\0b.json")
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_old_one(path):
+    path = path.with_suffix(".svg")
+    path.write_text("old")
+    path.chmod(0o600)
+    with refused(path, errno.EFBIG), full_disk(500):
+        close(plt.figure(), path)
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+    link = path.with_name("link.png")
+    link.symlink_to(path)
+    close(plt.figure(), link)
+    assert link.is_symlink()
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert mode(path) == 0o600
+    assert not plt.get_fignums()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_picture_on_a_full_device_names_it():
+    with refused("/dev/full", errno.ENOSPC):
+        close(plt.figure(), "/dev/full")
 
 
 # What is read -------------------------------------------------------------------------------------

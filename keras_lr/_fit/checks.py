@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 from keras_lr._fit.tracks import Adjustment, HyperparameterTrack
@@ -16,6 +18,9 @@ from keras_lr._keras.rates.optimizers import (
     trained_variables,
     unwrap_loss_scaling,
 )
+
+ASSIGNED = 1e-2
+"""How far a rate may lie from the one that was used, as a share of it, to be the same."""
 
 
 class Moved(NamedTuple):
@@ -63,11 +68,16 @@ def check_train_function(model: Any, installed: Any, logs: dict[str, Any]) -> No
 
 def warn_of_conflicts(
     tracks: list[HyperparameterTrack], moved: list[Moved], callbacks: CallbackListPatch
-) -> None:
-    """Warn of Keras callbacks that set a learning rate which this package decides."""
+) -> bool:
+    """Warn of Keras callbacks that set a learning rate which this package decides.
+
+    Returns:
+        Whether there is one.
+    """
     driven = [track.owner for track in tracks if track.parameter.name == LEARNING_RATE]
     adjusted = [one.owner for one in moved if one.parameter.name == LEARNING_RATE]
-    for other in conflicting_callbacks(callbacks.group):
+    others = conflicting_callbacks(callbacks.group)
+    for other in others:
         kind = type(other).__name__
         if driven:
             instead = {"ReduceLROnPlateau": "keras_lr.ReduceLROnPlateau, which scales it"}.get(
@@ -84,6 +94,38 @@ def warn_of_conflicts(
                 "starts from the rate that it is given. Use keras_lr.Function(...) instead, which "
                 f"{type(adjusted[0]).__name__} scales."
             )
+    return bool(others)
+
+
+class AssignmentWatch:
+    """Notices that something else sets a learning rate which a track decides, and warns of it once.
+
+    It looks at the variables twice an epoch: when the epoch begins, which finds what was set at the
+    end of the one before, and when its first batch begins.
+    """
+
+    def __init__(self, tracks: list[HyperparameterTrack], warned: bool) -> None:
+        """Watch the rates of some tracks, unless a warning has said already who sets them."""
+        rates = [one for one in tracks if one.parameter.name == LEARNING_RATE and not warned]
+        self._watched = [
+            one
+            for one in rates
+            if one.parameter.variable is not None and not one.parameter.host_only
+        ]
+
+    def compare(self, value_of: Callable[[HyperparameterTrack], float]) -> None:
+        """Compare the rates with those that they should have."""
+        for track in self._watched:
+            found, used = track.parameter.read(), value_of(track)
+            if not math.isclose(found, used, rel_tol=ASSIGNED):
+                self._watched = []
+                warn_user(
+                    f"The learning rate of the optimizer {track.parameter.optimizer.name!r} was "
+                    f"set to {found:.6g} during the fit, which has no effect: {track.owner!r} "
+                    "decides the learning rate of each step. Leave the setting to a composition of "
+                    "schedules, in which keras_lr.Function takes a function."
+                )
+                return
 
 
 class OptimizerUse:

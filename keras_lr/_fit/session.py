@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.batch_loss import SampleCounter
 from keras_lr._fit.checks import (
+    AssignmentWatch,
     Moved,
     OptimizerUse,
     check_compiled_once,
@@ -58,6 +59,8 @@ class FitSession:
     def __init__(self, model: Any, params: dict[str, Any] | None) -> None:
         """Begin with nothing to move. Use `attach` to get the session of a fit."""
         self.model = model
+        self.thread = threading.get_ident()
+        """The thread that the fit runs in."""
         self.optimizer = getattr(model, "optimizer", None)
         self._params = params or {}
         self.steps: int | None = self._params.get("steps")
@@ -86,6 +89,8 @@ class FitSession:
         """Whether a member reads the loss of each execution as soon as it has run."""
         self.brief = False
         """Whether the fit is too short to compile a step for it where the model has one already."""
+        self.others_may_set = True
+        """Whether something else may set hyperparameters between two executions of an epoch."""
         self.open = False
         """Whether an epoch has begun and not ended."""
         self.epoch = -1
@@ -97,8 +102,9 @@ class FitSession:
         """The last execution, until the deferred handlers are called with it."""
         self._logs: dict[str, Any] | None = None
         self._use: OptimizerUse | None = None
+        self._watch = AssignmentWatch([], warned=False)
         self.callbacks.move_to_front(self.start_epoch, self.on_epoch_end_first)
-        self.callbacks.guard_hooks(self.leave_after_exception, self.check_optimizer)
+        self.callbacks.guard_hooks(self.leave_after_exception, self.after_hook)
         self._cancel_on_abandoned = self.callbacks.on_abandoned(self.end)
 
     @functools.cached_property
@@ -155,6 +161,9 @@ class FitSession:
         self.end_epoch()
         self.attach()
         self.check_optimizer()
+        # Where the data end early, the step that found none has set a rate too.
+        if self.batch and self.batch == self.steps:
+            self._watch.compare(self.last_value)
         self.epoch, self.batch, self.open, self._logs = epoch, 0, True, None
         self.events.start_epoch(epoch)
         self.invalidate_values()
@@ -355,6 +364,13 @@ class FitSession:
         self.detach()
         self.attach()
 
+    def after_hook(self) -> None:
+        """Check what callbacks have done in a hook after which the epoch goes on."""
+        self.check_optimizer()
+        if self.open and not self.batch:
+            rows = self.table.rows
+            self._watch.compare(lambda track: float(rows[0, self.tracks.index(track)]))
+
     def leave_after_exception(self, error: BaseException) -> None:
         """Leave the model as it was found when an exception leaves a hook or an execution.
 
@@ -391,7 +407,8 @@ class FitSession:
         if self.patch.engine is None:
             self.patch.install()
             if self._use is None:
-                warn_of_conflicts(self.tracks, self.moved, self.callbacks)
+                warned = warn_of_conflicts(self.tracks, self.moved, self.callbacks)
+                self._watch = AssignmentWatch(self.tracks, warned)
                 recorded = {} if self.brief else self.reports.recorded_optimizers
                 self._use = OptimizerUse(self.model, [] if self.brief else self.moved, recorded)
 
@@ -415,6 +432,8 @@ class FitSession:
         self.callbacks.skip_unused_batch_hooks()
         looks = self.callbacks.has_hook("on_train_batch_begin")
         self.callbacks.before_batch = self.show_next_values if looks else None
+        hooks = looks or self.callbacks.has_hook("on_train_batch_end")
+        self.others_may_set = hooks or not self.in_fit
         return engine_for(self)
 
     @contextlib.contextmanager

@@ -45,7 +45,7 @@ class ConfigSource(NamedTuple):
             OSError: If the file cannot be read.
         """
         from keras_lr.config import load
-        from keras_lr.config.files import ENDINGS, load_text
+        from keras_lr.config.files import ENDINGS, MAX_BYTES, load_text
 
         if self.is_file:
             path = Path(self.argument)
@@ -55,7 +55,7 @@ class ConfigSource(NamedTuple):
                     "'CosineDecay: {initial_lr: 0.1}'"
                 )
             return load(path)
-        content = self.argument.encode() if self.is_text else sys.stdin.buffer.read()
+        content = self.argument.encode() if self.is_text else sys.stdin.buffer.read(MAX_BYTES + 1)
         return load_text(content, str(self))
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from keras_lr._files import PathLike, atomic_write
+from keras_lr._files import AnyPath, atomic_write, path_text
 from keras_lr.config.plain import IN_A_FILE, plain_data
 from keras_lr.config.problems import ConfigError, Place, Problem
 from keras_lr.config.reader import LineOf, read_config
@@ -35,7 +34,7 @@ _WORDS = {
 }
 
 
-def load(path: PathLike) -> list[Any]:
+def load(path: AnyPath) -> list[Any]:
     """Return the callbacks that a config file describes.
 
     Args:
@@ -52,10 +51,11 @@ def load(path: PathLike) -> list[Any]:
     ...     load(path)
     [CosineDecay(initial_lr=0.1)]
     """
-    parse = _PARSERS.get(_ending(path)) or _unknown(path)
-    with open(path, "rb") as opened:
+    file = path_text(path)
+    parse = _PARSERS.get(_ending(file)) or _unknown(file)
+    with open(file, "rb") as opened:
         content = opened.read(MAX_BYTES + 1)
-    return _load_content(content, parse, os.fspath(path))
+    return _load_content(content, parse, file)
 
 
 def load_text(content: bytes, name: str) -> list[Any]:
@@ -88,7 +88,7 @@ def _load_content(content: bytes, parse: Parser, file: str) -> list[Any]:
     return made if CALLBACKS in data else [made]
 
 
-def save(callbacks: Any, path: PathLike) -> None:
+def save(callbacks: Any, path: AnyPath) -> None:
     """Write callbacks to a config file, which appears whole or not at all.
 
     Args:
@@ -111,23 +111,22 @@ def save(callbacks: Any, path: PathLike) -> None:
           CosineDecay: {initial_lr: 0.1}
         over: 5
     """
-    write = _WRITERS.get(_ending(path)) or _unknown(path)
+    file = path_text(path)
+    write = _WRITERS.get(_ending(file)) or _unknown(file)
     config = to_config(callbacks if isinstance(callbacks, list | tuple) else [callbacks])
     text = write(plain_data(config, IN_A_FILE))
-    if to_config(read_config(_PARSERS[_ending(path)](text)[0])) != config:
-        raise ConfigError([Problem("", "this format cannot hold it; use another")], os.fspath(path))
-    with atomic_write(path) as file:
-        file.write(text)
+    if to_config(read_config(_PARSERS[_ending(file)](text)[0])) != config:
+        raise ConfigError([Problem("", "this format cannot hold it; use another")], file)
+    with atomic_write(file) as opened:
+        opened.write(text)
 
 
-def _ending(path: PathLike) -> str:
-    return pathlib.Path(path).suffix.lower()
+def _ending(file: str) -> str:
+    return pathlib.Path(file).suffix.lower()
 
 
-def _unknown(path: PathLike) -> NoReturn:
-    raise ConfigError(
-        [Problem("", f"the name must end in one of {', '.join(_PARSERS)}")], os.fspath(path)
-    )
+def _unknown(file: str) -> NoReturn:
+    raise ConfigError([Problem("", f"the name must end in one of {', '.join(_PARSERS)}")], file)
 
 
 def _fail(message: str, line: int | None = None) -> NoReturn:

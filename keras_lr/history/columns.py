@@ -19,6 +19,12 @@ BLOCK = 65536
 
 LAST_LINE = "# rows="
 
+EXACT = 2.0**53
+"""From here on not every whole number is a float."""
+
+_SPECIAL = re.compile(r'[,"#\s]|^$')
+"""What a name has that stands in quotes: other readers take ``#`` for a comment."""
+
 
 class Column:
     """Growing array that wastes at most an eighth of its memory."""
@@ -80,7 +86,7 @@ def write_csv(path: PathLike, columns: Mapping[str, NDArray[Any]]) -> None:
     checksum = _Checksum(list(columns))
     length = max(map(len, columns.values()), default=0)
     with atomic_write(path) as file:
-        csv.writer(file, lineterminator="\n").writerow(columns)
+        file.write(",".join(map(_quoted, columns)) + "\n")
         for start in range(0, length, BLOCK):
             block = [texts(values[start : start + BLOCK]) for values in columns.values()]
             rows = [",".join(row) for row in zip(*block, strict=True)]
@@ -97,7 +103,7 @@ def read_csv(
     needed: Sequence[str],
     integers: Sequence[str] = (),
     kind: str = "history written by LRHistory.to_csv",
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, NDArray[Any]]:
     """Return the columns of a file that `write_csv` or version 0.1.0 wrote.
 
     Args:
@@ -123,14 +129,36 @@ def read_csv(
             )
         rows = _Rows(file, names)
         try:
-            columns = dict(zip(names, rows.read().T, strict=True))
-            if any((columns[name] != np.floor(columns[name])).any() for name in integers):
-                raise ValueError(f"{' or '.join(integers)} is not a whole number")
+            columns: dict[str, NDArray[Any]] = dict(zip(names, rows.read().T, strict=True))
+            for name in integers:
+                columns[name] = _whole_numbers(columns[name], path, names.index(name), name)
             if rows.problem:
                 raise ValueError(rows.problem)
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error} (rows are counted from 1)") from error
     return columns
+
+
+def _quoted(name: str) -> str:
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"' if _SPECIAL.search(name) else name
+
+
+def _whole_numbers(
+    values: NDArray[np.float64], path: PathLike, column: int, name: str
+) -> NDArray[Any]:
+    """Return the numbers of a column that were read as floats, which round the greatest of them."""
+    if not ((values == np.floor(values)) & (values >= 0.0)).all():
+        raise ValueError(f"{name} is not a whole number of at least 0")
+    if not (values >= EXACT).any():
+        return values
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = (row for row in csv.reader(file) if row and not row[0].startswith(LAST_LINE))
+        next(rows)
+        try:
+            return np.array([int(row[column]) for row in rows], np.int64)
+        except (OverflowError, ValueError) as error:
+            raise ValueError(f"{name} is not a whole number of 64 bits") from error
 
 
 def texts(values: NDArray[Any]) -> list[str]:

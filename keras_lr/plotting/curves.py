@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import cycle
-from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -20,6 +20,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, StrMethodFormatter
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
+from keras_lr._files import AnyPath, atomic_write, path_text
 from keras_lr.plotting import legend
 from keras_lr.plotting.downsampling import as_stairs
 from keras_lr.plotting.scales import ValueRange
@@ -191,11 +192,20 @@ def sparkline(curve: ArrayLike, width: float = 1.6, height: float = 0.5) -> Figu
     return figure
 
 
-def close(figure: Any, path: str | PathLike[str] | None = None) -> None:
-    """Close a figure, after writing it to `path` if one is given."""
-    if path is not None:
-        figure.savefig(path, dpi=130)
-    plt.close(figure)
+def close(figure: Any, path: AnyPath | None = None) -> None:
+    """Close a figure, after writing it to `path` if one is given.
+
+    Raises:
+        OSError: If the file cannot be written.
+        ValueError: If matplotlib writes no file of that ending.
+    """
+    try:
+        if path is not None:
+            kind = Path(path_text(path)).suffix.removeprefix(".").lower()
+            with atomic_write(path, "wb") as file:
+                figure.savefig(file, dpi=130, format=kind or None)
+    finally:
+        plt.close(figure)
 
 
 def _checked(curves: Mapping[str, ArrayLike], steps_per_epoch: float) -> dict[str, Array]:

@@ -1,5 +1,7 @@
 """`SweepRecord`: the outcomes of a sweep in a folder, one JSON line each.
 
+Each line has a checksum, so that one that was altered is refused.
+
 Several processes may write to the file: it is locked while a line is written, if the system has
 such locks (Windows has none). An incomplete line of a killed process is cut off by the next process
 that writes.
@@ -17,8 +19,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from keras_lr._files import PathLike
-from keras_lr._state import StateError
+from keras_lr._files import PathLike, is_regular_file
+from keras_lr._state import StateError, checksum_of
 from keras_lr.search.fingerprint import changed
 from keras_lr.search.results.rows import Criterion
 from keras_lr.search.trials.description import Group, Outcome, Stretch, Trial
@@ -43,9 +45,14 @@ class SweepRecord:
         """Read the record in a folder, if there is one; write nothing.
 
         Raises:
-            StateError: If a line is damaged.
+            StateError: If a line is damaged, or if the record is no file.
         """
         self.path = pathlib.Path(directory) / self.file
+        if not is_regular_file(self.path):
+            raise StateError(
+                f"The record {self.path} cannot be used: it is a folder, a pipe or a device. Pass "
+                "another directory."
+            )
         self.fingerprint: dict[str, Any] = {}
         self.criterion: Criterion | None = None
         self.groups: list[Group] = []
@@ -130,7 +137,7 @@ class SweepRecord:
             self._lines += 1
             try:
                 self._take_in(json.loads(line))
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
                 raise StateError(
                     f"Line {self._lines} of {self.path} is damaged: {error!r}. Delete the line, "
                     "and its trial will be trained again."
@@ -138,7 +145,11 @@ class SweepRecord:
         self._offset += whole
 
     def _take_in(self, line: dict[str, Any]) -> None:
+        if line.get("checksum") != checksum_of(line):
+            raise ValueError("its checksum does not fit")
         if "outcome" in line:
+            if self.criterion is None:
+                raise ValueError(f"no line before it says what {self.noun} it is of")
             outcome = _from_plain(line["outcome"], self.kind_of_trial)
             self.outcomes[outcome.key] = outcome
             return
@@ -153,7 +164,8 @@ class SweepRecord:
 
     def _write(self, file: io.FileIO, line: dict[str, Any]) -> None:
         """Append a line, whole or not at all, to a file that was read to its end."""
-        data = json.dumps(line, allow_nan=False).encode() + b"\n"
+        checked = {**line, "checksum": checksum_of(line)}
+        data = json.dumps(checked, allow_nan=False).encode() + b"\n"
         file.truncate(self._offset)
         try:
             rest = memoryview(data)

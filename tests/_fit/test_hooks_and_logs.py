@@ -150,6 +150,42 @@ def test_a_warning_of_a_schedule_shows_the_line_of_fit(recwarn):
     assert warning.filename == samples.__code__.co_filename
 
 
+class Setter(keras.callbacks.Callback):
+    """Sets the rate of the model's optimizer in a hook, as a scheduler of a user's own does."""
+
+    def __init__(self, hook):
+        super().__init__()
+
+        def set_rate(*arguments, **logs):
+            self.model.optimizer.learning_rate = 0.0625
+
+        setattr(self, hook, set_rate)
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["behind", "in front"])
+@pytest.mark.parametrize("schedule", [Constant(0.5), LinearDecay(1.0, 0.25)], ids=repr)
+@pytest.mark.parametrize(
+    "hook", ["on_epoch_begin", "on_train_batch_begin", "on_train_batch_end", "on_epoch_end"]
+)
+def test_a_rate_that_a_callback_sets_is_not_used_and_warned_of_once(hook, schedule, order, recwarn):
+    rates = fit(meter(), [schedule, Setter(hook)][::order], epochs=EPOCHS)
+    np.testing.assert_array_equal(rates, schedule.history.learning_rate)
+    curve = schedule.values(epochs=EPOCHS, steps_per_epoch=STEPS)
+    np.testing.assert_allclose(rates, curve, rtol=1e-6)
+    (warning,) = said(recwarn, "has no effect")
+    assert f"set to 0.0625 during the fit, which has no effect: {schedule!r}" in str(
+        warning.message
+    )
+    assert warning.filename == samples.__code__.co_filename
+
+
+def test_a_rate_that_is_set_where_nothing_else_decides_is_used(recwarn):
+    history = LRHistory()
+    rates = fit(meter(), [history, Setter("on_epoch_end")], epochs=2)
+    np.testing.assert_allclose(rates, [*[1.0] * STEPS, *[0.0625] * STEPS], rtol=1e-6)
+    assert not said(recwarn, "has no effect")
+
+
 @pytest.mark.parametrize(
     "hook", ["on_train_begin", "on_epoch_begin", "on_train_batch_begin", "on_train_batch_end"]
 )

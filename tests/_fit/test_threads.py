@@ -116,3 +116,36 @@ def test_an_exception_in_one_thread_ends_that_fit_alone():
     run_together(stopped, whole)
     np.testing.assert_allclose(schedule.history.learning_rate, whole.curve(schedule), rtol=1e-6)
     assert not [name for name in vars(model) if "make_" in name]
+
+
+@pytest.mark.parametrize("make", [lambda: LinearDecay(0.5), LRHistory], ids=["schedule", "record"])
+def test_an_object_in_two_fits_at_once_is_refused_in_one_of_them(make):
+    callback, refusals = make(), []
+    both = threading.Barrier(2)
+
+    class Waits(keras.callbacks.Callback):
+        """Lets no fit go on before both have begun."""
+
+        def on_epoch_begin(self, epoch, logs=None):
+            if not refusals:
+                both.wait(timeout=60)
+
+    def run(model):
+        try:
+            fit(model, [callback, Waits()], epochs=EPOCHS)
+        except ValueError as error:
+            refusals.append(str(error))
+            both.abort()
+        except threading.BrokenBarrierError:
+            pass
+
+    models = [meter(30), meter(30)]
+    run_together(*[lambda model=model: run(model) for model in models])
+    (refusal,) = refusals
+    assert "which still runs" in refusal
+    assert "copy.deepcopy(callback)" in refusal
+    assert any(not model.get_weights()[0].any() for model in models)
+    rates = fit(meter(30), callback, epochs=EPOCHS)  # both are over
+    np.testing.assert_allclose(
+        rates, callback.history.learning_rate if make is not LRHistory else 1.0
+    )

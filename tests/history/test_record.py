@@ -70,6 +70,55 @@ def test_a_file_that_is_no_text_says_so(content, tmp_path):
     assert str(path) in str(caught.value)
 
 
+NAMES = [
+    "a,b",
+    'q"q',
+    "new\nline",
+    "car\rriage",
+    "acc#1",
+    " in spaces ",
+    "# rows=3",
+    "ü",
+    "",
+    "\u2028",
+]
+
+
+def test_metrics_of_any_name_come_back(tmp_path):
+    history, path = LRHistory(), tmp_path / "run.csv"
+    always = {"step": [0], "epoch": [0], "learning_rate": [0.1], "loss": [1.0]}
+    history.load_state_dict(always | {name: [place] for place, name in enumerate(NAMES)})
+    history.to_csv(path)
+    assert LRHistory.from_csv(path) == history
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(path, comment="#")
+    assert [name for name in frame.columns if not name.startswith("Unnamed")] == [
+        name.replace("\r", "\n") if name == "\r" else name for name in history.names if name
+    ]
+
+
+def test_steps_beyond_the_whole_numbers_of_floats_are_exact(tmp_path):
+    history, path = LRHistory(), tmp_path / "run.csv"
+    steps = np.array([2**53 + 1, 2**62 + 1, 2**63 - 1])
+    history.load_state_dict(
+        {"step": steps, "epoch": steps - 1, "learning_rate": np.ones(3), "loss": np.ones(3)}
+    )
+    history.to_csv(path)
+    assert LRHistory.from_csv(path).step.tolist() == steps.tolist()
+    assert LRHistory.from_csv(path) == history
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "step", ["1e400", "inf", "nan", "-1", "9223372036854775808", "1e25", "0.5"]
+)
+def test_what_is_no_step_is_refused(tmp_path, step):
+    path = tmp_path / "run.csv"  # as version 0.1.0 wrote it, without a checksum
+    path.write_text(f"step,epoch,learning_rate,loss\n{step},0,0.1,1.0\n")
+    with pytest.raises(ValueError, match=r"run.csv is damaged: step is not a whole number"):
+        LRHistory.from_csv(path)
+
+
 @pytest.mark.filterwarnings("error")
 def test_an_empty_history_survives(tmp_path):
     empty = LRHistory()

@@ -1,8 +1,9 @@
 """Schedules in fits of data whose length nothing tells, five batches an epoch."""
 
+import keras
 import numpy as np
 import pytest
-from models import fit, meter, samples
+from models import STEPS, fit, meter, samples
 
 from keras_lr import (
     Constant,
@@ -63,3 +64,23 @@ def test_the_advice_is_not_what_the_user_did():
     with pytest.raises(UnresolvedLength, match=r"begins at epoch 2: .*Pass `steps_per_e") as e:
         rates(LinearDecay(1.0, over="12 steps"), 3, initial_epoch=1)
     assert "or every length" not in str(e.value)
+
+
+class Short(keras.utils.PyDataset):
+    """Data of five batches."""
+
+    def __len__(self):
+        return STEPS
+
+    def __getitem__(self, index):
+        x, y = samples()
+        return x[2 * index :][:2], y[2 * index :][:2]
+
+
+@pytest.mark.filterwarnings("error:.*has no effect")
+def test_epochs_that_end_early_begin_at_their_place():
+    schedule = LinearDecay(1.0)
+    rates = fit(meter(), schedule, Short(), epochs=3, steps_per_epoch=7)
+    steps = np.array([[0], [7], [14]]) + np.arange(5)
+    np.testing.assert_allclose(rates, 1 - steps.ravel() / 21, rtol=1e-6)
+    np.testing.assert_array_equal(rates, schedule.history.learning_rate)

@@ -1,6 +1,7 @@
 """The record of a sweep: nothing is lost, and nothing is taken for what it is not."""
 
 import json
+import os
 import resource
 
 import keras
@@ -9,7 +10,7 @@ from models import COMPILE
 from problems import line, line_data
 from processes import run_program
 
-from keras_lr import StateError
+from keras_lr import StateError, SweepResult
 from keras_lr.search import LRSweep
 from keras_lr.search.record import SweepRecord
 
@@ -136,6 +137,46 @@ def test_a_damaged_line_is_named(tmp_path):
     path.write_text("\n".join([lines[0], lines[1][:-5], lines[2]]) + "\n")
     with pytest.raises(StateError, match=r"Line 2 of .*trials.jsonl is damaged"):
         run(sweep(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("damage", "line", "words"),
+    [
+        (
+            lambda lines: [lines[0], lines[1].replace(b'"loss": [', b'"loss": [9'), lines[2]],
+            2,
+            "fit",
+        ),
+        (
+            lambda lines: [lines[0], lines[1].replace(b'"trained"', b'"diverged"')],
+            2,
+            "does not fit",
+        ),
+        (lambda lines: [lines[0].replace(b'"epochs": 2', b'"epochs": 3')], 1, "does not fit"),
+        (lambda lines: lines[1:], 1, "no line before it says what sweep it is of"),
+        (lambda lines: [b"[" * 200_000 + b"\n"], 1, "recursion"),
+        (lambda lines: [lines[0], b'{"a":' * 200_000 + b"\n"], 2, "recursion"),
+        (lambda lines: [b"[]\n"], 1, "attribute"),
+    ],
+    ids=["loss", "status", "fingerprint", "head", "deep", "deep-mapping", "list"],
+)
+def test_a_line_that_was_altered_is_named(tmp_path, damage, line, words):
+    run(sweep(tmp_path))
+    path = tmp_path / "trials.jsonl"
+    path.write_bytes(b"".join(damage(path.read_bytes().splitlines(keepends=True))))
+    for read in (SweepResult.load, lambda folder: run(sweep(folder))):
+        with pytest.raises(
+            StateError, match=rf"Line {line} of .*trials.jsonl is damaged: .*{words}"
+        ):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/full", path)])
+def test_a_record_that_is_no_file_is_refused(tmp_path, make):
+    make(tmp_path / "trials.jsonl")
+    for read in (SweepResult.load, lambda folder: run(sweep(folder))):
+        with pytest.raises(StateError, match="it is a folder, a pipe or a device"):
+            read(tmp_path)
 
 
 def test_a_full_disk_leaves_whole_lines(tmp_path):

@@ -48,6 +48,7 @@ class Session(Protocol):
 
     brief: bool
     reads_losses: bool
+    others_may_set: bool
     open: bool
     batch: int
 
@@ -297,8 +298,9 @@ class Engine:
         return rows[row].tolist()
 
     def with_values(self, arguments: Arguments, values: list[float]) -> Arguments:
-        """Set the variables whose values have changed; at an epoch's start, set all of them."""
-        self._set_variables(values, all_of_them=self.session.batch == 0)
+        """Set the variables whose values have changed; all where others may have set them."""
+        session = self.session
+        self._set_variables(values, all_of_them=session.others_may_set or session.batch == 0)
         return arguments
 
     def show_values(self, values: list[float]) -> None:

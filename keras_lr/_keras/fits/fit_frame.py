@@ -6,6 +6,8 @@ Relies on (Keras 3.0 and later, and legacy Keras 2):
   callbacks, with its arguments in local variables of their names. Where there is no such frame, a
   range test inside a fit is refused, and a fit is treated as a user's loop over batches. Nothing
   else changes.
+- `sys._current_frames` has the innermost frame of every thread. Where it does not, an object that
+  is in the fits of two threads at once is not refused.
 - Its local variable ``epoch_iterator`` holds the data in two attributes. Where it does not, the
   data of a fit that is stopped inside an epoch are freed only by Python's garbage collector.
 """
@@ -99,7 +101,18 @@ def is_end_of_data(error: BaseException) -> bool:
 
 def frame_of_fit(model: Any) -> FrameType | None:
     """Return the frame of Keras's own ``fit`` of ``model`` on this thread's stack, if any."""
-    for frame, _ in traceback.walk_stack(sys._getframe(1)):
+    return _find_fit(model, sys._getframe(1))
+
+
+def is_fitted_by(thread: int, model: Any) -> bool:
+    """Return whether a thread, given by its identifier, is in Keras's ``fit`` of ``model``."""
+    frames: dict[int, FrameType] = getattr(sys, "_current_frames", dict)()
+    frame = frames.get(thread)
+    return frame is not None and _find_fit(model, frame) is not None
+
+
+def _find_fit(model: Any, innermost: FrameType) -> FrameType | None:
+    for frame, _ in traceback.walk_stack(innermost):
         known = frame.f_locals
         if (
             frame.f_code.co_name == "fit"

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from keras_lr._files import atomic_write
 from keras_lr.cli.demo.data import Data, DemoError, load_data, read_idx
 from keras_lr.cli.demo.report import chance_error, format_results, write_pictures
 from keras_lr.cli.demo.training import Run, compared_callbacks, find_rate, train_each
@@ -64,7 +65,8 @@ def main(
     runs = train_each(compared_callbacks(epochs, found), loaded, epochs, seed)
     report = f"{format_results(runs, loaded.target)}\n\n{chance_error(runs, len(loaded.x_val))}"
     print(f"\n{report}\n")
-    (out / "results.txt").write_text(report + "\n", encoding="utf-8")
+    with atomic_write(out / "results.txt") as file:
+        file.write(report + "\n")
     write_pictures(runs, loaded, epochs, out)
     plotting.close(found.plot().figure, out / "range-test.png")
     print(f"Pictures and the record of every step: {out}")
