@@ -110,7 +110,8 @@ class Number(FieldType):
             as_text = isinstance(value, str) and _NUMERAL.fullmatch(value)
             raise TypeError(self.expected + (_AS_TEXT if as_text else ""))
         number = as_float(value)
-        inside = self.minimum <= number <= self.maximum and self.above < number < self.below
+        exact = value if isinstance(value, int) else number  # a bound may be its nearest float
+        inside = self.minimum <= exact <= self.maximum and self.above < exact < self.below
         if not (math.isfinite(number) and inside) or (self.whole and number != int(number)):
             raise ValueError(self.expected)
         return int(number) if self.whole else number
@@ -140,7 +141,7 @@ class RateField(Number):
 
     def convert(self, value: Any) -> float | int:
         rate = super().convert(value)
-        if rate > LARGEST_RATE:
+        if (value if isinstance(value, int) else rate) > LARGEST_RATE:
             raise ValueError(f"a rate of at most {LARGEST_RATE:.5g}, the largest that float32 has")
         return rate
 

@@ -123,7 +123,7 @@ class LengthField(FieldType):
             raise TypeError(self.expected) from None
         if not (math.isfinite(amount) and (amount > 0 or (self.zero and amount == 0))):
             raise ValueError(self._expected_amount)
-        if amount > LONGEST:
+        if (value if isinstance(value, int) else amount) > LONGEST:
             raise ValueError(f"a length of at most {LONGEST:g} epochs")
         return int(amount) if amount.is_integer() else amount
 

@@ -17,7 +17,16 @@ from keras_lr.config.writer import to_config
 
 MAX_BYTES = 2**20
 MAX_DOTS = 300
-"""Largest number of parts of a dotted TOML key: reading one takes the square of that."""
+"""Largest number of dots in a TOML key: reading one takes the square of that."""
+
+MAX_WORK = 5 * 10**6
+"""How often TOML's reader may pass a part of a key or of a table's name, about 0.15 us each."""
+
+NEW_PART = 50
+"""How many times as long a part takes that makes a table of its own."""
+
+_TABLE = re.compile(r"\s*\[\[?[^\[\]=,]*\]")
+_BETWEEN_KEYS = re.compile(r"[=,{}\[\]]")
 
 Parser = Callable[[str], tuple[Any, LineOf | None]]
 """Function that returns the data in a text, and a function that finds their lines."""
@@ -178,14 +187,31 @@ def _write_json(config: dict[str, Any]) -> str:
 def _parse_toml(text: str) -> tuple[Any, LineOf | None]:
     import tomllib  # here, because it would take a tenth of the time of `import keras_lr`
 
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.count(".") > MAX_DOTS and max(p.count(".") for p in line.split("=")) > MAX_DOTS:
-            _fail(f"must have at most {MAX_DOTS} dots in a line", number)
+    _check_work_of_toml(text)
     try:
         return tomllib.loads(text), None
     except ValueError as error:
         found = re.search(r" \(at line (\d+), column \d+\)$", str(error))
         _fail(f"is not valid TOML: {str(error)[:300]}", int(found[1]) if found else None)
+
+
+def _check_work_of_toml(text: str) -> None:
+    """Refuse what would keep the reader busy for seconds: it passes a table's name for each key."""
+    work = level = 0
+    for number, line in enumerate(text.splitlines(), 1):
+        name = _TABLE.match(line)
+        key, _, value = line.partition("=")
+        if name is not None:
+            level = name[0].count(".") + 1
+            work += NEW_PART * level
+        elif value:
+            work += level + NEW_PART * key.count(".")
+        if line.count(".") > MAX_DOTS:
+            dots = max(part.count(".") for part in _BETWEEN_KEYS.split(line))
+            if dots > MAX_DOTS:
+                _fail(f"must have at most {MAX_DOTS} dots in a key", number)
+        if work > MAX_WORK:
+            _fail("must have fewer and shorter names of tables and keys", number)
 
 
 def _write_toml(config: dict[str, Any]) -> str:

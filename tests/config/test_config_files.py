@@ -167,6 +167,11 @@ HOSTILE = {
     "tables.toml": "callbacks = " + "{a = " * 10_000 + "1" + "}" * 10_000,
     "lists.toml": "callbacks = " + "[" * 10_000 + "]" * 10_000,
     "dots.toml": ".".join("a" * 10_000) + " = 1",
+    "headers.toml": "".join(f"[a{i}{'.a' * 200}]\n" for i in range(2400)),
+    "short-headers.toml": "".join(f"[a{i}{'.a' * 20}]\n" for i in range(16_000)),
+    "dotted-keys.toml": "".join(f"b{i}{'.a' * 250} = 1\n" for i in range(1900)),
+    "keys-of-a-deep-table.toml": f"[{'a.' * 290}a]\n" + "".join(f"b{i}=1\n" for i in range(90_000)),
+    "inner-dots.toml": "a = [{" + "a." * 100_000 + "a = 1}]",
     "many.json": json.dumps({"callbacks": [{"Constant": {"l": 1}}] * 10_000}),
     "values.json": json.dumps({"callbacks": [0] * 60_000}),
     "zeros.yaml": "\0" * 100,
@@ -180,6 +185,13 @@ def test_a_hostile_file_is_refused_in_few_words(tmp_path, name):
     error = refused(load, path)
     assert len(error.problems) <= 101
     assert all(len(line) < 1000 for line in str(error).splitlines())
+
+
+def test_a_line_of_toml_may_hold_many_numbers(tmp_path):
+    boundaries, values = list(range(1, 1000)), [0.1] * 1000
+    path = tmp_path / "lr.toml"
+    path.write_text(f"[PiecewiseConstant]\nboundaries = {boundaries}\nvalues = {values}\n")
+    assert load(path) == [PiecewiseConstant(boundaries, values)]
 
 
 @pytest.mark.parametrize("ending", FORMATS)

@@ -333,3 +333,18 @@ def test_a_rate_that_follows_from_the_one_before_is_not_followed_without_end():
     with pytest.raises(ValueError, match="epoch 1099511627776 is more than 10,000,000 epochs"):
         rate(2**40, Timeline(1, 2**50))
     assert rate(1000, Timeline(1, 2**50)) == 0.5
+
+
+@pytest.mark.parametrize("beyond", [False, True])
+def test_a_whole_number_is_compared_with_a_bound_exactly(beyond):
+    for config in (
+        {"Constant": {"lr": int(LARGEST) + beyond}},
+        {"LinearDecay": {"initial_lr": 0.1, "over": int(1e150) + beyond}},
+        {"Clip": {"schedule": {"Constant": {"lr": 0.1}}, "max": int(LARGEST) + beyond}},
+    ):
+        assert validator.is_valid(config) != beyond
+        if beyond:
+            with pytest.raises(keras_lr.ConfigError, match=r"at most (1e\+150|3.4028e\+38)"):
+                keras_lr.from_config(config)
+        else:
+            keras_lr.from_config(config)
