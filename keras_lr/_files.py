@@ -29,8 +29,8 @@ def path_text(path: AnyPath) -> str:
     """Return a path as a string, also one that was given as bytes.
 
     Raises:
-        TypeError: If it is no path.
-        ValueError: If no file can have it, because it holds a null character.
+        TypeError: If it is not a path.
+        ValueError: If it contains a null character, which no file's path can.
     """
     text = os.fsdecode(path)
     if "\0" in text:
@@ -88,7 +88,7 @@ def check_writable(path: AnyPath) -> None:
 
 
 def is_regular_file(path: PathLike) -> bool:
-    """Return whether a path leads to a file or to nothing, and not to a folder, pipe or device."""
+    """Return whether a path is free or leads to a file: not to a folder, pipe or device."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except FileNotFoundError:

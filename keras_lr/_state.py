@@ -63,7 +63,7 @@ class StateFile:
         if content["keras_lr_state"] != VERSION:
             raise unusable(self.path, f"it has format {content['keras_lr_state']}, not {VERSION}")
         if content.get("checksum") != checksum_of(content):
-            raise unusable(self.path, "it is damaged: its checksum does not fit")
+            raise unusable(self.path, "it is damaged: its checksum does not match")
         if content["callback"] != self.owner or content["config"] != self.config:
             raise unusable(
                 self.path,
@@ -183,7 +183,7 @@ def require_file(path: PathLike) -> None:
 
 
 def checksum_of(content: dict[str, Any]) -> str:
-    """Return the checksum of plain data, without what stands under ``"checksum"``."""
+    """Return the checksum of plain data, leaving out its entry ``"checksum"``."""
     rest = {name: value for name, value in content.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 

@@ -20,7 +20,7 @@ from keras_lr._keras.rates.optimizers import (
 )
 
 ASSIGNED = 1e-2
-"""How far a rate may lie from the one that was used, as a share of it, to be the same."""
+"""Relative difference up to which a rate counts as the one that was used."""
 
 
 class Moved(NamedTuple):
@@ -98,14 +98,14 @@ def warn_of_conflicts(
 
 
 class AssignmentWatch:
-    """Notices that something else sets a learning rate which a track decides, and warns of it once.
+    """Detects that something else sets a learning rate which a track decides, and warns once.
 
-    It looks at the variables twice an epoch: when the epoch begins, which finds what was set at the
-    end of the one before, and when its first batch begins.
+    It reads the variables twice in an epoch: when the epoch begins, which shows what was set at the
+    end of the previous one, and when its first batch begins.
     """
 
     def __init__(self, tracks: list[HyperparameterTrack], warned: bool) -> None:
-        """Watch the rates of some tracks, unless a warning has said already who sets them."""
+        """Watch the rates of some tracks, unless a warning has already named what sets them."""
         rates = [one for one in tracks if one.parameter.name == LEARNING_RATE and not warned]
         self._watched = [
             one

@@ -20,10 +20,10 @@ MAX_DOTS = 300
 """Largest number of dots in a TOML key: reading one takes the square of that."""
 
 MAX_WORK = 5 * 10**6
-"""How often TOML's reader may pass a part of a key or of a table's name, about 0.15 us each."""
+"""How often TOML's reader may pass a part of a key or table name, at about 0.15 us each."""
 
 NEW_PART = 50
-"""How many times as long a part takes that makes a table of its own."""
+"""Time of a part that makes a new table, as a multiple of that of any other part."""
 
 _TABLE = re.compile(r"\s*\[\[?[^\[\]=,]*\]")
 _BETWEEN_KEYS = re.compile(r"[=,{}\[\]]")
@@ -196,7 +196,7 @@ def _parse_toml(text: str) -> tuple[Any, LineOf | None]:
 
 
 def _check_work_of_toml(text: str) -> None:
-    """Refuse what would keep the reader busy for seconds: it passes a table's name for each key."""
+    """Refuse text that takes seconds to read: the reader passes a table's name for each key."""
     work = level = 0
     for number, line in enumerate(text.splitlines(), 1):
         name = _TABLE.match(line)

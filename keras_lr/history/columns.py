@@ -20,10 +20,10 @@ BLOCK = 65536
 LAST_LINE = "# rows="
 
 EXACT = 2.0**53
-"""From here on not every whole number is a float."""
+"""The number from which on a float cannot hold every whole number."""
 
 _SPECIAL = re.compile(r'[,"#\s]|^$')
-"""What a name has that stands in quotes: other readers take ``#`` for a comment."""
+"""Characters for which a name is quoted: other readers take ``#`` for a comment."""
 
 
 class Column:
@@ -147,7 +147,7 @@ def _quoted(name: str) -> str:
 def _whole_numbers(
     values: NDArray[np.float64], path: PathLike, column: int, name: str
 ) -> NDArray[Any]:
-    """Return the numbers of a column that were read as floats, which round the greatest of them."""
+    """Return a column of whole numbers, read again if floats have rounded the largest of them."""
     if not ((values == np.floor(values)) & (values >= 0.0)).all():
         raise ValueError(f"{name} is not a whole number of at least 0")
     if not (values >= EXACT).any():

@@ -1,6 +1,6 @@
 """`SweepRecord`: the outcomes of a sweep in a folder, one JSON line each.
 
-Each line has a checksum, so that one that was altered is refused.
+Each line has a checksum, so that an altered line is refused.
 
 Several processes may write to the file: it is locked while a line is written, if the system has
 such locks (Windows has none). An incomplete line of a killed process is cut off by the next process
@@ -45,7 +45,7 @@ class SweepRecord:
         """Read the record in a folder, if there is one; write nothing.
 
         Raises:
-            StateError: If a line is damaged, or if the record is no file.
+            StateError: If a line is damaged, or if the record is not a file.
         """
         self.path = pathlib.Path(directory) / self.file
         if not is_regular_file(self.path):
@@ -146,7 +146,7 @@ class SweepRecord:
 
     def _take_in(self, line: dict[str, Any]) -> None:
         if line.get("checksum") != checksum_of(line):
-            raise ValueError("its checksum does not fit")
+            raise ValueError("its checksum does not match")
         if "outcome" in line:
             if self.criterion is None:
                 raise ValueError(f"no line before it says what {self.noun} it is of")
