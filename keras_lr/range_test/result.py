@@ -233,6 +233,12 @@ class RangeTestResult:
         The report says which training the suggestion is for. A table gives rates for a constant
         rate and two schedules, at the length of the fit (else 1,000 steps), and at ten times that.
         """
+        text = self._describe()
+        if self.up:
+            text += f"\nMore of {self.monitor!r} is better: here, the loss is its negative."
+        return text
+
+    def _describe(self) -> str:
         if self.reason is not None:
             return self.reason
         if self.found is None:

@@ -189,12 +189,13 @@ def test_rules_read_a_metric_to_be_maximised_the_right_way_up():
     from keras_lr import RangeTestResult
 
     down = RangeTestResult.from_curve(10.0**logs, loss)
-    up = RangeTestResult.from_curve(10.0**logs, 7.0 - loss, up=True)
+    up = RangeTestResult.from_curve(10.0**logs, 7.0 - loss, up=True, monitor="accuracy")
     np.testing.assert_allclose(up.losses, 7.0 - loss)
     assert up.suggestion == pytest.approx(down.suggestion)
     assert up.bounds == pytest.approx(down.bounds)
     assert up.confidence == down.confidence
-    assert up.report() == down.report()
+    explanation = "More of 'accuracy' is better: here, the loss is its negative."
+    assert up.report() == f"{down.report()}\n{explanation}"
 
 
 # How much a run says ------------------------------------------------------------------------------
