@@ -28,6 +28,9 @@ def attach(model: Any, member: Any, params: dict[str, Any] | None = None) -> Fit
     """
     with _ATTACHING:
         session = _attach(model, member, params)
+        left = vars(member).get("_session")
+        if left is not None and left is not session:
+            left.flush()  # reports what a fit that an exception has ended left unreported
         vars(member)["_session"] = session
     return session
 

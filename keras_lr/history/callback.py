@@ -186,7 +186,6 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
         """Record what ``session`` reports until the fit ends."""
         if any(one is self for one in session.members):
             return
-        self._flush_session()
         self._end_log()
         if session.chief:
             check_state_path(self.state_path)
