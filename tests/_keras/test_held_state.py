@@ -256,6 +256,40 @@ def test_a_variable_that_a_module_holds_comes_back():
     assert float(numbers(GLOBAL)) == before
 
 
+class Counters:
+    def __init__(self):
+        self.first, self.more = untracked(), {"second": [untracked()]}
+
+
+GLOBALS = {"first": untracked(), "more": (Counters(),)}
+COUNTERS = Counters()
+
+
+@pytest.mark.core
+@not_on_jax
+def test_variables_in_containers_and_objects_of_a_module_come_back():
+    class Global(layers.Layer):
+        def call(self, x):
+            for holder in (GLOBALS["more"][0], COUNTERS):
+                for count in (GLOBALS["first"], holder.first, holder.more["second"][0]):
+                    count.assign_add(1.0)
+            return x
+
+    def values():
+        counts = [GLOBALS["first"]]
+        for holder in (GLOBALS["more"][0], COUNTERS):
+            counts += [holder.first, *holder.more["second"]]
+        return [float(numbers(count)) for count in counts]
+
+    model = model_of(Global())
+    fit(model)
+    before = values()
+    with state_preserved(model):
+        fit(model)
+        assert all(now > then for now, then in zip(values(), before, strict=True))
+    assert values() == before
+
+
 # Objects of TensorFlow ----------------------------------------------------------------------------
 
 

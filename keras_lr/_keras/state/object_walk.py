@@ -36,6 +36,9 @@ _KINDS_OF_KERAS = (
 _MODULES = {"torch": ("nn", "Module"), "tensorflow": ("Module",)}
 """Classes of other libraries from which users derive parts of a model."""
 
+MAX_ENTERED = 10_000
+"""Largest number of objects that are entered behind one name of a module, which may hold data."""
+
 
 class Place(NamedTuple):
     """Where a value was found."""
@@ -235,7 +238,31 @@ def _captured(path: str, function: types.FunctionType) -> Iterator[Place]:
         yield Place(f"{path}: a default", None, 0, value, True)
     for name in function.__code__.co_names:
         value = function.__globals__.get(name)
-        # A container or an object of the user's that a module holds is not entered: it need not be
-        # part of the model. A teacher model or an optimizer that a step refers to is.
+        # A container or an object of the user's that a module holds need not be part of the model,
+        # but the variables, layers and optimizers in it may be.
         if isinstance(value, types.FunctionType) or not _is_entered(value) or _is_part(value):
             yield Place(f"{path}: {name}", None, name, value, True)
+        else:
+            yield from _parts_in(f"{path}: {name}", value)
+
+
+def _parts_in(path: str, holder: Any) -> Iterator[Place]:
+    """Iterate over the variables and parts of models that an object of a module leads to."""
+    entered = {id(holder)}
+    waiting = collections.deque([(path, holder)])
+    while waiting:
+        for place in _contents(*waiting.popleft(), own=False):
+            value = place.value
+            if is_variable(value) or _is_part(value):
+                yield Place(place.path, None, place.key, value, True)
+            elif id(value) not in entered and len(entered) < MAX_ENTERED and _may_lead(value):
+                entered.add(id(value))
+                waiting.append((place.path, value))
+
+
+def _may_lead(value: Any) -> bool:
+    """Return whether a value is a container, or an object of the user's, that may hold parts."""
+    if isinstance(value, CONTAINERS):
+        return True
+    callback = isinstance(value, keras.callbacks.Callback)
+    return _is_entered(value) and is_own(value) and not callback and _function_of(value) is None
