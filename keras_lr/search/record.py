@@ -138,8 +138,9 @@ class SweepRecord:
             try:
                 self._take_in(json.loads(line))
             except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+                problem = error if type(error) is ValueError else repr(error)
                 raise StateError(
-                    f"Line {self._lines} of {self.path} is damaged: {error!r}. Delete the line, "
+                    f"Line {self._lines} of {self.path} is damaged: {problem}. Delete the line, "
                     "and its trial will be trained again."
                 ) from error
         self._offset += whole

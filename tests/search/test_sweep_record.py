@@ -145,14 +145,14 @@ def test_a_damaged_line_is_named(tmp_path):
         (
             lambda lines: [lines[0], lines[1].replace(b'"loss": [', b'"loss": [9'), lines[2]],
             2,
-            "fit",
+            "does not match",
         ),
         (
             lambda lines: [lines[0], lines[1].replace(b'"trained"', b'"diverged"')],
             2,
-            "does not fit",
+            "does not match",
         ),
-        (lambda lines: [lines[0].replace(b'"epochs": 2', b'"epochs": 3')], 1, "does not fit"),
+        (lambda lines: [lines[0].replace(b'"epochs": 2', b'"epochs": 3')], 1, "does not match"),
         (lambda lines: lines[1:], 1, "no line before it says what sweep it is of"),
         (lambda lines: [b"[" * 200_000 + b"\n"], 1, "recursion"),
         (lambda lines: [lines[0], b'{"a":' * 200_000 + b"\n"], 2, "recursion"),
