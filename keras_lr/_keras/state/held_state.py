@@ -14,7 +14,7 @@ import collections
 import collections.abc
 import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import keras
@@ -28,7 +28,6 @@ from keras_lr._keras.state.object_walk import (
     Place,
     is_written_by_user,
     loaded_library,
-    walk_objects,
 )
 from keras_lr._keras.state.saved_value import SavedValue
 
@@ -87,13 +86,16 @@ def _adopt(own: SavedValue, value: Any) -> SavedValue:
     return own
 
 
-def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> list[SavedValue]:
+def capture_held_state(
+    model: Any, places: Iterable[Place], known: set[int], skipped: set[str]
+) -> list[SavedValue]:
     """Return what a model's objects hold now, each with the function that puts it back.
 
     Two models of the same kind give the same number of values, in the same order.
 
     Args:
         model: The model.
+        places: What `walk_objects` has found in it.
         known: Identities of the variables that are kept elsewhere.
         skipped: Attributes that are kept elsewhere.
     """
@@ -104,7 +106,7 @@ def capture_held_state(model: Any, known: set[int], skipped: set[str]) -> list[S
     seen: set[int] = set()
     torch, tensorflow = loaded_library("torch"), loaded_library("tensorflow")
     unreadable = _unreadable_kinds(tensorflow)
-    for place in walk_objects(model):
+    for place in places:
         value = place.value
         if place.own and place.holder is not None and id(place.holder) not in seen:
             seen.add(id(place.holder))

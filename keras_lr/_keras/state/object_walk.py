@@ -14,7 +14,7 @@ import inspect
 import sys
 import types
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -95,11 +95,16 @@ def layers_in(root: Any) -> list[Any]:
     return list(found.values())
 
 
-def optimizers_in(root: Any) -> list[Any]:
-    """Return the optimizers that a training of an object may use, wherever they are; each once."""
+def optimizers_in(root: Any, places: Iterable[Place]) -> list[Any]:
+    """Return the optimizers that a training of an object may use, wherever they are; each once.
+
+    Args:
+        root: The object.
+        places: What `walk_objects` has found in it.
+    """
     held = held_optimizers(root).values()
     found = {id(one): one for one in held}
-    for place in walk_objects(root):
+    for place in places:
         if is_optimizer(place.value):
             found.setdefault(id(place.value), place.value)
     return list(found.values())
@@ -242,7 +247,7 @@ def _captured(path: str, function: types.FunctionType) -> Iterator[Place]:
         # but the variables, layers and optimizers in it may be.
         if isinstance(value, types.FunctionType) or not _is_entered(value) or _is_part(value):
             yield Place(f"{path}: {name}", None, name, value, True)
-        else:
+        elif _may_hold_parts(value):
             yield from _parts_in(f"{path}: {name}", value)
 
 
@@ -255,12 +260,12 @@ def _parts_in(path: str, holder: Any) -> Iterator[Place]:
             value = place.value
             if is_variable(value) or _is_part(value):
                 yield Place(place.path, None, place.key, value, True)
-            elif id(value) not in entered and len(entered) < MAX_ENTERED and _may_lead(value):
+            elif id(value) not in entered and len(entered) < MAX_ENTERED and _may_hold_parts(value):
                 entered.add(id(value))
                 waiting.append((place.path, value))
 
 
-def _may_lead(value: Any) -> bool:
+def _may_hold_parts(value: Any) -> bool:
     """Return whether a value is a container, or an object of the user's, that may hold parts."""
     if isinstance(value, CONTAINERS):
         return True

@@ -29,7 +29,7 @@ from keras_lr._keras.state.held_state import (
     capture_held_state,
     export_held_state,
 )
-from keras_lr._keras.state.object_walk import optimizers_in
+from keras_lr._keras.state.object_walk import optimizers_in, walk_objects
 from keras_lr._keras.state.random_kernels import draws_from_kernels
 from keras_lr._keras.state.random_state import keep_random_states
 
@@ -119,10 +119,11 @@ class Snapshot:
             model.jax_state_sync()
         self._values = [(variable, copy_to_host(variable)) for variable in _all_variables(model)]
         known = {id(variable) for variable, _ in self._values}
-        self._held = capture_held_state(model, known, set(_FIT_ATTRIBUTES))
+        places = list(walk_objects(model))
+        self._held = capture_held_state(model, places, known, set(_FIT_ATTRIBUTES))
         self._optimizers = [
             (optimizer, _plain_numbers(optimizer), _unbuilt_copy(optimizer))
-            for optimizer in optimizers_in(model)
+            for optimizer in optimizers_in(model, places)
         ]
         self._attributes = {name: getattr(model, name, _ABSENT) for name in _FIT_ATTRIBUTES}
         compiled = (getattr(model, name, None) for name in _COMPILED_PARTS)
