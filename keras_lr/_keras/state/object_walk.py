@@ -36,8 +36,9 @@ _KINDS_OF_KERAS = (
 _MODULES = {"torch": ("nn", "Module"), "tensorflow": ("Module",)}
 """Classes of other libraries from which users derive parts of a model."""
 
-MAX_ENTERED = 10_000
-"""Largest number of objects that are entered behind one name of a module, which may hold data."""
+MAX_DATA = 10_000
+"""Largest number of objects that are entered behind one name of a module, and of members in each.
+More are data, such as a vocabulary, and hold no part of a model."""
 
 
 class Place(NamedTuple):
@@ -260,7 +261,7 @@ def _parts_in(path: str, holder: Any) -> Iterator[Place]:
             value = place.value
             if is_variable(value) or _is_part(value):
                 yield Place(place.path, None, place.key, value, True)
-            elif id(value) not in entered and len(entered) < MAX_ENTERED and _may_hold_parts(value):
+            elif id(value) not in entered and len(entered) < MAX_DATA and _may_hold_parts(value):
                 entered.add(id(value))
                 waiting.append((place.path, value))
 
@@ -268,6 +269,6 @@ def _parts_in(path: str, holder: Any) -> Iterator[Place]:
 def _may_hold_parts(value: Any) -> bool:
     """Return whether a value is a container, or an object of the user's, that may hold parts."""
     if isinstance(value, CONTAINERS):
-        return True
+        return len(value) <= MAX_DATA
     callback = isinstance(value, keras.callbacks.Callback)
     return _is_entered(value) and is_own(value) and not callback and _function_of(value) is None
