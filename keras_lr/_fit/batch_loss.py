@@ -12,6 +12,13 @@ from numpy.typing import NDArray
 from keras_lr._keras.fits.mean_updates import LossUpdate, is_mean
 from keras_lr._keras.host_values import to_float, to_floats
 
+MIN_TELLING_MOVES = 2
+"""Fewest steps in which a loss and its running mean move apart that show which one is logged."""
+
+CLEAR_SHARE = 0.8
+"""By how much the moves that agree have to outweigh the others, as a share of all, or the others
+them: a late move of a mean may be lost in rounding."""
+
 CountedUnit = Literal["nothing", "samples", "batches", "unknown"]
 """What a metric counts: see `SampleCounter.unit`."""
 
@@ -110,8 +117,6 @@ class SampleCounter:
             losses = added[0] / added[1]
             if self.notes_losses is None and not self._may_be_logged(losses, added, logs):
                 self.notes_losses, self.unit = False, "nothing"
-                if self._update.may_be_derived:
-                    self.cumulative.add("loss")
                 return None
         del self.counts[:executions]
         return losses
@@ -126,6 +131,8 @@ class SampleCounter:
         telling = np.abs(means - losses) > 1e-3 * np.abs(losses)
         logged = np.array([to_float(log.get("loss")) for log in logs])
         if not np.allclose(logged[telling], means[telling], rtol=1e-4):
+            if self._update.may_be_derived or follows_mean(logged, means, losses):
+                self.cumulative.add("loss")
             return False
         if telling.any():
             self._switch_to_notes()
@@ -207,6 +214,30 @@ class SampleCounter:
         self.counts.clear()
         self.losses.clear()
         self._sums = np.zeros(2)
+
+
+def follows_mean(
+    logged: NDArray[np.floating], means: NDArray[np.floating], losses: NDArray[np.floating]
+) -> bool:
+    """Return whether logged losses rise and fall with a running mean, or against it.
+
+    What is computed from a running mean does, whatever the formula, as long as it is monotonic.
+
+    Args:
+        logged: What each execution logged.
+        means: The mean of all samples of the epoch after each execution.
+        losses: The loss of each execution alone.
+    """
+    with np.errstate(invalid="ignore"):
+        moves = np.sign(np.diff([logged, means, losses]))
+    logged_moves, mean_moves, loss_moves = moves[:, np.isfinite(moves).all(axis=0)]
+    if np.sum(mean_moves != loss_moves) < MIN_TELLING_MOVES:
+        return False
+    with_mean, with_loss = (
+        abs(2.0 * np.mean((logged_moves == moves)[moves != 0]) - 1.0)
+        for moves in (mean_moves, loss_moves)
+    )
+    return bool(with_mean > max(CLEAR_SHARE, with_loss))
 
 
 class BatchLossTracker:

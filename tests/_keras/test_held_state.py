@@ -261,7 +261,7 @@ class Counters:
         self.first, self.more = untracked(), {"second": [untracked()]}
 
 
-GLOBALS = {"first": untracked(), "more": (Counters(),)}
+GLOBALS = {"first": untracked(), "more": (Counters(),), "last": [untracked(), *range(20_000)]}
 COUNTERS = Counters()
 
 
@@ -273,10 +273,11 @@ def test_variables_in_containers_and_objects_of_a_module_come_back():
             for holder in (GLOBALS["more"][0], COUNTERS):
                 for count in (GLOBALS["first"], holder.first, holder.more["second"][0]):
                     count.assign_add(1.0)
+            GLOBALS["last"][0].assign_add(1.0)
             return x
 
     def values():
-        counts = [GLOBALS["first"]]
+        counts = [GLOBALS["first"], GLOBALS["last"][0]]
         for holder in (GLOBALS["more"][0], COUNTERS):
             counts += [holder.first, *holder.more["second"]]
         return [float(numbers(count)) for count in counts]

@@ -259,6 +259,54 @@ def test_a_loss_that_is_computed_from_means_is_of_the_epoch_so_far(logs_parts):
     np.testing.assert_allclose(history["loss_so_far"], so_far, rtol=1e-6)
 
 
+class Computed(Own):
+    """Logs as its loss what it computes from the mean that is called "loss"."""
+
+    def __init__(self, formula, collects):
+        super().__init__()
+        self.total = keras.metrics.Mean(name="loss")
+        self.other = keras.metrics.Mean(name="other")
+        self.formula, self.collects = formula, collects
+
+    def average(self, loss):
+        self.total.update_state(loss)
+        logs = self.get_metrics_result() if self.collects else {"loss": self.total.result()}
+        return {"loss": self.formula(logs["loss"])}
+
+
+@own_steps
+@pytest.mark.parametrize("collects", [False, True])
+@pytest.mark.parametrize(
+    "formula", [lambda x: 2.0 * x, lambda x: x + 1.0, lambda x: -x, keras.ops.sqrt]
+)
+def test_a_loss_that_is_computed_from_its_own_mean_is_of_the_epoch_so_far(formula, collects):
+    history = LRHistory()
+    losses = [3.0, 1.0, 2.0, 4.0, 0.5, 1.0, 3.5, 3.0]
+    fit(Computed(formula, collects), losses, history, size=2)
+    assert np.isnan(history.loss).all()
+    so_far = np.cumsum(losses) / np.arange(1, 9)
+    expected = keras.ops.convert_to_numpy(formula(keras.ops.convert_to_tensor(so_far)))
+    np.testing.assert_allclose(history["loss_so_far"], expected, rtol=1e-6)
+
+
+class Replaced(Computed):
+    """Logs the loss of the batch, with a penalty that its mean is without."""
+
+    def average(self, loss):
+        self.total.update_state(loss)
+        return self.get_metrics_result() | {"loss": self.formula(loss)}
+
+
+@own_steps
+@pytest.mark.parametrize("formula", [lambda x: 2.0 * x, lambda x: x + 1.0, lambda x: -x])
+def test_a_loss_that_is_computed_from_that_of_the_batch_is_its_own(formula):
+    history = LRHistory()
+    losses = np.array([3.0, 1.0, 2.0, 4.0, 0.5, 1.0, 3.5, 3.0])
+    fit(Replaced(formula, True), losses, history, size=2)
+    np.testing.assert_allclose(history.loss, formula(losses), rtol=1e-6)
+    assert "loss_so_far" not in history.names
+
+
 class Renamed(Own):
     """Logs metrics that are no mean under names which are not theirs, and a loss as it is."""
 

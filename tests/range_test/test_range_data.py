@@ -172,6 +172,34 @@ def test_a_loader_of_pytorch_shuffles_on_every_backend():
         assert band(quick(steps=10, repeats=3).run(label_model(), loader)) > 1.0
 
 
+class Batches(keras.utils.PyDataset):
+    """Ten batches, in an order that the data set itself may change before each epoch."""
+
+    def __init__(self, shuffles):
+        super().__init__()
+        self.shuffles, self.order = shuffles, np.arange(40)
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, i):
+        return tuple(array[self.order[4 * i : 4 * i + 4]] for array in rows())
+
+    def on_epoch_begin(self):
+        if self.shuffles:
+            np.random.shuffle(self.order)  # noqa: NPY002
+
+
+@pytest.mark.parametrize("shuffles", [False, True])
+def test_a_data_set_may_shuffle_itself(shuffles):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        result = quick(steps=10, repeats=3).run(label_model(), Batches(shuffles), shuffle=False)
+    said = [one for one in seen if "Batches, which gives them in one order" in str(one.message)]
+    assert len(said) == (not shuffles)
+    assert (band(result) > 1.0) is shuffles
+
+
 @pytest.mark.skipif(not TENSORFLOW, reason="TensorFlow")
 @pytest.mark.parametrize("shuffles", [False, True, "all but the first batch"])
 def test_a_dataset_that_does_not_shuffle_is_said_to(shuffles):

@@ -228,16 +228,27 @@ class FitData:
         x, shuffles = self.x, self.fit.get("shuffle", True)
         if self.batches_per_epoch == 1:
             return "the data are a single batch"
-        if are_arrays(x) or isinstance(x, keras.utils.PyDataset):
+        if are_arrays(x):
             return None if shuffles else "the data are not shuffled (shuffle=False)"
+        if isinstance(x, keras.utils.PyDataset) and shuffles:
+            return None
         kind = f"the data are a {type(x).__name__}"
         if inspect.isgenerator(x) or iter(x) is x:
             return f"{kind}, which continues where the last run ended"
         first = []
         for seed in range(2):
             set_seed(seed, keep_kernels)
-            first.append([_to_bytes(batch) for batch in itertools.islice(x, COMPARED)])
+            first.append([_to_bytes(batch) for batch in self._first_batches()])
         return f"{kind}, which gives them in one order" if first[0] == first[1] else None
+
+    def _first_batches(self) -> list[Any]:
+        """Return the batches with which an epoch begins, of data that are not arrays."""
+        x = self.x
+        if not isinstance(x, keras.utils.PyDataset):
+            return list(itertools.islice(x, COMPARED))
+        x.on_epoch_begin()
+        batches = self.batches_per_epoch
+        return [x[i] for i in range(COMPARED if batches is None else min(batches, COMPARED))]
 
 
 def _to_bytes(batch: Any) -> list[bytes]:

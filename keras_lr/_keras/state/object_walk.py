@@ -11,6 +11,7 @@ import collections
 import functools
 import importlib
 import inspect
+import itertools
 import sys
 import types
 import weakref
@@ -38,7 +39,10 @@ _MODULES = {"torch": ("nn", "Module"), "tensorflow": ("Module",)}
 
 MAX_DATA = 10_000
 """Largest number of objects that are entered behind one name of a module, and of members in each.
-More are data, such as a vocabulary, and hold no part of a model."""
+More are data, such as a vocabulary, and hold no part of a model, unless the first members do."""
+
+SOME_MEMBERS = 100
+"""Members by which a larger container is taken for data or for parts of a model."""
 
 
 class Place(NamedTuple):
@@ -269,6 +273,10 @@ def _parts_in(path: str, holder: Any) -> Iterator[Place]:
 def _may_hold_parts(value: Any) -> bool:
     """Return whether a value is a container, or an object of the user's, that may hold parts."""
     if isinstance(value, CONTAINERS):
-        return len(value) <= MAX_DATA
+        if len(value) <= MAX_DATA:
+            return True
+        members = value.values() if isinstance(value, dict) else value
+        some = itertools.islice(members, SOME_MEMBERS)
+        return any(is_variable(one) or _is_part(one) for one in some)
     callback = isinstance(value, keras.callbacks.Callback)
     return _is_entered(value) and is_own(value) and not callback and _function_of(value) is None
