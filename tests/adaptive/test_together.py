@@ -190,6 +190,65 @@ def test_a_step_that_applies_gradients_twice_is_refused_in_the_first_batch():
     assert int(model.optimizer.iterations) == (1 if keras.backend.backend() == "torch" else 0)
 
 
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="a condition of TensorFlow"
+)
+
+
+class Branches(keras.Sequential):
+    """A model whose step applies the gradients in one of two branches."""
+
+    updates_below = 1
+    """Updates in the branch of small losses."""
+
+    def train_step(self, data):
+        import tensorflow as tf
+
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self(x, training=True) - y) ** 2)
+        weights = self.trainable_variables
+        grads = tape.gradient(loss, weights)
+
+        def apply(times=1):
+            for _ in range(times):
+                self.optimizer.apply(grads, weights)
+            return loss
+
+        return {"loss": tf.cond(loss > LIMIT, apply, lambda: apply(self.updates_below))}
+
+
+LIMIT = 0.5
+
+
+def branches_model():
+    keras.utils.set_random_seed(0)
+    model = Branches([keras.Input((3,)), layers.Dense(1)])
+    model.compile(sgd(), **COMPILE)
+    return model
+
+
+@on_tensorflow
+def test_a_step_may_apply_gradients_in_either_branch_of_a_condition():
+    model, record = branches_model(), LRHistory()
+    plain = linear(sgd())
+    plain.set_weights(model.get_weights())
+    train(model, HypergradientDescent(0.5), record)
+    assert record.loss.min() < LIMIT < record.loss.max()
+    expected = LRHistory()
+    train(plain, HypergradientDescent(0.5), expected)
+    np.testing.assert_allclose(record.learning_rate, expected.learning_rate, rtol=1e-5)
+    np.testing.assert_allclose(flat(model.get_weights()), flat(plain.get_weights()), rtol=1e-5)
+
+
+@on_tensorflow
+def test_a_step_that_applies_gradients_twice_in_a_branch_is_refused():
+    model = branches_model()
+    model.updates_below = 2
+    with pytest.raises(RuntimeError, match="applied gradients 2 times in 1 batch, so"):
+        train(model, HypergradientDescent(0.5))
+
+
 def test_a_rate_that_was_changed_between_two_fits_is_where_the_next_one_begins():
     model, callback, record = linear(sgd()), HypergradientDescent(0.2), LRHistory()
     train(model, callback)
