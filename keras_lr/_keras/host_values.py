@@ -40,6 +40,17 @@ def to_float(value: Any) -> float:
         return float((value if hasattr(value, "detach") else to_numpy(value)).item())
 
 
+def is_on_host(value: Any) -> bool:
+    """Return whether a value can be read without waiting for an accelerator."""
+    if hasattr(value, "detach"):  # a PyTorch tensor
+        return value.device.type == "cpu"
+    if hasattr(value, "is_fully_addressable"):  # a JAX array
+        return all(device.platform == "cpu" for device in value.devices())
+    # TensorFlow and numpy name the device in a string: "/job:localhost/.../device:GPU:0", "cpu".
+    device = getattr(value, "device", None)
+    return not isinstance(device, str) or not device or "cpu" in device.lower()
+
+
 def read_lazily(variable: Any) -> Any:
     """Return the present value of a scalar variable, for `to_float` to read later.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from keras_lr._fit.batch_loss import BatchLossTracker
 from keras_lr._fit.session import FitSession
 from keras_lr._keras.fits.fit_frame import release_data
-from keras_lr._keras.host_values import to_float
+from keras_lr._keras.host_values import copy_logs, is_on_host, to_floats
 from keras_lr._keras.metrics import has_own_train_step
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr._keras.rates.joint_rates import find_shares
@@ -23,6 +23,10 @@ from keras_lr.schedules.control import control_together
 
 COMPLETE, DIVERGED, NOT_FINITE, NO_DATA = "complete", "diverged", "not finite", "no more data"
 """How a ramp ended."""
+
+MAX_UNREAD = 8
+"""Number of values that are read together from an accelerator. Waiting for it after each step takes
+longer than the steps that a ramp may then train after its end; these are left out."""
 
 MIN_EARLY = 5
 """Number of first values that never end a ramp: fewer would say little about the noise."""
@@ -123,6 +127,8 @@ class Ramp(LearningRateCallback):
         """Whether the present fit has called its callbacks."""
         self.points: list[tuple[float, float]] = []
         self._steps_done = 0
+        self._unread: list[tuple[int, int, Any]] = []
+        """Steps of the ramp, batches of the epoch and value, of each step that was not read yet."""
         self._divergence: Divergence | None = None
 
     @property
@@ -159,13 +165,23 @@ class Ramp(LearningRateCallback):
             raise self._unknown_monitor(logs, "")
         if self._divergence is None:
             self._divergence = Divergence(self.stop_factor, self.higher_is_better())
+        done = self._steps_done == len(self.rates)
         if not self.validates:
-            value = to_float(logs[self.monitor])
-            if self._recovers:
-                value = self._mean.batch_loss(first + count, value)
-            self._add_point(value)
-        if self._steps_done == len(self.rates):
+            value = logs[self.monitor]
+            self._unread.append((self._steps_done, first + count, copy_logs(value)))
+            if done or len(self._unread) == MAX_UNREAD or is_on_host(value):
+                self._read_points()
+        if done:
             self._end_fit(COMPLETE)
+
+    def _read_points(self) -> None:
+        """Read the values of the last steps, and record them up to the end of the ramp."""
+        unread, self._unread = self._unread, []
+        values = to_floats([value for _, _, value in unread]).tolist()
+        for (steps_done, batches, _), value in zip(unread, values, strict=True):
+            if self.reason == NO_DATA:
+                own = self._mean.batch_loss(batches, value) if self._recovers else value
+                self._add_point(steps_done, own)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_begin(epoch, logs)
@@ -173,11 +189,12 @@ class Ramp(LearningRateCallback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)
+        self._read_points()
         if self.validates and self.reason in (NO_DATA, COMPLETE):
             if self.monitor not in (logs or {}):
                 missing = ", which have no validation metrics without `validation_data`"
                 raise self._unknown_monitor(logs or {}, missing)
-            self._add_point(float((logs or {})[self.monitor]))
+            self._add_point(self._steps_done, float((logs or {})[self.monitor]))
         if self.reason == NO_DATA:
             self.read_again()
 
@@ -185,16 +202,16 @@ class Ramp(LearningRateCallback):
         super().on_train_end(logs)
         release_data(self.model)
 
-    def _add_point(self, value: float) -> None:
-        """Record the monitored value at the present rate, and end the fit if it is too bad."""
-        rate = float(self.rates[self._steps_done - 1])
-        value += float(self.offset[self._steps_done - 1])
+    def _add_point(self, steps_done: int, value: float) -> None:
+        """Record the value after some steps of the ramp, and end the fit if it is too bad."""
+        rate = float(self.rates[steps_done - 1])
+        value += float(self.offset[steps_done - 1])
         self.points.append((rate, value))
         if not math.isfinite(value):
             self._end_fit(NOT_FINITE)
             return
         assert self._divergence is not None
-        early = is_early(len(self.points), self._steps_done, len(self.rates))
+        early = is_early(len(self.points), steps_done, len(self.rates))
         diverged = self._divergence.update(rate, value, early)
         if self.report is not None:
             self.report(rate, self._divergence.smoothed)
@@ -215,8 +232,9 @@ class Ramp(LearningRateCallback):
     def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the rates and the values, each exactly that of its batch."""
         rates, values = (np.array(column, np.float64) for column in zip(*self.points, strict=True))
-        if self._recovers and len(self.history) == len(values):
-            values = self.history.loss.astype(np.float64) + self.offset[: len(values)]
+        if self._recovers and len(self.history) >= len(values):
+            losses = self.history.loss[: len(values)].astype(np.float64)
+            values = losses + self.offset[: len(values)]
         return rates, values
 
 
