@@ -114,14 +114,25 @@ class Backup(keras.callbacks.BackupAndRestore):
     """Keras's own; what a kill while Keras writes its own files has broken is mended here."""
 
     def on_train_begin(self, logs=None):
+        metadata, older = (
+            pathlib.Path(one)
+            for one in (self._training_metadata_path, self._prev_training_metadata_path)
+        )
+        if not metadata.exists():
+            # The first checkpoint was not through: Keras would begin with the weights that it has.
+            shutil.rmtree(self.backup_dir, ignore_errors=True)
+        variables = *self.model.variables, *self.model.optimizer.variables
+        before = [(one, keras.ops.convert_to_numpy(one)) for one in variables]
         try:
             super().on_train_begin(logs)
-        except (OSError, ValueError):
-            if pathlib.Path(self._prev_training_metadata_path).exists():
+        except (OSError, ValueError, RuntimeError):  # of files that are cut
+            for variable, value in before:
+                variable.assign(value)
+            if older.exists():
                 shutil.copy(self._prev_weights_path, self._weights_path)
-                shutil.copy(self._prev_training_metadata_path, self._training_metadata_path)
+                shutil.copy(older, metadata)
             else:
-                shutil.rmtree(self.backup_dir)  # the first checkpoint was not through
+                shutil.rmtree(self.backup_dir)
             super().on_train_begin(logs)
 
 
