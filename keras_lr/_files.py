@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import pathlib
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ AnyPath = PathLike | bytes
 LONGEST_NAME = 255
 """Bytes in the name of a file, on every file system in common use."""
 
+URL = "[A-Za-z][A-Za-z0-9+.-]+://|(gs|s3|hdfs):/"
+"""Pattern of how a URL starts; `pathlib` turns two slashes into one."""
+
 # A file that is mounted by itself cannot be replaced, and some folders admit no new file.
 _IRREPLACEABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV}
 
@@ -30,11 +34,17 @@ def path_text(path: AnyPath) -> str:
 
     Raises:
         TypeError: If it is not a path.
-        ValueError: If it contains a null character, which no file's path can.
+        ValueError: If it contains a null character, which no file's path can, or if it is a URL,
+            for which there would be a local folder named ``gs:``.
     """
     text = os.fsdecode(path)
     if "\0" in text:
         raise ValueError(f"A path must not hold a null character. Received: {text!r}")
+    if re.match(URL, text):
+        raise ValueError(
+            "A path must lead to a file of this machine, and not be a URL. Use a file here, and "
+            f"copy it from or to there. Received: {text!r}"
+        )
     return text
 
 
@@ -55,11 +65,11 @@ def atomic_write(path: AnyPath, mode: str = "w") -> Iterator[Any]:
         OSError: If the file cannot be written. The error names ``path``, and the old file stays.
     """
     path = path_text(path)
-    with _naming(path):
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    make_folder(os.path.dirname(path) or ".", path)
+    with naming(path):
         new = _create_beside(path)
     try:
-        with _naming(path, only={None, new}), _open(new, mode) as file:
+        with naming(path, only={None, new}), _open(new, mode) as file:
             yield file
             file.flush()
             binary = file if "b" in mode else file.buffer
@@ -67,7 +77,7 @@ def atomic_write(path: AnyPath, mode: str = "w") -> Iterator[Any]:
                 content = binary.getvalue()
             else:
                 os.fsync(binary.fileno())
-        with _naming(path):
+        with naming(path):
             if new is None:
                 _overwrite(path, content)
             else:
@@ -80,11 +90,28 @@ def atomic_write(path: AnyPath, mode: str = "w") -> Iterator[Any]:
 def check_writable(path: AnyPath) -> None:
     """Raise the errors that `atomic_write` would raise before writing; leave the file unchanged."""
     path = path_text(path)
-    with _naming(path):
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    make_folder(os.path.dirname(path) or ".", path)
+    with naming(path):
         new = _create_beside(path)
         if new is not None:
             os.unlink(new)
+
+
+def make_folder(folder: str, path: str | None = None) -> None:
+    """Create a folder if it is missing, also where a link leads to it.
+
+    Args:
+        folder: The folder.
+        path: The path that an error names; by default the folder.
+
+    Raises:
+        OSError: If it cannot be created, or if there is something else.
+    """
+    with naming(path or folder):
+        try:
+            os.makedirs(os.path.realpath(folder), exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
 
 
 def is_regular_file(path: PathLike) -> bool:
@@ -93,6 +120,22 @@ def is_regular_file(path: PathLike) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)
     except FileNotFoundError:
         return True
+
+
+@contextlib.contextmanager
+def naming(path: str, only: set[str | None] | None = None) -> Iterator[None]:
+    """Make errors of the operating system name a path.
+
+    Args:
+        path: The path.
+        only: The files whose errors are to name the path; by default all.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or (only is not None and error.filename not in only):
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def shorten_name(path: PathLike, room: int) -> pathlib.Path:
@@ -112,17 +155,6 @@ def shorten_name(path: PathLike, room: int) -> pathlib.Path:
     digest = hashlib.sha256(name).hexdigest()[:16]
     kept = name[: LONGEST_NAME - room - len(digest)].decode(errors="ignore")
     return path.with_name(kept + digest)
-
-
-@contextlib.contextmanager
-def _naming(path: str, only: set[str | None] | None = None) -> Iterator[None]:
-    """Make errors of the operating system name ``path``: all of them, or those of some files."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None or (only is not None and error.filename not in only):
-            raise
-        raise OSError(error.errno, error.strerror, path) from error
 
 
 def _create_beside(path: str) -> str | None:

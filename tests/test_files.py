@@ -141,6 +141,13 @@ def test_a_folder_may_be_a_link(tmp_path):
     assert (tmp_path / "real" / "file").read_text() == "new"
 
 
+def test_a_folder_is_made_where_a_link_leads(tmp_path):
+    (tmp_path / "link").symlink_to("real/folder")
+    write(tmp_path / "link" / "file")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "folder" / "file").read_text() == "new"
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.parametrize("kept", [0o600, 0o640, 0o666, 0o755])
 def test_the_mode_of_a_file_stays(path, writer, kept):
@@ -369,6 +376,17 @@ def test_a_path_may_be_bytes_and_holds_no_null(tmp_path, writer):
     assert path.stat().st_size
     with pytest.raises(ValueError, match=r"must not hold a null character. Received: 'a\\x00b"):
         PATHS[writer]("a\0b.json")
+
+
+@pytest.mark.parametrize("writer", sorted({*PATHS} - {"state", "arrays"}))
+def test_a_url_is_no_path(tmp_path, monkeypatch, writer):
+    monkeypatch.chdir(tmp_path)
+    for url in ("gs://bucket/x.json", Path("s3://bucket/x.json"), "file:///x.json"):
+        with pytest.raises(ValueError, match="file of this machine, and not be a URL"):
+            PATHS[writer](url)
+    assert list(tmp_path.iterdir()) == []
+    write("gs:x.json")
+    assert (tmp_path / "gs:x.json").read_text() == "new"
 
 
 def test_a_config_is_loaded_from_a_path_in_bytes(tmp_path):

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable
 from typing import Annotated, Any
 
+from keras_lr._files import URL, path_text
 from keras_lr._hints import nearest_name_hint
 
 _NUMERAL = re.compile(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*")
@@ -219,14 +220,20 @@ class Path(FieldType):
     expected: str = "the path of a file"
 
     def convert(self, value: Any) -> str:
-        if not isinstance(value, str | os.PathLike):
-            raise TypeError(self.expected)
-        if not os.fspath(value):
+        try:
+            path = path_text(value)
+        except TypeError:
+            raise TypeError(self.expected) from None
+        except ValueError:
+            is_url = "\0" not in os.fsdecode(value)
+            reason = "on this machine, not a URL" if is_url else "without null characters"
+            raise ValueError(f"{self.expected} {reason}") from None
+        if not path:
             raise ValueError(self.expected)
-        return os.fspath(value)
+        return path
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "minLength": 1}
+        return {"type": "string", "pattern": f"^(?!{URL})[^\\u0000]+$"}
 
 
 @dataclasses.dataclass(eq=False, repr=False)

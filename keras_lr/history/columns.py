@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from keras_lr._files import PathLike, atomic_write
+from keras_lr._files import PathLike, atomic_write, path_text
 
 BLOCK = 65536
 """Rows that are turned into text at once."""
@@ -115,6 +115,7 @@ def read_csv(
     Raises:
         ValueError: If the file is not of this kind, or was cut or altered; the message says where.
     """
+    path = path_text(path)
     # Spreadsheets begin a file with a byte order mark.
     with open(path, newline="", encoding="utf-8-sig") as file:
         try:
