@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import os
 import pathlib
+import re
 import zipfile
+from collections.abc import Collection, Iterable
 from typing import Any, Self
 
 import numpy as np
 
-from keras_lr._files import PathLike, atomic_write, check_writable, is_regular_file
+from keras_lr._files import (
+    PathLike,
+    atomic_write,
+    check_writable,
+    is_regular_file,
+    shorten_name,
+)
 
 VERSION = 1
 CHECKSUM = "keras_lr_checksum"
@@ -22,7 +32,8 @@ class StateError(ValueError):
     >>> raise unusable("run/plateau.json", "it is truncated or damaged")
     Traceback (most recent call last):
     keras_lr._state.StateError: The state file run/plateau.json cannot be used: it is truncated or
-    damaged. Restore it from a copy, or delete it and train from the first epoch.
+    damaged. Restore it from a copy, or delete it and train from the first epoch. If it is not a
+    state file, pass another path.
     """
 
 
@@ -90,6 +101,45 @@ class StateFile:
             file.write(json.dumps(content))  # `json.dump` encodes in Python
 
 
+class ArrayFiles:
+    """Files of arrays beside a state file, each under the number of an epoch."""
+
+    def __init__(self, path: PathLike, word: str) -> None:
+        """Name the files ``<path>.<word>-<epoch>.npz``."""
+        # Room for epochs of nine digits.
+        self._start = shorten_name(path, room=len(f".{word}-123456789.npz"))
+        self._word = word
+
+    def path(self, epoch: int) -> pathlib.Path:
+        """Return the file of an epoch."""
+        return self._start.with_name(f"{self._start.name}.{self._word}-{epoch}.npz")
+
+    def check(self) -> None:
+        """Check before a fit that files can be written.
+
+        Raises:
+            StateError: If one of them is a folder, a pipe or a device.
+            OSError: If no file can be written.
+        """
+        for path in self._existing():
+            require_file(path)
+        check_writable(self.path(0))
+
+    def delete_all_but(self, epochs: Collection[int]) -> None:
+        """Delete the files of other epochs."""
+        needed = {self.path(epoch) for epoch in epochs}
+        for path in self._existing():
+            if path not in needed and is_regular_file(path):
+                # Another process may have deleted it.
+                path.unlink(missing_ok=True)
+
+    def _existing(self) -> list[pathlib.Path]:
+        pattern = f"{self._start.name}.{self._word}-"
+        numbered = re.compile(rf"{re.escape(pattern)}\d+\.npz")
+        found = self._start.parent.glob(f"{glob.escape(pattern)}*.npz")
+        return [path for path in found if numbered.fullmatch(path.name)]
+
+
 def save_arrays(path: PathLike, arrays: dict[str, np.ndarray], known: bytes = b"") -> bytes:
     """Write arrays by name, unless the file holds them already.
 
@@ -153,20 +203,60 @@ def unusable(path: PathLike, reason: str) -> StateError:
     """Return the error for a state file that cannot be used."""
     return StateError(
         f"The state file {path} cannot be used: {reason}. Restore it from a copy, or delete it and "
-        "train from the first epoch."
+        "train from the first epoch. If it is not a state file, pass another path."
     )
 
 
-def check_state_path(path: PathLike | None) -> None:
+def check_state_path(callback: Any, session: Any) -> None:
     """Check before a fit, rather than after its first epoch, that a state can be written.
+
+    Args:
+        callback: The callback, whose ``state_path`` may be None.
+        session: The session of the fit, with the callbacks that have joined it so far.
 
     Raises:
         StateError: If the path leads to a folder, a pipe or a device.
+        ValueError: If another callback writes to the same file.
         OSError: If no file can be written there.
     """
-    if path is not None:
-        require_file(path)
-        check_writable(path)
+    path = callback.state_path
+    if path is None:
+        return
+    require_file(path)
+    for other in (*session.controllers, *session.members):
+        theirs = getattr(other, "state_path", None)
+        if other is callback or theirs is None:
+            continue
+        if os.path.realpath(theirs) == os.path.realpath(path):
+            raise ValueError(
+                f"{type(callback).__name__} and {type(other).__name__} would overwrite each "
+                f"other's state. Give each its own file. Received: state_path={path!r} in both"
+            )
+    check_writable(path)
+
+
+def check_holds_arrays(path: PathLike, names: Iterable[str]) -> None:
+    """Refuse to replace a file that `save_arrays` did not write; an empty file is accepted.
+
+    Args:
+        path: The file, which need not exist.
+        names: Names of arrays that the file must hold.
+
+    Raises:
+        StateError: If the file holds something else.
+    """
+    try:
+        with open(path, "rb") as file:
+            if not file.read(1):
+                return
+            with zipfile.ZipFile(file) as archive:
+                members = set(archive.namelist())
+    except FileNotFoundError:
+        return
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise unusable(path, f"it is truncated or damaged ({error})") from error
+    if not {f"{name}.npy" for name in (*names, CHECKSUM)} <= members:
+        raise unusable(path, "it is not a state file of this kind, which a new one may replace")
 
 
 def require_file(path: PathLike) -> None:

@@ -13,7 +13,14 @@ import numpy as np
 import pytest
 from models import fit, meter
 
-from keras_lr import LRHistory, LRRangeTest, ReduceLROnPlateau, StateError
+from keras_lr import (
+    DistanceOverGradients,
+    LRHistory,
+    LRRangeTest,
+    ReduceLROnPlateau,
+    StateError,
+    from_config,
+)
 from keras_lr._state import CHECKSUM, StateFile, load_arrays, save_arrays
 
 STATES = {1: {"best": 0.5, "wait": 1}, 2: {"best": 0.25, "wait": 0}}
@@ -198,6 +205,104 @@ def test_a_path_that_holds_no_state_is_refused_before_the_first_update(path, mak
             fit(model, make(str(bad)))
         assert not model.get_weights()[0].any()
     assert stat.S_ISFIFO(path.stat().st_mode)
+
+
+STATEFUL = {
+    "record": LRHistory,
+    "plateau": lambda path: ReduceLROnPlateau("loss", state_path=path, restore_best_weights=True),
+    "range test": lambda path: LRRangeTest(state_path=path, verbose=0),
+    "rule": lambda path: DistanceOverGradients(state_path=path),
+}
+
+
+@pytest.mark.parametrize("kind", STATEFUL)
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ("", ValueError),
+        ("a\0b", ValueError),
+        ("gs://bucket/x", ValueError),
+        (pathlib.Path("s3://bucket/x"), ValueError),
+        (3, TypeError),
+    ],
+)
+def test_what_is_no_path_on_this_machine_is_refused(kind, wrong, error):
+    with pytest.raises(error, match="argument `state_path` must be the path of a file"):
+        STATEFUL[kind](wrong)
+    if isinstance(wrong, str | int):
+        with pytest.raises(ValueError, match="the path of a file"):
+            from_config({"LRHistory": {"state_path": wrong}})
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("kind", STATEFUL)
+def test_any_name_will_do(tmp_path, kind):
+    """Bytes, a name that is no UTF-8, spaces, a new line, and what `glob` reads as a pattern."""
+    path = os.fsencode(tmp_path) + b"/caf\xe9 [a]*\nb"
+    fit(meter(), STATEFUL[kind](path), epochs=2)
+    again = STATEFUL[kind](os.fsdecode(path))
+    assert again.state_path == os.fsdecode(path)
+    fit(meter(), again, initial_epoch=2, epochs=3)
+    assert os.path.isfile(path)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("kind", STATEFUL)
+@pytest.mark.parametrize("content", ["text", "arrays", "deep", "record", "plateau"])
+def test_a_file_of_something_else_is_refused_before_the_first_update_and_stays(path, kind, content):
+    if content == kind:
+        return
+    if content == "arrays":
+        save_arrays(path, {"weights": np.ones(3)})
+    elif content in STATEFUL:
+        fit(meter(), STATEFUL[content](path))
+    else:
+        path.write_text({"text": "lines that somebody wrote", "deep": "[" * 200_000}[content])
+    before, model = path.read_bytes(), meter()
+    with refused(path):
+        fit(model, STATEFUL[kind](path))
+    assert path.read_bytes() == before
+    assert not model.get_weights()[0].any()
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("kind", sorted({*STATEFUL} - {"record"}))
+def test_two_callbacks_of_a_fit_may_not_write_one_file(tmp_path, kind):
+    path, link, model = tmp_path / "state", tmp_path / "link", meter()
+    link.symlink_to(path)
+    for callbacks in (
+        [STATEFUL[kind](path), LRHistory(link)],
+        [LRHistory(path), STATEFUL[kind](link)],
+    ):
+        with pytest.raises(ValueError, match=r"overwrite each other's state\. Give each its own"):
+            fit(model, callbacks)
+    assert not model.get_weights()[0].any()
+    assert not path.exists()
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(("kind", "word"), [("plateau", "best"), ("rule", "epoch")])
+def test_of_the_files_beside_a_state_only_its_own_are_deleted(path, kind, word):
+    def beside(name):
+        return path.with_name(f"{path.name}.{word}-{name}.npz")
+
+    for name in ("model", "7x", "7"):
+        beside(name).write_text("of somebody")
+    fit(meter(), STATEFUL[kind](path), epochs=2)
+    assert [beside(name).exists() for name in ("model", "7x", "7")] == [True, True, False]
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize(("kind", "name"), [("plateau", "best-0"), ("rule", "epoch-1")])
+def test_arrays_that_cannot_be_written_are_known_before_the_first_update(path, make, kind, name):
+    beside = path.with_name(f"{path.name}.{name}.npz")
+    make(beside)
+    model = meter()
+    with pytest.raises(StateError, match=re.escape(f"{beside} cannot be used")):
+        fit(model, STATEFUL[kind](path))
+    assert not model.get_weights()[0].any()
+    assert stat.S_IFMT(beside.stat().st_mode) in (stat.S_IFIFO, stat.S_IFDIR)
 
 
 def test_state_dict_is_plain_data_and_comes_back():

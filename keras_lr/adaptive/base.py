@@ -82,7 +82,8 @@ class GradientRate(Configurable, LearningRateCallback):
 
     def join_fit(self, session: FitSession) -> None:
         if session.chief:
-            check_state_path(self.state_path)
+            check_state_path(self, session)
+            self._checkpoint.check_arrays()
         optimizer = optimizer_of(session.model)
         if find_hyperparameter(optimizer, LEARNING_RATE).host_only:
             raise ValueError(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import glob
-import pathlib
 from typing import Any
 
 import numpy as np
 
-from keras_lr._files import shorten_name
 from keras_lr._keras.gradients.rule_updates import RuleUpdates
-from keras_lr._state import StateFile, load_arrays, save_arrays, unusable
+from keras_lr._state import ArrayFiles, StateFile, load_arrays, save_arrays, unusable
 
 Arrays = dict[str, np.ndarray]
 
@@ -33,12 +30,19 @@ class RuleCheckpoint:
             file: File that names the epochs; None keeps states in memory only.
         """
         self.file = file
+        self.arrays = None if file is None else ArrayFiles(file.path, "epoch")
+        """The files next to it."""
         self.loaded: dict[int, Arrays] = {}
         """States that were passed in or unpickled, by the epoch that begins with them."""
         self._left: tuple[int, RuleUpdates, int, int] | None = None
         """The epoch after the last one; the variables with its state; their fit and batches."""
         self._written: dict[int, dict[str, Any]] = {}
         self._last: tuple[int, int] | None = None
+
+    def check_arrays(self) -> None:
+        """Check before a fit that the arrays can be written."""
+        if self.arrays is not None:
+            self.arrays.check()
 
     def start_fit(self) -> None:
         """Forget what this fit has written."""
@@ -73,7 +77,7 @@ class RuleCheckpoint:
             return None
         if epoch in loaded:
             return loaded[epoch]
-        if self.file is None or self.is_left_at(epoch, updates):
+        if self.file is None or self.arrays is None or self.is_left_at(epoch, updates):
             return None
         if epoch not in known:
             raise unusable(
@@ -81,26 +85,16 @@ class RuleCheckpoint:
                 f"the fit begins at epoch {epoch}, but the file has states for the epochs "
                 f"{', '.join(map(str, known)) or 'none'}",
             )
-        return load_arrays(self._path(epoch))
+        return load_arrays(self.arrays.path(epoch))
 
     def write(self, epoch: int, updates: RuleUpdates) -> None:
         """Write the state that an epoch begins with, if there is a file that lacks it."""
-        if self.file is None or self._last == (epoch, updates.notes.noted()):
+        if self.file is None or self.arrays is None or self._last == (epoch, updates.notes.noted()):
             return
         self._last = epoch, updates.notes.noted()
-        save_arrays(self._path(epoch), updates.read_state())
-        self._written[epoch] = {"arrays": self._path(epoch).name}
+        path = self.arrays.path(epoch)
+        save_arrays(path, updates.read_state())
+        self._written[epoch] = {"arrays": path.name}
         self._written = {e: self._written[e] for e in sorted(self._written)[-KEPT_CHECKPOINTS:]}
         self.file.save(self._written)
-        kept = {self._path(e) for e in self._written}
-        stem = self._stem()
-        for old in stem.parent.glob(f"{glob.escape(stem.name)}.epoch-*.npz"):
-            if old not in kept:
-                old.unlink()
-
-    def _path(self, epoch: int) -> pathlib.Path:
-        return pathlib.Path(f"{self._stem()}.epoch-{epoch}.npz")
-
-    def _stem(self) -> pathlib.Path:
-        assert self.file is not None
-        return shorten_name(self.file.path, room=len(".epoch-123456789.npz"))
+        self.arrays.delete_all_but(self._written)

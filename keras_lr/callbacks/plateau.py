@@ -171,7 +171,8 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     def join_fit(self, session: FitSession) -> None:
         if session.chief:
-            check_state_path(self.state_path)
+            check_state_path(self, session)
+            self._checkpoint.check_weights()
         self._reset()
         self._session = session
         self._batch_losses = BatchLossTracker(session.sample_counter)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import glob
-import pathlib
 from collections.abc import Callable
 
 import numpy as np
 
-from keras_lr._files import shorten_name
-from keras_lr._state import StateFile, load_arrays, save_arrays, unusable
+from keras_lr._state import ArrayFiles, StateFile, load_arrays, save_arrays, unusable
 from keras_lr.callbacks.plateau_rule import State
 
 Weights = list[np.ndarray]
@@ -31,12 +28,18 @@ class PlateauCheckpoint:
             with_weights: Whether to store the weights of the best epoch.
         """
         self.file = file
-        self.with_weights = with_weights
+        self.weights = ArrayFiles(file.path, "best") if file is not None and with_weights else None
+        """Files of the weights; None if they are not stored."""
         self.states: dict[int, State] = {}
         """The states, by the number of the epoch that begins with each."""
         self.best_weights: dict[int | None, Weights] = {}
         """The weights of one epoch, by its number; the state shows if it is still the best."""
         self.start_fit()
+
+    def check_weights(self) -> None:
+        """Check before a fit that the weights can be written."""
+        if self.weights is not None:
+            self.weights.check()
 
     def start_fit(self) -> None:
         """Forget which states and weights are on disk."""
@@ -65,9 +68,9 @@ class PlateauCheckpoint:
 
     def load_weights(self, state: State) -> Weights | None:
         """Load the weights of a state's best epoch from disk; None if they are not stored there."""
-        if self.file is None or not self.with_weights or state.best_epoch is None:
+        if self.weights is None or state.best_epoch is None:
             return None
-        weights = list(load_arrays(self._weights_path(state.best_epoch)).values())
+        weights = list(load_arrays(self.weights.path(state.best_epoch)).values())
         self.best_weights = {state.best_epoch: weights}
         return weights
 
@@ -80,28 +83,15 @@ class PlateauCheckpoint:
         """
         if self.file is None:
             return
-        if self.with_weights and self.states[epoch + 1].best_epoch == epoch:
+        if self.weights is not None and self.states[epoch + 1].best_epoch == epoch:
             weights = read_weights() if read_weights else self.best_weights.get(epoch, [])
             arrays = {str(i): weight for i, weight in enumerate(weights)}
             known = self._written_weights[1] if self._written_weights[0] == epoch else b""
-            self._written_weights = epoch, save_arrays(self._weights_path(epoch), arrays, known)
+            self._written_weights = epoch, save_arrays(self.weights.path(epoch), arrays, known)
         if self.states != self._written:
             self.file.save({e: state.to_dict() for e, state in self.states.items()})
             self._written = dict(self.states)
-        self._remove_old_weights(epoch)
-
-    def _remove_old_weights(self, epoch: int) -> None:
-        """Remove the weights that neither the present nor the next epoch needs when resumed."""
-        best = (self.states[e].best_epoch for e in (epoch, epoch + 1) if e in self.states)
-        needed = {self._weights_path(e) for e in best if e is not None}
-        path = self._weights_stem()
-        for old in path.parent.glob(f"{glob.escape(path.name)}.best-*.npz"):
-            if old not in needed:
-                old.unlink()
-
-    def _weights_path(self, epoch: int) -> pathlib.Path:
-        return pathlib.Path(f"{self._weights_stem()}.best-{epoch}.npz")
-
-    def _weights_stem(self) -> pathlib.Path:
-        assert self.file is not None
-        return shorten_name(self.file.path, room=len(".best-123456789.npz"))
+        if self.weights is not None:
+            # Neither the present nor the next epoch needs the others when resumed.
+            best = (self.states[e].best_epoch for e in (epoch, epoch + 1) if e in self.states)
+            self.weights.delete_all_but({e for e in best if e is not None})

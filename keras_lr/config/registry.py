@@ -22,7 +22,6 @@ from keras_lr._fields.kinds import (
     ListOf,
     Number,
     Optional,
-    Path,
     Text,
 )
 from keras_lr._keras.rates.keras_schedules import schedule_values
@@ -31,7 +30,7 @@ from keras_lr.callbacks import plateau
 from keras_lr.callbacks.layer_fields import FactorField, FactorsField
 from keras_lr.callbacks.layer_rates import LayerDecay, LayerRates
 from keras_lr.callbacks.param_scheduler import ParamScheduler
-from keras_lr.history.callback import LRHistory
+from keras_lr.history.callback import PATH, LRHistory
 from keras_lr.range_test import callback as range_test
 from keras_lr.schedules import combinators, cyclic, decay, function, stages
 from keras_lr.schedules.base import Schedule, ScheduleField
@@ -198,7 +197,7 @@ def _package_specs() -> dict[str, ClassSpec]:
         for name, cls in vars(module).items()
         if isinstance(cls, type) and cls.__module__ == module.__name__ and is_configurable(cls)
     }
-    path = Argument(Optional(Path("the path of a file or a folder")), None)
+    path = Argument(Optional(PATH), None)
     paths = dict.fromkeys(inspect.signature(LRHistory).parameters, path)
     found["LRHistory"] = ClassSpec(
         "LRHistory",

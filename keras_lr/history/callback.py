@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Self
 
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr._fields.kinds import Path
 from keras_lr._files import PathLike
 from keras_lr._fit.attach import attach
 from keras_lr._fit.events import Executions
@@ -21,12 +21,20 @@ from keras_lr._keras.fits.progress_bar import show_in_progress_bar
 from keras_lr._keras.host_values import columns_of
 from keras_lr._keras.legacy import LegacyHooks, PassedAsObject
 from keras_lr._keras.metrics import cumulative_metrics
-from keras_lr._state import check_state_path, load_arrays, save_arrays, unusable
+from keras_lr._state import (
+    check_holds_arrays,
+    check_state_path,
+    load_arrays,
+    save_arrays,
+    unusable,
+)
 from keras_lr.history.columns import Column
 from keras_lr.history.live import LiveCurves, values_in_use
 from keras_lr.history.open_epoch import OpenEpoch
 from keras_lr.history.record import ALWAYS, Record
 from keras_lr.history.tensorboard import EventLog
+
+PATH = Path("the path of a file or a folder")
 
 SO_FAR = "{}_so_far"
 """Column of a metric that is not a mean over samples, and is known only for the epoch so far."""
@@ -72,7 +80,9 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
 
     Raises:
         ImportError: At the start of a fit with ``log_dir``, if tensorboardX is not installed.
-        StateError: If a fit is to continue the record and ``state_path`` holds no such record.
+        StateError: At the start of a fit, if ``state_path`` leads to something else than a record,
+            or lacks the epoch before the one at which the fit begins.
+        OSError: At the start of a fit, if one of the paths cannot be written.
 
     >>> history = LRHistory()
     >>> len(history)
@@ -92,8 +102,8 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
     def __init__(self, state_path: PathLike | None = None, log_dir: PathLike | None = None) -> None:
         """Start with an empty record."""
         super().__init__()
-        self.state_path = None if state_path is None else os.fspath(state_path)
-        self.log_dir = None if log_dir is None else os.fspath(log_dir)
+        self.state_path = _path("state_path", state_path)
+        self.log_dir = _path("log_dir", log_dir)
         self._session: FitSession | None = None
         self._open_epoch: OpenEpoch | None = None
         self._cumulative: set[str] | None = None
@@ -187,8 +197,9 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
         if any(one is self for one in session.members):
             return
         self._end_log()
-        if session.chief:
-            check_state_path(self.state_path)
+        if session.chief and self.state_path is not None:
+            check_state_path(self, session)
+            check_holds_arrays(self.state_path, ALWAYS)
         if self.log_dir is not None and session.chief:
             self._log = EventLog(self.log_dir, self._end_log)
             session.events.on_execution_end.append(self._log_if_due)
@@ -330,7 +341,8 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
         except BaseException:
             # A full disk must not prevent the record from being read.
             self._log = None
-            log.close()
+            with contextlib.suppress(OSError):  # the same again
+                log.close()
             raise
 
     def _log_if_due(self, *execution: Any) -> None:
@@ -350,3 +362,19 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
                 self._log = None
 
     __del__ = _end_log
+
+
+def _path(argument: str, path: PathLike | None) -> str | None:
+    """Return a path as a string.
+
+    Raises:
+        TypeError: If it is not a path.
+        ValueError: If it cannot lead to a file or a folder of this machine.
+    """
+    try:
+        return None if path is None else PATH.convert(path)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"LRHistory: argument `{argument}` must be {error}, or None. "
+            f"Received: {argument}={path!r}"
+        ) from None

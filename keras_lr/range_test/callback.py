@@ -261,7 +261,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         if not self.restore:
             raise self.invalid("restore", "True inside a fit, which needs its model back")
         if session.chief:
-            check_state_path(self.state_path)
+            check_state_path(self, session)
         self._session = session
         optimizer = optimizer_of(session.model, self.optimizer)
         self._rates = FitRates(self, session, optimizer, session.timeline, self.auto, self.apply)
@@ -272,8 +272,11 @@ class LRRangeTest(Configurable, LearningRateCallback):
         """Continue from what earlier tests of the training found."""
         from keras_lr.range_test.in_fit import Outcome
 
-        if epoch and self.state_path is not None and not self._outcomes:
+        if self.state_path is not None and epoch and not self._outcomes:
             self._load_outcomes(epoch)
+        elif self.state_path is not None:
+            # The file of another callback must not be replaced.
+            StateFile.of(self).load()
         known = self._outcomes if epoch else {}
         self._outcomes = {tested: one for tested, one in known.items() if tested <= epoch}
         self.results = {
