@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import pathlib
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lr._files import make_folder, naming
 from keras_lr.history.columns import Column
 
 EVERY = 30.0
@@ -39,7 +39,8 @@ class EventLog:
             raise ImportError(
                 "LRHistory(log_dir=...) needs tensorboardX: pip install 'keras-lr[tensorboard]'"
             ) from error
-        self.folder = pathlib.Path(folder)
+        # tensorboardX takes what is before a colon for a protocol, unless the path is absolute.
+        self.folder = os.path.abspath(folder)
         self.row = 0
         """The next row of the record to write."""
         # Unlike SummaryWriter, the writer of this module starts no thread and puts all values of a
@@ -55,19 +56,24 @@ class EventLog:
 
         Earlier files may hold that step and later ones, from a run that was killed or is repeated.
         TensorBoard drops them.
+
+        Raises:
+            OSError: If the file cannot be written. The error names the folder.
         """
         self.row = row
         if self._file is not None:
             return
         atexit.register(self._at_exit)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         # TensorBoard reads files by name, and a name begins with the time in whole seconds.
         suffix = f".{time.time_ns()}.{os.getpid()}"
-        self._file = self._events.EventsWriter(str(self.folder / "events"), suffix)
         kinds = self._events.event_pb2
         start = kinds.SessionLog(status=kinds.SessionLog.START)
-        self._file.write_event(kinds.Event(step=step, wall_time=time.time(), session_log=start))
-        self._written = time.time()
+        with naming(self.folder):
+            file = self._events.EventsWriter(os.path.join(self.folder, "events"), suffix)
+            file.write_event(kinds.Event(step=step, wall_time=time.time(), session_log=start))
+            file.flush()  # a full disk is an error before the first update
+        self._file, self._written = file, time.time()
 
     @property
     def due(self) -> bool:
@@ -84,7 +90,11 @@ class EventLog:
         self.row = end
 
     def write(self, steps: NDArray[Any], columns: Mapping[str, NDArray[Any]]) -> None:
-        """Write the values of some steps; a column is included from its first number on."""
+        """Write the values of some steps; a column is included from its first number on.
+
+        Raises:
+            OSError: If they cannot be written. The error names the folder.
+        """
         self._names += [
             name
             for name, values in columns.items()
@@ -94,20 +104,22 @@ class EventLog:
         # Only the time of the last step is known.
         now = time.time()
         times = np.linspace(self._written, now, len(steps) + 1)[1:].tolist()
-        for i, (step, moment) in enumerate(zip(steps.tolist(), times, strict=True)):
-            event = self._events.event_pb2.Event(step=step, wall_time=moment)
-            for name, values in shown:
-                event.summary.value.add(tag=name, simple_value=values[i])
-            self._file.write_event(event)
-        self._file.flush()
+        with naming(self.folder):
+            for i, (step, moment) in enumerate(zip(steps.tolist(), times, strict=True)):
+                event = self._events.event_pb2.Event(step=step, wall_time=moment)
+                for name, values in shown:
+                    event.summary.value.add(tag=name, simple_value=values[i])
+                self._file.write_event(event)
+            self._file.flush()
         self._written = now
 
     def close(self) -> None:
         """Close the file."""
         atexit.unregister(self._at_exit)
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with naming(self.folder):
+                file.close()
 
     def _at_exit(self) -> None:
         end = self._end()

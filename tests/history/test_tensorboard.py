@@ -1,6 +1,7 @@
 """What TensorBoard shows of a record: every step once, whatever ended the fit before."""
 
 import copy
+import errno
 import gc
 import os
 import pickle
@@ -12,6 +13,7 @@ import jsonschema
 import keras
 import numpy as np
 import pytest
+import tensorboardX.event_file_writer as events
 from models import fit, meter, settled
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
@@ -167,6 +169,58 @@ def test_a_full_disk_ends_the_fit_and_costs_no_record(tmp_path, monkeypatch):
     assert held_open(tmp_path) == []
     fit(model, [history, Constant(0.25)], epochs=2)
     assert rates(tmp_path)[1] == [0.25] * 10
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_the_error_of_a_full_disk_names_the_folder(tmp_path, monkeypatch, after):
+    flush, calls = events.EventsWriter.flush, []
+
+    def fail(self):
+        calls.append(self)
+        if len(calls) > after:
+            raise OSError(errno.ENOSPC, "no space")
+        return flush(self)
+
+    model, history = meter(), LRHistory(log_dir=tmp_path / "logs")
+    with monkeypatch.context() as patch:
+        patch.setattr(events.EventsWriter, "flush", fail)
+        with pytest.raises(OSError, match="no space") as caught:
+            fit(model, [history, Constant(0.5)], epochs=9)
+    assert caught.value.filename == str(tmp_path / "logs")
+    assert (len(history) == 0) == (after == 0)
+    fit(model, [history, Constant(0.25)], epochs=2)
+    assert rates(tmp_path / "logs")[1] == [0.25] * 10
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe", "file above"])
+def test_a_folder_that_cannot_be_is_an_error_before_the_first_update(tmp_path, kind):
+    folder = tmp_path / "logs"
+    os.mkfifo(folder) if kind == "pipe" else folder.touch()
+    before = folder.stat()
+    if kind == "file above":
+        folder = folder / "run"
+    history = LRHistory(log_dir=folder)
+    with pytest.raises(NotADirectoryError) as caught:
+        fit(meter(), history)
+    assert caught.value.filename == str(folder)
+    assert len(history) == 0
+    assert (tmp_path / "logs").stat() == before
+
+
+def test_a_folder_may_have_any_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("target")
+    for folder in ("link", b"caf\xe9 [a]\nb", "gs:logs", Path("n" * 250)):
+        fit(meter(), [Constant(0.5), LRHistory(log_dir=folder)])
+        assert len(os.listdir(folder)) == 1
+    assert (tmp_path / "link").is_symlink()
+    assert rates(tmp_path / "target")[1] == [0.5] * 5
+
+
+@pytest.mark.parametrize("wrong", ["", "a\0b", "s3://bucket/logs", Path("gs://bucket/logs")])
+def test_what_is_no_folder_on_this_machine_is_refused(wrong):
+    with pytest.raises(ValueError, match="argument `log_dir` must be the path of a file or a fold"):
+        LRHistory(log_dir=wrong)
 
 
 def test_what_has_no_number_is_not_there(tmp_path):
