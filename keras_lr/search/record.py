@@ -19,7 +19,14 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from keras_lr._files import PathLike, is_regular_file
+from keras_lr._files import (
+    AnyPath,
+    check_writable,
+    is_regular_file,
+    make_folder,
+    naming,
+    path_text,
+)
 from keras_lr._state import StateError, checksum_of
 from keras_lr.search.fingerprint import changed
 from keras_lr.search.results.rows import Criterion
@@ -33,6 +40,13 @@ except ImportError:  # Windows
 
 VERSION = 1
 
+START = b'{"sweep": '
+"""How the first line starts, also in the record of a population."""
+
+
+class _OtherRecord(Exception):
+    """Raised if the record of a sweep is read as that of a population, or the other way round."""
+
 
 class SweepRecord:
     """Outcomes of a sweep in a folder."""
@@ -40,14 +54,15 @@ class SweepRecord:
     file: ClassVar[str] = "trials.jsonl"
     noun: ClassVar[str] = "sweep"
     kind_of_trial: ClassVar[type[Trial]] = Trial
+    is_of_population: ClassVar[bool] = False
 
-    def __init__(self, directory: PathLike) -> None:
+    def __init__(self, directory: AnyPath) -> None:
         """Read the record in a folder, if there is one; write nothing.
 
         Raises:
-            StateError: If a line is damaged, or if the record is not a file.
+            StateError: If a line is damaged, or if the record is not a file or not such a record.
         """
-        self.path = pathlib.Path(directory) / self.file
+        self.path = pathlib.Path(path_text(directory)) / self.file
         if not is_regular_file(self.path):
             raise StateError(
                 f"The record {self.path} cannot be used: it is a folder, a pipe or a device. Pass "
@@ -60,10 +75,19 @@ class SweepRecord:
         self._offset = self._lines = 0
         with (
             contextlib.suppress(FileNotFoundError),
+            naming(str(self.path)),
             open(self.path, "rb", buffering=0) as file,
             _locked(file, writing=False),
         ):
             self._read(file)
+
+    def check_writable(self) -> None:
+        """Check, before anything is built, that outcomes can be written.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        check_writable(self.path)
 
     def known_criterion(self) -> Criterion:
         """Return how the trials of the record are compared.
@@ -86,7 +110,7 @@ class SweepRecord:
         """
         # JSON has no tuples.
         fingerprint = json.loads(json.dumps(fingerprint))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(str(self.path.parent))
         with self._open() as file:
             self._read(file)
             if different := changed(self.fingerprint, fingerprint):
@@ -125,20 +149,38 @@ class SweepRecord:
     @contextlib.contextmanager
     def _open(self) -> Iterator[io.FileIO]:
         # A buffer would be written again when the file is closed, even after an error.
-        with open(self.path, "a+b", buffering=0) as file, _locked(file):
+        with (
+            naming(str(self.path)),
+            open(self.path, "a+b", buffering=0) as file,
+            _locked(file),
+        ):
             yield file
 
     def _read(self, file: io.FileIO) -> None:
         """Read the complete lines that were written since the last call."""
+        if file.seek(0, os.SEEK_END) < self._offset:
+            raise StateError(
+                f"The record {self.path} was cut or replaced while it was in use. Restore it from "
+                "a copy, or delete it to start again."
+            )
         file.seek(self._offset)
         data = file.read()
         whole = data.rfind(b"\n") + 1
+        start = data[: len(START)].rstrip(b"\0")
+        if not self._offset and not whole and not START.startswith(start):
+            # More than a line that a kill has cut off, which the next writer cuts away.
+            raise StateError(
+                f"{self.path} cannot be used: it is not the record of a {self.noun}. Pass another "
+                "directory."
+            )
         for line in data[:whole].splitlines():
             self._lines += 1
             try:
                 self._take_in(json.loads(line))
+            except _OtherRecord as error:
+                raise StateError(f"{self.path} cannot be used: {error}") from None
             except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-                problem = error if type(error) is ValueError else repr(error)
+                problem = error if isinstance(error, ValueError) else repr(error)
                 raise StateError(
                     f"Line {self._lines} of {self.path} is damaged: {problem}. Delete the line, "
                     "and its trial will be trained again."
@@ -156,6 +198,8 @@ class SweepRecord:
             return
         if line["sweep"] > VERSION:
             raise ValueError(f"version {line['sweep']}, which this keras_lr does not know")
+        if ("parameters" in line["fingerprint"]) != self.is_of_population:
+            raise _OtherRecord(f"it is not the record of a {self.noun}. Pass another directory.")
         self.criterion = Criterion(**line["criterion"])
         self.groups = list(dict.fromkeys([*self.groups, *(Group(*one) for one in line["groups"])]))
         for name, value in line["fingerprint"].items():

@@ -175,14 +175,16 @@ class LRSweep(Configurable):
 
     def _train(self, problem: Problem, engine: Engine) -> SweepResult:
         """Train all trials on an engine."""
+        record = None
+        if self.directory is not None:
+            record = SweepRecord(self.directory)
+            record.check_writable()
         rehearsal = engine.start(problem)
         check_logged(self, problem, rehearsal)
         criterion = Criterion(problem.monitor, rehearsal.up, self.until or "", problem.epochs)
         progress = ProgressLine(criterion, bool(self.verbose))
         stops = rung_stops(problem.epochs, self.halving)
-        record = None
-        if self.directory is not None:
-            record = SweepRecord(self.directory)
+        if record is not None:
             decisive = fingerprint(problem, rehearsal, stops, self.subset)
             record.begin(decisive, criterion, problem.groups)
         run = SweepRun(engine, criterion, self.seeds, stops, record, progress)

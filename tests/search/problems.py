@@ -4,6 +4,7 @@ import functools
 
 import keras
 import numpy as np
+import pytest
 from models import COMPILE
 
 
@@ -40,6 +41,11 @@ def line(optimizer):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
     model.compile(optimizer, "mse", **COMPILE)
     return model
+
+
+def unbuilt(optimizer):
+    """Fail where nothing may be built."""
+    pytest.fail("it was built")
 
 
 def line_data():

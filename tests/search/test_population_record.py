@@ -2,15 +2,16 @@
 
 import dataclasses
 import json
+import os
 
 import keras
 import numpy as np
 import pytest
-from problems import classifier, digits, line, line_data
+from problems import classifier, digits, line, line_data, unbuilt
 from processes import run_program
 from selection import mostly_full
 
-from keras_lr import PopulationBasedTraining, StateError
+from keras_lr import LRSweep, PopulationBasedTraining, StateError, SweepResult
 from keras_lr.search.population.record import PopulationRecord
 from keras_lr.search.population.results.result import PopulationResult
 
@@ -95,6 +96,38 @@ def test_a_state_that_is_gone_is_trained_again(tmp_path, damage):
     found, count = run(tmp_path)
     assert plain(found) == plain(whole)
     assert count > 12 - 9
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_state_that_is_no_file_is_refused_and_stays(tmp_path, make):
+    run(tmp_path, last=9)
+    path = max((tmp_path / "states").iterdir())
+    path.unlink()
+    make(path)
+    with pytest.raises(StateError, match=rf"{path.name} cannot be used: .*Delete it"):
+        run(tmp_path)
+    assert not path.is_file()
+
+
+def test_a_folder_of_states_that_cannot_be_is_an_error_before_anything_is_built(tmp_path):
+    (tmp_path / "states").touch()
+    with pytest.raises(NotADirectoryError, match="states"):
+        run(tmp_path, build=unbuilt)
+
+
+def test_the_record_of_a_sweep_is_none_of_a_population(tmp_path):
+    run(tmp_path)
+    sweep = LRSweep(0.01, 0.1, optimizers=["sgd"], directory=tmp_path, verbose=0)
+    sweep.run(line, X, Y, epochs=2)
+    trials, members = tmp_path / "trials.jsonl", tmp_path / "members.jsonl"
+    contents = trials.read_bytes(), members.read_bytes()
+    for lines in (1, None):  # the first alone, and all
+        for path, other in zip((members, trials), contents, strict=True):
+            path.write_bytes(b"".join(other.splitlines(keepends=True)[:lines]))
+        with pytest.raises(StateError, match="not the record of a population"):
+            PopulationResult.load(tmp_path)
+        with pytest.raises(StateError, match="not the record of a sweep"):
+            SweepResult.load(tmp_path)
 
 
 def test_states_of_earlier_rounds_are_deleted(tmp_path):

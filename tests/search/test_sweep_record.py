@@ -7,7 +7,7 @@ import resource
 import keras
 import pytest
 from models import COMPILE
-from problems import line, line_data
+from problems import line, line_data, unbuilt
 from processes import run_program
 
 from keras_lr import StateError, SweepResult
@@ -179,6 +179,66 @@ def test_a_record_that_is_no_file_is_refused(tmp_path, make):
             read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "content", [b"lines that somebody wrote", b"[" * 200_000, b"\x89PNG", b'{"keras_lr_state": 1']
+)
+def test_a_file_of_something_else_stays(tmp_path, content):
+    path = tmp_path / "trials.jsonl"
+    path.write_bytes(content)
+    for read in (SweepResult.load, lambda folder: run(sweep(folder), build=unbuilt)):
+        with pytest.raises(StateError, match=r"trials\.jsonl cannot be used: it is not the record"):
+            read(tmp_path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b'{"swe', b'{"sweep": 1, "fingerprint": {"ba', bytes(9)])
+def test_a_first_line_that_a_kill_has_cut_off_is_written_again(tmp_path, content):
+    (tmp_path / "trials.jsonl").write_bytes(content)
+    rows, count = run(sweep(tmp_path))
+    assert count == 2
+    assert run(sweep(tmp_path)) == (rows, 0)
+
+
+@pytest.mark.parametrize("damage", [os.unlink, lambda path: os.truncate(path, 10)])
+def test_a_record_that_is_cut_while_the_sweep_runs_is_an_error(tmp_path, damage):
+    path = tmp_path / "trials.jsonl"
+
+    class Damages(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            if self.model.optimizer.learning_rate > 0.05:
+                damage(path)
+
+    with pytest.raises(StateError, match=r"trials\.jsonl was cut or replaced while it was in use"):
+        run(sweep(tmp_path), callbacks=[Damages()])
+    assert not path.stat().st_size or path.read_bytes().startswith(b'{"sweep": ')
+
+
+def test_a_folder_that_cannot_be_is_an_error_before_anything_is_built(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "folder", "/dev/null"):
+        with pytest.raises(NotADirectoryError) as caught:
+            run(sweep(folder), build=unbuilt)
+        assert caught.value.filename == os.path.join(folder, "trials.jsonl")
+    for wrong in ("a\0b", "s3://bucket/sweep"):
+        with pytest.raises(ValueError, match="`directory` must be the path of a folder"):
+            sweep(wrong)
+
+
+def test_a_folder_may_have_any_name_and_what_is_in_it_stays_what_it_is(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/caf\xe9 [a]\nb"
+    (tmp_path / "link").symlink_to(folder)
+    rows, _ = run(sweep(tmp_path / "link"))
+    assert run(sweep(folder)) == (rows, 0)
+    target, (record,) = tmp_path / "target", os.scandir(folder)
+    os.replace(record.path, target)
+    target.chmod(0o600)
+    os.symlink(os.fsencode(target), record.path)
+    assert run(sweep(folder, max_lr=1.0))[1] == 1
+    assert len(SweepResult.load(folder).rows) == 3
+    assert os.path.islink(record.path)
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_full_disk_leaves_whole_lines(tmp_path):
     run(sweep(tmp_path))
     path = tmp_path / "trials.jsonl"
@@ -186,7 +246,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path):
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, old[1]))
     try:
-        with pytest.raises(OSError, match="too large"):
+        with pytest.raises(OSError, match=r"too large: '.*trials\.jsonl'"):
             run(sweep(tmp_path, max_lr=1.0))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)

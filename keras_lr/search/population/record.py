@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from keras_lr._files import PathLike
+from keras_lr._files import AnyPath, check_writable
 from keras_lr.search.engines.base import Rehearsal
 from keras_lr.search.population.line import Line
 from keras_lr.search.population.results.rows import MemberRow
@@ -31,8 +31,9 @@ class PopulationRecord(SweepRecord):
     file: ClassVar[str] = "members.jsonl"
     noun: ClassVar[str] = "population"
     kind_of_trial: ClassVar[type[Trial]] = Line
+    is_of_population: ClassVar[bool] = True
 
-    def __init__(self, directory: PathLike) -> None:
+    def __init__(self, directory: AnyPath) -> None:
         """Read the record in a folder, if there is one; write nothing.
 
         Raises:
@@ -40,6 +41,15 @@ class PopulationRecord(SweepRecord):
         """
         super().__init__(directory)
         self.states = StateFiles(self.path.parent / "states")
+
+    def check_writable(self) -> None:
+        """Check, before anything is built, that outcomes and states can be written.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        super().check_writable()
+        check_writable(self.states.folder / "0.state")
 
     def find(self, stretch: Stretch) -> Outcome | None:
         """Return the recorded outcome of a stretch, with its state.

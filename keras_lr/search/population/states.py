@@ -6,10 +6,12 @@ import hashlib
 import json
 import pathlib
 import pickle
+import re
 from typing import Any
 
-from keras_lr._files import atomic_write
+from keras_lr._files import atomic_write, is_regular_file
 from keras_lr._keras.state.snapshot import ModelState
+from keras_lr._state import StateError
 from keras_lr.search.fingerprint import digest
 from keras_lr.search.population.line import Line
 
@@ -52,22 +54,35 @@ class StateFiles:
             file.write(_checksum(content) + content)
 
     def load(self, line: Line) -> ModelState | None:
-        """Return the final state of a line; None if there is no intact file of it."""
+        """Return the final state of a line; None if there is no intact file of it.
+
+        Raises:
+            StateError: If there is something else than a file.
+        """
+        path = self._path(line)
+        if not is_regular_file(path):
+            raise StateError(
+                f"The state file {path} cannot be used: it is a folder, a pipe or a device. Delete "
+                "it, and its line will be trained again."
+            )
         try:
-            content = self._path(line).read_bytes()
+            content = path.read_bytes()
         except FileNotFoundError:
             return None
         checksum, content = content[:CHECKSUM], content[CHECKSUM:]
         if checksum != _checksum(content):
             return None
-        state: ModelState = pickle.loads(content)
-        return state
+        try:
+            state = pickle.loads(content)
+        except Exception:
+            return None  # other versions of the packages wrote it
+        return state if isinstance(state, ModelState) else None
 
     def delete_before(self, rounds: int) -> None:
         """Delete the states of lines that have fewer rounds."""
         for path in self.folder.glob("*.state"):
-            number = path.name.partition("-")[0]
-            if number.isdigit() and int(number) < rounds:
+            own = re.fullmatch(r"(\d+)-[0-9a-f]{24}\.state", path.name)
+            if own and int(own[1]) < rounds and is_regular_file(path):
                 path.unlink(missing_ok=True)
 
     def _path(self, line: Line) -> pathlib.Path:

@@ -221,15 +221,17 @@ class PopulationBasedTraining(Configurable):
 
     def _train(self, problem: Problem, engine: Engine) -> PopulationResult:
         """Train the population on an engine."""
+        record = None
+        if self.directory is not None:
+            record = PopulationRecord(self.directory)
+            record.check_writable()
         rehearsal = engine.start(problem)
         check_logged(self, problem, rehearsal)
         criterion = Criterion(problem.monitor, rehearsal.up, "", problem.epochs)
         (group,) = problem.groups
         stops = round_stops(problem.epochs, self._round)
         rule = self._rule()
-        record = None
-        if self.directory is not None:
-            record = PopulationRecord(self.directory)
+        if record is not None:
             record.begin(self._fingerprint(problem, rehearsal), criterion, problem.groups)
         progress = PopulationProgress(criterion, self.population, len(stops), bool(self.verbose))
         run = PopulationRun(engine, rule, group, criterion, stops, record, progress)

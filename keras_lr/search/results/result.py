@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Self
 
-from keras_lr._files import PathLike
+from keras_lr._files import AnyPath, PathLike
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.search.results.rows import Criterion, TrialRow, plain_row, write_rows
 from keras_lr.search.results.valleys import Best, Valley, find_valley
@@ -38,7 +38,7 @@ class SweepResult:
     interrupted: bool = False
 
     @classmethod
-    def load(cls, directory: PathLike) -> Self:
+    def load(cls, directory: AnyPath) -> Self:
         """Return the result so far of the sweep in a folder, even while it runs.
 
         Raises:

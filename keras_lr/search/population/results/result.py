@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from keras_lr._files import PathLike
+from keras_lr._files import AnyPath, PathLike
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.schedules import PiecewiseConstant
@@ -46,7 +46,7 @@ class PopulationResult:
     """The model of the best member; None if nothing was trained for this result."""
 
     @classmethod
-    def load(cls, directory: PathLike) -> Self:
+    def load(cls, directory: AnyPath) -> Self:
         """Return the result so far of the population in a folder, even while it trains.
 
         Raises:
