@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import reprlib
 from typing import TYPE_CHECKING, Any, Self
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr._files import PathLike, atomic_write
+from keras_lr._files import PathLike
+from keras_lr.history.columns import read_csv, write_csv
 from keras_lr.range_test import rules as range_rules
 from keras_lr.range_test.advice import (
     Advice,
@@ -350,12 +350,14 @@ class RangeTestResult:
             ) from error
 
     def to_csv(self, path: PathLike) -> None:
-        """Write the curve to a CSV file, which appears whole or not at all."""
-        with atomic_write(path) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            columns = (self.rates, self.values, self.lower, self.upper)
-            writer.writerows(zip(*(map(repr, c.tolist()) for c in columns), strict=True))
+        """Write the curve to a CSV file, which appears whole or not at all.
+
+        The last line, ``# rows=...``, has a checksum. Other programs must skip it:
+        ``pandas.read_csv(path, comment="#")``.
+        """
+        columns = (self.rates, self.values, self.lower, self.upper)
+        numbers = (np.asarray(column, np.float64) for column in columns)
+        write_csv(path, dict(zip(COLUMNS, numbers, strict=True)))
 
     @classmethod
     def from_csv(cls, path: PathLike, **more: Any) -> Self:
@@ -366,20 +368,10 @@ class RangeTestResult:
             **more: Further attributes of the result.
 
         Raises:
-            ValueError: If the file holds no such curve.
+            ValueError: If the file holds no such curve, or was cut or altered.
         """
-        try:
-            with open(path, newline="", encoding="utf-8") as file:
-                rows = list(csv.reader(file))
-        except (UnicodeDecodeError, csv.Error):
-            rows = []
-        if not rows or tuple(rows[0]) != COLUMNS:
-            raise ValueError(f"{path} is not a curve written by RangeTestResult.to_csv")
-        try:
-            columns = [np.array(column, np.float64) for column in zip(*rows[1:], strict=True)]
-            rates, values, lower, upper = columns
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
+        columns = read_csv(path, COLUMNS, kind="curve written by RangeTestResult.to_csv")
+        rates, values, lower, upper = (columns[name] for name in COLUMNS)
         return cls(rates, values, lower, upper, **more)
 
 

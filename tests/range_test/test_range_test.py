@@ -484,6 +484,20 @@ def test_the_curve_survives_a_file(tmp_path):
         RangeTestResult.from_csv(tmp_path / "other.csv")
 
 
+def test_a_curve_that_was_cut_or_altered_is_refused(tmp_path):
+    path = tmp_path / "curve.csv"
+    rates = np.geomspace(1e-4, 1.0, 9)
+    RangeTestResult.from_curve(rates, 1.0 - rates).to_csv(path)
+    whole = path.read_bytes()
+    digits = [place for place in range(len(whole)) if whole[place : place + 1] in b"12345678"]
+    damaged = [whole[:length] for length in range(len(whole))]
+    damaged += [whole[:place] + b"9" + whole[place + 1 :] for place in digits]
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"curve\.csv is (damaged|not a curve)"):
+            RangeTestResult.from_csv(path)
+
+
 def test_the_picture_names_what_it_shows():
     axes = quick().run(network(), X, Y).plot()
     below = axes.figure.axes[1]
