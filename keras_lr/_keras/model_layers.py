@@ -15,6 +15,21 @@ def layers_in(model: Any) -> list[Any]:
     return list(getattr(model, "layers", ())) if flatten is None else flatten(include_self=False)
 
 
+def are_layers_built(model: Any) -> bool:
+    """Return whether all layers inside a model have their variables, if it lists any."""
+    layers = layers_in(model)
+    return all(layer.built for layer in layers) if layers else bool(model.built)
+
+
+def is_model_built(model: Any) -> bool:
+    """Return whether a model has all its variables.
+
+    ``built`` alone does not say so: ``model.build(input_shape)`` of a subclassed model sets it,
+    and may build no layer.
+    """
+    return bool(model.built) and are_layers_built(model)
+
+
 def path_of(variable: Any) -> str:
     """Return the path of a variable, which Keras's own `OptimizerMap` matches too."""
     return str(getattr(variable, "path", None) or variable.name)

@@ -13,6 +13,7 @@ from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import BLOCK
 from keras_lr._hints import warn_user
 from keras_lr._keras.fits.callback_list import conflicting_callbacks
+from keras_lr._keras.fits.fit_data import build_model_in_fit
 from keras_lr._keras.gradients.rule import Rule
 from keras_lr._keras.gradients.rule_updates import (
     RuleRate,
@@ -30,7 +31,7 @@ from keras_lr.callbacks.plateau import ReduceLROnPlateau
 from keras_lr.schedules.base import Schedule
 
 LEAST_FACTOR = 0.1
-"""If the highest factor of a schedule is below this, a rate may have been meant."""
+"""If the highest factor of a schedule is this or below, a rate may have been meant."""
 
 
 class GradientRate(Configurable, LearningRateCallback):
@@ -101,7 +102,7 @@ class GradientRate(Configurable, LearningRateCallback):
 
     def _control(self, session: FitSession, epoch: int) -> None:
         """Make the rule decide the rate in the fit that begins."""
-        model = session.model
+        model = build_model_in_fit(session.model)
         rate = find_hyperparameter(unwrap_loss_scaling(model.optimizer), LEARNING_RATE)
         self.check_others(session)
         track = next((one for one in session.tracks if one.parameter.key == rate.key), None)
@@ -111,7 +112,7 @@ class GradientRate(Configurable, LearningRateCallback):
         updates = self._updates = rule_updates(model, self.make_rule(), rows)
         if track is None:
             session.control(self, RuleRate(updates), _ones)
-        elif track.peak is not None and (peak := track.peak()) < LEAST_FACTOR:
+        elif track.peak is not None and (peak := track.peak()) <= LEAST_FACTOR:
             warn_user(
                 f"{track.owner!r} multiplies the rate of {self!r} by at most {peak:g}. If that was "
                 "meant as a rate, make 1.0 its highest value: the rate comes from the gradients."

@@ -22,6 +22,7 @@ from keras_lr._fields.timeline import Timeline, UnresolvedLength
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import HyperparameterTrack, Source
 from keras_lr._hints import warn_user, with_hints
+from keras_lr._keras.fits.fit_data import build_model_in_fit
 from keras_lr._keras.rates.layer_updates import (
     Freezing,
     LayerFactor,
@@ -232,8 +233,8 @@ class LayerRates(LearningRateCallback):
         variables = model.trainable_variables
         if not variables:
             raise ValueError(
-                f"LayerRates: the model {model.name!r} has no trainable variables yet: build it "
-                "first, by an Input or by model.build(...)."
+                f"LayerRates: the model {model.name!r} has no trainable variables yet. Give it "
+                "an Input, or call it on a batch first."
             )
         return [one for one in variables if id(one) in known] or list(variables)
 
@@ -268,7 +269,7 @@ class LayerRates(LearningRateCallback):
 
     def _control(self, session: FitSession, epoch: int) -> None:
         """Control the factors in the fit that begins."""
-        model = session.model
+        model = build_model_in_fit(session.model)
         optimizers = optimizers_of(model, self.optimizer)
         for track in session.tracks:
             if isinstance(track.parameter, LayerFactor) and any(
@@ -333,8 +334,7 @@ class LayerRates(LearningRateCallback):
         """Return the arguments as plain data.
 
         Raises:
-            ValueError: If ``optimizer`` is an object; pass the name of the model's attribute
-                instead.
+            ValueError: If ``optimizer`` is an object rather than the name of an attribute.
         """
         factors = {key: encode(factor) for key, factor in self.factors.items()}
         return {"factors": factors, "default": encode(self.default), **self._optimizer_config()}

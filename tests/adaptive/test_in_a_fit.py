@@ -338,6 +338,30 @@ def test_weights_without_gradients_are_left_alone(name):
         )
 
 
+class Line(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.line = layers.Dense(1, name="line")
+
+    def call(self, x):
+        return self.line(x)
+
+
+@EVERY_RULE
+def test_a_subclassed_model_that_is_not_built_yet_trains_as_a_built_one(name):
+    found = []
+    for build in (False, True):
+        callback, optimizer = make(name)
+        keras.utils.set_random_seed(11)
+        model = Line()
+        model.compile(optimizer(), "mse", **COMPILE)
+        if build:
+            model(X[:1])
+        train(model, callback)
+        found.append((model.get_weights(), callback.history.learning_rate))
+    assert_close(*found)
+
+
 @EVERY_RULE
 def test_it_makes_no_difference_which_weights_are_packed_together(name, monkeypatch):
     callback, optimizer = make(name)

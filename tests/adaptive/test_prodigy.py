@@ -128,9 +128,10 @@ def test_optimizers_of_the_wrong_kind_are_refused(optimizer):
     np.testing.assert_array_equal(flat(model.get_weights()), flat(START))
 
 
-def test_a_schedule_of_rates_is_warned_of():
-    with pytest.warns(UserWarning, match=r"at most 0\.001.*make 1\.0 its highest value"):
-        train(linear(adam()), Prodigy(), CosineDecay(1e-3))
+@pytest.mark.parametrize("rate", [0.001, 0.1])
+def test_a_schedule_of_rates_is_warned_of(rate):
+    with pytest.warns(UserWarning, match=rf"at most {rate}\..*make 1\.0 its highest value"):
+        train(linear(adam()), Prodigy(), CosineDecay(rate))
 
 
 @pytest.mark.parametrize(

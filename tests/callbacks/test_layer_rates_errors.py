@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers, optimizers
 from models import COMPILE
-from test_layer_rates import STEPS, assert_same, compiled, network, train, weights
+from test_layer_rates import STEPS, X, assert_same, compiled, network, train, weights
 
 from keras_lr import Constant, LayerDecay, LayerRates
 
@@ -221,3 +221,53 @@ class OwnUpdates(optimizers.SGD):
 def test_an_optimizer_that_updates_in_a_way_of_its_own():
     with pytest.raises(RuntimeError, match="OwnUpdates updates its variables in its own way"):
         train(compiled(OwnUpdates(0.1)), LayerRates({"body": 0.1}))
+
+
+# A model that has no variables yet ----------------------------------------------------------------
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.body = layers.Dense(8, activation="tanh", name="body")
+        self.head = layers.Dense(2, name="head")
+
+    def call(self, x):
+        return self.head(self.body(x))
+
+
+def subclassed(build):
+    keras.utils.set_random_seed(11)
+    model = compiled("sgd", Subclassed())
+    if build:
+        model(X[:1])
+    return model
+
+
+def test_a_subclassed_model_that_is_not_built_yet_trains_as_a_built_one():
+    one, other = subclassed(build=False), subclassed(build=True)
+    start = [np.array(value) for value in other.get_weights()]
+    rates = LayerRates({"body": 0.0}, default=0.5)
+    train(one, rates)
+    train(other, LayerRates({"body": 0.0}, default=0.5))
+    for mine, others in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, others)
+    np.testing.assert_array_equal(one.get_weights()[0], start[0])
+    assert not np.array_equal(one.get_weights()[2], start[2])
+    assert [row.factor for row in rates.table(one)] == [0.0, 0.0, 0.5, 0.5]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras builds the model there")
+def test_a_model_whose_input_cannot_be_seen_is_to_be_built_first():
+    batches = ((np.ones((8, 6)), np.ones((8, 2))) for _ in range(3))
+    with pytest.raises(ValueError, match=r"not built.*call it on a batch first"):
+        subclassed(build=False).fit(
+            batches, steps_per_epoch=3, verbose=0, callbacks=[LayerRates({"body": 0.1})]
+        )
+
+
+def test_a_table_of_a_model_that_is_not_built_says_how_to_build_it():
+    with pytest.raises(
+        ValueError, match="no trainable variables yet. Give it an Input, or call it"
+    ):
+        LayerRates({"body": 0.1}).table(subclassed(build=False))

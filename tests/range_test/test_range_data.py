@@ -217,3 +217,37 @@ def test_a_dataset_that_does_not_shuffle_is_said_to(shuffles):
     said = [one for one in seen if "which gives them in one order" in str(one.message)]
     assert len(said) == (not shuffles)
     assert (band(result) > 1.0) is bool(shuffles)
+
+
+# A model that has no variables yet ----------------------------------------------------------------
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden = keras.layers.Dense(8, "relu")
+        self.head = keras.layers.Dense(1)
+
+    def call(self, x):
+        return self.head(self.hidden(x))
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_subclassed_model_is_built_and_put_back(marked):
+    """Also if ``model.build`` marked it as built: it builds no layer of a subclassed model."""
+    model = Subclassed()
+    model.compile("adam", "mse")
+    if marked:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras's own, of the missing method
+            model.build((None, 8))
+    seen = []
+    start = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: seen.append([np.array(one) for one in model.get_weights()])
+    )
+    x, y = rows()
+    quick(stop_factor=4.0).run(model, np.repeat(x, 8, axis=1), y, callbacks=[start])
+    assert len(model.get_weights()) == 4
+    assert int(model.optimizer.iterations) == 0
+    for weight, first in zip(model.get_weights(), seen[0], strict=True):
+        np.testing.assert_array_equal(weight, first)

@@ -16,7 +16,8 @@ import keras
 import numpy as np
 
 from keras_lr._hints import warn_user
-from keras_lr._keras.fits.fit_frame import check_not_exhausted
+from keras_lr._keras.fits.fit_frame import check_not_exhausted, frame_of_fit
+from keras_lr._keras.model_layers import are_layers_built, is_model_built
 from keras_lr._keras.state.random_state import set_seed
 
 VALIDATION = ("validation_data", "validation_split", "validation_steps", "validation_batch_size")
@@ -270,7 +271,7 @@ def build_model(model: Any, x: Any) -> None:
     Raises:
         ValueError: If reading the shape would use up the data.
     """
-    if model.built:
+    if is_model_built(model):
         return
     batch = None
     if isinstance(x, keras.utils.PyDataset):
@@ -282,6 +283,22 @@ def build_model(model: Any, x: Any) -> None:
     if batch is None:
         raise ValueError(
             f"The model {model.name!r} is not built, and its data do not show the shape of its "
-            "input. Give it an Input, call it on a batch, or call model.build(input_shape) first."
+            "input. Give it an Input, or call it on a batch first."
         )
     model(batch[0] if isinstance(batch, list | tuple) else batch)
+
+
+def build_model_in_fit(model: Any) -> Any:
+    """Return a model whose ``fit`` has begun, built from the data of this ``fit``.
+
+    On TensorFlow a subclassed model has no variables before its first step. A model whose layers
+    are all built, such as a GAN with its own training step, may have no ``call``: it stays as it
+    is.
+
+    Raises:
+        ValueError: If the shape of the input is not known.
+    """
+    if not are_layers_built(model):
+        frame = frame_of_fit(model)
+        build_model(model, None if frame is None else frame.f_locals["x"])
+    return model

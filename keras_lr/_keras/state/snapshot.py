@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from keras_lr._keras.fits.mean_updates import metrics_held_by
 from keras_lr._keras.host_values import copy_to_host, to_numpy
+from keras_lr._keras.model_layers import is_model_built
 from keras_lr._keras.rates.optimizers import held_optimizers, is_built
 from keras_lr._keras.state.held_state import (
     adopt_held_state,
@@ -98,10 +99,10 @@ class Snapshot:
 
     def __init__(self, model: Any) -> None:
         """Copy the state of ``model``."""
-        if not model.built:
+        if not is_model_built(model):
             raise ValueError(
                 f"The model {model.name!r} is not built, so there is no state to keep. Give it an "
-                "Input, call it on a batch, or call model.build(input_shape) first."
+                "Input, or call it on a batch first."
             )
         self.model = model
         build_optimizer(model)

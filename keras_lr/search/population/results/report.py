@@ -87,7 +87,8 @@ def _describe_copies(result: PopulationResult) -> str:
     copies = sum(row.copied_from is not None for row in result.rows)
     roots = {row.seed for row in result.last_round if not row.is_lost}
     left = f"{len(roots)} of the {result.rule.population} that began"
-    return f"{copies} copies; the members of the last round come from {left}."
+    noun = "copy" if copies == 1 else "copies"
+    return f"{copies} {noun}; the members of the last round come from {left}."
 
 
 def _describe_losses(result: PopulationResult) -> list[str]:
