@@ -36,6 +36,12 @@ class PassedAsObject:
             cls.set_model = _ObjectMethod(method)  # type: ignore[attr-defined]
 
 
+def class_for_object(cls: type) -> TypeError:
+    """Return the error for a callback's class in the place of an object."""
+    name = cls.__name__
+    return TypeError(f"callbacks=[{name}] holds the class. Pass an object: callbacks=[{name}(...)]")
+
+
 class _ObjectMethod:
     """Method that raises an error when it is called on the class."""
 
@@ -51,9 +57,6 @@ class _ObjectMethod:
         def call(*arguments: Any) -> Any:
             if arguments and isinstance(arguments[0], cls):
                 return self.method(*arguments)
-            name = cls.__name__
-            raise TypeError(
-                f"callbacks=[{name}] holds the class. Pass an object: callbacks=[{name}(...)]"
-            )
+            raise class_for_object(cls)
 
         return call

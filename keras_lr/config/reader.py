@@ -112,6 +112,9 @@ class _Reader:
         """Read a whole config."""
         top = Place()
         if not isinstance(data, dict) or CALLBACKS not in data:
+            for name in data if isinstance(data, dict) else ():
+                if nearest_name_hint(name, [CALLBACKS]) and name not in self.specs(object):
+                    return self.fail(top.at(name), f"unknown key. Did you mean `{CALLBACKS}`?")
             return self.read_object(data, top, object, "a class")
         for name in data:
             if name != CALLBACKS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import reprlib
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,8 @@ from keras_lr._fields.kinds import (
 from keras_lr._fields.lengths import Batches, WholeEpochs
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.session import FitSession
-from keras_lr._keras.fits.callback_list import given_callbacks
+from keras_lr._hints import refuse_unknown_arguments
+from keras_lr._keras.fits.callback_list import given_callbacks, refuse_classes
 from keras_lr._keras.fits.fit_data import build_model
 from keras_lr._keras.fits.fit_frame import arguments_of_fit
 from keras_lr._keras.rates.optimizers import optimizer_of
@@ -197,7 +199,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
                 f"Received: verbose={verbose!r}"
             )
         verbose = VERBOSE.get(verbose, verbose)
-        check_arguments(fit)
+        check_arguments(model, fit)
         result = self._measure(model, {"x": x, "y": y, **fit}, verbose)
         if verbose:
             print_or_log(result.report())
@@ -403,11 +405,12 @@ def first_step(epoch: int, timeline: Timeline | None) -> tuple[int, Timeline]:
     return int(epoch * timeline.steps_per_epoch), timeline
 
 
-def check_arguments(fit: dict[str, Any]) -> None:
+def check_arguments(model: Any, fit: dict[str, Any]) -> None:
     """Refuse arguments of ``fit`` that a test cannot use.
 
     Raises:
-        TypeError: If the test itself decides one of them.
+        TypeError: If the test itself decides one of them, ``fit`` of the model has no such
+            argument, or a class stands for a callback.
         ValueError: If a callback drives what the test drives.
     """
     for name in DECIDED:
@@ -416,6 +419,11 @@ def check_arguments(fit: dict[str, Any]) -> None:
                 f"LRRangeTest.run: argument `{name}` is decided by the test; pass `steps` to "
                 f"LRRangeTest instead. Received: {name}={fit[name]!r}"
             )
+    taken = inspect.signature(model.fit).parameters
+    if not any(one.kind is one.VAR_KEYWORD for one in taken.values()):
+        known = [name for name in taken if name not in DECIDED]
+        refuse_unknown_arguments("LRRangeTest.run", fit, known)
+    refuse_classes(given_callbacks(fit))
     driving = [
         one
         for one in given_callbacks(fit)

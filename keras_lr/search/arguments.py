@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_lr._hints import nearest_name_hint
+from keras_lr._keras.fits.callback_list import refuse_classes
 from keras_lr._keras.fits.fit_data import are_arrays, count_rows, split_validation
 from keras_lr.adaptive.base import GradientRate
 from keras_lr.callbacks import ParamScheduler
@@ -38,7 +39,7 @@ def named_builds(build: Any, search: Search = SWEEP) -> dict[str, Build]:
         raise TypeError(
             f"{search.name}.run: argument `build` must be a function of an optimizer that returns "
             "a compiled model, or a dict of such functions by the name of the size. "
-            f"Received: build={build!r}"
+            f"Received: build={_with_arguments(build)}"
         )
     return {"": build}
 
@@ -82,7 +83,23 @@ def check_logged(given: Any, problem: Problem, rehearsal: Rehearsal) -> None:
 
 
 def _is_function(build: Any) -> bool:
-    return callable(build) and not isinstance(build, keras.Model)
+    """Return whether ``build`` can be called with one argument."""
+    if not callable(build) or isinstance(build, keras.Model):
+        return False
+    try:
+        inspect.signature(build).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # a function of C, whose arguments are not known
+        pass
+    return True
+
+
+def _with_arguments(build: Any) -> str:
+    """Return how a message shows ``build``: a function of Python with its arguments."""
+    if not inspect.isfunction(build):
+        return repr(build)
+    return f"{build!r}, whose arguments are {inspect.signature(build)}"
 
 
 def check_callbacks(callbacks: Any, search: Search = SWEEP) -> Any:
@@ -96,6 +113,7 @@ def check_callbacks(callbacks: Any, search: Search = SWEEP) -> Any:
     if isinstance(callbacks, keras.callbacks.Callback):
         callbacks = [callbacks]
     if isinstance(callbacks, list | tuple):
+        refuse_classes(callbacks)
         if any(not isinstance(one, keras.callbacks.Callback) for one in callbacks):
             raise TypeError(
                 f"{search.name}.run: argument `callbacks` must be a list of Keras callbacks, or a "

@@ -267,7 +267,5 @@ def test_a_model_whose_input_cannot_be_seen_is_to_be_built_first():
 
 
 def test_a_table_of_a_model_that_is_not_built_says_how_to_build_it():
-    with pytest.raises(
-        ValueError, match="no trainable variables yet. Give it an Input, or call it"
-    ):
+    with pytest.raises(ValueError, match=r"no trainable variables yet. Give it an Input, or call"):
         LayerRates({"body": 0.1}).table(subclassed(build=False))

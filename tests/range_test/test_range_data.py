@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from models import X, Y, network
 
-from keras_lr import LRRangeTest
+from keras_lr import LRHistory, LRRangeTest
 from keras_lr.range_test import runner
 
 pytestmark = pytest.mark.core
@@ -251,3 +251,37 @@ def test_a_subclassed_model_is_built_and_put_back(marked):
     assert int(model.optimizer.iterations) == 0
     for weight, first in zip(model.get_weights(), seen[0], strict=True):
         np.testing.assert_array_equal(weight, first)
+
+
+# Arguments of fit that cannot be right ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fit", "words"),
+    [
+        ({"batchsize": 4}, r"unknown argument `batchsize`.*batchsize=4.*mean `batch_size`"),
+        (
+            {"callbacks": [keras.callbacks.History]},
+            r"holds the class.*=\[History\(...\)\]",
+        ),
+        ({"callbacks": LRHistory}, r"holds the class.*callbacks=\[LRHistory\(...\)\]"),
+    ],
+)
+def test_a_wrong_argument_of_fit_is_refused_before_the_first_step(fit, words):
+    model = label_model()
+    with pytest.raises(TypeError, match=words):
+        quick().run(model, *rows(), **fit)
+    assert not model.optimizer.built
+
+
+def test_a_model_may_have_a_fit_of_its_own():
+    class Own(keras.Sequential):
+        def fit(self, *arguments, prepare=None, **named):
+            prepared.append(prepare)
+            return super().fit(*arguments, **named)
+
+    prepared = []
+    model = Own([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    quick().run(model, *rows(), prepare=3)
+    assert set(prepared) == {3}

@@ -101,6 +101,7 @@ def ever_larger(optimizer):
         (the_same, r"must return a new model at each call"),
         (ever_larger, r"must return a model of the same shape at each call"),
         ("model", r"`build` must be a function of an optimizer"),
+        (lambda: None, r"`build` must be a function of an optimizer.*whose arguments are \(\)"),
         ({}, r"`build` must be a function of an optimizer"),
         (line(keras.optimizers.SGD()), r"`build` must be a function of an optimizer"),
     ],
@@ -149,6 +150,10 @@ def batches():
             r"must hold no BackupAndRestore.*LRSweep\(directory=",
         ),
         ({"callbacks": ["EarlyStopping"]}, r"`callbacks` must be a list of Keras callbacks"),
+        (
+            {"callbacks": [keras.callbacks.History]},
+            r"holds the class.*=\[History\(...\)\]",
+        ),
         ({"callbacks": 3}, r"`callbacks` must be a list of Keras callbacks"),
         ({"engine": "cluster"}, r"`engine` must be one of 'local'"),
     ],

@@ -18,12 +18,12 @@ import itertools
 import sys
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 
-from keras_lr._keras.legacy import LegacyHooks
+from keras_lr._keras.legacy import LegacyHooks, class_for_object
 
 _BATCH_HOOKS = {
     "on_train_batch_begin": "on_batch_begin",
@@ -42,6 +42,17 @@ _CONTINUING_HOOKS = {"on_epoch_begin", *_BATCH_HOOKS}
 def given_callbacks(fit: dict[str, Any]) -> list[Any]:
     """Return the callbacks among the arguments of ``fit``."""
     return keras.tree.flatten(fit.get("callbacks") or [])
+
+
+def refuse_classes(callbacks: Iterable[Any]) -> None:
+    """Refuse a class in the place of a callback.
+
+    Raises:
+        TypeError: If there is one.
+    """
+    for one in callbacks:
+        if isinstance(one, type):
+            raise class_for_object(one)
 
 
 class FrontCallback(LegacyHooks, keras.callbacks.Callback):
