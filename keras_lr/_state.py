@@ -177,8 +177,8 @@ def load_arrays(path: PathLike) -> dict[str, np.ndarray]:
             arrays = {name: np.asarray(stored[name]) for name in stored.files}
     except FileNotFoundError as error:
         raise StateError(
-            f"The state file {path} does not exist, and this fit does not begin at epoch 0. "
-            "Restore the file from a copy, or leave out `state_path`, or train from epoch 0."
+            f"The state file {path} does not exist. Restore it from a copy, or leave out "
+            "`state_path`, or train from the first epoch."
         ) from error
     except PermissionError:
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,8 @@ def compare_histories(files: list[Path], out: Path | None) -> int:
 def _load_history(file: Path) -> Any:
     from keras_lr import LRHistory
 
-    history = LRHistory.from_csv(file)
+    is_state = zipfile.is_zipfile(file)
+    history = LRHistory.from_state(file) if is_state else LRHistory.from_csv(file)
     if not len(history):
         raise ValueError(f"{file} holds no steps")
     return history

@@ -123,10 +123,10 @@ def _build_parser() -> argparse.ArgumentParser:
         group,
         commands.draw_history,
         "history",
-        "draw a record that LRHistory.to_csv wrote",
+        "draw a record, from LRHistory.to_csv or from a state_path",
         "keras-lr history run.csv --out run.png",
     )
-    history.add_argument("file", type=Path, metavar="FILE.csv", help="the record")
+    history.add_argument("file", type=Path, metavar="FILE", help="the record, .csv or .npz")
     _add_out(history)
 
     compare = _add_command(
@@ -136,7 +136,9 @@ def _build_parser() -> argparse.ArgumentParser:
         "draw the rates and losses of several records",
         "keras-lr compare a.csv b.csv --out both.png",
     )
-    compare.add_argument("files", type=Path, nargs="+", metavar="FILE.csv", help="the records")
+    compare.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="the records, .csv or .npz"
+    )
     _add_out(compare)
 
     sweep = _add_command(

@@ -112,9 +112,10 @@ class _Reader:
         """Read a whole config."""
         top = Place()
         if not isinstance(data, dict) or CALLBACKS not in data:
-            for name in data if isinstance(data, dict) else ():
-                if nearest_name_hint(name, [CALLBACKS]) and name not in self.specs(object):
-                    return self.fail(top.at(name), f"unknown key. Did you mean `{CALLBACKS}`?")
+            for name, value in data.items() if isinstance(data, dict) else ():
+                hint = nearest_name_hint(name, [CALLBACKS])
+                if hint and isinstance(value, list):  # which no class takes
+                    return self.fail(top.at(name), f"unknown key.{hint}")
             return self.read_object(data, top, object, "a class")
         for name in data:
             if name != CALLBACKS:

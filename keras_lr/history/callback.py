@@ -21,17 +21,11 @@ from keras_lr._keras.fits.progress_bar import show_in_progress_bar
 from keras_lr._keras.host_values import columns_of
 from keras_lr._keras.legacy import LegacyHooks, PassedAsObject
 from keras_lr._keras.metrics import cumulative_metrics
-from keras_lr._state import (
-    check_holds_arrays,
-    check_state_path,
-    load_arrays,
-    save_arrays,
-    unusable,
-)
+from keras_lr._state import check_holds_arrays, check_state_path, save_arrays, unusable
 from keras_lr.history.columns import Column
 from keras_lr.history.live import LiveCurves, values_in_use
 from keras_lr.history.open_epoch import OpenEpoch
-from keras_lr.history.record import ALWAYS, Record
+from keras_lr.history.record import ALWAYS, Record, load_record
 from keras_lr.history.tensorboard import EventLog
 
 PATH = Path("the path of a file or a folder")
@@ -73,7 +67,7 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
     Args:
         state_path: File for the record, written atomically after every epoch. A fit in a new
             process that begins at ``initial_epoch``, or that ``BackupAndRestore`` resumes,
-            continues the record from this file.
+            continues the record from this file. `from_state` reads it.
         log_dir: Folder for TensorBoard. The record of every step is written to it in pieces, at
             least twice a minute and at the end of every epoch. Here, too, a fit that begins at a
             step replaces that step and later ones.
@@ -301,10 +295,7 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
     def _load(self, epoch: int) -> None:
         """Load the record of the epochs before ``epoch``."""
         assert self.state_path is not None
-        arrays = load_arrays(self.state_path)
-        missing = [name for name in ALWAYS if name not in arrays]
-        if missing:
-            raise unusable(self.state_path, f"it is not a history: it lacks {', '.join(missing)}")
+        arrays = load_record(self.state_path)
         if epoch - 1 not in arrays["epoch"]:
             raise unusable(
                 self.state_path,

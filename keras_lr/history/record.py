@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from keras_lr._files import PathLike
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
+from keras_lr._state import load_arrays, unusable
 from keras_lr.history.columns import Column, read_csv, write_csv
 
 if TYPE_CHECKING:
@@ -19,6 +21,19 @@ if TYPE_CHECKING:
 
 ALWAYS = {"step": np.int64, "epoch": np.int64, LEARNING_RATE: np.float32, "loss": np.float32}
 """The columns of every record."""
+
+
+def load_record(path: PathLike) -> dict[str, NDArray[Any]]:
+    """Return the columns of a record in a state file.
+
+    Raises:
+        StateError: If the file is missing, truncated, damaged or not a record.
+    """
+    columns = load_arrays(path)
+    missing = [name for name in ALWAYS if name not in columns]
+    if missing:
+        raise unusable(path, f"it is not a history: it lacks {', '.join(missing)}")
+    return columns
 
 
 class Record:
@@ -132,6 +147,22 @@ class Record:
         """
         history = cls()
         history.load_state_dict(read_csv(path, tuple(ALWAYS), integers=("step", "epoch")))
+        return history
+
+    @classmethod
+    def from_state(cls, path: PathLike) -> Self:
+        """Return the history that a fit saved in its ``state_path``, even if the fit was killed.
+
+        Args:
+            path: File to read. It holds all epochs that were complete.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            StateError: If the file is truncated, damaged or not a history.
+        """
+        os.stat(path)
+        history = cls()
+        history.load_state_dict(load_record(path))
         return history
 
     def plot(self, ax: Axes | None = None, beside: str = "loss") -> Axes:

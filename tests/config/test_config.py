@@ -289,6 +289,12 @@ def test_an_error_says_what_was_expected(callback, place, words):
     assert words in bad([callback])[f"callbacks[0]{place}"]
 
 
+@pytest.mark.parametrize("key", ["callback", "Callbacks", "calbacks"])
+def test_a_misspelt_key_above_the_list_is_told_its_name(key):
+    error = refused(from_config, {key: [{"Constant": {"lr": 1}}]})
+    assert str(error) == f"{key}: unknown key. Did you mean `callbacks`?"
+
+
 RATE, CYCLE = {"CosineDecay": {"initial_lr": 0.1}}, {"OneCycle": {"max_lr": 0.1}}
 
 
