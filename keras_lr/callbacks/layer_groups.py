@@ -47,9 +47,10 @@ def group_by_patterns(
 ) -> list[Group]:
     """Return the groups of a model's variables, in the order of ``factors``.
 
-    A key matches the variable with that path. If there is none, it matches the variables whose
-    whole path fits the key as a regular expression, as in Keras's ``OptimizerMap``. If there is
-    none of these either, it matches all variables of the layer with that name or path.
+    A key matches the variable with that path, with or without the name of the model: Keras numbers
+    the names of models. If there is none, it matches the variables whose whole path fits the key as
+    a regular expression, as in Keras's ``OptimizerMap``. If there is none of these either, it
+    matches all variables of the layer with that name or path.
 
     Args:
         model: The model.
@@ -67,7 +68,8 @@ def group_by_patterns(
             raise _unmatched(key, model, paths)
     chosen: dict[int, str] = {}
     for place, path in enumerate(paths):
-        keys = [path] if path in factors else [key for key in factors if place in members[key]]
+        keys = [key for key in dict.fromkeys((path, _inside(model, path))) if key in factors]
+        keys = keys or [key for key in factors if place in members[key]]
         if len(keys) > 1:
             raise ValueError(
                 f"LayerRates: the variable {path!r} is in two groups: {keys[0]!r} and {keys[1]!r} "
@@ -108,14 +110,20 @@ def moving_factors(factors: Mapping[str, Any], default: Any) -> dict[str, Schedu
 
 def _members(key: str, model: Any, variables: Sequence[Any], paths: list[str]) -> set[int]:
     """Return the places of the variables that a key matches."""
-    exact = {place for place, path in enumerate(paths) if path == key}
-    if exact:
-        return exact
+    for whole in (key, f"{model.name}/{key}"):
+        exact = {place for place, path in enumerate(paths) if path == whole}
+        if exact:
+            return exact
     matching = {place for place, path in enumerate(paths) if _matches(key, path)}
     if matching:
         return matching
     inside = {id(variable) for layer in layers_called(key, model) for variable in layer.variables}
     return {place for place, variable in enumerate(variables) if id(variable) in inside}
+
+
+def _inside(model: Any, path: str) -> str:
+    """Return the path of a variable without the name of the model."""
+    return path.removeprefix(f"{model.name}/")
 
 
 def layers_called(name: str, model: Any) -> list[Any]:

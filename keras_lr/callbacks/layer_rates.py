@@ -62,9 +62,9 @@ class LayerRates(LearningRateCallback):
     updates its statistics: only ``trainable`` stops that.) After that the group trains as if it had
     just been made trainable: Adam counts the group's own updates.
 
-    A key of ``factors`` is the path of a variable; or else a regular expression for whole paths, as
-    in Keras's ``OptimizerMap``; or else a layer (its name, its path or the object), with everything
-    inside it. `table` shows the resulting groups of a model.
+    A key of ``factors`` is the path of a variable, with or without the model's name; or else a
+    regular expression for whole paths, as in Keras's ``OptimizerMap``; or else a layer (its name,
+    its path or the object), with everything inside it. `table` shows the resulting groups.
 
     ``history`` has a column for each group, such as ``learning_rate_backbone``: the rate of the
     group's updates. The logs at the end of each epoch have it too.

@@ -238,7 +238,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         if not self.by_steps and not self._saw_metric:
             warn_user(
                 f"ReduceLROnPlateau never saw {self.monitor!r}: the fit ran no validation. The "
-                "rate was not reduced."
+                "rate was not reduced. Pass validation_data to fit, or monitor='loss'."
             )
 
     def _has_metric(self, logs: dict[str, Any]) -> bool:

@@ -34,6 +34,21 @@ def test_a_path_comes_before_patterns_and_a_pattern_before_layers():
     ]
 
 
+def test_a_path_may_leave_out_the_name_of_the_model():
+    model = compiled("sgd")
+    found = groups(
+        LayerRates({"body/kernel": 0.5, "net/body/.*": 0.1, "net/head/bias": 2.0}), model
+    )
+    assert [(group, factor) for _, group, factor in found] == [
+        ("body/kernel", 0.5),
+        ("net/body", 0.1),
+        ("net/head/bias", 2.0),
+        *[("default", 1.0)] * 3,
+    ]
+    with pytest.raises(ValueError, match=r"in two groups: 'net/body/kernel' and 'body/kernel'"):
+        LayerRates({"body/kernel": 0.5, "net/body/kernel": 0.1}).table(model)
+
+
 def test_a_layer_stands_for_all_that_is_inside_it():
     body = keras.Sequential([layers.Dense(3, name="one"), layers.Dense(3, name="two")], name="body")
     model = keras.Sequential([keras.Input((6,)), body, layers.Dense(2, name="head")])
