@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 
 def layers_in(model: Any) -> list[Any]:
     """Return all layers inside a model, at any depth."""
@@ -25,9 +27,11 @@ def is_model_built(model: Any) -> bool:
     """Return whether a model has all its variables.
 
     ``built`` alone does not say so: ``model.build(input_shape)`` of a subclassed model sets it,
-    and may build no layer.
+    and may build no layer. A model without ``call``, such as a GAN that trains two models, never
+    has it.
     """
-    return bool(model.built) and are_layers_built(model)
+    has_call = type(model).call is not keras.Model.call
+    return are_layers_built(model) and bool(model.built or not has_call)
 
 
 def path_of(variable: Any) -> str:

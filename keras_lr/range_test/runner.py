@@ -313,6 +313,11 @@ class RangeTestRunner:
 
     def idle_optimizer(self) -> ValueError:
         """Return the error for an optimizer that has made no update."""
+        if not self.model.trainable_variables:
+            return ValueError(
+                f"LRRangeTest: the model {self.model.name!r} has no trainable weights, so that no "
+                "rate trains anything. Set `trainable` of its layers before model.compile(...)."
+            )
         tested = ", ".join(repr(optimizer.name) for optimizer in self.optimizers)
         names = held_optimizers(self.model)
         return ValueError(

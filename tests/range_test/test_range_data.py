@@ -285,3 +285,37 @@ def test_a_model_may_have_a_fit_of_its_own():
     model.compile("sgd", "mse")
     quick().run(model, *rows(), prepare=3)
     assert set(prepared) == {3}
+
+
+@pytest.mark.skipif(not TENSORFLOW, reason="the training step is one of TensorFlow")
+def test_a_model_of_two_models_needs_no_call():
+    import tensorflow as tf
+
+    class Pair(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = label_model(), label_model()
+
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self.other(self.one(x)) - y) ** 2)
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply(gradients, self.trainable_variables)
+            return {"loss": loss}
+
+    model = Pair()
+    model.compile("sgd")
+    before = [np.array(one) for one in model.get_weights()]
+    result = quick(steps=30).run(model, *rows())
+    assert result.losses[-1] > 10.0 * result.losses[0]
+    for weight, first in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, first)
+
+
+def test_a_model_that_is_frozen_is_told_so():
+    model = label_model()
+    model.trainable = False
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"no trainable weights.*before model.compile"):
+        quick().run(model, *rows())

@@ -160,9 +160,10 @@ def describe_limits(conditions: Conditions) -> list[str]:
             f"low. Take batches of {MIN_ROWS} or more, or another normalization."
         )
     if conditions.batches is not None and conditions.batches < MIN_BATCHES:
+        batches = "1 batch" if conditions.batches == 1 else f"{conditions.batches:,} batches"
         limits.append(
-            f"The data have {conditions.batches:,} batches, and no fewer than {MIN_BATCHES} "
-            "were measured: the rates below are those for as many."
+            f"The data have {batches}, and no fewer than {MIN_BATCHES} were measured: the "
+            "rates below are those for as many."
         )
     return limits
 
