@@ -17,21 +17,17 @@ def layers_in(model: Any) -> list[Any]:
     return list(getattr(model, "layers", ())) if flatten is None else flatten(include_self=False)
 
 
-def are_layers_built(model: Any) -> bool:
-    """Return whether all layers inside a model have their variables, if it lists any."""
-    layers = layers_in(model)
-    return all(layer.built for layer in layers) if layers else bool(model.built)
-
-
 def is_model_built(model: Any) -> bool:
-    """Return whether a model has all its variables.
+    """Return whether a model has its variables.
 
     ``built`` alone does not say so: ``model.build(input_shape)`` of a subclassed model sets it,
-    and may build no layer. A model without ``call``, such as a GAN that trains two models, never
-    has it.
+    and may build no layer. A model that was called may have layers that are never called. A model
+    without ``call``, such as a GAN that trains two models, is never built itself.
     """
-    has_call = type(model).call is not keras.Model.call
-    return are_layers_built(model) and bool(model.built or not has_call)
+    built = [layer.built for layer in layers_in(model)]
+    if type(model).call is keras.Model.call:
+        return all(built) if built else bool(model.built)
+    return bool(model.built) and (any(built) or not built)
 
 
 def path_of(variable: Any) -> str:

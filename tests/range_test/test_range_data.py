@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from models import X, Y, network
 
-from keras_lr import LRHistory, LRRangeTest
+from keras_lr import LayerRates, LRHistory, LRRangeTest
 from keras_lr.range_test import runner
 
 pytestmark = pytest.mark.core
@@ -225,7 +225,7 @@ def test_a_dataset_that_does_not_shuffle_is_said_to(shuffles):
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__()
-        self.hidden = keras.layers.Dense(8, "relu")
+        self.hidden = keras.layers.Dense(8, "relu", name="dense")
         self.head = keras.layers.Dense(1)
 
     def call(self, x):
@@ -251,6 +251,31 @@ def test_a_subclassed_model_is_built_and_put_back(marked):
     assert int(model.optimizer.iterations) == 0
     for weight, first in zip(model.get_weights(), seen[0], strict=True):
         np.testing.assert_array_equal(weight, first)
+
+
+class Unused(Subclassed):
+    """A model with a layer that is never called."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = keras.layers.Dense(3)
+
+
+def test_a_layer_may_never_be_called():
+    x, y = rows()
+    x = np.repeat(x, 8, axis=1)
+
+    def batches():
+        while True:
+            yield x[:4], y[:4]
+
+    model = Unused()
+    model.compile("adam", "mse")
+    model(x)
+    quick(stop_factor=4.0).run(model, batches())
+    model.fit(batches(), steps_per_epoch=3, verbose=0, callbacks=[LayerRates({"dense": 0.5})])
+    assert len(model.get_weights()) == 4
+    assert int(model.optimizer.iterations) == 3
 
 
 # Arguments of fit that cannot be right ------------------------------------------------------------

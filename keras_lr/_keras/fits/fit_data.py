@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_lr._hints import warn_user
 from keras_lr._keras.fits.fit_frame import check_not_exhausted, frame_of_fit
-from keras_lr._keras.model_layers import are_layers_built, is_model_built
+from keras_lr._keras.model_layers import is_model_built
 from keras_lr._keras.state.random_state import set_seed
 
 VALIDATION = ("validation_data", "validation_split", "validation_steps", "validation_batch_size")
@@ -291,14 +291,12 @@ def build_model(model: Any, x: Any) -> None:
 def build_model_in_fit(model: Any) -> Any:
     """Return a model whose ``fit`` has begun, built from the data of this ``fit``.
 
-    On TensorFlow a subclassed model has no variables before its first step. A model whose layers
-    are all built, such as a GAN with its own training step, may have no ``call``: it stays as it
-    is.
+    On TensorFlow a subclassed model has no variables before its first step.
 
     Raises:
         ValueError: If the shape of the input is not known.
     """
-    if not are_layers_built(model):
+    if not is_model_built(model):
         frame = frame_of_fit(model)
         build_model(model, None if frame is None else frame.f_locals["x"])
     return model
