@@ -305,6 +305,21 @@ def test_arrays_that_cannot_be_written_are_known_before_the_first_update(path, m
     assert stat.S_IFMT(beside.stat().st_mode) in (stat.S_IFIFO, stat.S_IFDIR)
 
 
+@pytest.mark.core
+@pytest.mark.parametrize(("kind", "name"), [("plateau", "best-0"), ("rule", "epoch-1")])
+@pytest.mark.parametrize("wrong", [{}, RECORD, "longer"])
+def test_arrays_of_another_model_are_refused_before_the_first_update(path, kind, name, wrong):
+    fit(meter(), STATEFUL[kind](path))
+    beside = path.with_name(f"{path.name}.{name}.npz")
+    if wrong == "longer":
+        wrong = {name: np.repeat(one, 2) for name, one in load_arrays(beside).items()}
+    save_arrays(beside, wrong)
+    model = meter()
+    with refused(beside):
+        fit(model, STATEFUL[kind](path), initial_epoch=1, epochs=2)
+    assert not model.get_weights()[0].any()
+
+
 def test_state_dict_is_plain_data_and_comes_back():
     callback = ReduceLROnPlateau()
     callback.best, callback.wait, callback.cooldown_counter = 0.5, 3, 1

@@ -66,7 +66,7 @@ class RuleCheckpoint:
         """Return the stored state that a fit begins with at an epoch; None if there is none.
 
         Raises:
-            StateError: If the file of a resumed fit does not hold the epoch.
+            StateError: If the file of a resumed fit lacks the epoch, or holds it of another model.
         """
         loaded, self.loaded = self.loaded, {}
         if self.file is not None:
@@ -85,7 +85,11 @@ class RuleCheckpoint:
                 f"the fit begins at epoch {epoch}, but the file has states for the epochs "
                 f"{', '.join(map(str, known)) or 'none'}",
             )
-        return load_arrays(self.arrays.path(epoch))
+        path = self.arrays.path(epoch)
+        state = load_arrays(path)
+        if misfit := updates.describe_misfit(state):
+            raise unusable(path, f"it is of another model: {misfit}")
+        return state
 
     def write(self, epoch: int, updates: RuleUpdates) -> None:
         """Write the state that an epoch begins with, if there is a file that lacks it."""

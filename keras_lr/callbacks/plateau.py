@@ -213,7 +213,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             )
         self.state = state.replace(rates=state.rates or rates, tops=state.tops or tops)
         self.rates.write(state)
-        weights = self._checkpoint.load_weights(state)
+        weights = self._checkpoint.load_weights(state, self.model)
         if weights is not None and state.reduced_epoch == epoch - 1:
             # The model's checkpoint may be from just before the best weights were restored.
             self.model.set_weights(weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -66,11 +67,22 @@ class PlateauCheckpoint:
             self.states = {e: State.from_dict(known[e]) for e in known if 0 < e <= epoch}
         return self.states.get(epoch)
 
-    def load_weights(self, state: State) -> Weights | None:
-        """Load the weights of a state's best epoch from disk; None if they are not stored there."""
+    def load_weights(self, state: State, model: Any) -> Weights | None:
+        """Load the weights of a state's best epoch from disk; None if they are not stored there.
+
+        Raises:
+            StateError: If they are damaged, or do not fit the model.
+        """
         if self.weights is None or state.best_epoch is None:
             return None
-        weights = list(load_arrays(self.weights.path(state.best_epoch)).values())
+        path = self.weights.path(state.best_epoch)
+        weights = list(load_arrays(path).values())
+        expected, found = (
+            [tuple(one.shape) for one in model.weights],
+            [one.shape for one in weights],
+        )
+        if model.built and found != expected:
+            raise unusable(path, f"its weights have the shapes {found}, those here {expected}")
         self.best_weights = {state.best_epoch: weights}
         return weights
 

@@ -237,17 +237,19 @@ class RuleUpdates:
         """Return the state as arrays, by name."""
         return {name: to_numpy(one).copy() for name, one in self._named_variables().items()}
 
-    def _write_state(self, state: dict[str, np.ndarray]) -> None:
-        variables = self._named_variables()
-        expected = {name: tuple(one.shape) for name, one in variables.items()}
+    def describe_misfit(self, state: dict[str, np.ndarray]) -> str:
+        """Return how a state differs from one of this model, in words; empty if it fits."""
+        expected = {name: tuple(one.shape) for name, one in self._named_variables().items()}
         found = {name: np.shape(one) for name, one in state.items()}
-        if expected != found:
-            wrong = sorted(set(expected.items()) ^ set(found.items()))[0][0]
-            raise ValueError(
-                f"The state is of another model: {wrong!r} has the shape {found.get(wrong)}, but "
-                f"here it has {expected.get(wrong)}."
-            )
-        for name, variable in variables.items():
+        if expected == found:
+            return ""
+        wrong = sorted(set(expected.items()) ^ set(found.items()))[0][0]
+        return f"{wrong!r} has the shape {found.get(wrong)}, but here it has {expected.get(wrong)}"
+
+    def _write_state(self, state: dict[str, np.ndarray]) -> None:
+        if misfit := self.describe_misfit(state):
+            raise ValueError(f"The state is of another model: {misfit}.")
+        for name, variable in self._named_variables().items():
             variable.assign(np.asarray(state[name]))
 
     def failed_updates(self) -> int:
