@@ -68,7 +68,8 @@ class SearchResult:
         suggestion: The rate to train at.
         bounds: Base and highest rate for a cycle.
         confidence: Share of re-readings of the runs that come within a factor of two, from 0 to 1;
-            at most 0.5 where the best is the lowest or the highest of the rates that were tried.
+            at most 0.5 where the best is the lowest or the highest of the rates that were tried. It
+            knows these runs alone; that of the result of a test is for the training that follows.
         report: What the runs showed, in words.
         rates: Rates of the ramp.
         losses: Losses of the ramp, which may have ended early.
@@ -81,9 +82,9 @@ class SearchResult:
     bounds: tuple[float, float]
     confidence: float
     report: str
-    rates: Array
-    losses: Array
-    holds: dict[float, Array]
+    rates: Array = dataclasses.field(repr=False)
+    losses: Array = dataclasses.field(repr=False)
+    holds: dict[float, Array] = dataclasses.field(repr=False)
     steps: int
     early_best: float | None = None
 
