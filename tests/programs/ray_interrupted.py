@@ -29,7 +29,8 @@ class Notes(keras.callbacks.Callback):
         pathlib.Path(self.folder, str(os.getpid())).touch()
         while len(os.listdir(self.folder)) < 2:  # for the other worker
             time.sleep(0.05)
-        time.sleep(0.05)
+        # The other trials must not be through before a busy machine handles the signal.
+        time.sleep(0.5)
 
 
 class Interrupted(RayEngine):
