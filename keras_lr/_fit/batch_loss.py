@@ -131,7 +131,7 @@ class SampleCounter:
         telling = np.abs(means - losses) > 1e-3 * np.abs(losses)
         logged = np.array([to_float(log.get("loss")) for log in logs])
         if not np.allclose(logged[telling], means[telling], rtol=1e-4):
-            if self._update.may_be_derived or follows_mean(logged, means, losses):
+            if self._update.may_be_derived or _follows_mean(logged, means, losses):
                 self.cumulative.add("loss")
             return False
         if telling.any():
@@ -216,7 +216,7 @@ class SampleCounter:
         self._sums = np.zeros(2)
 
 
-def follows_mean(
+def _follows_mean(
     logged: NDArray[np.floating], means: NDArray[np.floating], losses: NDArray[np.floating]
 ) -> bool:
     """Return whether logged losses rise and fall with a running mean, or against it.

@@ -77,10 +77,8 @@ class PlateauCheckpoint:
             return None
         path = self.weights.path(state.best_epoch)
         weights = list(load_arrays(path).values())
-        expected, found = (
-            [tuple(one.shape) for one in model.weights],
-            [one.shape for one in weights],
-        )
+        expected = [tuple(one.shape) for one in model.weights]
+        found = [one.shape for one in weights]
         if model.built and found != expected:
             raise unusable(path, f"its weights have the shapes {found}, those here {expected}")
         self.best_weights = {state.best_epoch: weights}

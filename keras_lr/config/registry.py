@@ -197,7 +197,7 @@ def _package_specs() -> dict[str, ClassSpec]:
         for name, cls in vars(module).items()
         if isinstance(cls, type) and cls.__module__ == module.__name__ and is_configurable(cls)
     }
-    path = Argument(Optional(PATH), None)
+    path = Argument(PATH, None)
     paths = dict.fromkeys(inspect.signature(LRHistory).parameters, path)
     found["LRHistory"] = ClassSpec(
         "LRHistory",

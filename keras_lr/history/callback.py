@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr._fields.kinds import Path
+from keras_lr._fields.kinds import Optional, Path, check
 from keras_lr._files import PathLike
 from keras_lr._fit.attach import attach
 from keras_lr._fit.events import Executions
@@ -28,7 +28,8 @@ from keras_lr.history.open_epoch import OpenEpoch
 from keras_lr.history.record import ALWAYS, Record, load_record
 from keras_lr.history.tensorboard import EventLog
 
-PATH = Path("the path of a file or a folder")
+PATH = Optional(Path("the path of a file or a folder"))
+"""What the arguments of `LRHistory` take."""
 
 SO_FAR = "{}_so_far"
 """Column of a metric that is not a mean over samples, and is known only for the epoch so far."""
@@ -96,8 +97,8 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
     def __init__(self, state_path: PathLike | None = None, log_dir: PathLike | None = None) -> None:
         """Start with an empty record."""
         super().__init__()
-        self.state_path = _path("state_path", state_path)
-        self.log_dir = _path("log_dir", log_dir)
+        self.state_path = check("LRHistory", "state_path", PATH, state_path)
+        self.log_dir = check("LRHistory", "log_dir", PATH, log_dir)
         self._session: FitSession | None = None
         self._open_epoch: OpenEpoch | None = None
         self._cumulative: set[str] | None = None
@@ -353,19 +354,3 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
                 self._log = None
 
     __del__ = _end_log
-
-
-def _path(argument: str, path: PathLike | None) -> str | None:
-    """Return a path as a string.
-
-    Raises:
-        TypeError: If it is not a path.
-        ValueError: If it cannot lead to a file or a folder of this machine.
-    """
-    try:
-        return None if path is None else PATH.convert(path)
-    except (TypeError, ValueError) as error:
-        raise type(error)(
-            f"LRHistory: argument `{argument}` must be {error}, or None. "
-            f"Received: {argument}={path!r}"
-        ) from None

@@ -17,7 +17,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from keras_lr._files import (
     AnyPath,
@@ -81,8 +81,22 @@ class SweepRecord:
         ):
             self._read(file)
 
+    @classmethod
+    def open_to_write(cls, directory: AnyPath | None) -> Self | None:
+        """Return the record in a folder, before anything is built; None if there is no folder.
+
+        Raises:
+            StateError: If the record is damaged or not such a record.
+            OSError: If the folder cannot be written.
+        """
+        if directory is None:
+            return None
+        record = cls(directory)
+        record.check_writable()
+        return record
+
     def check_writable(self) -> None:
-        """Check, before anything is built, that outcomes can be written.
+        """Check that outcomes can be written.
 
         Raises:
             OSError: If the folder cannot be written.

@@ -175,10 +175,7 @@ class LRSweep(Configurable):
 
     def _train(self, problem: Problem, engine: Engine) -> SweepResult:
         """Train all trials on an engine."""
-        record = None
-        if self.directory is not None:
-            record = SweepRecord(self.directory)
-            record.check_writable()
+        record = SweepRecord.open_to_write(self.directory)
         rehearsal = engine.start(problem)
         check_logged(self, problem, rehearsal)
         criterion = Criterion(problem.monitor, rehearsal.up, self.until or "", problem.epochs)

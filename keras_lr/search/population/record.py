@@ -43,7 +43,7 @@ class PopulationRecord(SweepRecord):
         self.states = StateFiles(self.path.parent / "states")
 
     def check_writable(self) -> None:
-        """Check, before anything is built, that outcomes and states can be written.
+        """Check that outcomes and states can be written.
 
         Raises:
             OSError: If the folder cannot be written.

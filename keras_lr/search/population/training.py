@@ -221,10 +221,7 @@ class PopulationBasedTraining(Configurable):
 
     def _train(self, problem: Problem, engine: Engine) -> PopulationResult:
         """Train the population on an engine."""
-        record = None
-        if self.directory is not None:
-            record = PopulationRecord(self.directory)
-            record.check_writable()
+        record = PopulationRecord.open_to_write(self.directory)
         rehearsal = engine.start(problem)
         check_logged(self, problem, rehearsal)
         criterion = Criterion(problem.monitor, rehearsal.up, "", problem.epochs)
