@@ -243,13 +243,15 @@ class FitData:
         return f"{kind}, which gives them in one order" if first[0] == first[1] else None
 
     def _first_batches(self) -> list[Any]:
-        """Return the batches with which an epoch begins, of data that are not arrays."""
+        """Return the batches with which the next epoch begins, of data that are not arrays."""
         x = self.x
         if not isinstance(x, keras.utils.PyDataset):
             return list(itertools.islice(x, COMPARED))
         x.on_epoch_begin()
         batches = self.batches_per_epoch
-        return [x[i] for i in range(COMPARED if batches is None else min(batches, COMPARED))]
+        first = [x[i] for i in range(COMPARED if batches is None else min(batches, COMPARED))]
+        x.on_epoch_end()  # where most data sets shuffle
+        return first
 
 
 def _to_bytes(batch: Any) -> list[bytes]:
