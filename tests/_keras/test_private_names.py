@@ -8,6 +8,7 @@ import pytest
 from models import COMPILE
 
 from keras_lr import LinearDecay, ParamScheduler, ReduceLROnPlateau
+from keras_lr._keras.fits import jax_state
 from keras_lr._keras.metrics import higher_is_better
 from keras_lr._keras.rates.hyperparameters import fastest_setter, find_hyperparameter
 from keras_lr._keras.rates.optimizers import count_batches, schedule_of
@@ -169,6 +170,31 @@ def test_without_the_state_of_an_interrupted_epoch_the_public_sync_is_called(mon
     saved.restore()
     assert len(calls) == (BACKEND == "jax")
     for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_stored_in_the_model_during_a_fit_is_wrapped_as_ever():
+    class Store(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.during = {"rates": [0.1]}
+
+    model = dense()
+    model.before = {"rates": [0.1]}
+    attributes = set(vars(model._tracker))
+    fit(model, LinearDecay(0.1, over="3 steps"), Store())
+    assert type(model.during) is type(model.before) is not dict
+    assert type(model.during["rates"]) is type(model.before["rates"]) is not list
+    assert set(vars(model._tracker)) == attributes
+
+
+def test_a_model_that_stores_its_state_in_another_way_trains_the_same(monkeypatch):
+    keras.utils.set_random_seed(0)
+    expected = weights_after(dense(), epochs=2)
+    monkeypatch.setattr(jax_state, "_track_all_but_state", lambda track: track)
+    keras.utils.set_random_seed(0)
+    model = dense()
+    fit(model, LinearDecay(0.001, 0.001, over="6 steps"), epochs=2)
+    for a, b in zip(expected, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

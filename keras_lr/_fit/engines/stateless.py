@@ -17,12 +17,9 @@ from keras_lr._keras.fits.jax_state import (
     Place,
     StateKeeper,
     append_extra_state,
-    for_keras,
-    for_step,
     keep_state,
     optimizer_scope,
     place_of,
-    register_arrays,
     return_state,
     show_values,
     state_between_batches,
@@ -52,7 +49,6 @@ class StatelessEngine(Engine):
             RuntimeError: If the state does not hold a hyperparameter's variable.
         """
         super().__init__(session)
-        register_arrays()
         self.keeper = StateKeeper(session.model)
         self.signals = self.keeper.signals
         self._found: dict[tuple[int, str], Place | None] = {}
@@ -157,12 +153,12 @@ class StatelessEngine(Engine):
             self.signals.install()
         self.signals.held = True
         try:
-            result = function(for_step(append_extra_state(state, self.extra)), self.batches)
-            result = result[0], for_keras(store_extra_state(result[1], self.extra))
+            logs, state = function(append_extra_state(state, self.extra), self.batches)
+            state = store_extra_state(state, self.extra)
             # Keras would store the state only later, although the arrays that it holds are used up.
             # Once it is stored, no exception loses it.
-            store_state(self.session.model, result[1])
-            return result, self.batches.used
+            store_state(self.session.model, state)
+            return (logs, state), self.batches.used
         finally:
             self.batches.release()
             self.signals.release()
