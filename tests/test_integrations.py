@@ -103,6 +103,7 @@ def test_callbacks_that_keras_tuner_copies_for_each_trial(tmp_path):
 # Optuna.
 
 
+@pytest.mark.full
 def test_an_objective_of_optuna():
     seen, pruned = [], []
 
@@ -134,6 +135,7 @@ def test_an_objective_of_optuna():
 # Estimators of scikit-learn.
 
 
+@pytest.mark.full
 def test_a_search_of_scikit_learn_over_callbacks_of_scikeras():
     """scikit-learn copies them for each of its trainings."""
     estimator = scikeras.wrappers.KerasRegressor(

@@ -234,6 +234,7 @@ def test_what_is_no_path_on_this_machine_is_refused(kind, wrong, error):
             from_config({"LRHistory": {"state_path": wrong}})
 
 
+@pytest.mark.full
 @pytest.mark.core
 @pytest.mark.parametrize("kind", STATEFUL)
 def test_any_name_will_do(tmp_path, kind):

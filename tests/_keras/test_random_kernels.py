@@ -59,6 +59,7 @@ def train_inside(model):
         fit(model)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("between", mostly_full([range_test, train_inside], [range_test]))
 @pytest.mark.parametrize("trained", mostly_full([False, True], [True]))
 @pytest.mark.parametrize("name", DRAWS)

@@ -83,6 +83,7 @@ def test_next_fit_is_as_if_nothing_had_run(dtype, trained):
     assert plain[1] == disturbed[1]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "optimizer",
     [

@@ -148,6 +148,7 @@ def check(number):
     assert results[0] == results[1], names
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("number", range(3))
 def test_random_models_train_on_as_if_nothing_had_been(number):
     check(number)

@@ -52,6 +52,7 @@ def momentum(rate):
 # How the step runs -----------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @compiles
 @pytest.mark.parametrize("options", [{"steps_per_execution": 4}, {"jit_compile": True}], ids=str)
 def test_options_of_compile(options):
@@ -276,6 +277,7 @@ def test_every_record_has_a_column_for_each_group():
     assert names <= set(history.names)
 
 
+@pytest.mark.full
 def test_a_fit_that_goes_on_is_exact():
     factor = Constant(0.0).lasting("9 steps") >> LinearDecay(1.0, 0.1)
     whole = train(compiled(optimizers.Adam(0.01)), LayerRates({"body": factor}), epochs=3)

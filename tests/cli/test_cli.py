@@ -445,6 +445,7 @@ def test_a_mistake_in_the_arguments_ends_with_two(arguments):
     assert ended.value.code == 2
 
 
+@pytest.mark.full
 def test_the_process_ends_with_the_status_and_draws_in_ascii_where_it_must(folder, rate):
     (folder / "bad.yaml").write_text("callbacks: 3\n")
     code = (

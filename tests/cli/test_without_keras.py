@@ -48,6 +48,7 @@ def test_an_answer_that_needs_no_keras_imports_none(arguments, status):
     assert "nonsense" in result.stderr if status else result.stderr == ""
 
 
+@pytest.mark.full
 def test_a_command_that_trains_nothing_prints_nothing_of_a_backend():
     pytest.importorskip("jax", reason="Keras's backend for NumPy needs JAX")
     inline = "CosineDecay: {initial_lr: 0.1}"
@@ -60,6 +61,7 @@ def test_a_command_that_trains_nothing_prints_nothing_of_a_backend():
     assert "CosineDecay" in result.stdout
 
 
+@pytest.mark.full
 def test_a_preview_needs_no_jax(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.util, sys\n"
@@ -76,6 +78,7 @@ def test_a_preview_needs_no_jax(tmp_path):
     assert (result.returncode, "CosineDecay" in result.stdout) == (0, True), result.stderr
 
 
+@pytest.mark.full
 def test_a_module_of_a_user_gets_the_backend_that_was_chosen(tmp_path):
     pytest.importorskip("jax", reason="Keras's backend for NumPy needs JAX")
     (tmp_path / "mine.py").write_text(
@@ -111,6 +114,7 @@ assert keras.saving.get_registered_object("keras_lr>CosineDecay") is CosineDecay
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("program", mostly_full(["keras-lr.py", ""], [""]))
 def test_every_other_program_has_the_classes_registered_at_once(program):
     code = f"""

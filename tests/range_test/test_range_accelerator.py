@@ -33,6 +33,7 @@ def run(monkeypatch, on_host, x=X, optimizer="sgd", **arguments):
     return result, batches.count, same(before, state(model))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("ended", "arguments"),
     [

@@ -143,6 +143,7 @@ def test_longer_runs_are_read_after_as_many_steps_as_those_that_were_measured(dr
     assert dataclasses.replace(found, found=longer).suggest(steps=600) == pytest.approx(0.002)
 
 
+@pytest.mark.full
 def test_more_budget_reads_runs_of_the_same_length():
     found = LRRangeTest(verbose=0, budget=600).run(model(), X[:64], Y[:64], batch_size=4).found
     assert found.run_length > 60
@@ -282,6 +283,7 @@ class Rows(keras.utils.PyDataset):
         return X[rows], Y[rows]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("arrays", [True, False])
 def test_a_test_knows_the_rows_of_a_batch_and_whether_they_are_normalized(arrays):
     data = {"x": X[:64], "y": Y[:64], "batch_size": 4} if arrays else {"x": Rows()}
@@ -290,6 +292,7 @@ def test_a_test_knows_the_rows_of_a_batch_and_whether_they_are_normalized(arrays
     assert (found.batch_size, found.batch_norm) == (4, False)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("trains", [True, False])
 def test_batch_normalization_counts_where_it_trains(trains):
     keras.utils.set_random_seed(3)
@@ -404,12 +407,14 @@ def test_without_a_schedule_the_rate_is_constant(callback):
     np.testing.assert_allclose(test.history.learning_rate, expected, rtol=1e-6)
 
 
+@pytest.mark.full
 def test_a_schedule_for_several_hyperparameters_says_that_of_the_rate():
     test = LRRangeTest(verbose=0, apply=True)
     fit([test, ParamScheduler(learning_rate=LinearDecay(0.1), beta_1=CosineDecay(0.9, 0.8))])
     assert test.result.training.schedule == "LinearDecay"
 
 
+@pytest.mark.full
 def test_a_later_test_is_of_a_trained_model_and_suggests_as_outside_a_fit():
     test = LRRangeTest(verbose=0, every=4)
     fit([test], optimizer=keras.optimizers.Adam(1e-4))
@@ -448,6 +453,7 @@ def test_data_of_unknown_length_say_no_epochs():
         found.suggest(epochs=3)
 
 
+@pytest.mark.full
 def test_what_a_result_knows_survives_files_and_pickles():
     test = LRRangeTest(verbose=0, apply=True)
     fit([test])

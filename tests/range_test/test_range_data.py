@@ -105,6 +105,7 @@ def band(result):
     return float((result.upper - result.lower).max())
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("keras_orders", [True, False])
 @pytest.mark.parametrize("steps", [10, 30])
 def test_repeats_have_orders_of_their_own_whatever_keras_does(monkeypatch, keras_orders, steps):
@@ -135,6 +136,7 @@ def test_rows_of_a_batch_stay_together_where_fit_shuffles_batches():
     np.testing.assert_allclose(halves, np.rint(halves), atol=1e-4)
 
 
+@pytest.mark.full
 def test_repeats_of_nested_and_weighted_data_keep_rows_together():
     x, y = rows()
     weights = np.where(y[:, 0] < 20, 0.0, 1.0).astype("float32")
@@ -146,6 +148,7 @@ def test_repeats_of_nested_and_weighted_data_keep_rows_together():
     assert band(result) < 1e-4
 
 
+@pytest.mark.full
 def test_an_order_that_cannot_change_is_said():
     x, y = rows()
     with pytest.warns(UserWarning, match=r"not shuffled \(shuffle=False\)") as seen:

@@ -211,6 +211,7 @@ class Kill(keras.callbacks.Callback):
             raise Killed
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("schedule", [None, CosineDecay(0.7)])
 @pytest.mark.parametrize("killed", mostly_full([0, 1, 2], [1]))
 def test_a_resumed_training_follows_the_rates_of_the_one_that_was_not(tmp_path, schedule, killed):

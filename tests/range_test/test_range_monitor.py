@@ -205,11 +205,11 @@ def test_rules_read_a_metric_to_be_maximised_the_right_way_up():
     ("own", "run", "bar", "words"),
     [
         (1, 0, False, False),
-        (0, 1, True, True),
+        pytest.param(0, 1, True, True, marks=pytest.mark.full),
         (0, 2, True, True),
-        (0, "auto", True, True),
-        (0, True, True, True),
-        (1, False, False, False),
+        pytest.param(0, "auto", True, True, marks=pytest.mark.full),
+        pytest.param(0, True, True, True, marks=pytest.mark.full),
+        pytest.param(1, False, False, False, marks=pytest.mark.full),
     ],
 )
 def test_verbose_is_taken_as_fit_takes_it(capsys, own, run, bar, words):
@@ -284,6 +284,7 @@ def test_an_optimizer_that_trains_nothing_is_an_error():
         model.fit(ONES, ONES, batch_size=4, verbose=0, callbacks=[LRRangeTest(verbose=0)])
 
 
+@pytest.mark.full
 @needs_variables
 @pytest.mark.parametrize("by_name", [True, False])
 def test_an_optimizer_is_named_or_given(by_name):
@@ -299,6 +300,7 @@ def test_an_optimizer_is_named_or_given(by_name):
     assert float(model.own.learning_rate) == pytest.approx(test.result.suggestion)
 
 
+@pytest.mark.full
 def test_the_model_s_own_optimizer_may_be_named():
     named = LRRangeTest(verbose=0, steps=20, budget=60, optimizer="optimizer")
     plain = LRRangeTest(verbose=0, steps=20, budget=60)
@@ -351,6 +353,7 @@ def own_crossentropy(y, p):
     return keras.losses.binary_crossentropy(y, p)
 
 
+@pytest.mark.full
 def test_only_a_loss_that_is_known_to_end_at_zero_vanishes():
     assert "all but vanished" in memorizing(keras.losses.BinaryCrossentropy()).report()
     assert "vanished" not in memorizing(own_crossentropy).report()

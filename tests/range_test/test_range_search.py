@@ -205,6 +205,7 @@ def test_negative_losses_have_no_vanishing_point():
     assert search(Shifted(), epoch=8).suggestion == search(Shifted()).suggestion
 
 
+@pytest.mark.full
 def test_the_real_test_says_when_the_data_repeat():
     rng = np.random.default_rng(0)
     keras.utils.set_random_seed(0)

@@ -173,6 +173,7 @@ def test_repeats_take_other_orders_of_the_batches():
     assert (result.upper > result.lower).any()
 
 
+@pytest.mark.full
 def test_a_validation_loss_is_measured_every_so_many_steps():
     test = quick(rule="edge", steps=40, monitor="val_loss", validate_every=4, stop_factor=1e9)
     result = test.run(network(), X, Y, validation_data=(X, Y))
@@ -198,6 +199,7 @@ def two_outputs(metrics=None, **compiled):
     return model
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("monitor", "up", "compiled"),
     [
@@ -218,6 +220,7 @@ def test_a_metric_of_a_model_just_compiled_knows_its_own_direction(monitor, up, 
     assert test.run(two_outputs(**compiled), X, y, validation_data=(X, y)).up is up
 
 
+@pytest.mark.full
 def test_losses_of_outputs_are_what_they_would_be_without_a_test():
     """The history of the next fit, and of two fits when the test comes between them."""
     y = {"a": X[:, :1], "b": X[:, 1:2]}
@@ -240,6 +243,7 @@ def test_losses_of_outputs_are_what_they_would_be_without_a_test():
     assert history(test=True, between=True) == without
 
 
+@pytest.mark.full
 def test_every_ramp_has_the_losses_of_outputs():
     y = {"a": X[:, :1], "b": X[:, 1:2]}
     results = []
@@ -252,6 +256,7 @@ def test_every_ramp_has_the_losses_of_outputs():
     np.testing.assert_allclose(three.upper[:5], alone.values[:5], rtol=1e-3)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", [OwnSGD, keras.optimizers.Adam])
 def test_the_suggestion_for_a_longer_training_depends_on_the_optimizer(kind):
     result = LRRangeTest(steps=40, budget=120, verbose=0).run(network(kind(0.1)), X, Y)
@@ -259,6 +264,7 @@ def test_the_suggestion_for_a_longer_training_depends_on_the_optimizer(kind):
     assert result.suggestion / result.bounds[1] == pytest.approx(share)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("monitor", ["accuracy", "val_accuracy"])
 def test_a_model_just_compiled_can_be_watched_by_run_and_by_fit(monitor):
     arguments = {"validation_data": (X, Y)}
@@ -282,6 +288,7 @@ def unknown(y, prediction):
     return keras.ops.mean(prediction)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("monitor", "message"),
     [
@@ -314,6 +321,7 @@ def test_a_length_in_epochs_is_that_many_epochs():
     assert len(result.rates) == 32
 
 
+@pytest.mark.full
 def test_it_says_nothing_unless_asked(capsys):
     quick().run(network(), X, Y)
     assert capsys.readouterr().out == ""
@@ -323,6 +331,7 @@ def test_it_says_nothing_unless_asked(capsys):
     assert shown.endswith(f"{result.report()}\n")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("arguments", "most", "trained"),
     [
@@ -355,6 +364,7 @@ def test_an_interrupted_progress_bar_stays_where_it_was(capsys):
     assert shown.endswith("\n")
 
 
+@pytest.mark.full
 def test_generators_and_datasets():
     class Data(keras.utils.PyDataset):
         def __len__(self):
@@ -417,6 +427,7 @@ def test_no_data_are_an_error():
             fit()
 
 
+@pytest.mark.full
 def test_callbacks_hear_every_short_training():
     class Count(keras.callbacks.Callback):
         begun = ended = steps = 0
@@ -498,6 +509,7 @@ def test_a_curve_that_was_cut_or_altered_is_refused(tmp_path):
             RangeTestResult.from_csv(path)
 
 
+@pytest.mark.full
 def test_the_picture_names_what_it_shows():
     axes = quick().run(network(), X, Y).plot()
     below = axes.figure.axes[1]
@@ -562,6 +574,7 @@ def test_what_the_test_decides_cannot_be_passed():
         quick().run(keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)]), X, Y)
 
 
+@pytest.mark.full
 def test_a_second_ctrl_c_while_the_model_is_put_back(monkeypatch):
     model = network()
     model.optimizer.build(model.trainable_variables)
@@ -582,6 +595,7 @@ def test_a_second_ctrl_c_while_the_model_is_put_back(monkeypatch):
     assert same(state(model), before)
 
 
+@pytest.mark.full
 def test_callbacks_of_keras_are_as_they_were_and_others_keep_what_they_saw():
     class Count(keras.callbacks.Callback):
         fits = 0
@@ -613,6 +627,7 @@ def test_no_callback_of_a_run_may_write_checkpoints_or_set_the_rate(make, tmp_pa
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("rule", ["search", "edge"])
 @pytest.mark.parametrize("task", ["regression", "classification"])
 def test_a_model_that_has_learnt_everything_gets_no_rate(task, rule):

@@ -59,6 +59,7 @@ def built(name):
     return rate
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", mostly_full(LOOPS, USUAL))
 def test_what_a_loop_builds_can_be_all_that_a_schedule_is(name, tmp_path):
     rate, again = built(name), built(name)
@@ -85,6 +86,7 @@ def test_what_a_loop_builds_can_be_all_that_a_schedule_is(name, tmp_path):
     assert float(rate.in_graph(epochs=1, steps_per_epoch=9)(5)) >= 0
 
 
+@pytest.mark.full
 def test_values_of_ten_thousand_steps_are_those_of_each_stage():
     curve = built("sequence").values(epochs=1, steps_per_epoch=10_000)
     np.testing.assert_allclose(curve, np.tile([1, 0.9, 0.8, 0.7, 0.6], 2000))

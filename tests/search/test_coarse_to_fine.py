@@ -31,6 +31,7 @@ def epochs_by_rate(result, optimizer="SGD"):
     return {row.trial.learning_rate: row.epochs for row in rows}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("schedule", [None, OneCycle], ids=["constant", "schedule"])
 def test_a_rate_that_goes_on_continues_its_training(schedule):
     whole = run(sweep(schedule=schedule))
@@ -67,6 +68,7 @@ class Contrary(LocalEngine):
             yield dataclasses.replace(outcome, state=outcome.state if number % 2 else None)
 
 
+@pytest.mark.full
 def test_the_engine_does_not_change_the_result():
     usual = run(sweep(halving=0.25, seeds=2, refine=1))
     contrary = run(sweep(halving=0.25, seeds=2, refine=1), engine=Contrary())

@@ -95,6 +95,7 @@ def test_rounds_of_several_epochs_and_a_shorter_last_one():
     assert curve.tolist() == [rates[0], rates[0], rates[1], rates[1], rates[2]]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "ends", "make"),
     [
@@ -127,6 +128,7 @@ def test_other_hyperparameters_move_inside_the_step(name, ends, make):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.full
 def test_the_most_of_a_metric_may_be_best():
     (x, y), validation = digits()
     training = population((1e-4, 1e-2), 3, optimizer="adam", monitor="val_accuracy")
@@ -151,11 +153,13 @@ class Contrary(LocalEngine):
             yield dataclasses.replace(outcome, state=outcome.state if number % 2 else None)
 
 
+@pytest.mark.full
 def test_the_engine_does_not_change_the_result():
     training = population(size=5, quantile=0.4)
     assert plain(run_line(training, engine=Contrary())) == plain(run_line(training))
 
 
+@pytest.mark.full
 def test_test_data_decide_nothing():
     x, y = line_data()
     usual = run_line(population())
@@ -167,6 +171,7 @@ def test_test_data_decide_nothing():
     assert f"On the test data: loss {tested.best.test['loss']:.4g}" in tested.report()
 
 
+@pytest.mark.full
 def test_the_random_states_of_the_program_stay():
     keras.utils.set_random_seed(3)
     result = run_line(population(size=2), epochs=2)
@@ -224,6 +229,7 @@ class Stops(keras.callbacks.Callback):
         self.model.stop_training = True
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("kind", "status"), [(Breaks, "failed"), (Stops, "stopped")])
 def test_a_member_that_fails_is_replaced(kind, status):
     def callbacks(line):

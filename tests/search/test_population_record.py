@@ -62,6 +62,7 @@ def test_what_is_recorded_is_not_trained_again(tmp_path):
     assert plain(again) == plain(result)
 
 
+@pytest.mark.full
 @pytest.mark.core
 def test_an_interrupted_population_goes_on_as_it_would_have(tmp_path):
     (x, y), validation = digits(200)
@@ -81,6 +82,7 @@ def test_an_interrupted_population_goes_on_as_it_would_have(tmp_path):
         np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (one, other)))
 
 
+@pytest.mark.full
 @pytest.mark.core
 @pytest.mark.parametrize("damage", mostly_full(["missing", "cut", "changed"], ["cut"]))
 def test_a_state_that_is_gone_is_trained_again(tmp_path, damage):
@@ -98,6 +100,7 @@ def test_a_state_that_is_gone_is_trained_again(tmp_path, damage):
     assert count > 12 - 9
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_a_state_that_is_no_file_is_refused_and_stays(tmp_path, make):
     run(tmp_path, last=9)
@@ -115,6 +118,7 @@ def test_a_folder_of_states_that_cannot_be_is_an_error_before_anything_is_built(
         run(tmp_path, build=unbuilt)
 
 
+@pytest.mark.full
 def test_the_record_of_a_sweep_is_none_of_a_population(tmp_path):
     run(tmp_path)
     sweep = LRSweep(0.01, 0.1, optimizers=["sgd"], directory=tmp_path, verbose=0)
@@ -130,6 +134,7 @@ def test_the_record_of_a_sweep_is_none_of_a_population(tmp_path):
             SweepResult.load(tmp_path)
 
 
+@pytest.mark.full
 def test_states_of_earlier_rounds_are_deleted(tmp_path):
     run(tmp_path, last=6)
     names = [path.name for path in (tmp_path / "states").iterdir()]
@@ -194,6 +199,7 @@ class Fails(keras.callbacks.Callback):
         raise OSError("no space")
 
 
+@pytest.mark.full
 def test_a_failure_is_tried_again_unless_others_rest_on_it(tmp_path):
     def callbacks_in(number):
         def callbacks(line):

@@ -26,6 +26,7 @@ def run_line(swept, epochs=4, **fit):
     return swept.run(line, x, y, **{"epochs": epochs, "batch_size": 8} | fit)
 
 
+@pytest.mark.full
 def test_a_sweep_with_a_target_over_three_optimizers():
     (x, y), validation = digits()
     swept = LRSweep(
@@ -78,6 +79,7 @@ def test_the_same_trial_gives_the_same_numbers_whatever_ran_before():
     assert [row.logs for row in one.rows] == [known[row.trial] for row in one.rows]
 
 
+@pytest.mark.full
 def test_slots_that_hold_the_initial_weights_are_those_of_the_seed():
     x, y = line_data()
     options = {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 3}
@@ -108,6 +110,7 @@ def in_executions(optimizer):
     return model
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("build", "fit"),
     [

@@ -50,6 +50,7 @@ def test_what_is_recorded_is_not_trained_again(tmp_path):
     assert run(sweep(tmp_path, seeds=2)) == (rows, 0)
 
 
+@pytest.mark.full
 def test_a_wider_sweep_trains_what_is_new(tmp_path):
     narrow, _ = run(sweep(tmp_path))
     wide, count = run(sweep(tmp_path, max_lr=1.0, optimizers=["sgd", "adam"], seeds=2))
@@ -95,13 +96,20 @@ def of_width(optimizer):
     [
         ({}, {"build": other_model}, "build, model of SGD"),
         ({}, {"x": X + 1}, "x"),
-        ({}, {"validation_data": (X, Y)}, "monitor, validation_data"),
-        ({}, {"batch_size": 4}, "arguments of fit"),
-        ({}, {"epochs": 3}, "epochs"),
-        ({"halving": 0.5}, {}, "halving"),
-        ({"subset": 0.5}, {}, "subset, x, y"),
-        ({"until": "loss < 1"}, {}, "until"),
-        ({"schedule": lambda lr: keras.callbacks.Callback()}, {}, "schedule"),
+        pytest.param(
+            {}, {"validation_data": (X, Y)}, "monitor, validation_data", marks=pytest.mark.full
+        ),
+        pytest.param({}, {"batch_size": 4}, "arguments of fit", marks=pytest.mark.full),
+        pytest.param({}, {"epochs": 3}, "epochs", marks=pytest.mark.full),
+        pytest.param({"halving": 0.5}, {}, "halving", marks=pytest.mark.full),
+        pytest.param({"subset": 0.5}, {}, "subset, x, y", marks=pytest.mark.full),
+        pytest.param({"until": "loss < 1"}, {}, "until", marks=pytest.mark.full),
+        pytest.param(
+            {"schedule": lambda lr: keras.callbacks.Callback()},
+            {},
+            "schedule",
+            marks=pytest.mark.full,
+        ),
         ({"optimizers": {"SGD": keras.optimizers.SGD(momentum=0.9)}}, {}, "SGD"),
     ],
 )
@@ -191,6 +199,7 @@ def test_a_file_of_something_else_stays(tmp_path, content):
     assert path.read_bytes() == content
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("content", [b"", b'{"swe', b'{"sweep": 1, "fingerprint": {"ba', bytes(9)])
 def test_a_first_line_that_a_kill_has_cut_off_is_written_again(tmp_path, content):
     (tmp_path / "trials.jsonl").write_bytes(content)
@@ -239,6 +248,7 @@ def test_a_folder_may_have_any_name_and_what_is_in_it_stays_what_it_is(tmp_path)
     assert target.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.full
 def test_a_full_disk_leaves_whole_lines(tmp_path):
     run(sweep(tmp_path))
     path = tmp_path / "trials.jsonl"
@@ -255,6 +265,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path):
     assert run(sweep(tmp_path, max_lr=1.0))[1] == 1
 
 
+@pytest.mark.full
 def test_a_failure_is_tried_again(tmp_path):
     class Fails(keras.callbacks.Callback):
         broken = True
@@ -270,6 +281,7 @@ def test_a_failure_is_tried_again(tmp_path):
     assert statuses == [["failed"] * 2, ["trained"] * 2, ["trained"] * 2]
 
 
+@pytest.mark.full
 def test_numbers_that_are_not_finite_come_back(tmp_path):
     rows, _ = run(sweep(tmp_path), validation_data=(X, Y * float("inf")))
     assert rows[0][2]["val_loss"] == [float("inf")] * 2

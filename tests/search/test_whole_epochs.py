@@ -65,6 +65,7 @@ def check_same(build, fit, route=FAST, make=keras.optimizers.SGD):
 # Equal to fit -------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @compiles
 def test_every_kind_of_state_and_validation():
     (x, y), validation = digits()
@@ -108,6 +109,7 @@ def two_sided(optimizer):
     return model
 
 
+@pytest.mark.full
 @compiles
 def test_nested_data_and_metrics_that_are_no_means():
     random = np.random.default_rng(1)
@@ -150,6 +152,7 @@ def scaled(optimizer):
     return model
 
 
+@pytest.mark.full
 @compiles
 @pytest.mark.parametrize("build", [stepping, scaled])
 def test_other_steps_and_optimizers_are_trained_too(build):
@@ -157,6 +160,7 @@ def test_other_steps_and_optimizers_are_trained_too(build):
     check_same(build, {"x": x, "y": y, "epochs": 3, "batch_size": 16})
 
 
+@pytest.mark.full
 @compiles
 @pytest.mark.parametrize(
     "options",
@@ -210,6 +214,7 @@ def convolutional(optimizer):
     return model
 
 
+@pytest.mark.full
 @compiles
 def test_recurrent_layers():
     (x, y), _ = digits()
@@ -217,6 +222,7 @@ def test_recurrent_layers():
     check_same(recurrent, {"x": x, "y": y[:100], "epochs": 2, "batch_size": 32})
 
 
+@pytest.mark.full
 @compiles
 def test_convolutions_are_not_scanned_on_jax():
     (x, y), (test_x, test_y) = digits()
@@ -268,6 +274,7 @@ def several(lr):
     )
 
 
+@pytest.mark.full
 @compiles
 @pytest.mark.parametrize(
     ("schedule", "make"),
@@ -289,6 +296,7 @@ def test_other_hyperparameters_move_in_each_step(schedule, make):
         assert list(row.logs) == list(history)
 
 
+@pytest.mark.full
 @compiles
 @pytest.mark.parametrize("rates", [(0.1, 1e30), (1e30, 1e32)])
 def test_a_diverged_trial_is_what_it_is_by_fit(rates):
@@ -362,6 +370,7 @@ def test_what_needs_fit_is_trained_by_it(build, fit, reason):
     assert set(result.to_pandas().route_reason) == {reason}
 
 
+@pytest.mark.full
 @compiles
 @pytest.mark.parametrize(
     ("schedule", "reason"),
@@ -389,6 +398,7 @@ def test_a_schedule_whose_rates_are_not_known_before_needs_fit(schedule, reason)
     assert last.logs == by_hand(line, optimizer, fit | {"callbacks": [schedule(0.1)]})
 
 
+@pytest.mark.full
 @compiles
 @pytest.mark.parametrize(
     ("schedule", "reason"),
@@ -516,6 +526,7 @@ class Unwilling(keras.Model):
         return super().train_step(*given)
 
 
+@pytest.mark.full
 @compiles
 def test_a_whole_epoch_that_raises_is_trained_by_fit():
     def build(optimizer):
