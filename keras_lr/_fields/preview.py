@@ -77,7 +77,7 @@ def describe_curves(
     Args:
         owner: The object that has the curves.
         curves: The curves by their titles.
-        whole: A composition of all of them, which decides how much of a training is shown.
+        whole: A composition of all of them, which decides how much of a training run is shown.
         known: The last fit; None before the first.
     """
     try:

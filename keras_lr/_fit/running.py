@@ -52,7 +52,7 @@ def session_of(model: Any) -> FitSession | None:
 
 
 def suspend_fit(model: Any) -> None:
-    """Make the fit that runs on a model leave the model to another training."""
+    """Make the fit that runs on a model leave the model to another training run."""
     session = session_of(model)
     if session is not None:
         session.patch.suspend(session.is_alive())

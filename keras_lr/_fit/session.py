@@ -365,7 +365,7 @@ class FitSession:
         self.attach()
 
     def after_hook(self) -> None:
-        """Check what callbacks have done in a hook after which the epoch goes on."""
+        """Check what callbacks have done in a hook after which the epoch continues."""
         self.check_optimizer()
         if self.open and not self.batch:
             rows = self.table.rows

@@ -1,4 +1,4 @@
-"""`TrainFunctionPatch`: replaces a model's train function, and steps aside for other trainings."""
+"""`TrainFunctionPatch`: replaces a model's train function, and steps aside for other runs."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class TrainFunctionPatch:
         return self.plain(*arguments)
 
     def suspend(self, alive: bool) -> None:
-        """Leave the model to another training: until the next batch or epoch, or for good."""
+        """Leave the model to another training run: until the next batch or epoch, or for good."""
         if not alive:
             self.fit.end()
             return
@@ -196,7 +196,7 @@ class TrainFunctionPatch:
         self.detach()
 
     def resume(self) -> None:
-        """Patch the model again after another training."""
+        """Patch the model again after another training run."""
         self.take_over()
         self.install()
 

@@ -26,7 +26,7 @@ class DistanceOverGradients(GradientRate):
         rate(t) = r_t / sqrt(G_t)
 
     The optimizer's own rate is not used. A schedule or a plateau in the same fit multiplies the
-    rate. A decay did harm in short trainings, in which the rate has no time to grow.
+    rate. A decay did harm in short training runs, in which the rate has no time to grow.
 
     The paper asks for an average of the weights, because no schedule brings the rate down: build
     the optimizer with ``SGD(use_ema=True, ema_momentum=0.999)``, which Keras puts into the model

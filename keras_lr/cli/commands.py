@@ -155,7 +155,7 @@ def print_schema(modules: list[str]) -> int:
 
 
 def draw_history(file: Path, out: Path | None) -> int:
-    """Draw the record of a training."""
+    """Draw the record of a training run."""
     from keras_lr.plotting import terminal
 
     history = _load_history(file)

@@ -1,4 +1,4 @@
-"""The record of a training, one value per step."""
+"""The record of a training run, one value per step."""
 
 from keras_lr.history.callback import LRHistory
 

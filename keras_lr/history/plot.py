@@ -1,4 +1,4 @@
-"""Plot of a training: the rate of each step, and the loss or another column with it."""
+"""Plot of a training run: the rate of each step, and the loss or another column with it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class StepRecord(Protocol):
 
 
 def plot_history(history: StepRecord, ax: Axes | None = None, beside: str = "loss") -> Axes:
-    """Draw the rate of a training (left) and its loss or another column (right) over the steps.
+    """Draw the rate of a training run (left) and its loss or another column (right) over the steps.
 
     The loss of each batch is a thin line and its moving mean a thick one; any other column is one
     line. Triangles mark sudden rises and falls of the rate, unless there are very many. A long
@@ -54,7 +54,7 @@ def plot_history(history: StepRecord, ax: Axes | None = None, beside: str = "los
     spike is lost.
 
     Args:
-        history: The record of a training.
+        history: The record of a training run.
         ax: Axes to draw into; None makes a new figure.
         beside: Name of the column to draw on the right, if any of its values is finite.
 
@@ -125,7 +125,7 @@ def plot_run(
     """Draw a history and, below it, metrics such as the accuracy of each epoch.
 
     Args:
-        history: The record of a training.
+        history: The record of a training run.
         metrics: By name, one value between 0 and 1 for each epoch of the history.
         title: Title of the picture.
         target: Value of the metrics to mark by a line.

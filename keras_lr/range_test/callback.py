@@ -167,7 +167,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
             **fit: Further arguments of ``fit``, such as ``batch_size``, ``sample_weight`` or
                 ``validation_split``, whose rows are left out. ``verbose`` applies to this run.
                 ``epochs`` and ``initial_epoch`` are not allowed, because the test decides them. For
-                callbacks, every short training of the test is a fit, from ``on_train_begin`` to
+                callbacks, every short training run of the test is a fit, from ``on_train_begin`` to
                 ``on_train_end``; none of them may drive the rate or write checkpoints. A
                 `LayerRates` among them keeps the ratios of the layers' rates, with the factors of
                 the first step: the test finds one rate for the whole. Afterwards Keras's own

@@ -1,4 +1,4 @@
-"""`Ramp`: a short training at given rates, one per batch, that ends with the last of them."""
+"""`Ramp`: a short training run at given rates, one per batch, that ends with the last of them."""
 
 from __future__ import annotations
 

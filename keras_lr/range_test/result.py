@@ -101,8 +101,8 @@ class RangeTestResult:
         then that of `advise` for this training.
 
         Outside a fit the test knows of no training. The suggestion is then a fixed share of the
-        best rate of the short runs, for a training at one rate that is about ten times as long:
-        600 steps by default. For a training of known length, ``suggest(steps=..., schedule=...)``
+        best rate of the short runs, for a training run at one rate that is about ten times as long:
+        600 steps by default. For a run of known length, ``suggest(steps=..., schedule=...)``
         is better. Its rate differs even for 600 steps, because it depends on how often the data
         repeat and on the schedule. A rule that reads the ramp alone suggests a rate for no
         particular length.
@@ -124,7 +124,7 @@ class RangeTestResult:
         epochs: float | None = None,
         schedule: Any = None,
     ) -> float:
-        """Return the rate for a training, or the rate that a rule reads from the ramp alone.
+        """Return the rate for a training run, or the rate that a rule reads from the ramp alone.
 
         With ``steps``, ``epochs`` or ``schedule`` it is the rate of `advise`. Without any argument
         it is the suggestion.
@@ -155,7 +155,7 @@ class RangeTestResult:
     def advise(
         self, *, steps: int | None = None, epochs: float | None = None, schedule: Any = None
     ) -> Advice:
-        """Return the rate for a training of some length under some schedule, and how sure it is.
+        """Return the rate for a run of some length under some schedule, and how sure it is.
 
         The best rate of the short runs is corrected by what was measured on other problems: how
         the best rate depends on the length, the schedule, the repeats of the data and the kind of

@@ -95,7 +95,7 @@ RULES: dict[str, Callable[[Curve], float]] = {
 }
 
 SEARCH = "search"
-"""The rule that does not only read the curve: after the ramp it tries rates in short trainings."""
+"""The rule that does not only read the curve: after the ramp it tries rates in short runs."""
 
 
 def suggest(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> float:

@@ -1,4 +1,4 @@
-"""`RangeTestRunner`: runs the short trainings of a range test, each from the restored state."""
+"""`RangeTestRunner`: makes the short runs of a range test, each from the restored state."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MIN_RAMP = 10
 
 @dataclasses.dataclass(frozen=True)
 class RangeTestSettings:
-    """The arguments of an `LRRangeTest` that define its trainings."""
+    """The arguments of an `LRRangeTest` that define its training runs."""
 
     min_lr: float
     max_lr: float
@@ -72,7 +72,7 @@ class RangeTestSettings:
 
 
 class RangeTestRunner:
-    """Runs the short trainings of one range test, each from the restored state."""
+    """Makes the short runs of one range test, each from the restored state."""
 
     def __init__(self, settings: RangeTestSettings, model: Any, fit: dict[str, Any]) -> None:
         """Take a snapshot of a built model.
@@ -102,7 +102,7 @@ class RangeTestRunner:
         self.points_shown = 0
 
     def run_test(self) -> RangeTestResult:
-        """Run all trainings and return what they show."""
+        """Train all runs and return what they show."""
         settings = self.settings
         steps = self.ramp_steps()
         baseline_steps = self.baseline_steps(steps)

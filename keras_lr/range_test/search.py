@@ -31,7 +31,7 @@ FINEST = 2.0
 """Factor between neighbouring rates at which halving stops: short runs cannot show finer steps."""
 
 ADVISED_RUN = 60
-"""Steps of the runs from which rates for longer trainings follow. Where data repeat, the loss on
+"""Steps of the runs from which the rates for longer runs follow. Where data repeat, the loss on
 them says less and less about other data, so longer runs are read after this many steps."""
 
 MAX_RATES = 2 * NUM_CONSTANT_RUNS
@@ -131,9 +131,9 @@ def search(
     lower rates. Where its curve ends in a plateau, the first run is at half of the rate at which
     the plateau begins.
 
-    A real training is longer. Where the optimizer divides by the size of the gradient (Adam and its
+    A real run is longer. Where the optimizer divides by the size of the gradient (Adam and its
     relatives), its noise does not fade as the gradient does, and the best rate falls with the
-    square root of the length. The suggestion is ``10 ** -0.5`` of the best, for a training ten
+    square root of the length. The suggestion is ``10 ** -0.5`` of the best, for a training run ten
     times as long. Where the step shrinks with the gradient (SGD, with or without momentum), the
     limit is stability, which hardly depends on time: ``10 ** -0.1``.
 

@@ -368,7 +368,7 @@ class Schedule(Configurable, LearningRateCallback):
     def then(
         self, other: Schedule | float, after: float | int | str | None = None
     ) -> combinators.Sequence:
-        """Return this schedule followed by another one, for a training that is extended.
+        """Return this schedule followed by another one, for a training run that is extended.
 
         Args:
             other: The schedule that follows; a number is a constant rate.

@@ -56,7 +56,7 @@ class LRSweep(Configurable):
         schedule: A function of the rate that returns the callback to train with, such as
             ``lambda lr: OneCycle(lr)``. The rate on the axis is the argument of the function.
         halving: Share of the epochs after which the worse half of each optimizer's rates is
-            dropped; again after twice as many epochs, and so on. The other trainings continue.
+            dropped; again after twice as many epochs, and so on. The other training runs continue.
         refine: Further rates in each of the two gaps next to the best, once the others are done.
         subset: Share of the rows to train on, with the steps shortened in proportion.
         directory: Folder in which every outcome is stored. A sweep that was killed resumes from it,

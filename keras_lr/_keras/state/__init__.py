@@ -1,1 +1,1 @@
-"""What a training changes, kept and put back: variables, what layers hold, random states."""
+"""What a training run changes, kept and put back: variables, what layers hold, random states."""

@@ -1,7 +1,7 @@
-"""What a training changes in Keras's own callbacks, and which of them cannot bear a trial.
+"""What a training run changes in Keras's own callbacks, and which of them a trial would harm.
 
 Relies on the names of the classes in ``keras.callbacks`` (Keras 3.0 and later, and legacy Keras 2).
-A class that is missing there refuses nothing.
+A class that is missing there is not looked for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def unfit_for_trials(callbacks: list[Any]) -> list[Any]:
 class CallbackState:
     """The attributes of Keras's own callbacks at one moment, with what lists and arrays hold.
 
-    A ``History`` is there to keep what it sees, and so are the callbacks of users: they stay.
+    A ``History`` and the callbacks of users are left out, because they are there to keep what they
+    see.
     """
 
     def __init__(self, callbacks: list[Any]) -> None:
@@ -42,7 +43,7 @@ class CallbackState:
         ]
 
     def put_back(self) -> None:
-        """Let each callback have the attributes that it had."""
+        """Give each callback back the attributes that it had."""
         for callback, attributes in self._attributes:
             vars(callback).clear()
             vars(callback).update(attributes)

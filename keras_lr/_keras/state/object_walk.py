@@ -101,7 +101,7 @@ def layers_in(root: Any) -> list[Any]:
 
 
 def optimizers_in(root: Any, places: Iterable[Place]) -> list[Any]:
-    """Return the optimizers that a training of an object may use, wherever they are; each once.
+    """Return the optimizers that training an object may use, wherever they are; each once.
 
     Args:
         root: The object.
@@ -122,7 +122,7 @@ def normalizes_batches(root: Any) -> bool:
 
 
 def callables_in(root: Any) -> list[Any]:
-    """Return what a training of an object calls: layers, losses, metrics, functions; each once."""
+    """Return what training an object calls: layers, losses, metrics, functions; each once."""
     found = {id(root): root}
     for place in walk_objects(root):
         if callable(place.value) and not isinstance(place.value, type):
@@ -146,7 +146,7 @@ def _is_entered(value: Any) -> bool:
 
 
 def _is_part(value: Any) -> bool:
-    """Return whether a value is of a kind that a training changes, whoever holds it."""
+    """Return whether a value is of a kind that a training run changes, whoever holds it."""
     if isinstance(value, keras.callbacks.Callback):
         return False
     return isinstance(value, _KINDS_OF_KERAS) or _is_module(value)
@@ -170,7 +170,7 @@ def _is_module(value: Any) -> bool:
 def loaded_library(name: str) -> Any:
     """Return a library that the process has imported; None if it has not.
 
-    Another thread may be importing it now: its objects are whole when that is through.
+    Another thread may be importing it now: its objects are complete only when that is done.
     """
     return importlib.import_module(name) if name in sys.modules else None
 

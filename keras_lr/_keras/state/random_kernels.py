@@ -2,11 +2,11 @@
 
 The kernel of an operation such as ``tf.random.normal`` counts its draws. Nothing can read or set
 the count. It starts anew in a new function, or when TensorFlow drops all kernels of the process. So
-a function whose kernels hold a count is put aside rather than used.
+a function whose kernels hold a count is kept and not used.
 
 Relies on ``_list_all_concrete_functions`` of a ``tf.function`` (TensorFlow 2.18 and later). Where
-it is missing, `draws_from_kernels` sees no draws and warns that they go on from where a training
-leaves them.
+it is missing, `draws_from_kernels` sees no draws and warns that they will continue from where a
+training run leaves them.
 """
 
 from __future__ import annotations

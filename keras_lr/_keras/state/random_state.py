@@ -128,7 +128,7 @@ def _keep_tensorflow() -> dict[str, SavedValue]:
 
 
 def _warn_of_missing(library: str, version: str, draws: str) -> dict[str, SavedValue]:
-    """Warn that random states stay where a training leaves them; nothing puts them back."""
+    """Warn that random states stay where a training run leaves them; nothing puts them back."""
     warn_user(
         f"This version of {library} ({version}) does not show its random state where keras_lr "
         f"looks for it, so draws with {draws} will continue from where a training leaves them."
@@ -137,10 +137,10 @@ def _warn_of_missing(library: str, version: str, draws: str) -> dict[str, SavedV
 
 
 def set_seed(seed: int, keep_kernels: bool) -> None:
-    """Seed all that draws in a training, as ``keras.utils.set_random_seed`` does.
+    """Seed all that draws in a training run, as ``keras.utils.set_random_seed`` does.
 
     That function has TensorFlow drop its kernels too, because those of its random operations hold a
-    state. To make the kernels anew takes as long as twenty small steps. It is not needed if
+    state. Making the kernels again takes as long as twenty small steps. It is not needed if
     everything that the training calls `is_of_keras`: Keras holds such states in variables.
 
     Keras seeds PyTorch where that is the backend alone, but its loaders give data on any backend.

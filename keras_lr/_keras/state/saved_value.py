@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class SavedValue(NamedTuple):
-    """A value that a training changes, as it was at one moment.
+    """A value that a training run changes, as it was at one moment.
 
     The function takes the value, so that one which another process has kept can be put in its
     place.

@@ -236,7 +236,7 @@ class Snapshot:
         if self.keeps_kernels:
             self.model.train_function = self._function
         elif draws_from_kernels(self._function):
-            # It was traced with seeds that were in force meanwhile.
+            # It was traced with the seeds that were set meanwhile.
             self._renew_train_function()
 
     def renew_functions(self) -> None:
@@ -313,7 +313,7 @@ def build_optimizer(model: Any) -> None:
 
 
 def values_of(model: Any) -> list[NDArray]:
-    """Return copies of all variables that a training changes, in the order of a snapshot."""
+    """Return copies of all variables that a training run changes, in the order of a snapshot."""
     return [copy_to_host(variable) for variable in _all_variables(model)]
 
 

@@ -112,7 +112,7 @@ def check_model(model: Any) -> None:
     """Refuse a model that cannot be trained by whole epochs.
 
     Raises:
-        NeedsFit: If the model is such a one.
+        NeedsFit: If the model is one of these.
     """
     changed = [name for name in OF_KERAS if not is_as_in_keras(model, name)]
     if changed:

@@ -36,13 +36,13 @@ def main(
     Args:
         data: `"digits"` (from scikit-learn) or `"fashion-mnist"`.
         data_dir: Folder with the IDX files of Fashion-MNIST; by default Keras gets them.
-        epochs: Epochs of each training.
+        epochs: Epochs of each training run.
         out: Folder to write to; made if it is missing.
         seed: Determines the split, the initial weights and the order of the batches.
         train_size: Number of training images to use; all by default.
 
     Returns:
-        The result of each training.
+        The result of each training run.
 
     Raises:
         DemoError: If a package, a file or a network is missing, or a file is broken.

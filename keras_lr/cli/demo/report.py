@@ -1,4 +1,4 @@
-"""Reports of the demo: a table of results, and plots and a record of each training."""
+"""Reports of the demo: a table of results, and plots and a record of each training run."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The trainings of the demo: a small network, from the same start, under each schedule."""
+"""The training runs of the demo: a small network, from the same start, under each schedule."""
 
 import sys
 import time
@@ -29,7 +29,7 @@ from keras_lr.schedules.base import Schedule
 
 @dataclass
 class Run:
-    """One training under one schedule."""
+    """One training run under one schedule."""
 
     name: str
     callbacks: list[Any]

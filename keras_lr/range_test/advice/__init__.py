@@ -1,7 +1,7 @@
-"""Rates for a training of some length and schedule, extrapolated from short runs.
+"""Rates for a training run of some length and schedule, extrapolated from short runs.
 
-The short runs of a range test find the best rate for a training as short as they are. For other
-trainings the best rate depends on the kind of optimizer, the length, the schedule and how often the
+The short runs of a range test find the best rate for a training run as short as they are. For other
+runs the best rate depends on the kind of optimizer, the length, the schedule and how often the
 data are repeated. `extrapolation` has the formula and its numbers, fitted on a set of problems.
 """
 

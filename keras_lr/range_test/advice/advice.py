@@ -1,4 +1,4 @@
-"""`Advice`: a rate for a training of some length and schedule, and how sure it is."""
+"""`Advice`: a rate for a training run of some length and schedule, and how sure it is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.search import SearchResult
 
 DEFAULT_RUNS = 10
-"""Assumed length of a training of unknown length, as a multiple of the short runs."""
+"""Assumed length of a training run of unknown length, as a multiple of the short runs."""
 
 SHOWN = "Constant", "CosineDecay", "OneCycle"
 """Schedules in the table of a report."""
@@ -30,7 +30,7 @@ SHOWN_STEPS = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Advice:
-    """A rate for a training of some length and schedule, and how sure it is.
+    """A rate for a training run of some length and schedule, and how sure it is.
 
     Attributes:
         rate: The rate; for a schedule, its highest.
@@ -51,7 +51,7 @@ class Advice:
 
 
 def give_advice(found: SearchResult, conditions: Conditions, training: Training) -> Advice:
-    """Return the rate for a training.
+    """Return the rate for a training run.
 
     Args:
         found: What the short runs found.
@@ -80,7 +80,7 @@ def give_advice(found: SearchResult, conditions: Conditions, training: Training)
 def confidence_in(found: SearchResult, conditions: Conditions) -> float:
     """Return the chance that the suggestion of a search is within a factor of two of the best rate.
 
-    That suggestion is for a training at one rate, ten times as long as the short runs.
+    That suggestion is for a training run at one rate, ten times as long as the short runs.
 
     Args:
         found: The search.

@@ -1,4 +1,4 @@
-"""How the best rate moves with the length and the schedule of a training.
+"""How the best rate moves with the length and the schedule of a training run.
 
 ``benchmarks/range_advice.py`` fits the numbers below on the problems `TUNED` and `FITTED`, and
 checks them on held-out problems. All are small: at most 3,000 steps, batches of 16 to 128.
@@ -35,19 +35,19 @@ SURE = 0.9
 often because the best rate is the lowest or the highest that was tried."""
 
 SPREADS = 0.24, 0.33, 0.41, 0.35
-"""Standard deviations of the best rates around the extrapolation, in decades: for a training as
+"""Standard deviations of the best rates around the extrapolation, in decades: for a training run as
 long as the short runs, and what is added by ten times the length, by an unsure range test and by
 batch normalization."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Drift:
-    """How the best rate of a training differs from that of a short run, for one kind of optimizer.
+    """How the best rate of a long run differs from that of a short one, for one kind of optimizer.
 
     All numbers are in decades of rate.
 
     Attributes:
-        offset: Difference for a training as long as the short run.
+        offset: Difference for a training run as long as the short run.
         per_decade: Change for ten times as many steps.
         decay: Change of the highest rate for a schedule that falls to zero, such as a cosine.
         per_repeat: Change for ten times as many passes over the data, beyond the first ten.
@@ -68,7 +68,7 @@ DRIFTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Extrapolation:
-    """The best rate of a training, as far as short runs can show it.
+    """The best rate of a training run, as far as short runs can show it.
 
     Attributes:
         factor: Ratio of the best rate of the training to that of the short runs.
@@ -115,7 +115,7 @@ def terms_of(
 def extrapolate(
     conditions: Conditions, run: int, agreement: float, training: Training
 ) -> Extrapolation:
-    """Return how the best rate of a training differs from that of short runs.
+    """Return how the best rate of a training run differs from that of short runs.
 
     Args:
         conditions: What is known of the model and its data.

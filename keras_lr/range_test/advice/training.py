@@ -1,4 +1,4 @@
-"""`Training`: length and schedule of a training, as far as the best rate depends on them."""
+"""`Training`: length and schedule of a training run, as far as the best rate depends on them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PEAKS = {"lr": 1.0, "initial_lr": 1.0, "max_lr": 1.0, "base_lr": 0.1}
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """A training to be run, as far as the best rate depends on it.
+    """A planned training run, as far as the best rate depends on it.
 
     Attributes:
         steps: Its length in steps.

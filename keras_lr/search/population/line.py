@@ -19,7 +19,7 @@ Values = tuple[float, ...]
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Line(Trial):
-    """A training in rounds, with its own hyperparameters in each.
+    """A training run in rounds, with its own hyperparameters in each.
 
     A member that copies another one takes over its line, and continues it with other values. So a
     line alone determines the weights, whichever members had them.

@@ -61,7 +61,7 @@ class Look(NamedTuple):
 def plot_sweep(
     result: PlottedSweep, y: str | None = None, x: str = RATE, ax: Axes | None = None
 ) -> Axes:
-    """Draw a measure over rates, over the time of a training, or over sizes.
+    """Draw a measure over rates, over the time of a training run, or over sizes.
 
     Returns:
         The axes.

@@ -24,7 +24,7 @@ class Group(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Trial:
-    """One training: everything that distinguishes it from the others of the same sweep."""
+    """One training run: everything that distinguishes it from the others of the same sweep."""
 
     size: str
     optimizer: str

@@ -35,7 +35,7 @@ Callbacks = Sequence[keras.callbacks.Callback] | Callable[[Trial], Sequence[Any]
 ARRAYS = ("x", "y", "sample_weight")
 
 READ_BY_EPOCHS = (*ARRAYS, "class_weight", "batch_size", "shuffle")
-"""Arguments of ``fit`` that determine what a training by whole epochs reads."""
+"""Arguments of ``fit`` that determine what a training run by whole epochs reads."""
 
 
 class BuildFailed(Exception):

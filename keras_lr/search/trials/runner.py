@@ -238,7 +238,7 @@ class TrialRunner:
             trials.train(stretch, watch, values, reads_ahead)
 
     def _values_of_steps(self, trial: Trial) -> NDArray | None:
-        """Return the values of each step, if a training by whole epochs needs them.
+        """Return the values of each step, if a training run by whole epochs needs them.
 
         After the first schedule that needs ``fit``, all trials of this model are trained by it.
         """

@@ -27,7 +27,7 @@ from keras_lr.search.trials.problem import READ_BY_EPOCHS, Problem
 from keras_lr.search.trials.watch import TrialWatch
 
 SERVED = (*READ_BY_EPOCHS, "validation_data", "validation_batch_size")
-"""Arguments of ``fit`` that a training by whole epochs supports."""
+"""Arguments of ``fit`` that a training run by whole epochs supports."""
 
 
 class WholeEpochTrials:
