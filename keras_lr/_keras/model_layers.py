@@ -1,7 +1,7 @@
 """The layers inside a model, and the variables of each.
 
-Relies on ``_flatten_layers`` of Keras 3, which lists the layers inside a layer at any depth. Where
-it is missing, the layers that a model lists itself are known.
+Relies on ``_flatten_layers`` (Keras 3.0 and later), which lists the layers inside a layer at any
+depth. Where it is missing, only the layers that a model lists itself are known.
 """
 
 from __future__ import annotations

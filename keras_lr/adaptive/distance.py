@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import keras
 from keras import ops
@@ -106,6 +106,7 @@ class DistanceRule:
 
     initial_distance: float
     layer_wise: bool
+    scales_means: ClassVar[bool] = False
 
     def begin(self, weights: list[Tensor]) -> State:
         """Return the state before the first update."""

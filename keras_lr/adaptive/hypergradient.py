@@ -101,6 +101,7 @@ class HypergradientRule:
     low: float
     high: float
     layer_wise: ClassVar[bool] = False
+    scales_means: ClassVar[bool] = False
 
     def begin(self, weights: list[Tensor]) -> State:
         """Return the state before the first update: nothing has changed yet."""

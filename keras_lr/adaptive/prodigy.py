@@ -97,6 +97,7 @@ class ProdigyRule:
     growth: float
     safeguard: bool
     layer_wise: ClassVar[bool] = False
+    scales_means: ClassVar[bool] = True
 
     def begin(self, weights: list[Tensor]) -> State:
         """Return the state before the first update."""

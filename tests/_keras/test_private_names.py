@@ -187,13 +187,27 @@ def test_what_is_stored_in_the_model_during_a_fit_is_wrapped_as_ever():
     assert set(vars(model._tracker)) == attributes
 
 
-def test_a_model_that_stores_its_state_in_another_way_trains_the_same(monkeypatch):
+@pytest.mark.parametrize(
+    "name", ["_get_jax_state", "track", "make_test_function", "make_predict_function"]
+)
+def test_a_model_that_keeps_its_state_in_another_way_trains_the_same(monkeypatch, name):
+    class Use(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.evaluate(X, Y, verbose=0)
+            self.model.predict(X, verbose=0)
+
     keras.utils.set_random_seed(0)
     expected = weights_after(dense(), epochs=2)
-    monkeypatch.setattr(jax_state, "_track_all_but_state", lambda track: track)
+    replace = jax_state.StateKeeper._replace
+
+    def replace_others(self, owner, one, replacement_for):
+        if one != name:
+            replace(self, owner, one, replacement_for)
+
+    monkeypatch.setattr(jax_state.StateKeeper, "_replace", replace_others)
     keras.utils.set_random_seed(0)
     model = dense()
-    fit(model, LinearDecay(0.001, 0.001, over="6 steps"), epochs=2)
+    fit(model, LinearDecay(0.001, 0.001, over="6 steps"), Use(), epochs=2)
     for a, b in zip(expected, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 

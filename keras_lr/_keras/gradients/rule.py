@@ -48,6 +48,10 @@ class Rule(Protocol):
     def layer_wise(self) -> bool:
         """Whether the rule needs each weight as a separate tensor."""
 
+    @property
+    def scales_means(self) -> bool:
+        """Whether its decisions have a factor for Adam's means."""
+
     def begin(self, weights: list[Tensor]) -> State:
         """Return the state before the first update."""
 

@@ -33,6 +33,7 @@ from keras_lr._keras.gradients.tensors import (
     as_float_tensor,
     assign_copies,
     current_trace,
+    names_of_means,
     new_variable,
     scale_means,
     scope_of,
@@ -150,6 +151,8 @@ class RuleUpdates:
         """
         check_can_follow_rule(optimizer)
         self.outer, self.optimizer, self.rule = optimizer, unwrap_loss_scaling(optimizer), rule
+        if rule.scales_means:
+            check_has(self.optimizer, names_of_means(self.optimizer), USE)
         self.rate = Hyperparameter(self.optimizer, LEARNING_RATE)
         self.weights = trained_variables(self.optimizer)
         self.notes = RateNotes(rows)

@@ -1,7 +1,8 @@
 """Operations on tensors and variables inside a step whose rate a rule decides.
 
-Relies on Keras 3 (3.12 and later): Adam keeps its means in ``_momentums``, ``_velocities`` and
-``_velocity_hats``, in the order of its variables.
+Relies on Keras 3 (3.12 and later): Adam keeps its means in ``_momentums``, ``_velocities`` and,
+with ``amsgrad``, ``_velocity_hats``, in the order of its variables. If one is missing, a rule that
+scales the means is refused before the first update.
 """
 
 from __future__ import annotations
@@ -13,6 +14,12 @@ from typing import Any
 import keras
 
 from keras_lr._keras.host_values import to_numpy
+
+
+def names_of_means(optimizer: Any) -> list[str]:
+    """Return the names of the attributes in which an Adam keeps its means."""
+    hats = ["_velocity_hats"] if getattr(optimizer, "amsgrad", False) else []
+    return ["_momentums", "_velocities", *hats]
 
 
 def scale_means(optimizer: Any, factor: Any) -> None:

@@ -25,7 +25,7 @@ import keras
 
 from keras_lr._keras.rates.conditional_update import check_can_run_if, run_if
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
-from keras_lr._keras.rates.nadam import product_after, product_of
+from keras_lr._keras.rates.nadam import names_of_product, product_after, product_of
 from keras_lr._keras.rates.optimizers import (
     overrides_learning_rate,
     trained_variables,
@@ -174,8 +174,11 @@ class LayerUpdates:
         if optimizer_has(optimizer, "use_ema"):
             functions["_update_model_variables_moving_average"] = self._average
             names.append("_model_variables_moving_average" if optimizer.built else "build")
+        may_miss_updates = any(group.freezing is Freezing.SOMETIMES for group in groups)
+        if may_miss_updates:
+            names += names_of_product(optimizer)
         check_has(optimizer, names, USE)
-        if any(group.freezing is Freezing.SOMETIMES for group in groups):
+        if may_miss_updates:
             check_can_run_if()
         self.methods = StepMethods(optimizer, functions, USE)
         self.rate = Hyperparameter(optimizer, LEARNING_RATE)
