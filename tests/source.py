@@ -15,7 +15,6 @@ When = Literal["import", "call", "never"]
 PRIVATE = re.compile(r"_(?!_|keras_lr_)\w*[A-Za-z]\w*|__\w+(?<!__)")
 IMPORTERS = {"__import__", "import_module", "importlib.import_module"}
 SETTERS = {"setattr", "delattr", "object.__setattr__", "object.__delattr__"}
-READERS = {"getattr", "hasattr"}
 OURS = ("keras_lr", "__future__", "None.")
 CHANGERS = {"update", "pop", "popitem", "setdefault", "clear"}
 # Names of variables and attributes that hold an object of Keras.

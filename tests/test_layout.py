@@ -68,7 +68,7 @@ MAX_FILES = 10
 
 
 def check(rule, findings):
-    """Let a rule of the layout hold, or say where it does not."""
+    """Assert that a rule of the layout holds, or list where it is broken."""
     found = sorted(set(findings))
     assert not found, "\n".join([rule, *found])
 

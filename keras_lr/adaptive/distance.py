@@ -108,7 +108,7 @@ class DistanceRule:
     layer_wise: bool
     scales_means: ClassVar[bool] = False
 
-    def begin(self, weights: list[Tensor]) -> State:
+    def initial_state(self, weights: list[Tensor]) -> State:
         """Return the state before the first update."""
         norm = ops.sqrt(self._square(weights))
         distance = self.initial_distance * (1.0 + norm)

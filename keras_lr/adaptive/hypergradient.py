@@ -103,7 +103,7 @@ class HypergradientRule:
     layer_wise: ClassVar[bool] = False
     scales_means: ClassVar[bool] = False
 
-    def begin(self, weights: list[Tensor]) -> State:
+    def initial_state(self, weights: list[Tensor]) -> State:
         """Return the state before the first update: nothing has changed yet."""
         return {"before": weights}
 

@@ -99,7 +99,7 @@ class ProdigyRule:
     layer_wise: ClassVar[bool] = False
     scales_means: ClassVar[bool] = True
 
-    def begin(self, weights: list[Tensor]) -> State:
+    def initial_state(self, weights: list[Tensor]) -> State:
         """Return the state before the first update."""
         first = ops.convert_to_tensor(self.d0, "float32")
         return {

@@ -115,7 +115,9 @@ class SweepRecord:
             )
         return self.criterion
 
-    def begin(self, fingerprint: dict[str, Any], criterion: Criterion, groups: list[Group]) -> None:
+    def write_header(
+        self, fingerprint: dict[str, Any], criterion: Criterion, groups: list[Group]
+    ) -> None:
         """Write which sweep is run, or raise if the record is of another one.
 
         Raises:

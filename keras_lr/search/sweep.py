@@ -183,7 +183,7 @@ class LRSweep(Configurable):
         stops = rung_stops(problem.epochs, self.halving)
         if record is not None:
             decisive = fingerprint(problem, rehearsal, stops, self.subset)
-            record.begin(decisive, criterion, problem.groups)
+            record.write_header(decisive, criterion, problem.groups)
         run = SweepRun(engine, criterion, self.seeds, stops, record, progress)
         grid = rate_grid(self.min_lr, self.max_lr, self.per_decade)
         rates = dict.fromkeys(problem.groups, grid)

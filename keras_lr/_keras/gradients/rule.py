@@ -52,7 +52,7 @@ class Rule(Protocol):
     def scales_means(self) -> bool:
         """Whether its decisions have a factor for Adam's means."""
 
-    def begin(self, weights: list[Tensor]) -> State:
+    def initial_state(self, weights: list[Tensor]) -> State:
         """Return the state before the first update."""
 
     def decide(self, update: Update, state: State) -> Decision:

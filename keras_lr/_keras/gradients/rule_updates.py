@@ -209,7 +209,7 @@ class RuleUpdates:
     def _first_state(self) -> State:
         """Return the state that the rule begins with at the present weights."""
         with without_gradients():
-            return self.rule.begin(
+            return self.rule.initial_state(
                 self._packing.pack([as_float_tensor(one) for one in self.weights])
             )
 

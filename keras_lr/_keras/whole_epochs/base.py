@@ -32,7 +32,7 @@ OnBatch = Callable[[int, dict[str, Any]], bool]
 class EpochTrainer:
     """Trainer of a model that runs a whole epoch at once; base class of the backends' trainers.
 
-    Between `begin` and `end` the state of the model need not be in its variables.
+    Between `take_state` and `return_state` the state of the model need not be in its variables.
     """
 
     route: ClassVar[str] = "whole epochs"
@@ -61,7 +61,7 @@ class EpochTrainer:
         """The moved hyperparameters that no variable holds: they enter a step as it is traced."""
         build_compiled_parts(model, data)
 
-    def begin(self) -> None:
+    def take_state(self) -> None:
         """Take the state out of the model."""
 
     def train(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class EpochTrainer:
         """Return the logs of an evaluation on the validation data."""
         raise NotImplementedError
 
-    def end(self) -> None:
+    def return_state(self) -> None:
         """Put the state back into the model."""
 
     def rehearsal_order(self) -> NDArray:

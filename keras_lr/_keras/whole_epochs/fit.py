@@ -53,7 +53,7 @@ def fit_whole_epochs(
         callback.on_train_batch_end(batch, logs)
         return not model.stop_training
 
-    trainer.begin()
+    trainer.take_state()
     for epoch in epochs:
         callback.on_epoch_begin(epoch)
         used = None if values is None else values[epoch * batches : (epoch + 1) * batches]
@@ -72,7 +72,7 @@ def fit_whole_epochs(
         callback.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
-    trainer.end()
+    trainer.return_state()
     if isinstance(model.optimizer, keras.optimizers.Optimizer):
         model.optimizer.finalize_variable_values(model.trainable_weights)
 

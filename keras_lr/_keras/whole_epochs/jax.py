@@ -94,12 +94,12 @@ class StepwiseEpochs(EpochTrainer):
     def _place_of(self, one: Hyperparameter) -> Place | None:
         return place_of(variables_of_state(self.model), one.variable, [OPTIMIZER])
 
-    def begin(self) -> None:
+    def take_state(self) -> None:
         """Take the arrays of the variables, which the first step uses up."""
         variables = variables_of_state(self.model)
         self.state = tuple([one.value for one in part] for part in variables)
 
-    def end(self) -> None:
+    def return_state(self) -> None:
         """Put the state back into the variables."""
         self._show(range(len(self.state)))
 
@@ -178,7 +178,7 @@ class ScannedEpochs(StepwiseEpochs):
 
     def has_convolutions(self) -> bool:
         """Return whether the step has a convolution; the trace is kept for the training."""
-        self.begin()
+        self.take_state()
         order = self.rehearsal_order().astype(np.int32)
         traced = self._train.trace(self.state, self.data.tensors, order, self.no_values())
         return CONVOLUTION in str(traced.jaxpr)

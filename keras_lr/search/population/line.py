@@ -29,7 +29,7 @@ class Line(Trial):
     """The hyperparameters of each round, the learning rate first."""
 
     @classmethod
-    def begin(cls, group: Group, values: Values, seed: int) -> Self:
+    def of_one_round(cls, group: Group, values: Values, seed: int) -> Self:
         """Return a line of one round."""
         return cls(*group, values[0], seed, (values,))
 

@@ -73,7 +73,7 @@ class PopulationRun:
         self.rows: list[MemberRow] = []
         self._moves = [Move(member, rule.first_values(member), ()) for member in members]
         self._lines = [
-            Line.begin(group, move.values, rule.seed_of(member))
+            Line.of_one_round(group, move.values, rule.seed_of(member))
             for member, move in enumerate(self._moves)
         ]
         self._parents: list[Line | None] = [None for _ in members]

@@ -229,7 +229,7 @@ class PopulationBasedTraining(Configurable):
         stops = round_stops(problem.epochs, self._round)
         rule = self._rule()
         if record is not None:
-            record.begin(self._fingerprint(problem, rehearsal), criterion, problem.groups)
+            record.write_header(self._fingerprint(problem, rehearsal), criterion, problem.groups)
         progress = PopulationProgress(criterion, self.population, len(stops), bool(self.verbose))
         run = PopulationRun(engine, rule, group, criterion, stops, record, progress)
         interrupted = progress.watch(run, run.train)

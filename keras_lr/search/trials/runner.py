@@ -112,11 +112,11 @@ class TrialRunner:
         """
         if self._logged:
             return self._logged
-        begin = capture_random_states()
+        restore_random_states = capture_random_states()
         try:
             self._logged = self._warm_up_whole_epochs() or self._warm_up_fit()
         finally:
-            begin()
+            restore_random_states()
         return self._logged
 
     def _warm_up_whole_epochs(self) -> tuple[str, ...]:
