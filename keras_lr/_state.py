@@ -83,6 +83,19 @@ class StateFile:
             )
         return {int(epoch): state for epoch, state in content["states"].items()}
 
+    def lacks_epoch(self, epoch: int, known: Iterable[int]) -> StateError:
+        """Return the error for a fit that begins at an epoch of which there is no state.
+
+        Args:
+            epoch: The epoch.
+            known: The epochs of which there are states.
+        """
+        epochs = ", ".join(map(str, known)) or "none"
+        return unusable(
+            self.path,
+            f"the fit begins at epoch {epoch}, but the file has states for the epochs {epochs}",
+        )
+
     def save(self, states: dict[int, dict[str, Any]]) -> None:
         """Write the states by epoch.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -43,6 +45,7 @@ class Curve(Protocol):
     def __call__(self, step: ArrayLike, timeline: Timeline) -> NDArray[np.float64]: ...
     def parts(self) -> Iterator[Configurable]: ...
     def length(self, timeline: Timeline) -> float: ...
+    def __add__(self, other: Any) -> Any: ...
     @property
     def duration_kind(self) -> str: ...
 
@@ -69,29 +72,26 @@ def without_addresses(text: str) -> str:
     return _ADDRESS.sub(r"\1", text)
 
 
-def describe_curves(
-    owner: Any, curves: Mapping[str, Curve], whole: Curve, known: Timeline | None
-) -> str:
+def describe_curves(owner: Any, curves: Mapping[str, Curve], known: Timeline | None) -> str:
     """Return HTML with an object's repr and its curves, one below the other.
 
     Args:
         owner: The object that has the curves.
         curves: The curves by their titles.
-        whole: A composition of all of them, which decides how much of a training run is shown.
         known: The last fit; None before the first.
     """
     try:
-        picture, note = _draw(curves, whole, known)
+        picture, note = _draw(curves, known)
     except Exception as error:
         # A user's function may raise anything, but a notebook cell must show the object.
         picture, note = "", f"no curve: {error}"
     return frame(without_addresses(repr(owner)), picture, without_addresses(note))
 
 
-def _draw(curves: Mapping[str, Curve], whole: Curve, known: Timeline | None) -> tuple[str, str]:
+def _draw(curves: Mapping[str, Curve], known: Timeline | None) -> tuple[str, str]:
     """Return the curves as SVG, and a remark on what they show."""
     if known is None or not known.total:
-        span = choose_span(whole)
+        span = choose_span(functools.reduce(operator.add, curves.values()))
     else:
         span = Span(known, "epochs", known.steps_per_epoch or 1.0)
     steps = span.steps()

@@ -80,11 +80,7 @@ class RuleCheckpoint:
         if self.file is None or self.arrays is None or self.is_left_at(epoch, updates):
             return None
         if epoch not in known:
-            raise unusable(
-                self.file.path,
-                f"the fit begins at epoch {epoch}, but the file has states for the epochs "
-                f"{', '.join(map(str, known)) or 'none'}",
-            )
+            raise self.file.lacks_epoch(epoch, known)
         path = self.arrays.path(epoch)
         state = load_arrays(path)
         if misfit := updates.describe_misfit(state):

@@ -384,10 +384,8 @@ class LayerRates(LearningRateCallback):
             return super()._repr_html_()
         from keras_lr._fields.preview import describe_curves
 
-        first, *others = moving.values()
-        whole = functools.reduce(Schedule.__add__, others, first)
         curves = {f"factor of {name}": factor for name, factor in moving.items()}
-        return describe_curves(self, curves, whole, first.timeline)
+        return describe_curves(self, curves, next(iter(moving.values())).timeline)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), **self.arguments(), "_present": self._present}

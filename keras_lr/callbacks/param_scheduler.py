@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Self
 
 import keras
@@ -105,10 +104,8 @@ class ParamScheduler(LearningRateCallback):
             return record
         from keras_lr._fields.preview import describe_curves
 
-        first, *others = self.schedules.values()
-        whole = functools.reduce(Schedule.__add__, others, first)
         curves = {name.replace("_", " "): one for name, one in self.schedules.items()}
-        return describe_curves(self, curves, whole, None)
+        return describe_curves(self, curves, None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "optimizer": self.optimizer, "schedules": self.schedules}

@@ -59,11 +59,7 @@ class PlateauCheckpoint:
             # Read even at epoch 0: the file of another callback must not be replaced.
             known = self.file.load()
             if epoch and epoch not in known:
-                raise unusable(
-                    self.file.path,
-                    f"the fit begins at epoch {epoch}, but the file has states for the epochs "
-                    f"{', '.join(map(str, known)) or 'none'}",
-                )
+                raise self.file.lacks_epoch(epoch, known)
             self.states = {e: State.from_dict(known[e]) for e in known if 0 < e <= epoch}
         return self.states.get(epoch)
 

@@ -269,7 +269,7 @@ class Schedule(Configurable, LearningRateCallback):
         """Return a small curve over the last fit, or over a fit that shows all parts."""
         from keras_lr._fields.preview import describe_curves
 
-        return describe_curves(self, {"learning rate": self}, self, self.timeline)
+        return describe_curves(self, {"learning rate": self}, self.timeline)
 
     def in_graph(self, *, epochs: float, steps_per_epoch: float) -> InGraph:
         """Return the same curve as a Keras ``LearningRateSchedule``, to compile into an optimizer.

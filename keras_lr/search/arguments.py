@@ -11,13 +11,13 @@ import numpy as np
 
 from keras_lr._hints import nearest_name_hint
 from keras_lr._keras.fits.callback_list import refuse_classes
-from keras_lr._keras.fits.fit_data import are_arrays, count_rows, split_validation
+from keras_lr._keras.fits.fit_data import ARRAYS, are_arrays, count_rows, split_validation
 from keras_lr.adaptive.base import GradientRate
 from keras_lr.callbacks import ParamScheduler
 from keras_lr.range_test import LRRangeTest
 from keras_lr.schedules.base import Schedule
 from keras_lr.search.engines.base import Rehearsal
-from keras_lr.search.trials.problem import ARRAYS, SWEEP, Build, Problem, Search, subset
+from keras_lr.search.trials.problem import SWEEP, Build, Problem, Search, subset
 
 DECIDED = ("initial_epoch", "verbose")
 """Arguments of ``fit`` that the search decides."""

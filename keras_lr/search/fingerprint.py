@@ -16,10 +16,7 @@ import numpy as np
 
 from keras_lr._keras.fits.fit_data import are_arrays
 from keras_lr.search.engines.base import Rehearsal
-from keras_lr.search.trials.problem import Problem
-
-DATA = ("x", "y", "sample_weight", "validation_data")
-"""Arguments of ``fit`` that hold data."""
+from keras_lr.search.trials.problem import DATA, Problem
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic)
 

@@ -10,10 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_lr.search.trials.problem import Problem
-
-DATA = ("x", "y", "sample_weight", "validation_data")
-"""Arguments of ``fit`` that may hold arrays."""
+from keras_lr.search.trials.problem import DATA, Problem
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,10 +68,13 @@ def _describe_best(best: Best, result: SweepResult) -> str:
     if best.end:
         beyond = {"lowest": "lower", "highest": "higher"}[best.end]
         line += f" It is the {best.end} rate tried: a {beyond} one may do better still."
-    if best.test:
-        tested = ", ".join(f"{name} {value:.4g}" for name, value in best.test.items())
-        line += f" On the test data: {tested}."
-    return line
+    return line + describe_test(best.test)
+
+
+def describe_test(test: dict[str, float]) -> str:
+    """Return a sentence with results on the test data, with a space before it; empty without."""
+    tested = ", ".join(f"{name} {value:.4g}" for name, value in test.items())
+    return f" On the test data: {tested}." if tested else ""
 
 
 def _is_target_reached(best: Best, rows: Iterable[TrialRow]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_lr._keras.fits.fit_data import (
+    ARRAYS,
     are_arrays,
     batch_size_of,
     count_rows,
@@ -32,7 +33,8 @@ Schedules = Callable[[Any], keras.callbacks.Callback]
 
 Callbacks = Sequence[keras.callbacks.Callback] | Callable[[Trial], Sequence[Any]]
 
-ARRAYS = ("x", "y", "sample_weight")
+DATA = (*ARRAYS, "validation_data")
+"""Arguments of ``fit`` that hold data."""
 
 READ_BY_EPOCHS = (*ARRAYS, "class_weight", "batch_size", "shuffle")
 """Arguments of ``fit`` that determine what a training run by whole epochs reads."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.search.population.results.rows import MemberRow
-from keras_lr.search.results.report import describe_routes
+from keras_lr.search.results.report import describe_routes, describe_test
 
 if TYPE_CHECKING:
     from keras_lr.search.population.results.result import PopulationResult
@@ -52,10 +52,7 @@ def _describe_best(result: PopulationResult, best: MemberRow) -> str:
         first, last = best.line.values[0][place], best.line.values[-1][place]
         went = f"was {last:.3g}" if first == last else f"went from {first:.3g} to {last:.3g}"
         line += f" Its {name.replace('_', ' ')} {went}."
-    if best.test:
-        tested = ", ".join(f"{name} {value:.4g}" for name, value in best.test.items())
-        line += f" On the test data: {tested}."
-    return line
+    return line + describe_test(best.test)
 
 
 def _describe_line(result: PopulationResult) -> str:
