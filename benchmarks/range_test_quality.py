@@ -101,9 +101,12 @@ class FromOneState:
         return losses
 
     def hold(self, rate: float, steps: int) -> NDArray:
-        losses = self.runner.losses(self.state, np.full(steps, rate), self.order)[1]
+        self.last, losses = self.runner.losses(self.state, np.full(steps, rate), self.order)
         broken = ~np.isfinite(losses)
         return losses[: broken.argmax() + 1] if broken.any() else losses
+
+    def validate(self) -> float:
+        return self.runner.validation(self.last)
 
 
 def as_published(rates: NDArray, losses: NDArray) -> dict[str, Callable[[], float]]:

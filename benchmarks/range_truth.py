@@ -30,6 +30,13 @@ from range_problems import EXTREME, FITTED, HELD_OUT, TUNED, Problem, Runner
 from range_test_quality import SEEDS, SEEDS_HELD_OUT, FromOneState, searched
 
 from keras_lr import Constant, CosineDecay, OneCycle
+from keras_lr.range_test.advice import (
+    Conditions,
+    Training,
+    give_advice,
+    rehearsal_length,
+    rehearse,
+)
 from keras_lr.range_test.search import ADVISED_RUN, find_early_best
 from keras_lr.range_test.trials import NUM_CONSTANT_RUNS, Trials
 
@@ -37,6 +44,9 @@ HORIZONS = 100, 300, 1000, 3000
 SCHEDULES = {"constant": Constant, "cosine": CosineDecay, "one-cycle": OneCycle}
 BUDGETS = {300: 3, 100: 1, 1000: 1, 3000: 1}
 """Steps of a range test, and with how many seeds each is run."""
+
+REHEARSED = 1000, 3000
+"""Budgets of the range tests that also rehearse the training, with one seed."""
 
 FIRST_SEED = 100
 """The range tests themselves run with other seeds."""
@@ -176,11 +186,36 @@ class Truth:
             },
         }
 
+    def rehearse(self, seed: int) -> None:
+        """Note the best rate of the rehearsals for each length of training, by their length."""
+        if f"rehearsal {REHEARSED[0]} {seed}" in self.known:
+            return
+        if self.runner is None:
+            self.runner = Runner(self.problem)
+        runs, problem = FromOneState(self.runner, seed), self.problem
+        found = searched(runs, self.runner.epoch)
+        conditions = Conditions(
+            problem.step_size,
+            self.runner.epoch,
+            batch_size=problem.batch,
+            batch_norm=problem.batch_norm,
+        )
+        for budget in REHEARSED:
+            best: dict[str, float | None] = {}
+            left = budget - found.steps if found else 0
+            for length in {rehearsal_length(left, steps) for steps in lengths_of(problem)} - {0}:
+                center = give_advice(found, conditions, Training(length)).rate
+                one = rehearse(runs, center, length, left)
+                best[f"{length}"] = one and one.best
+            self.known[f"rehearsal {budget} {seed}"] = best
+
     def measure(self, seeds: range, reach: int, schedules: Iterable[str]) -> None:
         """Run the range tests, and measure some schedules at all lengths."""
+        test_seeds = SEEDS_HELD_OUT if self.problem in HELD_OUT else SEEDS
         for budget, count in BUDGETS.items():
-            for seed in (SEEDS_HELD_OUT if self.problem in HELD_OUT else SEEDS)[:count]:
+            for seed in test_seeds[:count]:
                 self.search(seed, budget)
+        self.rehearse(test_seeds[0])
         lengths = lengths_of(self.problem)
         best = {0: -8 if self.problem.optimizer in ("RMSprop", "Adam", "AdamW", "Lion") else -4}
         for schedule in schedules:
@@ -222,6 +257,10 @@ def export(folder: Path) -> None:
         runs: dict[str, dict] = {"tests": {}}
         for key, loss in truth.known.items():
             schedule, *rest = key.split()
+            if schedule == "rehearsal":
+                rehearsed = {length: best and float(f"{best:.4g}") for length, best in loss.items()}
+                runs.setdefault("rehearsals", {})[" ".join(rest)] = rehearsed
+                continue
             if schedule == "search":
                 runs["tests"][" ".join(rest)] = loss and {
                     "best": float(f"{best_of(loss):.4g}"),

@@ -37,6 +37,7 @@ from keras_lr.schedules.base import Schedule, ScheduleField
 # The modules that run a test are imported when one runs: ``import keras_lr`` needs only the class,
 # and would otherwise take a quarter longer.
 if TYPE_CHECKING:
+    from keras_lr.range_test.advice import Training
     from keras_lr.range_test.in_fit import Outcome
     from keras_lr.range_test.result import RangeTestResult
 
@@ -75,7 +76,9 @@ class LRRangeTest(Configurable, LearningRateCallback):
         rule: ``"search"``: the ramp and short runs at constant rates. These read the ramp alone:
             ``"edge"``, ``"minimum"``, ``"steepest"``, ``"valley"``, ``"slide"``.
         budget: Training steps that ``"search"`` may take, including the ramp; after a long ramp it
-            takes 24 more in any case.
+            takes 24 more in any case. From 700 on, and with ``validation_data``, the steps beyond
+            300 rehearse the training: a few runs near the advised rate, as long as the training or
+            as the budget allows, compared by their validation loss.
         monitor: What to watch: ``"loss"``, a metric, or a validation metric such as ``"val_loss"``.
         mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
         validate_every: Batches between two validations, for a validation metric.
@@ -212,6 +215,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         verbose: int,
         epoch: int = 0,
         timeline: Timeline | None = None,
+        training: Training | None = None,
     ) -> RangeTestResult:
         """Return the result of a test on the data that the arguments of a fit name.
 
@@ -221,6 +225,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
             verbose: What to show.
             epoch: The epoch whose first factors a `LayerRates` keeps.
             timeline: The size of the fit; None for a test outside of a fit.
+            training: The training that the test is for, if it is known.
         """
         from keras_lr.range_test.runner import RangeTestRunner, RangeTestSettings
 
@@ -232,7 +237,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         fit = fit | {"callbacks": callbacks}
         if fit["x"] is not None:
             build_model(model, fit["x"])
-        runner = RangeTestRunner(settings, model, fit)
+        runner = RangeTestRunner(settings, model, fit, training)
         try:
             return runner.run_test()
         finally:
@@ -300,10 +305,13 @@ class LRRangeTest(Configurable, LearningRateCallback):
         session = self._session
         layers = [one for one in session.controllers if isinstance(one, LayerRates)]
         arguments = arguments_of_fit(session.model) | {"callbacks": layers}
+        training = self._rates.training_from(epoch)
         with session.suspended():
-            result = self._measure(session.model, arguments, self.verbose, epoch, session.timeline)
+            result = self._measure(
+                session.model, arguments, self.verbose, epoch, session.timeline, training
+            )
         if result.found is not None and result.conditions and not result.conditions.trained:
-            result = dataclasses.replace(result, training=self._rates.training_from(epoch))
+            result = dataclasses.replace(result, training=training)
         self.results[epoch] = result
         before = self._outcomes[max(self._outcomes)] if self._outcomes else None
         self._outcomes[epoch] = self._rates.follow_result(result, before, epoch)

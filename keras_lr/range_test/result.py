@@ -13,8 +13,10 @@ from keras_lr._files import PathLike
 from keras_lr.history.columns import read_csv, write_csv
 from keras_lr.range_test import rules as range_rules
 from keras_lr.range_test.advice import (
+    DEFAULT_STEPS,
     Advice,
     Conditions,
+    Rehearsal,
     Training,
     confidence_in,
     describe_limits,
@@ -51,6 +53,7 @@ class RangeTestResult:
         reason: Why there is no suggestion; None where there is one.
         conditions: What the test knew of the model and its data; None where it is not recorded.
         training: The training that the suggestion is for, if the test ran inside a fit.
+        rehearsal: What longer runs with validation found, if the budget had room for them.
 
     >>> rates = np.geomspace(1e-6, 1e1, 141)
     >>> result = RangeTestResult.from_curve(rates, (np.log10(rates) + 2.0) ** 2)
@@ -70,6 +73,7 @@ class RangeTestResult:
     reason: str | None = None
     conditions: Conditions | None = None
     training: Training | None = None
+    rehearsal: Rehearsal | None = None
 
     @classmethod
     def from_curve(cls, rates: Any, values: Any, **more: Any) -> Self:
@@ -104,8 +108,9 @@ class RangeTestResult:
         best rate of the short runs, for a training run at one rate that is about ten times as long:
         600 steps by default. For a run of known length, ``suggest(steps=..., schedule=...)``
         is better. Its rate differs even for 600 steps, because it depends on how often the data
-        repeat and on the schedule. A rule that reads the ramp alone suggests a rate for no
-        particular length.
+        repeat and on the schedule. With a `rehearsal`, the suggestion is that of `advise` for 600
+        steps at one rate. A rule that reads the ramp alone suggests a rate for no particular
+        length.
 
         Raises:
             NoSuggestion: If the test supports none; the message says why and what to change.
@@ -114,7 +119,20 @@ class RangeTestResult:
             raise NoSuggestion(self.reason)
         if self.found is None:
             return self.suggest()
-        return self.found.suggestion if self.training is None else self.advise().rate
+        advice = self._advice
+        return self.found.suggestion if advice is None else advice.rate
+
+    @property
+    def _advice(self) -> Advice | None:
+        """The advice that the suggestion follows; None where it is that of the short runs alone."""
+        if self.found is None or self.conditions is None or self.conditions.trained:
+            return None
+        training = self.training
+        if training is None and self.rehearsal is not None:
+            training = Training(DEFAULT_STEPS)
+        if training is None:
+            return None
+        return give_advice(self.found, self.conditions, training, self.rehearsal)
 
     def suggest(
         self,
@@ -182,10 +200,10 @@ class RangeTestResult:
                 "LRRangeTest(rule='search') on the loss, and a result of 0.1.0 or of a curve does "
                 f"not say enough. Run the test again. Received: {self!r}"
             )
-        if self.training is not None and steps is None and epochs is None and schedule is None:
-            return give_advice(self.found, self.conditions, self.training)
-        training = plan_training(self.conditions, steps, epochs, schedule, self.training)
-        return give_advice(self.found, self.conditions, training)
+        training = self.training
+        if training is None or (steps, epochs, schedule) != (None, None, None):
+            training = plan_training(self.conditions, steps, epochs, schedule, self.training)
+        return give_advice(self.found, self.conditions, training, self.rehearsal)
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -219,9 +237,10 @@ class RangeTestResult:
         if self.found is not None:
             if self.conditions is None or self.conditions.trained:
                 return self.found.confidence
-            if self.training is None:
-                return confidence_in(self.found, self.conditions)
-            return give_advice(self.found, self.conditions, self.training).confidence
+            advice = self._advice
+            return (
+                confidence_in(self.found, self.conditions) if advice is None else advice.confidence
+            )
         try:
             return range_rules.confidence(self.rates, self._descending, self.rule)
         except NoSuggestion:
@@ -252,11 +271,12 @@ class RangeTestResult:
             known = f"for the training to come, {self.training}"
         lines = [
             self.found.report,
+            *([] if self.rehearsal is None else [str(self.rehearsal)]),
             f"Suggestion {known}: {self.suggestion:.1e}; for a cycle: {low:.1e} to {high:.1e}.",
             *describe_limits(self.conditions),
         ]
         if not self.conditions.trained:
-            lines += tabulate(self.found, self.conditions, self.training)
+            lines += tabulate(self.found, self.conditions, self.training, self.rehearsal)
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -317,6 +337,10 @@ class RangeTestResult:
             plain.pop(name, None)
             if value is not None:
                 plain[name] = dataclasses.asdict(value)
+        plain.pop("rehearsal")
+        if self.rehearsal is not None:
+            losses = [[float(rate), loss] for rate, loss in self.rehearsal.losses.items()]
+            plain["rehearsal"] = vars(self.rehearsal) | {"losses": losses}
         if self.found is not None:
             found = {name: _plain(value) for name, value in vars(self.found).items()}
             holds = [[float(rate), losses.tolist()] for rate, losses in self.found.holds.items()]
@@ -337,11 +361,14 @@ class RangeTestResult:
                 more = {"bounds": tuple(found["bounds"]), "holds": holds}
                 found = SearchResult(**found | _arrays(found, "rates", "losses") | more)
             curve = _arrays(plain, "rates", "values", "lower", "upper")
-            told = {
+            told: dict[str, Any] = {
                 name: kind(**plain[name])
                 for name, kind in {"conditions": Conditions, "training": Training}.items()
                 if name in plain
             }
+            if "rehearsal" in plain:
+                losses = dict(plain["rehearsal"]["losses"])
+                told["rehearsal"] = Rehearsal(**plain["rehearsal"] | {"losses": losses})
             return cls(**plain | curve | {"found": found} | told)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(

@@ -24,12 +24,22 @@ from keras_lr._keras.state.callback_state import CallbackState
 from keras_lr._keras.state.object_walk import callables_in, normalizes_batches
 from keras_lr._keras.state.random_state import is_of_keras, set_seed
 from keras_lr._keras.state.snapshot import Snapshot
-from keras_lr.range_test.advice import GRADIENT, Conditions, step_size_of
+from keras_lr.range_test.advice import (
+    DEFAULT_STEPS,
+    GRADIENT,
+    Conditions,
+    Rehearsal,
+    Training,
+    give_advice,
+    rehearsal_length,
+    rehearse,
+    step_size_of,
+)
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.range_test.ramp import MIN_EARLY, NO_DATA, Ramp, combine_endings, median_curve
 from keras_lr.range_test.result import RangeTestResult
 from keras_lr.range_test.rules import SEARCH
-from keras_lr.range_test.search import MIN_STEPS, SearchResult, search
+from keras_lr.range_test.search import ADVISED_RUN, MIN_STEPS, SearchResult, search
 from keras_lr.range_test.trials import NUM_CONSTANT_RUNS
 
 MIN_RAMP = 10
@@ -74,14 +84,22 @@ class RangeTestSettings:
 class RangeTestRunner:
     """Makes the short runs of one range test, each from the restored state."""
 
-    def __init__(self, settings: RangeTestSettings, model: Any, fit: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        settings: RangeTestSettings,
+        model: Any,
+        fit: dict[str, Any],
+        training: Training | None = None,
+    ) -> None:
         """Take a snapshot of a built model.
 
         Args:
             settings: The settings of the test.
             model: A built model.
             fit: Arguments for its ``fit``.
+            training: The training that the test is for, if it is known.
         """
+        self.training_steps = DEFAULT_STEPS if training is None else training.steps
         self.settings = settings
         self.model = model
         self.callbacks = given_callbacks(fit)
@@ -113,10 +131,11 @@ class RangeTestRunner:
         if settings.repeats > 1:
             self.data.warn_if_order_is_fixed(self.keep_kernels)
         self.run_baseline(baseline_steps)
-        found, reason = None, None
+        found, rehearsal, reason = None, None, None
         try:
             if settings.searches:
-                found = self.search(steps, budget)
+                found = self.search(steps, self.search_budget(steps, budget))
+                rehearsal = self.rehearse(found, budget)
             else:
                 self.ramp(settings.min_lr, settings.max_lr, steps)
         except NoSuggestion as error:
@@ -136,6 +155,7 @@ class RangeTestRunner:
             found=found,
             reason=reason,
             conditions=self.conditions,
+            rehearsal=rehearsal,
         )
 
     @functools.cached_property
@@ -163,6 +183,37 @@ class RangeTestRunner:
             epoch=self.data.batches_per_epoch or math.inf,
             vanishes=has_zero_minimum(self.model),
         )
+
+    def search_budget(self, steps: int, budget: int) -> int:
+        """Return the steps for the ramp and the short runs; what is left is for a rehearsal.
+
+        Args:
+            steps: Length of the ramp.
+            budget: Steps in all.
+        """
+        short = steps + NUM_CONSTANT_RUNS * ADVISED_RUN
+        may_rehearse = self.data.can_validate_again and not self.conditions.trained
+        left = budget - short if may_rehearse else 0
+        return short if rehearsal_length(left, self.training_steps) else budget
+
+    def rehearse(self, found: SearchResult, budget: int) -> Rehearsal | None:
+        """Return what longer runs near the advised rate show; None if there are none.
+
+        Args:
+            found: What the short runs found.
+            budget: Steps in all.
+        """
+        left = budget - found.steps
+        length = rehearsal_length(left, self.training_steps)
+        if not (length and self.data.can_validate_again) or self.conditions.trained:
+            return None
+        center = give_advice(found, self.conditions, Training(length)).rate
+        return rehearse(self, center, length, left)
+
+    def validate(self) -> float:
+        """Return the validation loss of the model as the last run left it."""
+        logs = self.model.evaluate(**self.data.evaluation(), verbose=0, return_dict=True)
+        return float(logs.get("loss", math.nan))
 
     def ramp_steps(self) -> int:
         """Return the length of the ramp in batches."""
@@ -211,8 +262,9 @@ class RangeTestRunner:
             return 0
         if settings.rule != SEARCH:
             return steps
-        # The baseline and the runs at constant rates share what the ramp leaves of the budget.
-        return max(steps, -(-(settings.budget - steps) // (NUM_CONSTANT_RUNS + 1)))
+        # The baseline and the runs at constant rates share the budget. It is no shorter than they
+        # are, even if the ramp ends with its first step.
+        return max(steps, -(-settings.budget // (NUM_CONSTANT_RUNS + 1)))
 
     def run_baseline(self, steps: int) -> None:
         """Measure how the loss varies without training, in a model that was trained before.

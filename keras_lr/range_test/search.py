@@ -163,7 +163,7 @@ def search(
         trials.baseline = baseline
     trials.run(center / START)
     while trials.can_afford():
-        rate = _next_rate(trials) if len(trials.losses) < MAX_RATES else None
+        rate = next_rate(trials) if len(trials.losses) < MAX_RATES else None
         is_last = rate is None or not trials.can_afford(2)
         if is_last and trials.baseline is None and _explain_failure(ramps, trials):
             trials.run_baseline(min(rates[0] for rates, _ in ramps))
@@ -246,7 +246,7 @@ def _judge(curve: Curve | None) -> str:
     return "good" if curve.verdict == "flat" and curve.climbs else curve.verdict
 
 
-def _next_rate(trials: Trials) -> float | None:
+def next_rate(trials: Trials) -> float | None:
     """Return the rate to try next; None if nothing is left to try.
 
     Rates go outwards until the best one is inside. Then the gap on its better side is halved.

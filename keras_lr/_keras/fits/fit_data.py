@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -174,6 +175,22 @@ class FitData:
         """The data that are not arrays, which may draw random numbers."""
         data = (self.x, self.validation.get("validation_data"))
         return [one for one in data if not are_arrays(one)]
+
+    @property
+    def can_validate_again(self) -> bool:
+        """Whether there are validation data that give the same batches each time."""
+        data = self.validation.get("validation_data")
+        return data is not None and not isinstance(data, Iterator)
+
+    def evaluation(self) -> dict[str, Any]:
+        """Return the arguments with which ``evaluate`` validates as ``fit`` does."""
+        given = self.validation
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(given["validation_data"])
+        size = given.get("validation_batch_size") or self.fit.get("batch_size")
+        return {
+            **{"x": x, "y": y, "sample_weight": weights, "batch_size": size},
+            "steps": given.get("validation_steps"),
+        }
 
     def check_not_exhausted(self) -> None:
         """Refuse data whose generator has ended.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,12 +15,16 @@ from keras_lr.range_test.advice.extrapolation import (
     Extrapolation,
     extrapolate,
 )
+from keras_lr.range_test.advice.rehearsal import Rehearsal
 from keras_lr.range_test.advice.training import Training
 from keras_lr.range_test.curve import NoSuggestion
-from keras_lr.range_test.search import SearchResult
+from keras_lr.range_test.search import ADVISED_RUN, SearchResult
 
 DEFAULT_RUNS = 10
 """Assumed length of a training run of unknown length, as a multiple of the short runs."""
+
+DEFAULT_STEPS = DEFAULT_RUNS * ADVISED_RUN
+"""The same in steps, for short runs of the usual length."""
 
 SHOWN = "Constant", "CosineDecay", "OneCycle"
 """Schedules in the table of a report."""
@@ -50,13 +55,22 @@ class Advice:
         return not self.tested[0] <= self.rate <= self.tested[1]
 
 
-def give_advice(found: SearchResult, conditions: Conditions, training: Training) -> Advice:
+def give_advice(
+    found: SearchResult,
+    conditions: Conditions,
+    training: Training,
+    rehearsal: Rehearsal | None = None,
+) -> Advice:
     """Return the rate for a training run.
+
+    With a rehearsal it is the geometric mean of two rates: that which the short runs advise, and
+    that which the rehearsal does.
 
     Args:
         found: What the short runs found.
         conditions: What is known of the model and its data.
         training: The training.
+        rehearsal: What longer runs found, if there were any.
 
     Raises:
         NoSuggestion: If the model was trained before the test.
@@ -69,8 +83,13 @@ def give_advice(found: SearchResult, conditions: Conditions, training: Training)
         )
     moved = _extrapolate(found, conditions, training)
     tried = [*found.holds, *found.rates[: len(found.losses)]]
+    rate = found.advised_from[0] * moved.factor
+    if rehearsal is not None:
+        tried += rehearsal.losses
+        rehearsed = _extrapolate(found, conditions, Training(rehearsal.length))
+        rate = math.sqrt(rate * rehearsal.best * moved.factor / rehearsed.factor)
     return Advice(
-        found.advised_from[0] * moved.factor,
+        rate,
         moved.confidence(),
         training,
         (float(min(tried)), float(max(tried))),
@@ -168,18 +187,27 @@ def describe_limits(conditions: Conditions) -> list[str]:
     return limits
 
 
-def tabulate(found: SearchResult, conditions: Conditions, training: Training | None) -> list[str]:
+def tabulate(
+    found: SearchResult,
+    conditions: Conditions,
+    training: Training | None,
+    rehearsal: Rehearsal | None,
+) -> list[str]:
     """Return the lines of a table of rates, for three schedules at one length and ten times that.
 
     Args:
         found: What the short runs found.
         conditions: What is known of the model and its data.
         training: The training of the fit around the test, if there is one.
+        rehearsal: What longer runs found, if there were any.
     """
     steps = training.steps if training else SHOWN_STEPS
     lengths = [steps, 10 * steps]
     every = [
-        [give_advice(found, conditions, _training(name, length, conditions)) for length in lengths]
+        [
+            give_advice(found, conditions, _training(name, length, conditions), rehearsal)
+            for length in lengths
+        ]
         for name in SHOWN
     ]
     header = f"{'Highest rate for a training of':30s}" + "".join(

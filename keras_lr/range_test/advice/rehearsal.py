@@ -1,0 +1,119 @@
+"""`Rehearsal`: runs near the rate that the short runs advise, compared by their validation loss.
+
+The short runs of a range test are read by their training loss. Longer ones would say no more in
+this way: where data repeat, the loss on them says less and less of other data. So a larger budget
+is spent on a few runs near the advised rate, as long as the training itself or as the budget
+allows, and these are read by their validation loss.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lr.range_test.search import MAX_RATES, next_rate
+from keras_lr.range_test.trials import NUM_CONSTANT_RUNS, Runs, Trials
+
+MIN_LENGTH = 100
+"""Steps of the shortest rehearsal: the shortest training whose best rate has been measured."""
+
+
+class ValidatedRuns(Runs, Protocol):
+    """Trainings from the same restored state, after which the model can be validated."""
+
+    def validate(self) -> float:
+        """Return the validation loss of the model as the last run left it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rehearsal:
+    """Runs of one length at constant rates, compared by their validation loss.
+
+    Attributes:
+        best: The best rate for a run of this length.
+        length: Steps of each run.
+        losses: Validation loss at the end of each run, by rate, in the order of trying; infinite if
+            the run diverged.
+    """
+
+    best: float
+    length: int
+    losses: dict[float, float]
+
+    def __str__(self) -> str:
+        rates = sorted(self.losses)
+        return (
+            f"In {len(rates)} runs of {self.length:,} steps between {rates[0]:.1e} and "
+            f"{rates[-1]:.1e} the validation loss ended lowest at about {self.best:.1e}."
+        )
+
+
+class ValidatedTrials(Trials):
+    """Runs at constant rates, compared by their validation loss."""
+
+    def __init__(self, runs: ValidatedRuns, budget: int, length: int) -> None:
+        """Plan runs of a length.
+
+        Args:
+            runs: Trainings from the same restored state.
+            budget: Steps to share among the runs.
+            length: Steps of each.
+        """
+        super().__init__(runs, budget, math.inf)
+        self.length = length
+        self.validation_losses: dict[float, float] = {}
+        self._validate = runs.validate
+
+    def run(self, rate: float) -> None:
+        """Train at a rate, and keep the validation loss."""
+        super().run(rate)
+        losses = self.losses[rate]
+        is_complete = len(losses) >= self.length and bool(np.isfinite(losses).all())
+        loss = self._validate() if is_complete else math.inf
+        self.validation_losses[rate] = loss if math.isfinite(loss) else math.inf
+
+    def final_losses(self) -> NDArray[np.float64]:
+        """Return the validation loss of each run, lowest rate first; infinite if it diverged."""
+        return np.array([[self.validation_losses[rate]] for rate in self.rates])
+
+    def memorized_below(self, lowest: float) -> float:
+        """Return 0: no model has seen the validation data, however low its loss on them."""
+        return 0.0
+
+
+def rehearsal_length(budget: int, steps: int) -> int:
+    """Return the length of the runs for a training; 0 if the budget is too small.
+
+    Args:
+        budget: Steps to share among the runs.
+        steps: Length of the training.
+    """
+    longest = budget // NUM_CONSTANT_RUNS
+    return 0 if longest < MIN_LENGTH else min(max(steps, MIN_LENGTH), longest)
+
+
+def rehearse(runs: ValidatedRuns, center: float, length: int, budget: int) -> Rehearsal | None:
+    """Train near a rate, and return what the validation shows; None if every run diverged.
+
+    The rates go outwards from ``center`` in half decades until the best one lies between two
+    others. Then the gaps are halved.
+
+    Args:
+        runs: Trainings from the same restored state.
+        center: The rate of the first run.
+        length: Steps of each run.
+        budget: Steps in all; never exceeded.
+    """
+    trials = ValidatedTrials(runs, budget, length)
+    rate: float | None = center
+    while rate is not None and trials.can_afford() and len(trials.losses) < MAX_RATES:
+        trials.run(rate)
+        rate = next_rate(trials)
+    losses = trials.final_losses()
+    if not np.isfinite(losses).any():
+        return None
+    return Rehearsal(trials.best_rate(losses), length, trials.validation_losses)
