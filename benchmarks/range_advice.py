@@ -39,6 +39,7 @@ from keras_lr.range_test.advice.extrapolation import (
     spread_terms_of,
     terms_of,
 )
+from keras_lr.range_test.advice.rehearsal import MIN_LENGTH
 from keras_lr.range_test.advice.training import Training
 
 STEEPEST_KNOWN = np.log(2.0), np.log(3.0)
@@ -308,6 +309,49 @@ def by_budget(every: dict) -> None:
         print(f"| {budget:,} steps | {silent} | {shown} |")
 
 
+def rehearsed(case: Case, best_rates: dict) -> tuple[float, float] | None:
+    """Return the logarithm of the rate after a rehearsal and the confidence; None without one.
+
+    Args:
+        case: The case, with the short runs of the same seed.
+        best_rates: The best rate of the rehearsals, by their length.
+    """
+    length = min(max(case.steps, MIN_LENGTH), max(map(int, best_rates), default=0))
+    if not best_rates or best_rates[f"{length}"] is None:
+        return None
+    short, confidence = case.advice
+    run, agreement = case.test["run"], case.test["agreement"]
+    there, here = (
+        extrapolate(case.conditions, run, agreement, training).factor
+        for training in (case.training, Training(length))
+    )
+    return (short + np.log10(best_rates[f"{length}"] * there / here)) / 2.0, confidence
+
+
+def by_rehearsal(every: dict) -> None:
+    """Print how good advice is with validation data, by the budget, with one seed each."""
+    print(
+        "\n| budget | problems | regret | confidence, mean | within a factor of two |"
+        "\n|---|---|---|---|---|"
+    )
+    for name, problems in {"TUNED, FITTED": [*TUNED, *FITTED], "HELD_OUT": HELD_OUT}.items():
+        answers: dict[str, list] = {f"{BUDGET}": []}
+        for problem in problems:
+            found = every.get(problem.name, {}).get("rehearsals", {})
+            cases = read([problem], BUDGET, every, most=1)[0] if found else []
+            answers[f"{BUDGET}"] += [(case, *case.advice) for case in cases]
+            for key, best_rates in found.items():
+                answers.setdefault(key.split()[0], []).extend(
+                    (case, *(rehearsed(case, best_rates) or case.advice)) for case in cases
+                )
+        for budget, rows in answers.items():
+            regrets = np.array([case.measured.regret(log) for case, log, _ in rows])
+            right = np.mean([abs(log - c.measured.best) <= SAME + 1e-9 for c, log, _ in rows])
+            said = np.mean([confidence for *_, confidence in rows])
+            shown = f"{three(regrets)} | {said:.2f} | {right:.2f}"
+            print(f"| {int(budget):,} steps | {name} | {shown} |")
+
+
 def few_batches(every: dict) -> None:
     """Print the regret on each problem with few batches, or with batches of other sizes."""
     print("\n| problem | batches | without a length | advice | confidence |\n|---|---|---|---|---|")
@@ -361,6 +405,7 @@ def main() -> None:
         table(f"{title} ({silent} tests without an answer)", cases, columns)
         calibration(cases, rates, said)
     by_budget(every)
+    by_rehearsal(every)
     few_batches(every)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from keras_lr._fields.lengths import parse_length
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.running import end_fit, suspend_fit
+from keras_lr._hints import warn_user
 from keras_lr._keras.fits.callback_list import given_callbacks
 from keras_lr._keras.fits.fit_data import FitData
 from keras_lr._keras.fits.fit_frame import forget_initial_epoch
@@ -208,7 +209,14 @@ class RangeTestRunner:
         if not (length and self.data.can_validate_again) or self.conditions.trained:
             return None
         center = give_advice(found, self.conditions, Training(length)).rate
-        return rehearse(self, center, length, left)
+        rehearsal = rehearse(self, center, length, left)
+        if rehearsal is None:
+            warn_user(
+                f"LRRangeTest: the runs of {length} steps near {center:.1e} say nothing, because "
+                "each diverged or its validation logged no finite loss. The suggestion follows "
+                "from the short runs alone."
+            )
+        return rehearsal
 
     def validate(self) -> float:
         """Return the validation loss of the model as the last run left it."""

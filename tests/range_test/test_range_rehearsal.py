@@ -156,6 +156,14 @@ def test_its_length(budget, steps, length):
     assert rehearsal_length(budget, steps) == length
 
 
+@pytest.mark.full
+def test_without_a_validation_loss_there_is_a_warning():
+    with pytest.warns(UserWarning, match="validation logged no finite loss"):
+        result = run(validation_data=(X[:24], np.nan * Y[:24]))
+    assert result.rehearsal is None
+    assert result.suggestion == result.found.suggestion
+
+
 # What follows from it -----------------------------------------------------------------------------
 
 
