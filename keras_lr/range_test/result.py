@@ -337,7 +337,7 @@ class RangeTestResult:
             plain.pop(name, None)
             if value is not None:
                 plain[name] = dataclasses.asdict(value)
-        plain.pop("rehearsal")
+        plain.pop("rehearsal", None)
         if self.rehearsal is not None:
             losses = [[float(rate), loss] for rate, loss in self.rehearsal.losses.items()]
             plain["rehearsal"] = vars(self.rehearsal) | {"losses": losses}
