@@ -346,6 +346,7 @@ def test_every_public_name_exists_and_shows_an_example():
     assert [name for name, text in documented.items() if ">>>" not in text] == []
 
 
+@pytest.mark.full
 def test_importing_the_package_imports_what_it_needs_and_the_rest_when_it_is_asked_for():
     # Keras itself imports matplotlib and pandas where they are installed, so its own imports are
     # forgotten first.

@@ -97,6 +97,7 @@ def test_the_file_of_another_callback_is_refused(path, other):
         state_file(path, patience=3).load()
 
 
+@pytest.mark.full
 def test_arrays_come_back_and_damage_never_passes(tmp_path):
     path = tmp_path / "arrays.npz"
     save_arrays(path, ARRAYS)

@@ -107,6 +107,7 @@ def test_every_slot_comes_back(optimizer):
     assert same(before, everything(model))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_exception_restores_too(error):
     model, other = build(), build()

@@ -94,6 +94,7 @@ def test_a_module_of_a_user_gets_the_backend_that_was_chosen(tmp_path):
     assert result.stdout == "numpy\ninline: 1 callback, no errors\n"
 
 
+@pytest.mark.full
 def test_every_name_is_there_when_the_command_line_asks_for_it():
     code = """
 import sys

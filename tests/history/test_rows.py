@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from models import fit, meter, samples, settled
 from regression import CLOSE, Sized, by_hand, linear, record
+from selection import mostly_full
 
 from keras_lr import Constant, CosineDecay, LinearDecay, LRHistory
 from keras_lr._fit.events import Executions
@@ -111,7 +112,7 @@ def test_a_state_file_that_cannot_be_written_costs_no_weights(error, tmp_path, m
 
 
 @pytest.mark.parametrize("when", range(1, 7))
-@pytest.mark.parametrize("before", [0, 3])
+@pytest.mark.parametrize("before", mostly_full([0, 3], [3]))
 def test_what_interrupts_a_recorder_leaves_its_record_whole(when, before, monkeypatch):
     """An interrupt in the middle of taking steps in: all columns have them, or none."""
     first, second, model = LRHistory(), LRHistory(), meter()

@@ -398,6 +398,7 @@ def test_a_fit_says_the_length_and_the_schedule():
     assert f"80 steps of CosineDecay: {expected:.1e}" in found.report()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("callback", [None, ReduceLROnPlateau(monitor="loss", patience=9)])
 def test_without_a_schedule_the_rate_is_constant(callback):
     test = LRRangeTest(verbose=0, apply=True)
@@ -424,6 +425,7 @@ def test_a_later_test_is_of_a_trained_model_and_suggests_as_outside_a_fit():
     assert later.suggestion == later.found.suggestion
 
 
+@pytest.mark.full
 def test_auto_cycles_up_to_the_rate_for_the_fit():
     test = LRRangeTest(verbose=0, auto=OneCycle(1.0))
     fit([test])

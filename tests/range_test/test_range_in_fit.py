@@ -67,7 +67,7 @@ def fit(model, callbacks, epochs=3, **options):
     return model.fit(**options, epochs=epochs, verbose=0, callbacks=callbacks)
 
 
-@pytest.mark.parametrize("order", [(0,), (0, 1), (1, 0)])
+@pytest.mark.parametrize("order", mostly_full([(0,), (0, 1), (1, 0)], [(0,)]))
 def test_the_training_is_none_the_wiser(order):
     model, pristine = compiled()
     after = []

@@ -94,6 +94,7 @@ def test_validation_is_that_of_fit(fit, rows, evaluated):
     assert loss == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.full
 def test_the_model_is_as_it_was_and_the_budget_is_kept():
     model, count = network(), Batches()
     model.optimizer.build(model.trainable_variables)

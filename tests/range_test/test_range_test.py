@@ -62,6 +62,7 @@ class Stop(keras.callbacks.Callback):
             raise self.error
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("from the user")])
 def test_an_exception_leaves_the_model_as_it_was(error):
     model = network()
@@ -484,6 +485,7 @@ def test_it_finds_a_rate_that_trains():
     assert "Suggestion" in result.report()
 
 
+@pytest.mark.full
 def test_the_curve_survives_a_file(tmp_path):
     result = quick(rule="edge", steps=40, repeats=2).run(network(), X, Y)
     result.to_csv(tmp_path / "curve.csv")

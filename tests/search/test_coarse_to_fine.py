@@ -96,6 +96,7 @@ def test_the_end_of_the_range_is_said():
     assert run(sweep(), epochs=2).best.end == ""
 
 
+@pytest.mark.full
 def test_a_subset_has_fewer_rows_and_fewer_steps():
     x, y = line_data()
     seen = []

@@ -187,6 +187,7 @@ def test_the_random_states_of_the_program_stay():
 # Members that are lost ----------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_a_member_that_diverges_is_replaced_and_said_so():
     training = population((1e-4, 1e12), size=8, seed=1, resample=0.0)
     result = run_line(training, epochs=3)
@@ -257,6 +258,7 @@ def test_a_build_that_raises_says_why():
         result.best  # noqa: B018
 
 
+@pytest.mark.full
 def test_ctrl_c_keeps_what_is_finished():
     class Interrupts(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

@@ -177,6 +177,7 @@ def test_what_decides_the_numbers_may_not_change(tmp_path, arguments, names):
     assert (tmp_path / "members.jsonl").read_bytes() == before
 
 
+@pytest.mark.full
 def test_a_record_is_read_without_training(tmp_path):
     result, _ = run(tmp_path)
     loaded = PopulationResult.load(tmp_path)
@@ -226,6 +227,7 @@ def test_a_failure_is_tried_again_unless_others_rest_on_it(tmp_path):
     assert [outcome.status for outcome in known].count("failed") == 1
 
 
+@pytest.mark.full
 def test_lines_are_plain_json(tmp_path):
     run(tmp_path)
     first, *rest = map(json.loads, (tmp_path / "members.jsonl").read_text().splitlines())

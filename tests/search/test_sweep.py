@@ -239,6 +239,7 @@ def test_each_trial_gets_copies_of_the_callbacks():
     assert stop.model is None
 
 
+@pytest.mark.full
 def test_ctrl_c_keeps_what_is_finished():
     class Interrupts(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -255,6 +256,7 @@ def test_ctrl_c_keeps_what_is_finished():
         run_line(sweep((0.1, 1.0)), callbacks=callbacks)
 
 
+@pytest.mark.full
 def test_test_data_decide_nothing():
     x, y = line_data()
     plain = run_line(sweep(seeds=2))

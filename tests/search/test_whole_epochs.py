@@ -79,10 +79,10 @@ def test_every_kind_of_state_and_validation():
     "fit",
     [
         {"batch_size": 10},
-        {"batch_size": 500},
-        {"shuffle": False},
+        pytest.param({"batch_size": 500}, marks=pytest.mark.full),
+        pytest.param({"shuffle": False}, marks=pytest.mark.full),
         pytest.param({"shuffle": "batch"}, marks=by_turns),
-        {"sample_weight": np.linspace(0.0, 2.0, 40)},
+        pytest.param({"sample_weight": np.linspace(0.0, 2.0, 40)}, marks=pytest.mark.full),
         {"validation_split": 0.4, "validation_batch_size": 7},
     ],
     ids=["even", "one batch", "in order", "by batch", "weights", "validation"],
@@ -352,12 +352,16 @@ def fitting(optimizer):
     ("build", "fit", "reason"),
     [
         (line, {"callbacks": [keras.callbacks.Callback()]}, "callbacks are given"),
-        (line, {"callbacks": lambda trial: []}, "callbacks are given"),
+        pytest.param(
+            line, {"callbacks": lambda trial: []}, "callbacks are given", marks=pytest.mark.full
+        ),
         (line, {"x": Batches(), "y": None, "batch_size": None}, "the data are not arrays"),
-        (line, {"steps_per_epoch": 2}, "`steps_per_epoch` is given"),
+        pytest.param(
+            line, {"steps_per_epoch": 2}, "`steps_per_epoch` is given", marks=pytest.mark.full
+        ),
         (line, {"validation_split": 0.5, "validation_steps": 1}, "`validation_steps` is given"),
-        (eager, {}, "the model is compiled with run_eagerly"),
-        (fitting, {}, "the model's `fit` is not Keras's"),
+        pytest.param(eager, {}, "the model is compiled with run_eagerly", marks=pytest.mark.full),
+        pytest.param(fitting, {}, "the model's `fit` is not Keras's", marks=pytest.mark.full),
     ],
 )
 def test_what_needs_fit_is_trained_by_it(build, fit, reason):
