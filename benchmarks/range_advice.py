@@ -39,8 +39,9 @@ from keras_lr.range_test.advice.extrapolation import (
     spread_terms_of,
     terms_of,
 )
-from keras_lr.range_test.advice.rehearsal import MIN_LENGTH
+from keras_lr.range_test.advice.rehearsal import Rehearsal, rehearsal_length
 from keras_lr.range_test.advice.training import Training
+from keras_lr.range_test.trials import NUM_CONSTANT_RUNS
 
 STEEPEST_KNOWN = np.log(2.0), np.log(3.0)
 """Least slopes of the logarithm of the loss outside of the measured rates, below and above."""
@@ -114,12 +115,7 @@ class Case:
 
     @property
     def conditions(self) -> Conditions:
-        return Conditions(
-            self.problem.step_size,
-            self.test["batches"],
-            batch_size=self.problem.batch,
-            batch_norm=self.problem.batch_norm,
-        )
+        return self.problem.conditions(self.test["batches"])
 
     @property
     def training(self) -> Training:
@@ -316,8 +312,10 @@ def rehearsed(case: Case, best_rates: dict) -> tuple[float, float] | None:
         case: The case, with the short runs of the same seed.
         best_rates: The best rate of the rehearsals, by their length.
     """
-    length = min(max(case.steps, MIN_LENGTH), max(map(int, best_rates), default=0))
-    if not best_rates or best_rates[f"{length}"] is None:
+    longest = max(map(int, best_rates), default=0)
+    length = rehearsal_length(NUM_CONSTANT_RUNS * longest, case.steps)
+    best = best_rates.get(f"{length}")
+    if best is None:
         return None
     short, confidence = case.advice
     run, agreement = case.test["run"], case.test["agreement"]
@@ -325,7 +323,8 @@ def rehearsed(case: Case, best_rates: dict) -> tuple[float, float] | None:
         extrapolate(case.conditions, run, agreement, training).factor
         for training in (case.training, Training(length))
     )
-    return (short + np.log10(best_rates[f"{length}"] * there / here)) / 2.0, confidence
+    rate = Rehearsal(best, length, {}).correct(10.0**short, there / here)
+    return float(np.log10(rate)), confidence
 
 
 def by_rehearsal(every: dict) -> None:

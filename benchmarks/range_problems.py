@@ -17,7 +17,7 @@ from keras import layers
 from numpy.typing import NDArray
 from range_data import load
 
-from keras_lr.range_test.advice import step_size_of
+from keras_lr.range_test.advice import Conditions, step_size_of
 
 
 def mlp(*units: int, activation: str = "relu", dropout: float = 0.0, norm: bool = False):
@@ -110,6 +110,16 @@ class Problem:
     def step_size(self) -> str:
         """What the size of the optimizer's steps depends on; see `Conditions`."""
         return _step_size_of(self.optimizer)
+
+    def conditions(self, batches: float) -> Conditions:
+        """Return what a range test knows of the problem.
+
+        Args:
+            batches: Batches after which its data repeat.
+        """
+        return Conditions(
+            self.step_size, batches, batch_size=self.batch, batch_norm=self.batch_norm
+        )
 
 
 MODELS: dict[str, Callable] = {

@@ -31,7 +31,6 @@ from range_test_quality import SEEDS, SEEDS_HELD_OUT, FromOneState, searched
 
 from keras_lr import Constant, CosineDecay, OneCycle
 from keras_lr.range_test.advice import (
-    Conditions,
     Training,
     give_advice,
     rehearsal_length,
@@ -192,18 +191,15 @@ class Truth:
             return
         if self.runner is None:
             self.runner = Runner(self.problem)
-        runs, problem = FromOneState(self.runner, seed), self.problem
+        runs = FromOneState(self.runner, seed)
         found = searched(runs, self.runner.epoch)
-        conditions = Conditions(
-            problem.step_size,
-            self.runner.epoch,
-            batch_size=problem.batch,
-            batch_norm=problem.batch_norm,
-        )
+        conditions = self.problem.conditions(self.runner.epoch)
         for budget in REHEARSED:
             best: dict[str, float | None] = {}
             left = budget - found.steps if found else 0
-            for length in {rehearsal_length(left, steps) for steps in lengths_of(problem)} - {0}:
+            for length in {rehearsal_length(left, steps) for steps in lengths_of(self.problem)} - {
+                0
+            }:
                 center = give_advice(found, conditions, Training(length)).rate
                 one = rehearse(runs, center, length, left)
                 best[f"{length}"] = one and one.best

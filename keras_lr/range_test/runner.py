@@ -193,9 +193,17 @@ class RangeTestRunner:
             budget: Steps in all.
         """
         short = steps + NUM_CONSTANT_RUNS * ADVISED_RUN
-        may_rehearse = self.data.can_validate_again and not self.conditions.trained
-        left = budget - short if may_rehearse else 0
-        return short if rehearsal_length(left, self.training_steps) else budget
+        return short if self.rehearsal_length(budget - short) else budget
+
+    def rehearsal_length(self, left: int) -> int:
+        """Return the length of the runs of a rehearsal; 0 if there can be none.
+
+        Args:
+            left: Steps that the short runs leave.
+        """
+        if self.conditions.trained or not self.data.can_validate_again:
+            return 0
+        return rehearsal_length(left, self.training_steps)
 
     def rehearse(self, found: SearchResult, budget: int) -> Rehearsal | None:
         """Return what longer runs near the advised rate show; None if there are none.
@@ -205,8 +213,8 @@ class RangeTestRunner:
             budget: Steps in all.
         """
         left = budget - found.steps
-        length = rehearsal_length(left, self.training_steps)
-        if not (length and self.data.can_validate_again) or self.conditions.trained:
+        length = self.rehearsal_length(left)
+        if not length:
             return None
         center = give_advice(found, self.conditions, Training(length)).rate
         rehearsal = rehearse(self, center, length, left)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,7 +86,7 @@ def give_advice(
     if rehearsal is not None:
         tried += rehearsal.losses
         rehearsed = _extrapolate(found, conditions, Training(rehearsal.length))
-        rate = math.sqrt(rate * rehearsal.best * moved.factor / rehearsed.factor)
+        rate = rehearsal.correct(rate, moved.factor / rehearsed.factor)
     return Advice(
         rate,
         moved.confidence(),

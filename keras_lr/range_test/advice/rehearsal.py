@@ -44,6 +44,15 @@ class Rehearsal:
     length: int
     losses: dict[float, float]
 
+    def correct(self, rate: float, factor: float) -> float:
+        """Return the geometric mean of an advised rate and the rate that follows from these runs.
+
+        Args:
+            rate: The rate that the short runs advise for a training.
+            factor: Ratio of the best rate of that training to the best of a run of this length.
+        """
+        return math.sqrt(rate * self.best * factor)
+
     def __str__(self) -> str:
         rates = sorted(self.losses)
         return (
