@@ -212,14 +212,18 @@ def test_an_uncompiled_model_is_kept_too():
     assert same(weights, model.get_weights())
 
 
-def test_it_takes_no_more_memory_than_one_copy_and_a_half():
+def test_it_takes_one_copy_of_the_state_and_no_more():
     model = keras.Sequential([keras.Input((1000,)), *(layers.Dense(1000) for _ in range(4))])
     model.compile("adam", "mse")
     model.optimizer.build(model.trainable_variables)
-    state = [*model.variables, *model.optimizer.variables]
+    size = sum(np.prod(v.shape) * 4 for v in [*model.variables, *model.optimizer.variables])
     tracemalloc.start()
     snapshot = Snapshot(model)
+    _, most_while_made = tracemalloc.get_traced_memory()
     snapshot.restore()
-    _, most = tracemalloc.get_traced_memory()
+    _, most_while_restored = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < 1.5 * sum(np.prod(v.shape) * 4 for v in state)
+    assert most_while_made < 1.1 * size
+    # What a variable is assigned, TensorFlow releases later, from a thread of its own: on a busy
+    # machine everything may be on its way at once.
+    assert most_while_restored < 2.2 * size
