@@ -256,7 +256,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     def _monitor_execution(self, first: int, count: int, logs: dict[str, Any]) -> None:
         """Decide by the smoothed loss after an execution."""
-        loss, state, epoch = self._batch_loss(first, count, logs), self.state, self.session.epoch
+        loss, state, epoch = self._batch_loss(first, count, logs), self._state, self.session.epoch
         if not self._start.is_over(epoch, first):
             return
         if math.isfinite(loss):
@@ -265,7 +265,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             loss = smooth / (1.0 - self.smoothing**state.smoothed)
         state, action, improved = self._decide(state, loss, count, epoch)
         if action == "none":
-            self.state = state
+            self._state = state
         else:
             self._apply(state, action, improved, f"Epoch {epoch + 1}, step {first + count}")
 
