@@ -16,7 +16,6 @@ decade below and of three or more above, up to the loss without training.
 """
 
 import argparse
-import functools
 import itertools
 import json
 import os
@@ -26,25 +25,20 @@ os.environ["KERAS_BACKEND"] = "jax"
 
 import numpy as np
 from numpy.typing import NDArray
-from range_problems import EXTREME, FITTED, HELD_OUT, TUNED, Problem
+from range_cases import BUDGET, Case, Rehearsed, read, read_rehearsed, rehearsed_of
+from range_problems import EXTREME, FITTED, HELD_OUT, TUNED
 from range_truth import BUDGETS, FILE, HORIZONS, SCHEDULES
 from scipy.ndimage import gaussian_filter1d
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import erf
 
-from keras_lr.range_test.advice.conditions import FADING, FIXED, GRADIENT, Conditions
+from keras_lr.range_test.advice.conditions import FADING, FIXED, GRADIENT
 from keras_lr.range_test.advice.extrapolation import (
     SAME,
-    extrapolate,
+    SPREADS,
     spread_terms_of,
-    terms_of,
 )
-from keras_lr.range_test.advice.rehearsal import Rehearsal, rehearsal_length
 from keras_lr.range_test.advice.training import Training
-from keras_lr.range_test.trials import NUM_CONSTANT_RUNS
-
-STEEPEST_KNOWN = np.log(2.0), np.log(3.0)
-"""Least slopes of the logarithm of the loss outside of the measured rates, below and above."""
 
 GRID = np.arange(-8.0, 3.001, 0.05)
 """Logarithms of rates at which losses are tabulated, to fit."""
@@ -62,106 +56,6 @@ SHARED, OWN = (0.1, 0.02, 0.02, 0.02), (1.0, 0.3, 0.3, 0.3)
 PENALTY = 0.03
 FEW = 13
 """Batches of an epoch up to which the data are shown as small."""
-
-BUDGET = 300
-"""Budget of the range tests that the numbers are fitted on."""
-
-
-@dataclass
-class Measured:
-    """The losses of one problem under one schedule for one length."""
-
-    logs: NDArray
-    losses: NDArray
-    untrained: float
-    seeds: int
-
-    @classmethod
-    def read(cls, runs: dict, untrained: dict) -> "Measured":
-        """Return the means of the rates that have every seed."""
-        count = max(map(len, runs.values()))
-        whole = sorted(int(quarter) for quarter, seeds in runs.items() if len(seeds) == count)
-        means = [
-            np.mean([min(np.inf if v is None else v, untrained[s]) for s, v in seeds.items()])
-            for seeds in (runs[str(quarter)] for quarter in whole)
-        ]
-        seeds = runs[str(whole[0])]
-        start = float(np.mean([untrained[seed] for seed in seeds]))
-        return cls(np.array(whole) / 4, np.log(means), float(np.log(start)), len(seeds))
-
-    @property
-    def best(self) -> float:
-        """The logarithm of the best rate."""
-        return float(self.logs[self.losses.argmin()])
-
-    def regret(self, log: float) -> float:
-        """Return the logarithm of the regret at a rate."""
-        slope = np.diff(self.losses) / np.diff(self.logs)
-        loss = np.interp(log, self.logs, self.losses)
-        loss += max(-slope[0], STEEPEST_KNOWN[0]) * max(0.0, self.logs[0] - log)
-        loss += max(slope[-1], STEEPEST_KNOWN[1]) * max(0.0, log - self.logs[-1])
-        return float(min(loss, self.untrained) - self.losses.min())
-
-
-@dataclass
-class Case:
-    """A range test, and a training that asks it for a rate."""
-
-    problem: Problem
-    test: dict
-    schedule: str
-    steps: int
-    measured: Measured
-
-    @property
-    def conditions(self) -> Conditions:
-        return self.problem.conditions(self.test["batches"])
-
-    @property
-    def training(self) -> Training:
-        return Training.plan(self.steps, SCHEDULES[self.schedule](1.0))
-
-    @property
-    def advice(self) -> tuple[float, float]:
-        """The logarithm of the rate, and the confidence in it."""
-        run, agreement = self.test["run"], self.test["agreement"]
-        moved = extrapolate(self.conditions, run, agreement, self.training)
-        return float(np.log10(self.test["best"] * moved.factor)), moved.confidence()
-
-    @functools.cached_property
-    def features(self) -> NDArray:
-        """What the numbers of a `Drift` are multiplied by."""
-        one, decades, _, repeats = terms_of(self.conditions, self.test["run"], self.training)
-        # A full decay is what a cosine and one cycle are, however few their steps.
-        return np.array([one, decades, float(self.schedule != "constant"), repeats])
-
-
-def read(
-    problems: list[Problem], budget: int, every: dict, most: int = 3
-) -> tuple[list[Case], int]:
-    """Return the cases of all problems that were measured, and the tests without an answer.
-
-    Args:
-        problems: The problems.
-        budget: Steps of the range tests.
-        every: What the file holds.
-        most: Range tests of each problem to read at most.
-    """
-    cases, silent = [], 0
-    for problem in problems:
-        runs = every.get(problem.name)
-        if runs is None:
-            continue
-        tests = [test for key, test in runs["tests"].items() if int(key.split()[0]) == budget][
-            :most
-        ]
-        silent += sum(test is None for test in tests)
-        for schedule in SCHEDULES:
-            for steps in HORIZONS:
-                if f"{schedule} {steps}" in runs:
-                    measured = Measured.read(runs[f"{schedule} {steps}"], runs["untrained"])
-                    cases += [Case(problem, t, schedule, steps, measured) for t in tests if t]
-    return cases, silent
 
 
 @dataclass
@@ -305,26 +199,19 @@ def by_budget(every: dict) -> None:
         print(f"| {budget:,} steps | {silent} | {shown} |")
 
 
-def rehearsed(case: Case, best_rates: dict) -> tuple[float, float] | None:
-    """Return the logarithm of the rate after a rehearsal and the confidence; None without one.
+def share_left(cases: list[Rehearsed]) -> float:
+    """Return the share of the spread that rehearsals leave, by how many answers were right."""
+    here = np.array([case.extrapolated(Training(case.length)).spread for case in cases])
+    beyond = SPREADS[1] * np.array([case.growth for case in cases])
+    right = np.abs([case.advice[0] - case.measured.best for case in cases]) <= SAME + 1e-9
+    names = [case.problem.name for case in cases]
+    _, own, count = np.unique(names, return_inverse=True, return_counts=True)
 
-    Args:
-        case: The case, with the short runs of the same seed.
-        best_rates: The best rate of the rehearsals, by their length.
-    """
-    longest = max(map(int, best_rates), default=0)
-    length = rehearsal_length(NUM_CONSTANT_RUNS * longest, case.steps)
-    best = best_rates.get(f"{length}")
-    if best is None:
-        return None
-    short, confidence = case.advice
-    run, agreement = case.test["run"], case.test["agreement"]
-    there, here = (
-        extrapolate(case.conditions, run, agreement, training).factor
-        for training in (case.training, Training(length))
-    )
-    rate = Rehearsal(best, length, {}).correct(10.0**short, there / here)
-    return float(np.log10(rate)), confidence
+    def cost(share: float) -> float:
+        chance = erf(SAME / np.sqrt(2.0 * ((share * here) ** 2 + beyond**2)))
+        return -np.average(np.log(np.where(right, chance, 1.0 - chance)), weights=1.0 / count[own])
+
+    return float(minimize_scalar(cost, bounds=(0.1, 2.0)).x)
 
 
 def by_rehearsal(every: dict) -> None:
@@ -334,21 +221,16 @@ def by_rehearsal(every: dict) -> None:
         "\n|---|---|---|---|---|"
     )
     for name, problems in {"TUNED, FITTED": [*TUNED, *FITTED], "HELD_OUT": HELD_OUT}.items():
-        answers: dict[str, list] = {f"{BUDGET}": []}
-        for problem in problems:
-            found = every.get(problem.name, {}).get("rehearsals", {})
-            cases = read([problem], BUDGET, every, most=1)[0] if found else []
-            answers[f"{BUDGET}"] += [(case, *case.advice) for case in cases]
-            for key, best_rates in found.items():
-                answers.setdefault(key.split()[0], []).extend(
-                    (case, *(rehearsed(case, best_rates) or case.advice)) for case in cases
-                )
-        for budget, rows in answers.items():
-            regrets = np.array([case.measured.regret(log) for case, log, _ in rows])
-            right = np.mean([abs(log - c.measured.best) <= SAME + 1e-9 for c, log, _ in rows])
-            said = np.mean([confidence for *_, confidence in rows])
-            shown = f"{three(regrets)} | {said:.2f} | {right:.2f}"
-            print(f"| {int(budget):,} steps | {name} | {shown} |")
+        for budget, cases in read_rehearsed(problems, every).items():
+            logs, said = np.array([case.advice for case in cases]).T
+            regrets = [case.measured.regret(log) for case, log in zip(cases, logs, strict=True)]
+            right = np.abs(logs - [case.measured.best for case in cases]) <= SAME + 1e-9
+            shown = f"{three(np.array(regrets))} | {said.mean():.2f} | {right.mean():.2f}"
+            print(f"| {budget:,} steps | {name} | {shown} |")
+    rehearsed = rehearsed_of(read_rehearsed(HELD_OUT, every))
+    logs, said = np.array([case.advice for case in rehearsed]).T
+    print("\nHELD_OUT, after a rehearsal:")
+    calibration(rehearsed, logs, said)
 
 
 def few_batches(every: dict) -> None:
@@ -388,6 +270,8 @@ def main() -> None:
         without = fitted.left_out()
         spreads = fitted.spreads(without - fitted.truth)
         print(f"SPREADS = {', '.join(f'{number:.2f}' for number in spreads)}")
+        rehearsed = rehearsed_of(read_rehearsed([*TUNED, *FITTED], every))
+        print(f"LEFT_BY_REHEARSAL = {share_left(rehearsed):.2f}")
         logs = {
             "the suggestion without a length": np.log10([c.test["suggestion"] for c in cases]),
             "left out": without,

@@ -135,8 +135,7 @@ class RangeTestRunner:
         found, rehearsal, reason = None, None, None
         try:
             if settings.searches:
-                found = self.search(steps, self.search_budget(steps, budget))
-                rehearsal = self.rehearse(found, budget)
+                found, rehearsal = self.search_and_rehearse(steps, budget)
             else:
                 self.ramp(settings.min_lr, settings.max_lr, steps)
         except NoSuggestion as error:
@@ -171,6 +170,27 @@ class RangeTestRunner:
             batch_size=self.data.batch_size,
             batch_norm=normalizes_batches(self.model),
         )
+
+    def search_and_rehearse(
+        self, steps: int, budget: int
+    ) -> tuple[SearchResult, Rehearsal | None]:
+        """Return what a search found, and a rehearsal if there was one.
+
+        Where short runs find nothing, longer ones may: the steps that were kept for a rehearsal
+        are spent on a second search.
+
+        Args:
+            steps: Length of the ramp.
+            budget: Steps in all.
+        """
+        short = self.search_budget(steps, budget)
+        try:
+            found = self.search(steps, short)
+        except NoSuggestion:
+            if budget - short < steps + MIN_STEPS:
+                raise
+            return self.search(steps, budget - short), None
+        return found, self.rehearse(found, budget)
 
     def search(self, steps: int, budget: int) -> SearchResult:
         """Return the result of a search with runs of this model."""
@@ -268,7 +288,8 @@ class RangeTestRunner:
         if not settings.searches:
             return settings.repeats * (baseline_steps + steps)
         # A search may ramp a second time, half as long; only ramps are repeated.
-        repeated = baseline_steps + steps + steps // 2
+        searches = 1 if self.search_budget(steps, budget) == budget else 2
+        repeated = baseline_steps + searches * (steps + steps // 2)
         return baseline_steps + budget + (settings.repeats - 1) * repeated
 
     def baseline_steps(self, steps: int) -> int:

@@ -126,6 +126,22 @@ def test_without_room_or_data_the_whole_budget_is_for_short_runs(options):
     assert result.found.run_length > 100
 
 
+def test_where_short_runs_find_nothing_the_rest_of_the_budget_goes_into_longer_ones():
+    # The sum of the inputs is one 37th of the variance, in batches of two.
+    random = np.random.default_rng(0)
+    x = random.normal(size=(2000, 6)).astype("float32")
+    y = (x.sum(1, keepdims=True) + 6.0 * random.normal(size=(2000, 1))).astype("float32")
+    data = {"x": x[500:], "y": y[500:], "batch_size": 2, "shuffle": False}
+    count = Batches()
+    short = LRRangeTest(budget=300, verbose=0).run(network(), **data)
+    assert "Nothing was learnt" in short.reason
+    result = run(budget=2000, callbacks=[count], **data, validation_data=(x[:500], y[:500]))
+    assert result.found.run_length > 300
+    assert result.rehearsal is None
+    assert 1e-4 < result.suggestion < 0.1
+    assert count.count <= 2000
+
+
 @pytest.mark.full
 def test_a_model_that_was_trained_before_has_none():
     model = network()
@@ -181,6 +197,10 @@ def test_advice_lies_halfway_between_the_short_runs_and_the_rehearsal():
         assert result.suggest(**other) / both == pytest.approx(without.suggest(**other) / short)
     assert result.suggestion == result.suggest(steps=600)
     assert result.confidence == result.advise(steps=600).confidence
+    # What was rehearsed is known better, and what is shorter no worse.
+    for steps, surer in ((100, False), (length, True), (3000, True)):
+        before, after = (one.advise(steps=steps).confidence for one in (without, result))
+        assert after > before if surer else after == before
     assert "In 4 runs of 175 steps between" in result.report()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,6 +88,8 @@ def give_advice(
         tried += rehearsal.losses
         rehearsed = _extrapolate(found, conditions, Training(rehearsal.length))
         rate = rehearsal.correct(rate, moved.factor / rehearsed.factor)
+        growth = math.log10(training.steps / rehearsal.length)
+        moved = moved.after_rehearsal(rehearsed, growth)
     return Advice(
         rate,
         moved.confidence(),

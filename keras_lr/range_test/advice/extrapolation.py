@@ -39,6 +39,9 @@ SPREADS = 0.24, 0.33, 0.41, 0.35
 long as the short runs, and what is added by ten times the length, by an unsure range test and by
 batch normalization."""
 
+LEFT_BY_REHEARSAL = 0.89
+"""Share of the spread for a training as long as a rehearsal that is left after the rehearsal."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Drift:
@@ -90,6 +93,19 @@ class Extrapolation:
             math.erf((off + side * SAME) / (self.spread * math.sqrt(2.0))) for side in (1.0, -1.0)
         )
         return (above - below) / 2.0
+
+    def after_rehearsal(self, rehearsed: Extrapolation, growth: float) -> Extrapolation:
+        """Return the same with the spread that a rehearsal leaves.
+
+        Args:
+            rehearsed: The extrapolation to the length of the rehearsal.
+            growth: Logarithm of the length of the training over that of the rehearsal. For shorter
+                trainings the spread stays as it is.
+        """
+        if growth < 0.0:
+            return self
+        left = LEFT_BY_REHEARSAL * rehearsed.spread
+        return dataclasses.replace(self, spread=math.hypot(left, SPREADS[1] * growth))
 
 
 def terms_of(
