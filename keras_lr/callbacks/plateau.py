@@ -265,7 +265,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             loss = smooth / (1.0 - self.smoothing**state.smoothed)
         state, action, improved = self._decide(state, loss, count, epoch)
         if action == "none":
-            self._state = state
+            self.state = state
         else:
             self._apply(state, action, improved, f"Epoch {epoch + 1}, step {first + count}")
 
@@ -365,7 +365,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     @state.setter
     def state(self, state: State) -> None:
-        self._state = state
+        self._state: State = state
 
     best = _field_of_state("best", "The best value so far.")
     wait = _field_of_state("wait", "Epochs (or steps) since the last improvement or reduction.")

@@ -171,9 +171,7 @@ class RangeTestRunner:
             batch_norm=normalizes_batches(self.model),
         )
 
-    def search_and_rehearse(
-        self, steps: int, budget: int
-    ) -> tuple[SearchResult, Rehearsal | None]:
+    def search_and_rehearse(self, steps: int, budget: int) -> tuple[SearchResult, Rehearsal | None]:
         """Return what a search found, and a rehearsal if there was one.
 
         Where short runs find nothing, longer ones may: the steps that were kept for a rehearsal
