@@ -38,7 +38,6 @@ from keras_lr.range_test.advice.extrapolation import (
     SPREADS,
     spread_terms_of,
 )
-from keras_lr.range_test.advice.training import Training
 
 GRID = np.arange(-8.0, 3.001, 0.05)
 """Logarithms of rates at which losses are tabulated, to fit."""
@@ -201,7 +200,7 @@ def by_budget(every: dict) -> None:
 
 def share_left(cases: list[Rehearsed]) -> float:
     """Return the share of the spread that rehearsals leave, by how many answers were right."""
-    here = np.array([case.extrapolated(Training(case.length)).spread for case in cases])
+    here = np.array([case.extrapolated(case.rehearsal).spread for case in cases])
     beyond = SPREADS[1] * np.array([case.growth for case in cases])
     right = np.abs([case.advice[0] - case.measured.best for case in cases]) <= SAME + 1e-9
     names = [case.problem.name for case in cases]

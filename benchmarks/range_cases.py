@@ -1,5 +1,6 @@
 """`Case`: a range test and a training whose best rate was measured, from `range_truth.json`."""
 
+import dataclasses
 import functools
 import itertools
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from range_problems import Problem
-from range_truth import HORIZONS, SCHEDULES
+from range_truth import HORIZONS, REHEARSED, SCHEDULES
 
 from keras_lr.range_test.advice.conditions import Conditions
 from keras_lr.range_test.advice.extrapolation import Extrapolation, extrapolate, terms_of
@@ -124,7 +125,7 @@ class Rehearsed(Case):
     """A range test that rehearsed, and a training that asks it for a rate."""
 
     best: float
-    length: int
+    rehearsal: Training
 
     def extrapolated(self, training: Training) -> Extrapolation:
         return extrapolate(self.conditions, self.test["run"], self.test["agreement"], training)
@@ -132,12 +133,12 @@ class Rehearsed(Case):
     @property
     def growth(self) -> float:
         """The logarithm of the length of the training over that of the rehearsal."""
-        return float(np.log10(self.steps / self.length))
+        return float(np.log10(self.steps / self.rehearsal.steps))
 
     @property
     def advice(self) -> tuple[float, float]:
-        there, here = self.extrapolated(self.training), self.extrapolated(Training(self.length))
-        rehearsal = Rehearsal(self.best, self.length, {})
+        there, here = self.extrapolated(self.training), self.extrapolated(self.rehearsal)
+        rehearsal = Rehearsal(self.best, self.rehearsal, {})
         rate = rehearsal.correct(self.test["best"] * there.factor, there.factor / here.factor)
         return float(np.log10(rate)), there.after_rehearsal(here, self.growth).confidence()
 
@@ -149,15 +150,23 @@ def read_rehearsed(problems: list[Problem], every: dict) -> dict[int, list[Case]
         found = every.get(problem.name, {}).get("rehearsals", {})
         short = read([problem], BUDGET, every, most=1)[0] if found else []
         cases[BUDGET] += short
-        for key, best_rates in found.items():
-            longest = max(map(int, best_rates), default=0)
-            after = cases.setdefault(int(key.split()[0]), [])
-            for case in short:
-                length = rehearsal_length(NUM_CONSTANT_RUNS * longest, case.steps)
-                best = best_rates.get(f"{length}")
-                fields = vars(case).values()
-                after.append(case if best is None else Rehearsed(*fields, best, length))
+        for budget in REHEARSED if found else ():
+            after = cases.setdefault(budget, [])
+            after += [_rehearsed(case, found, budget) for case in short]
     return cases
+
+
+def _rehearsed(case: Case, found: dict, budget: int) -> Case:
+    """Return a case after the rehearsal under its schedule; the same if there was none."""
+    prefix = f"{case.schedule} {budget} "
+    best_rates = next((rates for key, rates in found.items() if key.startswith(prefix)), {})
+    longest = max(map(int, best_rates), default=0)
+    length = rehearsal_length(NUM_CONSTANT_RUNS * longest, case.steps)
+    best = best_rates.get(f"{length}")
+    if best is None:
+        return case
+    fields = {field.name: getattr(case, field.name) for field in dataclasses.fields(case)}
+    return Rehearsed(**fields, best=best, rehearsal=case.training.of_length(length))
 
 
 def rehearsed_of(cases: dict[int, list[Case]]) -> list[Rehearsed]:

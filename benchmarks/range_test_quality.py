@@ -101,7 +101,10 @@ class FromOneState:
         return losses
 
     def hold(self, rate: float, steps: int) -> NDArray:
-        self.last, losses = self.runner.losses(self.state, np.full(steps, rate), self.order)
+        return self.follow(np.full(steps, rate))
+
+    def follow(self, rates: NDArray) -> NDArray:
+        self.last, losses = self.runner.losses(self.state, rates, self.order)
         broken = ~np.isfinite(losses)
         return losses[: broken.argmax() + 1] if broken.any() else losses
 

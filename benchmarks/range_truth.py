@@ -186,24 +186,30 @@ class Truth:
         }
 
     def rehearse(self, seed: int) -> None:
-        """Note the best rate of the rehearsals for each length of training, by their length."""
-        if f"rehearsal {REHEARSED[0]} {seed}" in self.known:
+        """Note the best rate of the rehearsals for each training, by schedule and by length."""
+        missing = [
+            (schedule, budget)
+            for schedule in SCHEDULES
+            for budget in REHEARSED
+            if f"rehearsal {schedule} {budget} {seed}" not in self.known
+        ]
+        if not missing:
             return
         if self.runner is None:
             self.runner = Runner(self.problem)
         runs = FromOneState(self.runner, seed)
         found = searched(runs, self.runner.epoch)
         conditions = self.problem.conditions(self.runner.epoch)
-        for budget in REHEARSED:
+        for schedule, budget in missing:
             best: dict[str, float | None] = {}
             left = budget - found.steps if found else 0
-            for length in {rehearsal_length(left, steps) for steps in lengths_of(self.problem)} - {
-                0
-            }:
-                center = give_advice(found, conditions, Training(length)).rate
-                one = rehearse(runs, center, length, left)
+            lengths = {rehearsal_length(left, steps) for steps in lengths_of(self.problem)}
+            for length in lengths - {0}:
+                training = Training.plan(length, SCHEDULES[schedule](1.0))
+                center = give_advice(found, conditions, training).rate
+                one = rehearse(runs, center, training, left)
                 best[f"{length}"] = one and one.best
-            self.known[f"rehearsal {budget} {seed}"] = best
+            self.known[f"rehearsal {schedule} {budget} {seed}"] = best
 
     def measure(self, seeds: range, reach: int, schedules: Iterable[str]) -> None:
         """Run the range tests, and measure some schedules at all lengths."""

@@ -77,8 +77,8 @@ class LRRangeTest(Configurable, LearningRateCallback):
             ``"edge"``, ``"minimum"``, ``"steepest"``, ``"valley"``, ``"slide"``.
         budget: Training steps that ``"search"`` may take, including the ramp; after a long ramp it
             takes 24 more in any case. From 700 on, and with ``validation_data``, the steps beyond
-            300 rehearse the training: a few runs near the advised rate, as long as the training or
-            as the budget allows, compared by their validation loss.
+            300 rehearse the training: a few runs near the advised rate, under its schedule and as
+            long as it or as the budget allows, compared by their validation loss.
         monitor: What to watch: ``"loss"``, a metric, or a validation metric such as ``"val_loss"``.
         mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
         validate_every: Batches between two validations, for a validation metric.

@@ -336,11 +336,12 @@ class RangeTestResult:
             # Results of 0.1.0 have neither, and stay as they are.
             plain.pop(name, None)
             if value is not None:
-                plain[name] = dataclasses.asdict(value)
+                plain[name] = value.to_dict()
         plain.pop("rehearsal", None)
         if self.rehearsal is not None:
             losses = [[float(rate), loss] for rate, loss in self.rehearsal.losses.items()]
-            plain["rehearsal"] = vars(self.rehearsal) | {"losses": losses}
+            told = {"training": self.rehearsal.training.to_dict(), "losses": losses}
+            plain["rehearsal"] = vars(self.rehearsal) | told
         if self.found is not None:
             found = {name: _plain(value) for name, value in vars(self.found).items()}
             holds = [[float(rate), losses.tolist()] for rate, losses in self.found.holds.items()]
@@ -367,8 +368,9 @@ class RangeTestResult:
                 if name in plain
             }
             if "rehearsal" in plain:
-                losses = dict(plain["rehearsal"]["losses"])
-                told["rehearsal"] = Rehearsal(**plain["rehearsal"] | {"losses": losses})
+                rehearsal = plain["rehearsal"]
+                training, losses = Training(**rehearsal["training"]), dict(rehearsal["losses"])
+                told["rehearsal"] = Rehearsal(rehearsal["best"], training, losses)
             return cls(**plain | curve | {"found": found} | told)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(

@@ -100,7 +100,7 @@ class RangeTestRunner:
             fit: Arguments for its ``fit``.
             training: The training that the test is for, if it is known.
         """
-        self.training_steps = DEFAULT_STEPS if training is None else training.steps
+        self.training = Training(DEFAULT_STEPS) if training is None else training
         self.settings = settings
         self.model = model
         self.callbacks = given_callbacks(fit)
@@ -221,7 +221,7 @@ class RangeTestRunner:
         """
         if self.conditions.trained or not self.data.can_validate_again:
             return 0
-        return rehearsal_length(left, self.training_steps)
+        return rehearsal_length(left, self.training.steps)
 
     def rehearse(self, found: SearchResult, budget: int) -> Rehearsal | None:
         """Return what longer runs near the advised rate show; None if there are none.
@@ -234,11 +234,12 @@ class RangeTestRunner:
         length = self.rehearsal_length(left)
         if not length:
             return None
-        center = give_advice(found, self.conditions, Training(length)).rate
-        rehearsal = rehearse(self, center, length, left)
+        training = self.training.of_length(length)
+        center = give_advice(found, self.conditions, training).rate
+        rehearsal = rehearse(self, center, training, left)
         if rehearsal is None:
             warn_user(
-                f"LRRangeTest: the runs of {length} steps near {center:.1e} say nothing, because "
+                f"LRRangeTest: the runs of {training} near {center:.1e} say nothing, because "
                 "each diverged or its validation logged no finite loss. The suggestion follows "
                 "from the short runs alone."
             )
@@ -343,7 +344,11 @@ class RangeTestRunner:
 
     def hold(self, rate: float, steps: int) -> NDArray[np.float64]:
         """Train at one rate and return the losses."""
-        return self.train(np.full(steps, rate), math.inf, 0).curve()[1]
+        return self.follow(np.full(steps, rate))
+
+    def follow(self, rates: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Train one batch at each rate and return the losses."""
+        return self.train(rates, math.inf, 0).curve()[1]
 
     def train(self, rates: NDArray[np.float64], stop_factor: float, number: int) -> Ramp:
         """Train one batch at each rate, from the restored state.

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import COMPILE
 
-from keras_lr import CosineDecay, LRRangeTest, RangeTestResult
-from keras_lr.range_test.advice import Rehearsal, rehearsal_length, rehearse
+from keras_lr import Constant, CosineDecay, LRRangeTest, OneCycle, RangeTestResult
+from keras_lr.range_test.advice import Rehearsal, Training, rehearsal_length, rehearse
 
 pytestmark = pytest.mark.core
 
@@ -63,13 +63,33 @@ def trained(rate, rows=64):
 
 def test_the_losses_are_those_of_a_fit_at_each_rate():
     rehearsal = run(shuffle=False).rehearsal
-    assert rehearsal.length == 100
+    assert rehearsal.training == Training(100)
     assert len(rehearsal.losses) == 4
     for rate, loss in rehearsal.losses.items():
         expected = trained(rate).evaluate(*VALIDATION, verbose=0)
         assert loss == pytest.approx(expected, rel=1e-4)
     lowest = min(rehearsal.losses, key=rehearsal.losses.get)
     assert lowest / 3.2 < rehearsal.best < lowest * 3.2
+
+
+def test_in_a_fit_it_follows_the_schedule_of_the_fit():
+    fit = FIT | {"validation_data": VALIDATION, "epochs": 16, "shuffle": False, "verbose": 0}
+    test = LRRangeTest(budget=1200, verbose=0, apply=True)
+    network().fit(**fit, callbacks=[test, CosineDecay(0.1)])
+    rehearsal = test.result.rehearsal
+    assert rehearsal.training == test.result.training
+    assert "128 steps of CosineDecay" in test.result.report()
+    for rate, loss in rehearsal.losses.items():
+        model = network()
+        model.fit(**fit, callbacks=[CosineDecay(rate)])
+        assert loss == pytest.approx(model.evaluate(*VALIDATION, verbose=0), rel=1e-4)
+
+
+@pytest.mark.parametrize("schedule", [OneCycle(1.0), CosineDecay(1.0), Constant(1.0)])
+def test_a_shorter_run_follows_the_schedule_compressed(schedule):
+    training = Training.plan(900, schedule).of_length(100)
+    expected = schedule.values(epochs=1, steps_per_epoch=100)
+    assert training.rates(0.5) == pytest.approx(0.5 * expected, abs=0.01)
 
 
 WEIGHTS = np.linspace(0.0, 2.0, 24).astype("float32")
@@ -100,7 +120,7 @@ def test_the_model_is_as_it_was_and_the_budget_is_kept():
     model.optimizer.build(model.trainable_variables)
     before = [np.array(variable) for variable in (*model.variables, *model.optimizer.variables)]
     result = run(model, budget=1000, callbacks=[count])
-    assert result.rehearsal.length == 175
+    assert result.rehearsal.training.steps == 175
     assert 60 + 240 + 3 * 175 < count.count <= 1000
     after = [np.array(variable) for variable in (*model.variables, *model.optimizer.variables)]
     for one, other in zip(before, after, strict=True):
@@ -154,7 +174,7 @@ def test_in_a_fit_it_is_as_long_as_what_is_left():
     schedule = CosineDecay(0.1)
     options = {"validation_data": VALIDATION, "verbose": 0, "epochs": 16}
     network().fit(X, Y, batch_size=8, callbacks=[test, schedule], **options)
-    assert test.result.rehearsal.length == 16 * 8
+    assert test.result.rehearsal.training == test.result.training
     assert test.result.training.steps == 16 * 8
     assert test.history.learning_rate[0] == pytest.approx(test.result.suggestion)
 
@@ -186,7 +206,7 @@ def test_without_a_validation_loss_there_is_a_warning():
 
 def test_advice_lies_halfway_between_the_short_runs_and_the_rehearsal():
     result = run(budget=1000)
-    length = result.rehearsal.length
+    length = result.rehearsal.training.steps
     without = RangeTestResult.from_dict(
         {name: one for name, one in result.to_dict().items() if name != "rehearsal"}
     )
@@ -201,18 +221,18 @@ def test_advice_lies_halfway_between_the_short_runs_and_the_rehearsal():
     for steps, surer in ((100, False), (length, True), (3000, True)):
         before, after = (one.advise(steps=steps).confidence for one in (without, result))
         assert after > before if surer else after == before
-    assert "In 4 runs of 175 steps between" in result.report()
+    assert "In 4 runs of 175 steps at one rate, between" in result.report()
 
 
 def test_it_survives_files_and_pickles():
     result = run()
-    rehearsal = Rehearsal(result.rehearsal.best, 100, {0.1: 2.0, 1.0: math.inf})
+    rehearsal = Rehearsal(result.rehearsal.best, Training(100), {0.1: 2.0, 1.0: math.inf})
     result = RangeTestResult.from_dict(
         result.to_dict()
         | {
             "rehearsal": {
                 "best": rehearsal.best,
-                "length": 100,
+                "training": Training(100).to_dict(),
                 "losses": [[0.1, 2.0], [1.0, math.inf]],
             }
         }
@@ -233,21 +253,21 @@ class Valley:
         self.best, self.edge = best, edge
         self.steps, self.rate = 0, 0.0
 
-    def hold(self, rate, steps):
-        self.steps, self.rate = self.steps + steps, rate
-        return np.full(steps, np.nan if rate >= self.edge else 1.0)
+    def follow(self, rates):
+        self.steps, self.rate = self.steps + len(rates), rates.max()
+        return np.full(len(rates), np.nan if self.rate >= self.edge else 1.0)
 
     def validate(self):
         return 1.0 + math.log10(self.rate / self.best) ** 2
 
-    ramp = None
+    ramp = hold = None
 
 
 @settings(deadline=None)
 @given(st.floats(-4.0, -1.0), st.floats(-1.5, 1.5), st.integers(100, 500), st.integers(4, 8))
 def test_it_finds_the_lowest_validation_loss_within_the_budget(best, off, length, runs):
     valley = Valley(10.0**best)
-    found = rehearse(valley, 10.0 ** (best + off), length, runs * length)
+    found = rehearse(valley, 10.0 ** (best + off), Training(length), runs * length)
     assert valley.steps <= runs * length
     reached = max(0.0, abs(off) - 0.5 * (runs - 3))
     assert abs(math.log10(found.best) - best) <= reached + 0.51
@@ -255,10 +275,10 @@ def test_it_finds_the_lowest_validation_loss_within_the_budget(best, off, length
 
 def test_runs_that_diverge_lead_to_lower_rates():
     valley = Valley(0.001, edge=0.01)
-    found = rehearse(valley, 0.1, 100, 800)
+    found = rehearse(valley, 0.1, Training(100), 800)
     assert found.best == pytest.approx(0.001, rel=0.3)
     assert math.inf in found.losses.values()
 
 
 def test_where_every_run_diverges_there_is_no_rehearsal():
-    assert rehearse(Valley(0.001, edge=0.0), 0.1, 100, 800) is None
+    assert rehearse(Valley(0.001, edge=0.0), 0.1, Training(100), 800) is None

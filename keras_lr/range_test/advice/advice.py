@@ -86,9 +86,9 @@ def give_advice(
     rate = found.advised_from[0] * moved.factor
     if rehearsal is not None:
         tried += rehearsal.losses
-        rehearsed = _extrapolate(found, conditions, Training(rehearsal.length))
+        rehearsed = _extrapolate(found, conditions, rehearsal.training)
         rate = rehearsal.correct(rate, moved.factor / rehearsed.factor)
-        growth = math.log10(training.steps / rehearsal.length)
+        growth = math.log10(training.steps / rehearsal.training.steps)
         moved = moved.after_rehearsal(rehearsed, growth)
     return Advice(
         rate,

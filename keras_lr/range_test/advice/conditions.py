@@ -49,6 +49,10 @@ class Conditions:
         """Whether batches are normalized that are too small for reliable statistics."""
         return self.batch_norm and self.batch_size is not None and self.batch_size < MIN_ROWS
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the conditions as plain data."""
+        return dict(vars(self))
+
 
 def step_size_of(optimizers: Sequence[Any]) -> str:
     """Return how the step size of optimizers behaves; of several, the one that limits the rate."""

@@ -2,8 +2,8 @@
 
 The short runs of a range test are read by their training loss. Longer ones would say no more in
 this way: where data repeat, the loss on them says less and less of other data. So a larger budget
-is spent on a few runs near the advised rate, as long as the training itself or as the budget
-allows, and these are read by their validation loss.
+is spent on a few runs near the advised rate, under the schedule of the training if it is known, and
+as long as the training itself or as the budget allows. These are read by their validation loss.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import math
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from keras_lr.range_test.advice.training import Training
 from keras_lr.range_test.search import MAX_RATES, next_rate
-from keras_lr.range_test.trials import NUM_CONSTANT_RUNS, Runs, Trials
+from keras_lr.range_test.trials import NUM_CONSTANT_RUNS, Runs, Trials, to_losses
 
 MIN_LENGTH = 100
 """Steps of the shortest rehearsal: the shortest training whose best rate has been measured."""
@@ -25,23 +26,26 @@ MIN_LENGTH = 100
 class ValidatedRuns(Runs, Protocol):
     """Trainings from the same restored state, after which the model can be validated."""
 
+    def follow(self, rates: NDArray[np.float64]) -> ArrayLike:
+        """Train one batch at each rate."""
+
     def validate(self) -> float:
         """Return the validation loss of the model as the last run left it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rehearsal:
-    """Runs of one length at constant rates, compared by their validation loss.
+    """Runs of one length under one schedule, compared by their validation loss.
 
     Attributes:
-        best: The best rate for a run of this length.
-        length: Steps of each run.
+        best: The best rate for such a run; the highest of the schedule.
+        training: Length and schedule of each run.
         losses: Validation loss at the end of each run, by rate, in the order of trying; infinite if
             the run diverged.
     """
 
     best: float
-    length: int
+    training: Training
     losses: dict[float, float]
 
     def correct(self, rate: float, factor: float) -> float:
@@ -49,40 +53,46 @@ class Rehearsal:
 
         Args:
             rate: The rate that the short runs advise for a training.
-            factor: Ratio of the best rate of that training to the best of a run of this length.
+            factor: Ratio of the best rate of that training to the best of such a run.
         """
         return math.sqrt(rate * self.best * factor)
 
     def __str__(self) -> str:
         rates = sorted(self.losses)
         return (
-            f"In {len(rates)} runs of {self.length:,} steps between {rates[0]:.1e} and "
-            f"{rates[-1]:.1e} the validation loss ended lowest at about {self.best:.1e}."
+            f"In {len(rates)} runs of {self.training}, between {rates[0]:.1e} and {rates[-1]:.1e}, "
+            f"the validation loss ended lowest at about {self.best:.1e}."
         )
 
 
 class ValidatedTrials(Trials):
-    """Runs at constant rates, compared by their validation loss."""
+    """Runs under one schedule, compared by their validation loss."""
 
-    def __init__(self, runs: ValidatedRuns, budget: int, length: int) -> None:
-        """Plan runs of a length.
+    runs: ValidatedRuns
+
+    def __init__(self, runs: ValidatedRuns, budget: int, training: Training) -> None:
+        """Plan runs of a length under a schedule.
 
         Args:
             runs: Trainings from the same restored state.
             budget: Steps to share among the runs.
-            length: Steps of each.
+            training: Length and schedule of each.
         """
         super().__init__(runs, budget, math.inf)
-        self.length = length
+        self.training, self.length = training, training.steps
         self.validation_losses: dict[float, float] = {}
-        self._validate = runs.validate
+
+    def _train(self, rate: float) -> NDArray[np.float64]:
+        losses = to_losses(self.runs.follow(self.training.rates(rate)))
+        self.steps_left -= len(losses)
+        return losses
 
     def run(self, rate: float) -> None:
         """Train at a rate, and keep the validation loss."""
         super().run(rate)
         losses = self.losses[rate]
         is_complete = len(losses) >= self.length and bool(np.isfinite(losses).all())
-        loss = self._validate() if is_complete else math.inf
+        loss = self.runs.validate() if is_complete else math.inf
         self.validation_losses[rate] = loss if math.isfinite(loss) else math.inf
 
     def final_losses(self) -> NDArray[np.float64]:
@@ -105,7 +115,9 @@ def rehearsal_length(budget: int, steps: int) -> int:
     return 0 if longest < MIN_LENGTH else min(max(steps, MIN_LENGTH), longest)
 
 
-def rehearse(runs: ValidatedRuns, center: float, length: int, budget: int) -> Rehearsal | None:
+def rehearse(
+    runs: ValidatedRuns, center: float, training: Training, budget: int
+) -> Rehearsal | None:
     """Train near a rate, and return what the validation shows; None if every run diverged.
 
     The rates go outwards from ``center`` in half decades until the best one lies between two
@@ -113,11 +125,11 @@ def rehearse(runs: ValidatedRuns, center: float, length: int, budget: int) -> Re
 
     Args:
         runs: Trainings from the same restored state.
-        center: The rate of the first run.
-        length: Steps of each run.
+        center: The highest rate of the first run.
+        training: Length and schedule of each run.
         budget: Steps in all; never exceeded.
     """
-    trials = ValidatedTrials(runs, budget, length)
+    trials = ValidatedTrials(runs, budget, training)
     rate: float | None = center
     while rate is not None and trials.can_afford() and len(trials.losses) < MAX_RATES:
         trials.run(rate)
@@ -125,4 +137,4 @@ def rehearse(runs: ValidatedRuns, center: float, length: int, budget: int) -> Re
     losses = trials.final_losses()
     if not np.isfinite(losses).any():
         return None
-    return Rehearsal(trials.best_rate(losses), length, trials.validation_losses)
+    return Rehearsal(trials.best_rate(losses), training, trials.validation_losses)

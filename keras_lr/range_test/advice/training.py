@@ -32,6 +32,8 @@ class Training:
         schedule: Name of the schedule, such as ``"CosineDecay"``.
         mean: Ratio of the mean rate to the highest.
         rise: Share of the training before the highest value.
+        shape: Ratio of the rate to the highest, at equal distances from the first step to the last;
+            a single number for a constant rate. Plain data do not hold it.
 
     >>> Training.plan(100, "CosineDecay")
     Training(steps=100, schedule='CosineDecay', mean=0.505, rise=0.0)
@@ -41,6 +43,7 @@ class Training:
     schedule: str = "Constant"
     mean: float = 1.0
     rise: float = 0.0
+    shape: tuple[float, ...] = dataclasses.field(default=(1.0,), repr=False, compare=False)
 
     @classmethod
     def plan(cls, steps: int, schedule: Any = None, steps_per_epoch: float | None = None) -> Self:
@@ -91,7 +94,26 @@ class Training:
                 f"Received: schedule={schedule!r}"
             )
         rise = float(at[int(rates.argmax())]) / steps
-        return cls(steps, type(schedule).__name__, round(float(rates.mean()) / peak, 6), rise)
+        shape = tuple((rates / peak).tolist())
+        mean = round(float(rates.mean()) / peak, 6)
+        return cls(steps, type(schedule).__name__, mean, rise, shape)
+
+    def of_length(self, steps: int) -> Self:
+        """Return a training of another length under the same schedule, stretched or compressed."""
+        return dataclasses.replace(self, steps=steps)
+
+    def rates(self, peak: float) -> NDArray[np.float64]:
+        """Return the rate at each step of the training.
+
+        Args:
+            peak: The highest rate of the schedule.
+        """
+        there, here = (np.linspace(0.0, 1.0, count) for count in (self.steps, len(self.shape)))
+        return peak * np.interp(there, here, self.shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the training without its shape, as plain data."""
+        return {name: value for name, value in vars(self).items() if name != "shape"}
 
     def __str__(self) -> str:
         if self.schedule == "Constant":
