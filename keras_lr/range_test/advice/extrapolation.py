@@ -39,7 +39,7 @@ SPREADS = 0.24, 0.33, 0.41, 0.35
 long as the short runs, and what is added by ten times the length, by an unsure range test and by
 batch normalization."""
 
-LEFT_BY_REHEARSAL = 0.89
+LEFT_BY_REHEARSAL = 0.85
 """Share of the spread for a training as long as a rehearsal that is left after the rehearsal."""
 
 
