@@ -15,6 +15,7 @@ import keras
 import pytest
 from source import (
     FILES,
+    PACKAGE,
     ROOT,
     Import,
     defined_names,
@@ -61,6 +62,7 @@ PUBLIC_ROOMS = [
     *("plotting", "history", "schedules", "callbacks", "adaptive"),
     *("range_test", "search", "config"),
 ]
+TESTS = ROOT / "tests"
 BACKENDS = {"tensorflow", "jax", "torch"}
 KNOWS_BACKENDS = ("_keras/", "_fit/engines/")
 MAX_LINES = 450
@@ -242,14 +244,14 @@ def test_a_public_room_says_what_it_offers(name):
     assert [each for each in offered.__all__ if not hasattr(offered, each)] == []
 
 
-def test_tests_stand_in_the_rooms_of_what_they_test():
-    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
-    assert folders <= {*ROOMS}
+def test_tests_stand_where_what_they_test_stands_in_the_package():
+    folders = {path.parent.relative_to(TESTS) for path in TESTS.rglob("test_*.py")}
+    check("folders", (str(folder) for folder in folders if not (PACKAGE / folder).is_dir()))
 
 
-def test_no_two_helpers_of_tests_have_one_name():
-    """Each test finds them by their bare name, in one process with all others."""
-    names = Counter(path.name for path in (ROOT / "tests").glob("*/*.py"))
+def test_no_two_files_of_tests_have_one_name():
+    """Each is imported by its bare name, in one process with all others."""
+    names = Counter(path.name for path in TESTS.rglob("*.py") if path.name != "conftest.py")
     check("names of files", (name for name, count in names.items() if count > 1))
 
 
