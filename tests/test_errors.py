@@ -364,12 +364,6 @@ def test_half_a_step_is_no_patience(patience):
         keras_lr.ReduceLROnPlateau("loss", patience=patience)
 
 
-@pytest.mark.parametrize("steps", ["9 steps", "10.5 steps", "20%"])
-def test_a_ramp_takes_whole_batches(steps):
-    with pytest.raises(ValueError, match="steps` must be a number of batches of at least 10"):
-        keras_lr.LRRangeTest(steps=steps)
-
-
 def test_no_momentum_at_all():
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
     moved = OneCycle(0.1, momentum=(0.0, 0.0)).hyperparameter_schedules(optimizer)

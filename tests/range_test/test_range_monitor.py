@@ -1,12 +1,13 @@
-"""What a range test reads: each batch's own value of whatever it watches, and from whose rate."""
+"""What a range test reads: each batch's own value of whatever it watches, and which way is up."""
 
 import keras
 import numpy as np
 import pytest
 from models import X, Y, network
 from selection import mostly_full
+from short_tests import quick, two_outputs
 
-from keras_lr import LRHistory, LRRangeTest, NoSuggestion, from_config, load, save, to_config
+from keras_lr import LRHistory, LRRangeTest, NoSuggestion, RangeTestResult
 
 pytestmark = pytest.mark.core
 
@@ -183,10 +184,70 @@ def test_a_loss_in_a_metric_that_the_model_does_not_list_is_that_of_each_batch()
     assert float(keras.ops.convert_to_numpy(model.total.count)) == 0.0
 
 
+@pytest.mark.full
+def test_every_ramp_has_the_losses_of_outputs():
+    y = {"a": X[:, :1], "b": X[:, 1:2]}
+    results = []
+    for repeats in (1, 3):
+        keras.utils.set_random_seed(5)
+        test = quick(repeats=repeats, monitor="a_loss")
+        results.append(test.run(two_outputs(), X, y, batch_size=len(X)))
+    alone, three = results
+    np.testing.assert_allclose(three.lower[:5], alone.values[:5], rtol=1e-3)
+    np.testing.assert_allclose(three.upper[:5], alone.values[:5], rtol=1e-3)
+
+
+@pytest.mark.full
+def test_a_validation_loss_is_measured_every_so_many_steps():
+    test = quick(rule="edge", steps=40, monitor="val_loss", validate_every=4, stop_factor=1e9)
+    result = test.run(network(), X, Y, validation_data=(X, Y))
+    assert len(result.rates) == 10
+    np.testing.assert_allclose(result.rates[[0, -1]], np.geomspace(1e-6, 10, 40)[[3, -1]])
+
+
+# Which way is up ----------------------------------------------------------------------------------
+
+
+def test_any_metric_can_be_watched():
+    result = quick(rule="edge", steps=40, monitor="accuracy", mode="max").run(network(), X, Y)
+    assert ((result.values >= 0) & (result.values <= 1)).all()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("monitor", "up", "compiled"),
+    [
+        ("a_mae", False, {"metrics": [["mae"], ["accuracy", "mae"]]}),
+        ("b_accuracy", True, {"metrics": {"b": ["mae", "accuracy"]}}),
+        ("val_b_r2", True, {"metrics": {"b": [keras.metrics.R2Score(name="r2")]}}),
+        ("b_loss", False, {}),
+        (
+            "b_weighted_accuracy",
+            True,
+            {"metrics": {"b": "accuracy"}, "weighted_metrics": {"b": "accuracy"}},
+        ),
+    ],
+)
+def test_a_metric_of_a_model_just_compiled_knows_its_own_direction(monitor, up, compiled):
+    y = [X[:, :1], (X[:, 1:2] > 0).astype("float32")]
+    test = quick(monitor=monitor, validate_every=8)
+    assert test.run(two_outputs(**compiled), X, y, validation_data=(X, y)).up is up
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("monitor", ["accuracy", "val_accuracy"])
+def test_a_model_just_compiled_can_be_watched_by_run_and_by_fit(monitor):
+    arguments = {"validation_data": (X, Y)}
+    assert quick(monitor=monitor, validate_every=8).run(network(), X, Y, **arguments).up
+    test = quick(monitor=monitor, validate_every=8)
+    network().fit(X, Y, verbose=0, callbacks=[test], **arguments)
+    assert test.result.up
+    assert test.result.monitor == monitor
+
+
 def test_rules_read_a_metric_to_be_maximised_the_right_way_up():
     logs = np.linspace(-6, 1, 80)
     loss = (logs + 2.0) ** 2
-    from keras_lr import RangeTestResult
 
     down = RangeTestResult.from_curve(10.0**logs, loss)
     up = RangeTestResult.from_curve(10.0**logs, 7.0 - loss, up=True, monitor="accuracy")
@@ -198,132 +259,7 @@ def test_rules_read_a_metric_to_be_maximised_the_right_way_up():
     assert up.report() == f"{down.report()}\n{explanation}"
 
 
-# How much a run says ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("own", "run", "bar", "words"),
-    [
-        (1, 0, False, False),
-        pytest.param(0, 1, True, True, marks=pytest.mark.full),
-        (0, 2, True, True),
-        pytest.param(0, "auto", True, True, marks=pytest.mark.full),
-        pytest.param(0, True, True, True, marks=pytest.mark.full),
-        pytest.param(1, False, False, False, marks=pytest.mark.full),
-    ],
-)
-def test_verbose_is_taken_as_fit_takes_it(capsys, own, run, bar, words):
-    test = LRRangeTest(steps=20, budget=60, rule="edge", verbose=own)
-    result = test.run(network(), X, Y, verbose=run)
-    shown = capsys.readouterr().out
-    assert ("rate" in shown.removesuffix(f"{result.report()}\n")) is bar
-    assert shown.endswith(f"{result.report()}\n") is words
-    assert shown.count("/step - rate") == 1 or run != 2
-    assert test.verbose == own
-
-
-@pytest.mark.parametrize("verbose", [3, -1, "loud", None, [1]])
-def test_verbose_that_fit_does_not_take_is_refused(verbose):
-    with pytest.raises(ValueError, match=r"`verbose` must be 0, 1, 2 or 'auto'"):
-        LRRangeTest(verbose=0).run(network(), X, Y, verbose=verbose)
-
-
-# Whose rate it is ---------------------------------------------------------------------------------
-
-
-class TwoOptimizers(keras.Model):
-    """Trains by an optimizer of its own, beside the idle one that it is compiled with."""
-
-    def __init__(self):
-        super().__init__()
-        self.dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
-        self.dense.build((None, 1))
-        self.built = True
-
-    def compile(self, own):
-        super().compile(optimizer="sgd", loss="mse")
-        self.own = own
-
-    def call(self, x):
-        return self.dense(x)
-
-    def train_step(self, data):
-        weights = list(self.dense.trainable_variables)
-        if BACKEND == "torch":
-            self.zero_grad()
-            loss = keras.ops.mean((self.dense(data[0]) - 3.0) ** 2)
-            loss.backward()
-            self.own.apply([weight.value.grad for weight in weights], weights)
-            return {"loss": loss.detach()}
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean((self.dense(data[0]) - 3.0) ** 2)
-        self.own.apply(tape.gradient(loss, weights), weights)
-        return {"loss": loss}
-
-
-def two_optimizers():
-    model = TwoOptimizers()
-    model.compile(keras.optimizers.SGD(0.01))
-    return model
-
-
-ONES = np.ones((40, 1), "float32")
-needs_variables = pytest.mark.skipif(BACKEND == "jax", reason="JAX's step has the model's own")
-
-
-@needs_variables
-def test_an_optimizer_that_trains_nothing_is_an_error():
-    model = two_optimizers()
-    with pytest.raises(
-        ValueError, match=r"optimizer 'sgd.*made no update.*optimizer=None.*optimizer, own"
-    ):
-        LRRangeTest(verbose=0).run(model, ONES, ONES, batch_size=4)
-    with pytest.raises(ValueError, match="made no update"):
-        model.fit(ONES, ONES, batch_size=4, verbose=0, callbacks=[LRRangeTest(verbose=0)])
-
-
-@pytest.mark.full
-@needs_variables
-@pytest.mark.parametrize("by_name", [True, False])
-def test_an_optimizer_is_named_or_given(by_name):
-    model = two_optimizers()
-    which = "own" if by_name else model.own
-    result = LRRangeTest(verbose=0, optimizer=which).run(model, ONES, ONES, batch_size=4)
-    # (w - 3) ** 2 has the curvature 2, so that SGD is stable below 1.
-    assert 0.01 < result.suggestion < 1.0
-    assert float(model.own.learning_rate) == pytest.approx(0.01)
-    assert int(model.own.iterations) == 0
-    test = LRRangeTest(verbose=0, optimizer=which, apply=True)
-    model.fit(ONES, ONES, batch_size=4, verbose=0, callbacks=[test])
-    assert float(model.own.learning_rate) == pytest.approx(test.result.suggestion)
-
-
-@pytest.mark.full
-def test_the_model_s_own_optimizer_may_be_named():
-    named = LRRangeTest(verbose=0, steps=20, budget=60, optimizer="optimizer")
-    plain = LRRangeTest(verbose=0, steps=20, budget=60)
-    assert named.run(network(), X, Y).suggestion == plain.run(network(), X, Y).suggestion
-    with pytest.raises(ValueError, match=r"no optimizer named 'optimiser'.*Did you mean"):
-        LRRangeTest(verbose=0, optimizer="optimiser").run(network(), X, Y)
-
-
-def test_a_config_names_an_optimizer_and_holds_none(tmp_path):
-    test = LRRangeTest(optimizer="own", auto=None)
-    assert from_config(to_config(test)) == test
-    save(test, tmp_path / "test.yaml")
-    assert load(tmp_path / "test.yaml") in (test, [test])
-    assert LRRangeTest.from_config(test.get_config()) == test
-    assert "optimizer" not in LRRangeTest().get_config()
-    with pytest.raises(ValueError, match="Give the name of the model's attribute"):
-        LRRangeTest(optimizer=keras.optimizers.SGD()).get_config()
-    for wrong in (0.1, ""):
-        with pytest.raises((TypeError, ValueError), match="`optimizer` must be the name"):
-            LRRangeTest(optimizer=wrong)
-
-
-# Which words it uses ------------------------------------------------------------------------------
+# Where the loss ends ------------------------------------------------------------------------------
 
 
 def test_a_loss_below_zero_has_not_vanished():
