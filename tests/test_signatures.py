@@ -79,6 +79,15 @@ def test_an_unknown_argument_is_refused_with_the_one_that_was_meant(name, writte
         getattr(keras_lr, name)(**{written: 3})
 
 
+def test_the_whole_package_says_what_it_takes():
+    """Every public class refuses an argument that it does not know."""
+    for name in keras_lr.__all__:
+        cls = getattr(keras_lr, name)
+        if inspect.isclass(cls) and name not in ("Schedule", "UnresolvedLength", "Timeline"):
+            with pytest.raises((TypeError, ValueError)):
+                cls(no_such_argument=1)
+
+
 @schedule
 class LayerWise(Schedule):
     """A schedule with a field of each kind that dataclasses have."""

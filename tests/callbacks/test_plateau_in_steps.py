@@ -154,3 +154,9 @@ def test_the_loss_of_a_short_last_batch_counts_as_it_is():
     y = np.repeat(np.array([3.0, 2.0, 1.0], "float32"), 4)[:9, None]
     model.fit(y, y, batch_size=4, shuffle=False, verbose=0, callbacks=[plateau])
     assert plateau.best == pytest.approx(1.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("patience", ["0.5 steps", "2.9 steps"])
+def test_half_a_step_is_no_patience(patience):
+    with pytest.raises(ValueError, match="patience` must be a whole number"):
+        ReduceLROnPlateau("loss", patience=patience)

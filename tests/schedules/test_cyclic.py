@@ -262,6 +262,12 @@ def test_a_momentum_goes_against_triangles():
     }
 
 
+def test_no_momentum_at_all():
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    moved = OneCycle(0.1, momentum=(0.0, 0.0)).hyperparameter_schedules(optimizer)
+    assert set(moved["momentum"].values(epochs=1, steps_per_epoch=4)) == {0.0}
+
+
 @pytest.mark.core
 def test_triangles_move_the_momentum_of_a_fit():
     model = meter(optimizer=keras.optimizers.SGD(1.0, momentum=0.9))
