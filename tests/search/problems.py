@@ -33,6 +33,21 @@ def classifier(optimizer, width=16):
     return model
 
 
+def convolutional(optimizer):
+    """Return a small network for digits as pictures."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.MaxPooling2D(2),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10, "softmax"),
+        ]
+    )
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], **COMPILE)
+    return model
+
+
 LINE = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
 
 
