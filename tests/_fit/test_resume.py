@@ -3,7 +3,6 @@
 import functools
 import json
 import pathlib
-import re
 import subprocess
 import sys
 import zipfile
@@ -11,7 +10,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from killed_fits import VX, VY, Kill, Killed, X, Y, fit, plateau, trained
 from models import settled
 from selection import mostly_full
 from shapes import EPOCHS, SHAPES, STEPS
@@ -24,40 +23,9 @@ from keras_lr import (
     OneCycle,
     ParamScheduler,
     ReduceLROnPlateau,
-    StateError,
 )
-from keras_lr._keras.state.snapshot import Snapshot
 
 pytestmark = pytest.mark.core
-
-random = np.random.default_rng(1)
-X = random.normal(size=(STEPS, 3)).astype("float32")
-Y = random.normal(size=(STEPS, 1)).astype("float32")
-VX, VY = X[::-1] + 0.1, Y
-
-
-class Killed(BaseException):
-    """Takes a fit down as a signal would: nothing of Keras or of the callbacks runs after it."""
-
-
-class Kill(keras.callbacks.Callback):
-    """Kills at one hook of one epoch, at its batch 1 if it is a hook of batches."""
-
-    def __init__(self, hook, epoch):
-        super().__init__()
-        self.epoch = None
-        setattr(self, f"on_{hook}", functools.partial(self.check, hook, epoch))
-        if hook != "epoch_begin":
-            self.on_epoch_begin = self.note
-
-    def note(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def check(self, hook, wanted, index=None, logs=None):
-        if hook.startswith("epoch"):
-            self.epoch = index
-        if self.epoch == wanted and (index == 1 or "batch" not in hook):
-            raise Killed
 
 
 class OwnCheckpoint(keras.callbacks.Callback):
@@ -105,41 +73,6 @@ def ordered(order, ours, folder, *kill):
     return [*ours, *kill, backup]
 
 
-@functools.cache
-def trained():
-    """One model for the whole file, compiled once, and its state as a new process would find it."""
-    keras.utils.set_random_seed(3)
-    model = keras.Sequential([keras.Input((3,)), layers.Dense(4, "tanh"), layers.Dense(1)])
-    model.compile(keras.optimizers.SGD(0.5, momentum=0.9), "mse")
-    return model, Snapshot(model)
-
-
-def fit(callbacks, killed=False, batch_size=4, model=None, **options):
-    """Fit as a new process would."""
-    if model is None:
-        model, pristine = trained()
-        pristine.restore()
-    options = {"epochs": EPOCHS} | options
-
-    def run():
-        model.fit(
-            X, Y, batch_size=batch_size, shuffle=False, verbose=0, callbacks=callbacks, **options
-        )
-
-    if killed:
-        with pytest.raises(Killed):
-            run()
-    else:
-        run()
-    return model
-
-
-def plateau(folder, **options):
-    name = "plateau.json"
-    options = {"monitor": "loss", "patience": 1, "factor": 0.5, "min_delta": 0.02} | options
-    return ReduceLROnPlateau(**options, state_path=folder and folder / name)
-
-
 def halve(epoch, lr):
     return lr * 0.5 if epoch % 2 else lr
 
@@ -173,7 +106,6 @@ VALIDATED = {
     case: {"validation_data": (VX, VY)}
     for case in ("validation", "best weights", "plateau and schedule")
 }
-each_case = pytest.mark.parametrize("case", CASES)
 
 
 @functools.cache
@@ -201,7 +133,7 @@ def test_the_rate_is_cut_on_both_sides_of_the_interruption(case):
     assert len(np.unique(expected[3:])) > 1
 
 
-@each_case
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(
     "order",
     [
@@ -407,23 +339,6 @@ def test_keras_own_forgets_what_ours_keeps(tmp_path):
     assert final == {keras.callbacks.ReduceLROnPlateau: 0.5, ReduceLROnPlateau: 0.25}
 
 
-# What cannot be resumed from.
-
-
-def damage(path, how):
-    content = path.read_bytes()
-    if how == "truncated":
-        path.write_bytes(content[: len(content) // 2])
-    elif how == "flipped":
-        # In an archive, the first byte of the first array: others may be dates.
-        place = content.find(b"\x93NUMPY") + 128 if path.suffix == ".npz" else len(content) // 2
-        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    elif how == "not ours":
-        path.write_text("epoch,loss\n0,0.5\n")
-    else:
-        path.unlink()
-
-
 class Grow(keras.callbacks.Callback):
     """Changes the weights at an epoch's end, as an average of weights does."""
 
@@ -448,39 +363,6 @@ def test_the_best_weights_are_written_when_they_have_changed(others, tmp_path, m
     stored = np.load(next(tmp_path.glob("*.best-0.npz")))
     for i, weight in enumerate(model.get_weights()):
         np.testing.assert_array_equal(stored[str(i)], weight)
-
-
-@pytest.mark.parametrize("how", ["truncated", "flipped", "not ours", "missing"])
-@pytest.mark.parametrize("name", ["plateau.json", "history.npz", "plateau.json.best-*.npz"])
-def test_a_state_that_cannot_be_used_is_never_a_fresh_start(name, how, tmp_path):
-    def callbacks():
-        return [
-            plateau(tmp_path, monitor="loss", restore_best_weights=True),
-            LRHistory(state_path=tmp_path / "history.npz"),
-        ]
-
-    fit([*callbacks(), Kill("train_batch_begin", 2)], killed=True)
-    path = next(tmp_path.glob(name))
-    damage(path, how)
-    with pytest.raises(StateError, match=f"{re.escape(path.name)}.*Restore it from a copy"):
-        fit(callbacks(), initial_epoch=2)
-
-
-def test_the_state_of_other_arguments_is_refused(tmp_path):
-    fit([plateau(tmp_path)], epochs=2)
-    with pytest.raises(StateError, match=r"belongs to .*factor=0\.5.*not to .*factor=0\.2"):
-        fit([plateau(tmp_path, factor=0.2)], initial_epoch=1)
-    # The file of another callback is no good even at the beginning, where it would be replaced.
-    with pytest.raises(StateError, match="belongs to"):
-        fit([plateau(tmp_path, factor=0.2)])
-
-
-def test_an_epoch_that_the_file_does_not_know_is_refused(tmp_path):
-    fit([plateau(tmp_path), LRHistory(state_path=tmp_path / "history.npz")], epochs=2)
-    with pytest.raises(StateError, match=r"begins at epoch 4.*for the epochs 1, 2"):
-        fit([plateau(tmp_path)], initial_epoch=4)
-    with pytest.raises(StateError, match=r"begins at epoch 4.*does not hold epoch 3"):
-        fit([LRHistory(state_path=tmp_path / "history.npz")], initial_epoch=4)
 
 
 def test_state_dict_for_a_checkpoint_of_ones_own():
