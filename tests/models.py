@@ -1,8 +1,12 @@
 """Models whose weights say which rate each update was made with, and one with every state."""
 
+import copy
+
 import keras
 import numpy as np
 import pytest
+
+from keras_lr import CosineDecay, LinearDecay
 
 STEPS = 5
 # XLA takes longer to compile a tiny model than TensorFlow takes to train it. JAX needs it.
@@ -85,6 +89,20 @@ def fit(model, callbacks, data=None, **options):
     return reader.rates
 
 
+# A rise, a kink and a fall: no two of its values over 3 epochs of 5 steps are the same.
+RATE = LinearDecay(0.125, 1.0, over=1) >> CosineDecay(0.9, 0.25)
+
+
+def rate():
+    """Return a schedule that no fit has seen."""
+    return copy.deepcopy(RATE)
+
+
+def curve(schedule=RATE, epochs=3, steps=STEPS):
+    """Return what a schedule says of each update, in float32 as the weights are."""
+    return schedule.values(epochs=epochs, steps_per_epoch=steps).astype(np.float32)
+
+
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(256, 6)).astype("float32")
 Y = (X @ RANDOM.normal(size=(6, 3))).argmax(1)
@@ -124,4 +142,8 @@ def same(first, second):
 
 several_optimizers = pytest.mark.skipif(
     not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer"
+)
+compiled = pytest.mark.skipif(
+    keras.backend.backend() == "torch",
+    reason="on PyTorch, Keras takes neither jit_compile nor steps_per_execution",
 )

@@ -7,7 +7,7 @@ import weakref
 import keras
 import numpy as np
 import pytest
-from models import COMPILE, STEPS, fit, mean_prediction, meter, samples, settled
+from models import COMPILE, STEPS, curve, fit, mean_prediction, meter, rate, samples, settled
 from selection import mostly_full
 
 from keras_lr import CosineDecay, LinearDecay, LRHistory, ParamScheduler, ReduceLROnPlateau
@@ -29,13 +29,14 @@ HOOKS = [
 
 
 class Raise(keras.callbacks.Callback):
-    """Raises at a hook."""
+    """Raises at a hook, once so many updates were made."""
 
-    def __init__(self, hook, error):
+    def __init__(self, hook, error, updates=0):
         super().__init__()
 
         def act(*arguments, **logs):
-            raise error
+            if self.model.optimizer.iterations >= updates:
+                raise error
 
         setattr(self, hook, act)
 
@@ -70,6 +71,36 @@ def test_an_exception_in_a_hook(hook, error):
         assert caught.value is error
         if hook != "on_train_begin" or where == -1:
             assert_clean(model, before)
+
+
+@pytest.mark.parametrize(
+    ("error", "where"), [(RuntimeError, "before"), (KeyboardInterrupt, "after")]
+)
+@pytest.mark.parametrize(
+    "hook", ["on_epoch_begin", "on_train_batch_begin", "on_train_batch_end", "on_epoch_end"]
+)
+def test_an_exception_leaves_nothing_that_acts(error, where, hook):
+    model, schedule, problem = meter(), rate(), error("in the fit")
+    model.optimizer.learning_rate, before = 3.0, names_on(model)
+    callbacks = [schedule, Raise(hook, problem, updates=2)][:: 1 if where == "after" else -1]
+    with pytest.raises(error, match="in the fit"):
+        fit(model, callbacks, epochs=3)
+    assert_clean(model, before)
+    settled(model).set_weights([np.zeros((STEPS, 1), "float32")])
+    model.optimizer.learning_rate = 4.0
+    assert fit(model, [], epochs=2).tolist() == [4.0] * 10
+    np.testing.assert_array_equal(fit(model, schedule, epochs=3), curve())
+
+
+def test_after_an_exception_a_batch_trains_at_the_rate_of_the_optimizer():
+    model, problem = meter(), Raise("on_train_batch_end", RuntimeError("x"), updates=2)
+    with pytest.raises(RuntimeError):
+        fit(model, [rate(), problem], epochs=3)
+    settled(model).set_weights([np.zeros((STEPS, 1), "float32")])
+    model.optimizer.learning_rate = 4.0
+    x, y = samples()
+    model.train_on_batch(x[:2], y[:2])
+    assert model.get_weights()[0][:, 0].tolist() == [-4.0, 0.0, 0.0, 0.0, 0.0]
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="there Keras does not take it so")
@@ -113,12 +144,15 @@ def broken():
 
 
 def test_an_exception_in_the_data():
-    model = build()
+    model = meter()
     fit(model, [])
     before = names_on(model)
     with pytest.raises(Exception, match="disk"):
         fit(model, CosineDecay(0.1), broken(), steps_per_epoch=STEPS, epochs=2)
     assert_clean(model, before)
+    settled(model).set_weights([np.zeros((STEPS, 1), "float32")])
+    model.optimizer.learning_rate = 4.0
+    assert fit(model, []).tolist() == [4.0] * STEPS
 
 
 def test_a_fit_that_the_garbage_collector_ends_while_another_begins_blocks_nothing():

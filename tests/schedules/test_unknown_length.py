@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from models import STEPS, fit, meter, samples
+from models import STEPS, compiled, fit, meter, samples
 
 from keras_lr import (
     Constant,
@@ -18,10 +18,14 @@ from keras_lr import (
 pytestmark = pytest.mark.core
 
 
-def rates(schedule, epochs, **options):
+def unknown():
+    """Return data of five batches that cannot be counted before they are read."""
     tf = pytest.importorskip("tensorflow")
-    data = tf.data.Dataset.from_tensor_slices(samples()).batch(2).filter(lambda *_: True)
-    return fit(meter(), schedule, data, epochs=epochs, **options).reshape(-1, 5)
+    return tf.data.Dataset.from_tensor_slices(samples()).batch(2).filter(lambda *_: True)
+
+
+def rates(schedule, epochs, **options):
+    return fit(meter(), schedule, unknown(), epochs=epochs, **options).reshape(-1, 5)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +51,28 @@ def test_one_cycle_needs_no_arguments():
     np.testing.assert_allclose(rates(OneCycle(1.0), 4)[:, 0], curve, rtol=1e-6)
 
 
+@pytest.mark.parametrize("steps_per_execution", [1, pytest.param(4, marks=compiled)])
+def test_tf_data_without_a_length_moves_at_the_epochs(steps_per_execution):
+    """Half a cosine over three epochs is 1, 3/4 and 1/4 of the rate at their starts."""
+    data = unknown()
+    model, schedule = meter(steps_per_execution=steps_per_execution), CosineDecay(0.5)
+    for _ in range(2):
+        rates = fit(model, schedule, data, epochs=3)
+        np.testing.assert_array_equal(rates, np.repeat([0.5, 0.375, 0.125], 5))
+        assert len(schedule.history) == 15
+    rates = fit(model, schedule, data, epochs=3, initial_epoch=2)
+    np.testing.assert_array_equal(rates, np.repeat([0.125], 5))
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, pytest.param(4, marks=compiled)])
+def test_tf_data_without_a_length_counts_what_is_in_steps(steps_per_execution):
+    data = unknown()
+    schedule = LinearDecay(1.0, 0.25, over="12 steps") >> Constant(0.125)
+    rates = fit(meter(steps_per_execution=steps_per_execution), schedule, data, epochs=3)
+    expected = [1 - k / 16 for k in range(12)] + [0.125] * 3
+    np.testing.assert_array_equal(rates, expected)
+
+
 def test_steps_after_the_first_epoch_know_how_long_it_was():
     # 2 epochs go before; then 8 steps from 1 to 0.5.
     after_epochs = Constant(2.0).lasting(2) >> LinearDecay(1.0, 0.5, over="8 steps")
@@ -60,10 +86,15 @@ def test_epochs_after_steps_cannot_be_placed_in_the_first_epoch():
         rates(Constant(2.0).lasting("7 steps") >> LinearDecay(1.0), 4)
 
 
-def test_the_advice_is_not_what_the_user_did():
-    with pytest.raises(UnresolvedLength, match=r"begins at epoch 2: .*Pass `steps_per_e") as e:
-        rates(LinearDecay(1.0, over="12 steps"), 3, initial_epoch=1)
-    assert "or every length" not in str(e.value)
+def test_tf_data_without_a_length_cannot_count_what_ran_before():
+    schedule = LinearDecay(1.0, 0.25, over="12 steps")
+    with pytest.raises(UnresolvedLength, match=r"begins at epoch 2: .*Pass `steps_per_e") as caught:
+        rates(schedule, 3, initial_epoch=1)
+    # To give lengths in steps is what the user did.
+    assert "or every length" not in str(caught.value)
+    options = {"steps_per_epoch": 5, "epochs": 3, "initial_epoch": 2}
+    known = fit(meter(), schedule, unknown().repeat(), **options)
+    np.testing.assert_array_equal(known, [1 - k / 16 for k in (10, 11, 12, 12, 12)])
 
 
 class Short(keras.utils.PyDataset):
@@ -75,6 +106,23 @@ class Short(keras.utils.PyDataset):
     def __getitem__(self, index):
         x, y = samples()
         return x[2 * index :][:2], y[2 * index :][:2]
+
+
+def once():
+    """Return a generator of five batches."""
+    data = Short()
+    return (data[index] for index in range(STEPS))
+
+
+def test_a_generator_without_a_length():
+    """One epoch, in which lengths in epochs stand still and those in steps do not."""
+    model = meter()
+    warm = StepDecay(0.5, every=1).warmup(2, start=0.25)
+    assert fit(model, warm, once(), epochs=1).tolist() == [0.25] * 5
+    rates = fit(model, LinearDecay(0.5, over="4 steps"), once(), epochs=1)
+    assert rates.tolist() == [0.5, 0.375, 0.25, 0.125, 0.0]
+    with pytest.warns(UserWarning, match="a rate of 0 for the whole of epoch 1"):
+        fit(model, StepDecay(0.5).warmup(2), once(), epochs=1)
 
 
 @pytest.mark.filterwarnings("error:.*has no effect")
