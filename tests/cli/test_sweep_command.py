@@ -24,12 +24,9 @@ def build(optimizer):
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [*__import__("sys").path])
-    (tmp_path / "studies").mkdir()
-    (tmp_path / "studies" / "width.py").write_text("WIDTH = 1\n")
-    return tmp_path
+def studies(folder):
+    (folder / "studies").mkdir()
+    (folder / "studies" / "width.py").write_text("WIDTH = 1\n")
 
 
 def study(text=STUDY):
