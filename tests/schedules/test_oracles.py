@@ -4,8 +4,6 @@ PyTorch and optax count as this package does: a boundary at ``b`` takes effect a
 ``PiecewiseConstantDecay`` keeps the old value at ``t = b`` and changes one step later.
 """
 
-import math
-
 import keras
 import numpy as np
 import pytest
@@ -16,7 +14,6 @@ from keras_lr import (
     CosineRestarts,
     ExponentialDecay,
     Function,
-    InverseSqrtDecay,
     LinearDecay,
     OneCycle,
     PiecewiseConstant,
@@ -24,7 +21,6 @@ from keras_lr import (
     StepDecay,
     TimeDecay,
     TriangularCLR,
-    WarmupStableDecay,
 )
 
 oracle = pytest.mark.oracle
@@ -390,98 +386,3 @@ def test_keras(name):
     theirs, ours = KERAS[name]
     expected = [float(theirs(step)) for step in range(40)]
     np.testing.assert_allclose(curve(ours, 40), expected, rtol=2e-6, atol=1e-7)
-
-
-# timm, Transformers and BERT, by their formulas.
-
-
-def timm_cosine(t, lr, low, n, k, warmup_lr):
-    """`timm.scheduler.CosineLRScheduler._get_lr`, with `warmup_prefix=False`, its default."""
-    if t < k:
-        return warmup_lr + t * (lr - warmup_lr) / k
-    return low + 0.5 * (lr - low) * (1 + math.cos(math.pi * t / n))
-
-
-def bert(t, lr, n, k):
-    """`create_optimizer` of google-research/bert: a linear decay, masked by the warmup."""
-    return lr * t / k if t < k else lr * (1 - t / n)
-
-
-def huggingface_cosine(t, lr, n, k):
-    """`transformers.get_cosine_schedule_with_warmup`."""
-    if t < k:
-        return lr * t / max(1, k)
-    return lr * max(0.0, 0.5 * (1.0 + math.cos(math.pi * (t - k) / max(1, n - k))))
-
-
-def huggingface_restarts(t, lr, n, k, cycles):
-    """`transformers.get_cosine_with_hard_restarts_schedule_with_warmup`."""
-    if t < k:
-        return lr * t / max(1, k)
-    progress = (t - k) / max(1, n - k)
-    return lr * max(0.0, 0.5 * (1.0 + math.cos(math.pi * ((cycles * progress) % 1.0))))
-
-
-def huggingface_polynomial(t, lr, n, k, low, power):
-    """`transformers.get_polynomial_decay_schedule_with_warmup`."""
-    if t < k:
-        return lr * t / max(1, k)
-    return (lr - low) * (1 - (t - k) / (n - k)) ** power + low
-
-
-def huggingface_inverse_sqrt(t, lr, k):
-    """`transformers.get_inverse_sqrt_schedule`, whose timescale is the warmup by default."""
-    return lr * t / max(1, k) if t < k else lr / math.sqrt(t / k)
-
-
-def huggingface_wsd(t, lr, n, k, m):
-    """`transformers.get_wsd_schedule(warmup_type="cosine", decay_type="1-sqrt")`."""
-    if t < k:
-        return lr * 0.5 * (1.0 - math.cos(math.pi * t / k))
-    if t < n - m:
-        return lr
-    return lr * (1.0 - math.sqrt((t - (n - m)) / m))
-
-
-def noam(t, d_model, warmup):
-    """`rate` of The Annotated Transformer, whose steps count from 1."""
-    step = t + 1
-    return d_model**-0.5 * min(step**-0.5, step * warmup**-1.5)
-
-
-FORMULAS = {
-    "noam": (lambda t: noam(t, 512, 9), InverseSqrtDecay.transformer(512, 9)),
-    "timm-cosine": (
-        lambda t: timm_cosine(t, 0.4, 0.01, 40, 6, 0.02),
-        CosineDecay(0.4, 0.01).warmup(6, start=0.02, shift=False),
-    ),
-    "bert": (lambda t: bert(t, 0.4, 40, 7), LinearDecay(0.4).warmup(7, shift=False)),
-    "huggingface-cosine": (
-        lambda t: huggingface_cosine(t, 0.4, 40, 6),
-        CosineDecay(0.4).warmup(6),
-    ),
-    "huggingface-restarts": (
-        lambda t: huggingface_restarts(t, 0.4, 40, 6, 3),
-        CosineDecay(0.4).repeat(3).warmup(6),
-    ),
-    "huggingface-polynomial": (
-        lambda t: huggingface_polynomial(t, 0.4, 40, 6, 0.01, 2.5),
-        PolynomialDecay(0.4, 0.01, power=2.5).warmup(6),
-    ),
-    "huggingface-inverse-sqrt": (
-        lambda t: huggingface_inverse_sqrt(t, 0.4, 6),
-        InverseSqrtDecay(0.4, timescale=6).warmup(6),
-    ),
-    "huggingface-wsd": (
-        lambda t: huggingface_wsd(t, 0.4, 40, 6, 8),
-        WarmupStableDecay(0.4, warmup=0, decay=8, shape="sqrt").warmup(6, shape="cosine"),
-    ),
-}
-
-
-@oracle
-@pytest.mark.parametrize("name", FORMULAS)
-def test_formulas_of_other_libraries(name):
-    theirs, ours = FORMULAS[name]
-    expected = [theirs(t) for t in range(40)]
-    np.testing.assert_allclose(curve(ours, 40), expected, rtol=1e-12, atol=1e-16)
