@@ -8,7 +8,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 PATH = os.pathsep.join(
-    str(folder) for folder in (TESTS.parent, TESTS, TESTS / "_fit", TESTS / "search")
+    str(folder) for folder in (TESTS.parent, TESTS, TESTS / "_fit" / "engines", TESTS / "search")
 )
 
 
