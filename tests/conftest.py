@@ -18,6 +18,8 @@ settings.load_profile("keras_lr")
 
 # Programs that tests start in a process of their own.
 collect_ignore = ["programs"]
+# Searched for doctests, these would be modules of one name.
+collect_ignore_glob = ["*conftest.py"]
 
 
 def pytest_report_header():

@@ -1,6 +1,7 @@
 """How the package is laid out: the order of its rooms, and what may stand in which.
 
-The rules are read off the syntax, so that they hold for every file, imported or not.
+The rules are read off the files, so that they hold for each, imported or not. Where a file stands
+and how long it is have rules for the tests, too.
 """
 
 import ast
@@ -66,7 +67,9 @@ TESTS = ROOT / "tests"
 BACKENDS = {"tensorflow", "jax", "torch"}
 KNOWS_BACKENDS = ("_keras/", "_fit/engines/")
 MAX_LINES = 450
+"""Of a file of Python, in the package and in its tests."""
 MAX_FILES = 10
+"""Of a folder of the package, besides its `__init__.py`."""
 
 
 def check(rule, findings):
@@ -259,8 +262,11 @@ def test_no_two_files_of_tests_have_one_name():
 
 
 def test_a_file_is_short_enough_to_read():
-    sizes = {short(path): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
-    check("lines", (f"{name}: {size}" for name, size in sizes.items() if size > MAX_LINES))
+    """A file of the package, and one of its tests."""
+    files = [*FILES, *TESTS.rglob("*.py")]
+    sizes = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    long = {path: size for path, size in sizes.items() if size > MAX_LINES}
+    check("lines", (f"{path.relative_to(ROOT)}: {size}" for path, size in long.items()))
 
 
 def test_a_room_has_few_files():
