@@ -5,9 +5,9 @@ Relies on these names of Keras 3 (3.12 and later), whose presence is checked bef
 - Once for each update, after clipping and unscaling, ``apply`` calls
   ``_apply_weight_decay(variables)``, which multiplies by ``learning_rate``, and right after that
   ``_backend_update_step(gradients, variables, learning_rate)``. An optimizer that updates its
-  variables in another way is refused in its first step.
-- ``_learning_rate`` is the variable with the rate, and ``_trainable_variables`` are those that the
-  optimizer was built for, which ``_var_key`` tells apart.
+  variables in another way is refused in its first update, which is undone.
+- ``_trainable_variables`` are the variables that the optimizer was built for, which ``_var_key``
+  tells apart.
 - A training step calls ``apply`` of the model's optimizer once for each batch. If the step takes
   the model's state, it calls ``stateless_apply`` instead, which takes and returns the values of
   ``variables``, a copy of the list ``_variables``. A variable that is added to that list while the
@@ -43,7 +43,12 @@ from keras_lr._keras.gradients.tensors import (
 from keras_lr._keras.host_values import to_numpy
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
 from keras_lr._keras.rates.optimizers import trained_variables, unwrap_loss_scaling
-from keras_lr._keras.rates.step_methods import StepMethods, check_has
+from keras_lr._keras.rates.step_methods import (
+    WEIGHT_DECAY,
+    StepMethods,
+    check_has,
+    updates_in_its_own_way,
+)
 
 USE = "a rate computed from the gradients"
 
@@ -174,7 +179,8 @@ class RuleUpdates:
         self._in_state = steps_take_state()
         """Whether the values of variables travel in the state of a step."""
         inner: dict[str, Callable[..., Any]] = {
-            "_apply_weight_decay": self._defer_decay,
+            "apply": self._check_update,
+            WEIGHT_DECAY: self._defer_decay,
             "_backend_update_step": self._update,
         }
         outer: dict[str, Callable[..., Any]] = {"apply": self._apply}
@@ -321,6 +327,16 @@ class RuleUpdates:
         if isinstance(sign, tuple):
             self._applied.append(sign)
 
+    def _check_update(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Apply gradients by the optimizer's own method, if that calls the rule."""
+        methods = self._methods[0]
+        with methods.checked_update(self.weights, "_backend_update_step", WEIGHT_DECAY):
+            result = method(*arguments, **options)
+            if self._decay is not None and "_backend_update_step" in methods.called:
+                # It was deferred after the update.
+                raise updates_in_its_own_way(self.optimizer, WEIGHT_DECAY, USE)
+        return result
+
     def _defer_decay(self, method: Callable[..., Any], variables: Any) -> None:
         """Postpone the weight decay until its rate is known."""
         self._decay = functools.partial(method, variables)
@@ -331,6 +347,7 @@ class RuleUpdates:
         """Update the weights by the rate that the rule computes from the gradients."""
         # Another replica may be in the middle of this.
         decay, multiplier = self._decay, self.multiplier
+        self._decay = None
         with without_gradients():
             places = [self._places[self.key_of(variable)] for variable in variables]
             by_place = dict(zip(places, sum_over_replicas(list(grads)), strict=True))

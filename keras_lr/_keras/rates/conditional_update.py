@@ -2,7 +2,7 @@
 
 Relies on (Keras 3.12 and later): ``keras.src.backend.common.stateless_scope`` returns the scope in
 which a JAX step is traced, and ``state_mapping`` of that scope holds what the step has assigned so
-far. There is no public access to it. Where it is missing, `check_can_run_if` raises before a fit
+far. There is no public access to it. Where one is missing, `check_can_run_if` raises before a fit
 trains. TensorFlow has ``tf.cond``, and PyTorch, which compiles nothing, needs only Python's ``if``.
 """
 
@@ -24,11 +24,16 @@ def check_can_run_if() -> None:
     Raises:
         RuntimeError: If this is such a version.
     """
-    if keras.backend.backend() not in ("tensorflow", "torch") and _scope_module() is None:
+    if keras.backend.backend() in ("tensorflow", "torch"):
+        return
+    missing = [] if _scope_module() is not None else [_STATELESS_SCOPE]
+    if not hasattr(keras.StatelessScope(), "state_mapping"):
+        missing.append("keras.StatelessScope.state_mapping")
+    if missing:
         raise RuntimeError(
-            f"Keras {keras.__version__} has no {_STATELESS_SCOPE}, by which keras_lr freezes "
-            f"variables inside a step of {keras.backend.backend()}. Give the parts of the model "
-            "factors that are numbers: they need no schedule that is 0 for a while."
+            f"Keras {keras.__version__} has no {' and no '.join(missing)}, by which keras_lr "
+            f"freezes variables inside a step of {keras.backend.backend()}. Give the parts of the "
+            "model factors that are numbers: they need no schedule that is 0 for a while."
         )
 
 

@@ -5,12 +5,16 @@ Relies on these names of Keras 3 (3.12 and later), whose presence is checked bef
 - ``apply`` hands the gradients to ``_apply_weight_decay``, which multiplies by ``learning_rate``,
   and to ``_backend_update_step(gradients, variables, learning_rate)``. That calls ``update_step``
   for each variable, or, on PyTorch, ``_parallel_update_step`` for all of them. An optimizer that
-  updates its variables in another way is refused in its first step.
+  updates its variables in another way is refused in its first update, which is undone.
 - ``_learning_rate`` and ``_iterations`` hold what the properties ``learning_rate`` and
   ``iterations`` return; a tensor in their place is returned unchanged.
 - ``_var_key`` tells variables apart, and ``_trainable_variables`` are those that the optimizer was
-  built for, in the order of their averages in ``_model_variables_moving_average``.
-- Nadam multiplies a number in each update, once for all variables (`keras_lr._keras.rates.nadam`).
+  built for, in the order of their averages in ``_model_variables_moving_average``, which
+  ``_update_model_variables_moving_average`` updates.
+- Nadam multiplies ``_u_product`` in each update, once for all variables: see
+  `keras_lr._keras.rates.nadam`.
+
+What an optimizer has only once it is built is checked then, on TensorFlow in the first step.
 """
 
 from __future__ import annotations
@@ -30,9 +34,12 @@ from keras_lr._keras.rates.optimizers import (
     overrides_learning_rate,
     trained_variables,
 )
-from keras_lr._keras.rates.step_methods import StepMethods, check_has
+from keras_lr._keras.rates.step_methods import WEIGHT_DECAY, StepMethods, check_has
 
 USE = "a rate for each part of a model"
+
+ATTRIBUTES = "_learning_rate", "_iterations", "_trainable_variables", "_var_key", "built", "build"
+"""What an optimizer must have besides the methods that are replaced."""
 
 
 class Freezing(enum.Enum):
@@ -163,23 +170,20 @@ class LayerUpdates:
         self.groups = list(groups)
         self.forget_step()
         parallel = hasattr(optimizer, "_parallel_update_step")
-        leaf = "_parallel_update_step" if parallel else "update_step"
+        self._leaf = "_parallel_update_step" if parallel else "update_step"
         functions: dict[str, Callable[..., Any]] = {
             "apply": self._apply,
-            "_apply_weight_decay": self._decay,
+            WEIGHT_DECAY: self._decay,
             "_backend_update_step": self._update,
-            leaf: self._update_some if parallel else self._update_one,
+            self._leaf: self._update_some if parallel else self._update_one,
         }
-        names = ["_learning_rate", "_iterations", "_trainable_variables", "_var_key", "built"]
         if optimizer_has(optimizer, "use_ema"):
             functions["_update_model_variables_moving_average"] = self._average
-            names.append("_model_variables_moving_average" if optimizer.built else "build")
-        may_miss_updates = any(group.freezing is Freezing.SOMETIMES for group in groups)
-        if may_miss_updates:
-            names += names_of_product(optimizer)
-        check_has(optimizer, names, USE)
-        if may_miss_updates:
+        check_has(optimizer, ATTRIBUTES, USE)
+        if self._may_miss_updates():
             check_can_run_if()
+        if optimizer.built:
+            self._check_slots()
         self.methods = StepMethods(optimizer, functions, USE)
         self.rate = Hyperparameter(optimizer, LEARNING_RATE)
         self._parallel = parallel
@@ -189,8 +193,6 @@ class LayerUpdates:
             for index, group in enumerate(self.groups)
             for variable in group.variables
         }
-        self._updated = False
-        """Whether the optimizer has called the methods that this class relies on."""
         if optimizer_has(optimizer, "weight_decay") and overrides_learning_rate(optimizer):
             raise ValueError(
                 f"The optimizer {type(optimizer).__name__} computes its learning rate, and has a "
@@ -198,6 +200,21 @@ class LayerUpdates:
                 "would not reach the decay. Let `learning_rate` be the variable that Keras keeps "
                 "for it, or set weight_decay=None."
             )
+
+    def _may_miss_updates(self) -> bool:
+        """Return whether a group is frozen in some steps only."""
+        return any(group.freezing is Freezing.SOMETIMES for group in self.groups)
+
+    def _check_slots(self) -> None:
+        """Refuse an optimizer that was built without what this class relies on.
+
+        Raises:
+            RuntimeError: If it lacks something.
+        """
+        names = names_of_product(self.optimizer) if self._may_miss_updates() else []
+        if optimizer_has(self.optimizer, "use_ema"):
+            names.append("_model_variables_moving_average")
+        check_has(self.optimizer, names, USE)
 
     def forget_step(self) -> None:
         """Forget the tensors of a step, which would keep its graph in memory."""
@@ -268,6 +285,7 @@ class LayerUpdates:
         if not optimizer.built and variables:
             with keras.name_scope(optimizer.name, caller=optimizer):
                 optimizer.build(variables)
+            self._check_slots()
             self._plain = self._counters()
         pairs = list(zip(grads, variables, strict=True))
         moving = [
@@ -284,16 +302,13 @@ class LayerUpdates:
             if getattr(variable, "constraint", None) is not None
             and self._may_be_frozen(self.group_of(variable))
         ]
-        self._updated = self._updated or bool(optimizer.gradient_accumulation_steps)
-        method([gradient for gradient, _ in moving], [variable for _, variable in moving])
+        with self.methods.checked_update(
+            variables, "_backend_update_step", self._leaf, WEIGHT_DECAY
+        ):
+            method([gradient for gradient, _ in moving], [variable for _, variable in moving])
         for variable, before in constrained:
             active = self._is_active(self._group_of[self.key_of(variable)])
             variable.assign(keras.ops.where(active, variable.value, before))
-        if moving and not self._updated:
-            raise RuntimeError(
-                f"The optimizer {type(optimizer).__name__} updates its variables in its own way, "
-                f"and not by `update_step`, so that {USE} cannot work with it."
-            )
 
     def _masked(self, gradient: Any, variable: Any) -> Any:
         """Return a gradient, or zeros in the steps in which the variable is frozen.
@@ -355,7 +370,7 @@ class LayerUpdates:
         self, method: Callable[..., Any], gradient: Any, variable: Any, learning_rate: Any
     ) -> None:
         """Update one variable by the rate of its group."""
-        self._updated, index = True, self.group_of(variable)
+        index = self.group_of(variable)
         if index is None:
             method(gradient, variable, learning_rate)
             return
@@ -370,7 +385,7 @@ class LayerUpdates:
         self, method: Callable[..., Any], grads: Any, variables: Any, learning_rate: Any
     ) -> None:
         """Update variables that PyTorch updates together, each group by its rate."""
-        self._updated, product = True, product_of(self.optimizer)
+        product = product_of(self.optimizer)
         before = None if product is None else keras.ops.copy(product)
         if product is not None:
             counted = keras.ops.convert_to_tensor(self._plain["_iterations"])

@@ -1,6 +1,6 @@
 """Optimizers: those inside an object, the one that trains a model, and how far each has trained.
 
-Relies on three names of Keras 3 (the same in 3.12 and 3.15) that are not promised:
+Relies on names of Keras 3 (the same in 3.12 and 3.15) that are not promised:
 
 - ``_learning_rate`` is what an optimizer was built with. Where the name is missing, `schedule_of`
   reads the optimizer's config, and a wrapper with its own rate is driven like any optimizer.
@@ -9,6 +9,12 @@ Relies on three names of Keras 3 (the same in 3.12 and 3.15) that are not promis
 - ``_trainable_variables`` are the variables that an optimizer was built for. Without it, an
   optimizer that trains nothing is noticed at the end of the first epoch instead of after the first
   execution.
+- ``_get_current_learning_rate`` computes what the property ``learning_rate`` returns. Without it,
+  only a class that overrides the property is taken to compute its rate.
+- TensorFlow lists what an object holds in attributes that begin with ``_self_``. If they had other
+  names, an optimizer might be named by its place in such a list.
+
+Legacy Keras has ``_built`` for ``built``.
 """
 
 from __future__ import annotations
@@ -20,6 +26,8 @@ import keras
 
 from keras_lr._hints import nearest_name_hint, warn_user
 from keras_lr._keras.host_values import to_numpy
+
+_LISTS_OF_TENSORFLOW = "_self_"
 
 
 def is_variable(value: Any) -> bool:
@@ -37,7 +45,7 @@ def is_optimizer(value: Any) -> bool:
 
 
 def is_built(optimizer: Any) -> bool:
-    """Return whether an optimizer has its slots; legacy Keras has ``_built`` for ``built``."""
+    """Return whether an optimizer has its slots."""
     return bool(getattr(optimizer, "built", getattr(optimizer, "_built", False)))
 
 
@@ -62,7 +70,7 @@ def _elements(prefix: str, holder: Any) -> list[tuple[str, Any]]:
     """Return the attributes of an object and the elements of those that are lists or dicts."""
     elements = []
     for name, value in vars(holder).items():
-        if name.startswith("_self_"):  # TensorFlow's own list of the tracked objects
+        if name.startswith(_LISTS_OF_TENSORFLOW):
             continue
         elements.append((f"{prefix}{name}", value))
         if isinstance(value, list | tuple):

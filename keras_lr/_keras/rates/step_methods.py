@@ -1,16 +1,20 @@
 """`StepMethods`: functions that replace an optimizer's methods while a step runs or is traced.
 
 Anything that changes how an optimizer updates uses this: it replaces methods of the instance while
-Python executes the training step, and only then. Relies on: an instance attribute with the name of
-a method is called instead of the method. None of it is saved, copied or pickled, and a compiled
-step keeps what it did when it was traced.
+Python executes the training step, and only then. None of it is saved, copied or pickled, and a
+compiled step keeps what it did when it was traced.
+
+Relies on: an instance attribute with the name of a method is called instead of the method, and the
+optimizer calls the method in its first update. `StepMethods.checked_update` refuses one that does
+not, as one with a weight decay and without a call of ``_apply_weight_decay``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -39,7 +43,11 @@ class StepMethods:
         """
         check_has(optimizer, functions, use)
         self.optimizer = optimizer
-        self._functions = functions
+        self._functions, self._use = functions, use
+        self.called: set[str] = set()
+        """The methods that the optimizer has called so far."""
+        self._begun = 0
+        """The updates that `checked_update` has seen begin."""
         self._own: dict[str, Any] | None = None
         """Instance attributes of the optimizer that the functions have replaced."""
         self._lock = threading.Lock()
@@ -52,11 +60,15 @@ class StepMethods:
             if self._entered > 1:
                 return
             self._own = {name: vars(self.optimizer).get(name) for name in self._functions}
-            for name, function in self._functions.items():
+            for name in self._functions:
                 method = self._own[name] or functools.partial(
                     getattr(type(self.optimizer), name), self.optimizer
                 )
-                vars(self.optimizer)[name] = functools.partial(function, method)
+                vars(self.optimizer)[name] = functools.partial(self._call, name, method)
+
+    def _call(self, name: str, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        self.called.add(name)
+        return self._functions[name](method, *arguments, **options)
 
     def leave(self) -> bool:
         """Give the optimizer its methods back, unless another step is still inside.
@@ -74,6 +86,61 @@ class StepMethods:
                 if method is not None:
                     vars(self.optimizer)[name] = method
             return True
+
+    @contextlib.contextmanager
+    def checked_update(self, variables: Iterable[Any], *names: str) -> Iterator[None]:
+        """Refuse an optimizer that makes the update inside the context without some methods.
+
+        Only the first update is checked. After an exception it is undone, unless it was only
+        traced.
+
+        Args:
+            variables: The variables that the optimizer updates.
+            *names: The methods that it has to call.
+
+        Raises:
+            RuntimeError: If it has not called one of them.
+        """
+        decays = getattr(self.optimizer, "weight_decay", None) is not None
+        needed = [name for name in names if decays or name != WEIGHT_DECAY]
+        self._begun += 1
+        eager = _runs_eagerly()
+        accumulated = getattr(self.optimizer, "gradient_accumulation_steps", None) or 1
+        if self.called.issuperset(needed) or (eager and self._begun < accumulated):
+            yield
+            return
+        everything = (*variables, *self.optimizer.variables) if eager else ()
+        before = [(variable, keras.ops.copy(variable.value)) for variable in everything]
+        try:
+            yield
+            missing = [name for name in needed if name not in self.called]
+            if missing:
+                raise updates_in_its_own_way(self.optimizer, missing[0], self._use)
+        except BaseException:
+            for variable, value in before:
+                variable.assign(value)
+            raise
+
+
+WEIGHT_DECAY = "_apply_weight_decay"
+"""Keras's name for the method that decays the weights, where an optimizer has a weight decay."""
+
+
+def _runs_eagerly() -> bool:
+    """Return whether operations take effect at once."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.executing_eagerly()
+    return keras.backend.backend() != "jax"  # whose steps return what they change
+
+
+def updates_in_its_own_way(optimizer: Any, name: str, use: str) -> RuntimeError:
+    """Return the error for an optimizer that does not call a method where Keras's do."""
+    return RuntimeError(
+        f"The optimizer {type(optimizer).__name__} updates its variables in its own way, and not "
+        f"by `{name}`, so that {use} cannot work with it."
+    )
 
 
 def check_has(optimizer: Any, names: Iterable[str], use: str) -> None:
