@@ -9,9 +9,10 @@ from keras_lr._fit.engines.base import Engine
 from keras_lr._keras.fits.callback_list import CallbackListPatch
 from keras_lr._keras.fits.jax_state import sync_state
 from keras_lr._keras.fits.model_functions import (
+    Caller,
     MakerPatch,
     check_functions,
-    name_of_caller,
+    find_caller,
     set_train_function,
 )
 from keras_lr._keras.state.snapshot import initial_metrics, metrics_of, reset_metrics
@@ -93,7 +94,7 @@ class TrainFunctionPatch:
             return
 
         def make_train_function(force: bool = False) -> Any:
-            return self.train_function_for(self.request(name_of_caller(), force), force)
+            return self.train_function_for(self.request(find_caller(), force), force)
 
         def make_test_function(*arguments: Any, **options: Any) -> Any:
             if self.fit.callbacks.is_calling():
@@ -104,21 +105,24 @@ class TrainFunctionPatch:
             make_train_function=make_train_function, make_test_function=make_test_function
         )
 
-    def request(self, caller: str, force: bool) -> Request:
+    def request(self, caller: Caller, force: bool) -> Request:
         """Return what a call of ``make_train_function`` is for.
 
         Args:
-            caller: Name of the function that calls it.
+            caller: The function that calls it.
             force: Whether the caller asks for a new function.
         """
-        if caller == "fit":
+        if caller.name == "fit":
             return Request.NEW_FIT
         if not self.fit.is_alive():
             return Request.TRAINING_AFTER_THE_FIT
         if force or self.model.train_function is None:
             return Request.CHANGED_MODEL
-        if caller == "train_on_batch" and self.engine and self.fit.callbacks.is_calling():
-            return Request.BATCH_OF_A_CALLBACK
+        if self.engine and self.fit.callbacks.is_calling():
+            if caller.name == "train_on_batch":
+                return Request.BATCH_OF_A_CALLBACK
+            if caller.is_of_keras:
+                return Request.NEW_FIT
         return Request.NEXT_BATCH
 
     def train_function_for(self, request: Request, force: bool = False) -> Any:

@@ -8,8 +8,11 @@ Relies on (Keras 3.0 and later, and legacy Keras 2):
   else changes.
 - `sys._current_frames` has the innermost frame of every thread. Where it does not, an object that
   is in the fits of two threads at once is not refused.
-- Its local variable ``epoch_iterator`` holds the data in two attributes. Where it does not, the
-  data of a fit that is stopped inside an epoch are freed only by Python's garbage collector.
+- Its local variable ``epoch_iterator`` holds the data in ``_epoch_iterator`` and
+  ``_current_iterator``. Where it does not, the data of a fit that is stopped inside an epoch are
+  freed only by Python's garbage collector.
+- ``_initial_epoch`` of a model is the epoch at which a restored fit resumes. Where it has another
+  name, what trains a restored model again begins at that epoch too.
 """
 
 from __future__ import annotations

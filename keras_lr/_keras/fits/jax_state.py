@@ -7,15 +7,18 @@ Relies on (Keras 3.0 and later):
   arrays: trainable, non-trainable, optimizer and metrics variables, in the order of the model's.
 - Between two steps the variables are empty and the state is in ``model._jax_state``;
   ``model.jax_state_sync()``, which is public, brings it back.
-- While the variables are empty, ``model._jax_state_synced`` is False. Without this attribute, a
-  hook at the start of a batch sees the rate of the batch before.
+- While the variables are empty, ``model._jax_state_synced`` is False. Without this attribute, the
+  rate of the next batch is written to the variables as well as to the state.
 - A step takes and returns the values of ``optimizer.variables`` in their order. Variables that are
   added to that list while the step is traced are taken and returned after the others.
+- A variable holds its array in ``_value``. Where it does not, what a step returns for the variables
+  of a rule is assigned, which takes longer.
 - Keras stores the state that a train function returns in an attribute of the model in every step.
   What is stored in a model goes through ``model._tracker.track``, which wraps a dict and what it
   holds, array by array. Where it goes another way, a step takes longer.
 - Without ``_jax_state``, an exception in a callback loses the step before it, unless Keras itself
-  has kept its state. Nothing else depends on the attribute.
+  has kept its state, and a hook at the start of a batch sees the rate of the batch before. Nothing
+  else depends on the attribute.
 - Keras takes the state out of the variables by ``model._get_jax_state``, which names the parts, and
   empties them if ``purge_model_variables`` is set. It makes the functions that evaluate and predict
   by ``make_test_function`` and ``make_predict_function``; they take and return fewer parts. An
@@ -105,14 +108,14 @@ def show_values(model: Any, values: Iterable[tuple[Place, Any, float]]) -> None:
         values: Place, variable and value of each.
     """
     state = getattr(model, "_jax_state", None)
-    if not state or model._jax_state_synced:
-        for _, variable, value in values:
-            variable.assign(value)
-        return
+    synced = getattr(model, "_jax_state_synced", None)
     for (part, index), variable, value in values:
-        arrays = list(state[PARTS[part]])
-        arrays[index] = keras.ops.convert_to_tensor(value, variable.dtype)
-        state[PARTS[part]] = arrays
+        if synced is not False or not state:
+            variable.assign(value)
+        if state and not synced:
+            arrays = list(state[PARTS[part]])
+            arrays[index] = keras.ops.convert_to_tensor(value, variable.dtype)
+            state[PARTS[part]] = arrays
 
 
 def optimizer_scope(model: Any, state: Any) -> contextlib.AbstractContextManager[Any]:
@@ -172,8 +175,10 @@ def store_extra_state(state: Any, own: Sequence[Any]) -> Any:
     parts = list(state)
     values, parts[OPTIMIZER] = parts[OPTIMIZER][-len(own) :], parts[OPTIMIZER][: -len(own)]
     for variable, value in zip(own, values, strict=True):
-        # `assign` takes several times as long.
-        variable._value = value
+        if hasattr(variable, "_value"):
+            variable._value = value  # `assign` takes several times as long
+        else:
+            variable.assign(value)
     return tuple(parts)
 
 
@@ -232,7 +237,8 @@ class StateKeeper:
                 state = take(**options)
                 if options.get("purge_model_variables"):
                     store_state(self.model, state, [part for part in PARTS if options.get(part)])
-                    vars(self.model)["_jax_state_synced"] = False
+                    if hasattr(self.model, "_jax_state_synced"):
+                        vars(self.model)["_jax_state_synced"] = False
                 return state
             finally:
                 self.signals.release()

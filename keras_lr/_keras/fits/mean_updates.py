@@ -11,8 +11,9 @@ Relies on (Keras 3.0 and later):
   the running mean. Where the logs hold another object, its numbers show whether it is this mean.
 - If ``Mean.update_state`` gets a single number, this is what it adds to the total divided by what
   it adds to the count, whatever the weight. Keras's training step passes the loss in this way.
-- A tensor that is being traced has a ``graph`` (TensorFlow) or a ``_trace`` (JAX). A tensor of a
-  trace nested inside the step's cannot be noted.
+- A tensor that is being traced has a ``graph`` (TensorFlow, public) or a ``_trace`` (JAX). A tensor
+  of a trace nested inside the step's cannot be noted. Where JAX has another name for it, nothing is
+  noted, and the loss is recovered from the running mean.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import keras
+
+_TRACES = "graph", "_trace"
 
 
 def find_means(model: Any) -> list[Any]:
@@ -215,9 +218,23 @@ def _sum(values: list[Any]) -> Any:
     return total
 
 
-def _is_of_trace(value: Any, trace: Any) -> bool:
-    for name in ("graph", "_trace"):
-        inner = getattr(value, name, None)
-        if inner is not None and inner is not getattr(trace, name, None):
-            return False
-    return True
+def _is_of_trace(value: Any, tensor: Any) -> bool:
+    """Return whether a value may be used in the trace that a tensor belongs to."""
+    trace = _trace_of(value)
+    return trace is None or trace is _trace_of(tensor)
+
+
+def _trace_of(value: Any) -> Any:
+    """Return the trace that a value belongs to, or None if the value is not being traced.
+
+    If JAX does not tell, it is another trace each time.
+    """
+    for name in _TRACES:
+        trace = getattr(value, name, None)
+        if trace is not None:
+            return trace
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return object() if isinstance(value, jax.core.Tracer) else None
+    return None

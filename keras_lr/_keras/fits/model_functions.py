@@ -7,7 +7,9 @@ Relies on (Keras 3.0 and later, and legacy Keras 2):
   A model that lacks them is refused when a fit begins: `check_functions`.
 - An instance attribute with the name of a method is called instead of the method.
 - A function of Keras's own that calls ``make_train_function`` is called ``fit`` where it trains
-  over epochs and ``train_on_batch`` where it trains on one batch.
+  over epochs and ``train_on_batch`` where it trains on one batch. Where it has another name and a
+  callback calls it, the fit steps aside for it as for another ``fit``, which takes longer for a
+  single batch.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 MAKERS = "make_train_function", "make_test_function"
 
@@ -49,9 +51,18 @@ def stop_evaluation(model: Any) -> None:
     model.stop_evaluating = True
 
 
-def name_of_caller(depth: int = 1) -> str:
-    """Return the name of the function that called the caller, ``depth`` calls further out."""
-    return sys._getframe(depth + 1).f_code.co_name
+class Caller(NamedTuple):
+    """The function that asks for one of a model's functions."""
+
+    name: str
+    is_of_keras: bool
+
+
+def find_caller(depth: int = 1) -> Caller:
+    """Return the function that called the caller, ``depth`` calls further out."""
+    frame = sys._getframe(depth + 1)
+    library = frame.f_globals.get("__name__", "").partition(".")[0]
+    return Caller(frame.f_code.co_name, library in ("keras", "tf_keras"))
 
 
 class MakerPatch:
