@@ -288,6 +288,20 @@ def test_only_the_door_touches_private_names_of_keras():
     )
 
 
+def test_the_door_says_which_private_names_it_relies_on():
+    ours = {"_keras_lr", "_replace"}  # the second is of Python's named tuples
+    unnamed = []
+    for path in FILES:
+        if room(path) == "_keras":
+            said = ast.get_docstring(tree(path)) or ""
+            uses = private_uses(path, {path: defined_names(path)})
+            names = {
+                use.split()[1] if " " in use else use.strip("'").split(".")[-1] for use in uses
+            }
+            unnamed += [f"{short(path)}: {name}" for name in names - ours if name not in said]
+    check("private names without a word in the docstring", unnamed)
+
+
 def test_no_attribute_of_a_callback_of_ours_hides_one_of_keras():
     keras_names = {name for name in vars(keras.callbacks.Callback()) if name.startswith("_")}
     assert keras_names, "Keras keeps the model in a private attribute"

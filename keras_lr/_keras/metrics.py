@@ -3,8 +3,10 @@
 Relies on names of Keras 3 (the same in 3.12 and 3.15) that are not promised: ``_direction`` of a
 metric, ``_compile_loss`` of a model, and the ``_flat_metrics``, ``_flat_weighted_metrics`` and
 ``output_name`` of compiled metrics. Where one is missing, the direction of the metrics behind it is
-unknown, and the error asks for ``mode``. ``_fn`` is a name of legacy Keras. Keras's own losses are
-recognized by their names, and its own training step by the module that defines it.
+unknown, and the error asks for ``mode``. Where one of the lists is missing, no compiled metric
+counts as a mean over samples. ``_fn`` is a name of legacy Keras: a metric without it is looked for
+by the name of its class. Keras's own losses are recognized by their names, and its own training
+step by the module that defines it.
 """
 
 from __future__ import annotations
@@ -44,6 +46,9 @@ ZERO_MINIMUM_LOSSES = frozenset(
     }
 )
 """Names of Keras's loss functions whose minimum is zero, reached by a perfect prediction."""
+
+_LISTS = "_flat_metrics", "_flat_weighted_metrics"
+"""Keras's names for the lists of compiled metrics, without and with sample weights."""
 
 SATURATED = 1e-4
 """Classification loss below which every sample counts as classified correctly."""
@@ -115,7 +120,21 @@ def cumulative_metrics(model: Any) -> set[str]:
         for name, _ in _metrics_in_lists(compiled, "_flat_weighted_metrics"):
             others.add(name if name not in unweighted else f"weighted_{name}")
             means -= {name} - unweighted
+        if not all(hasattr(compiled, name) for name in _LISTS):
+            unknown = _possible_log_names(model, compiled)
+            others |= unknown
+            means -= unknown
     return others - means
+
+
+def _possible_log_names(model: Any, compiled: Any) -> set[str]:
+    """Return the names that compiled metrics may have in the logs, weighted ones or not."""
+    if not _is_of_keras(type(compiled)):
+        return set()
+    outputs = ("", *(f"{name}_" for name in getattr(model, "output_names", None) or ()))
+    names = [one.name for one in getattr(compiled, "metrics", None) or ()]
+    weights = "", "weighted_"
+    return {f"{output}{weight}{name}" for output in outputs for weight in weights for name in names}
 
 
 def find_cumulative_metrics(model: Any) -> list[Any]:

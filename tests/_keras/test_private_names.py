@@ -111,9 +111,12 @@ def without(monkeypatch):
     return hide_module
 
 
-@pytest.mark.parametrize(("name", "library"), [("keras.src", "Keras"), ("eager", "TensorFlow")])
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [("keras.src", "Keras"), ("eager", "TensorFlow"), ("stateful_random_ops", "TensorFlow")],
+)
 def test_a_random_state_that_is_not_shown_is_said(without, name, library):
-    if name == "eager":
+    if library == "TensorFlow":
         pytest.importorskip("tensorflow")
     without(name)
     with pytest.warns(UserWarning, match=rf"of {library} \(.*does not show its random state"):

@@ -4,8 +4,10 @@ A layer may keep state in an untracked variable, in a variable, generator or loo
 TensorFlow, in a buffer of PyTorch, or, where nothing is compiled, in a plain attribute.
 
 Relies on public names of these libraries, and on ``_empty_key`` and ``_deleted_key`` of a dense
-hash table (TensorFlow 2.18 and later), without which TensorFlow raises an error when the table is
-put back. The user is warned of what moves on when it is used and cannot be read, as an iterator.
+hash table (TensorFlow 2.18 and later), which tell its entries from its empty places. The user is
+warned of a table whose entries cannot be told without them, and of what moves on when it is used
+and cannot be read, as an iterator. ``_jax_state`` and ``_jax_state_synced`` of a model are left to
+`keras_lr._keras.fits.jax_state`.
 """
 
 from __future__ import annotations
@@ -119,7 +121,7 @@ def capture_held_state(
         if capture is not None:
             taken.add(id(value))
             found.append(capture(value))
-        elif isinstance(value, unreadable) and place.key not in names:
+        elif (isinstance(value, unreadable) or _is_table(value)) and place.key not in names:
             lost[id(value)] = f"{place.path} ({type(value).__name__})"
     if lost:
         warn_user(
@@ -260,9 +262,14 @@ def _capture_of(
     if tensorflow is not None:
         if isinstance(value, tensorflow.random.Generator):
             return lambda generator: _capture_variable(generator.state)
-        if all(hasattr(value, name) for name in ("export", "insert", "remove")):
+        if _is_table(value) and len(_entries(value)[0]) == int(value.size()):
             return _capture_table
     return None
+
+
+def _is_table(value: Any) -> bool:
+    """Return whether a value is a lookup table of TensorFlow that a step may change."""
+    return all(hasattr(value, name) for name in ("export", "insert", "remove", "size"))
 
 
 def _unreadable_kinds(tensorflow: Any) -> tuple[type, ...]:

@@ -3,9 +3,13 @@
 Relies on places that are not promised:
 
 - ``keras.src.backend.common.global_state`` (the same in Keras 3.12 and 3.15) keeps the seed and the
-  generator of what has none of its own. There is no public way to read them.
+  generator of what has none of its own. There is no public way to read them. Their names there are
+  ``GLOBAL_RANDOM_SEED`` of ``keras.src.utils.rng_utils`` and ``GLOBAL_SEED_GENERATOR`` of
+  ``keras.src.random.seed_generator`` (Keras 3.13). Where these are missing, the names are those of
+  Keras 3.12 to 3.15.
 - ``tensorflow.python.eager.context`` and ``tensorflow.python.ops.stateful_random_ops`` (TensorFlow
-  2.18 and later) keep TensorFlow's seed and its global generator.
+  2.18 and later) keep TensorFlow's seed and its global generator. The seed is in the attribute
+  ``_seed`` of the context, and what has been drawn with it in ``_rng``, once a seed is set.
 
 Where one is missing, `capture_random_states` warns that what draws from it is not put back, and
 `set_seed` seeds everything through the public `keras.utils.set_random_seed`.
@@ -27,9 +31,11 @@ from keras_lr._keras.host_values import to_numpy
 from keras_lr._keras.private_modules import find_module
 from keras_lr._keras.state.saved_value import SavedValue
 
-_SEED = "global_random_seed"
-SHARED_GENERATOR = "global_seed_generator"
-"""Keras's name for the default generator; Keras 3.12 has no constant for it."""
+_NAMES = {
+    ("keras.src.utils.rng_utils", "GLOBAL_RANDOM_SEED"): "global_random_seed",
+    ("keras.src.random.seed_generator", "GLOBAL_SEED_GENERATOR"): "global_seed_generator",
+}
+"""Keras's names for its seed and its default generator, by the constants that hold them."""
 
 _GLOBAL_STATE = "keras.src.backend.common.global_state"
 _EAGER_CONTEXT = "tensorflow.python.eager.context"
@@ -65,24 +71,33 @@ def keep_random_states() -> dict[str, SavedValue]:
     return states
 
 
+def _global_names() -> list[str]:
+    """Return the names under which Keras keeps its seed and its default generator."""
+    return [
+        getattr(find_module(module, constant), constant, name)
+        for (module, constant), name in _NAMES.items()
+    ]
+
+
 def _keep_keras() -> dict[str, SavedValue]:
     global_state = find_module(_GLOBAL_STATE, "get_global_attribute", "set_global_attribute")
     if global_state is None:
         return _warn_of_missing("Keras", keras.__version__, "keras.random without a seed")
     read, write = global_state.get_global_attribute, global_state.set_global_attribute
-    generator = read(SHARED_GENERATOR)
+    seed_name, generator_name = _global_names()
+    generator = read(generator_name)
 
     def put_generator_back(state: Any) -> None:
         if state is None:
-            write(SHARED_GENERATOR, None)
+            write(generator_name, None)
             return
         shared = keras.random.SeedGenerator(0) if generator is None else generator
-        write(SHARED_GENERATOR, shared)
+        write(generator_name, shared)
         shared.state.assign(state)
 
     state = None if generator is None else np.array(to_numpy(generator.state))
     return {
-        "Keras's seed": SavedValue(functools.partial(write, _SEED), read(_SEED)),
+        "Keras's seed": SavedValue(functools.partial(write, seed_name), read(seed_name)),
         "Keras's generator": SavedValue(put_generator_back, state),
     }
 
@@ -100,12 +115,14 @@ def _keep_torch() -> dict[str, SavedValue]:
 def _keep_tensorflow() -> dict[str, SavedValue]:
     context = find_module(_EAGER_CONTEXT, "context")
     generators = find_module(_GLOBAL_GENERATOR, "global_generator")
+    missing = "TensorFlow", sys.modules["tensorflow"].__version__, "tf.random without a seed"
     if context is None or generators is None:
-        version = sys.modules["tensorflow"].__version__
-        return _warn_of_missing("TensorFlow", version, "tf.random without a seed")
-    states = {}
+        return _warn_of_missing(*missing)
+    states: dict[str, SavedValue] = {}
     eager = vars(context.context())
-    if "_seed" in eager:
+    if "_seed" not in eager or ("_rng" not in eager and eager["_seed"] is not None):
+        states |= _warn_of_missing(*missing)
+    else:
         drawn = eager.get("_rng")  # missing until a seed is set
 
         def put_seeds_back(seeds: tuple[Any, Any]) -> None:
@@ -158,8 +175,9 @@ def set_seed(seed: int, keep_kernels: bool) -> None:
         global_state = find_module(_GLOBAL_STATE, "set_global_attribute")
         eager: dict[str, Any] = {} if context is None else vars(context.context())
         if {"_seed", "_rng"} <= eager.keys() and global_state is not None:
-            global_state.set_global_attribute(_SEED, seed)
-            global_state.set_global_attribute(SHARED_GENERATOR, None)
+            seed_name, generator_name = _global_names()
+            global_state.set_global_attribute(seed_name, seed)
+            global_state.set_global_attribute(generator_name, None)
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
             eager.update(_seed=seed, _rng=random.Random(seed))

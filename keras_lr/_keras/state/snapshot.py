@@ -5,11 +5,13 @@ Relies on names of Keras 3 (the same in 3.12 and 3.15) that are not promised:
 - ``_jax_state`` and ``_jax_state_synced`` of a model on JAX: what an interrupted epoch left. Where
   they are missing, the public `jax_state_sync` clears it, which fails if the arrays are used up.
 - ``_compile_loss``, ``_compile_metrics`` and the ``_metrics`` of the first: what the first fit
-  builds. Where they are missing they stay built, and the next fit may shuffle differently on JAX
-  and PyTorch, because it reads one batch less.
+  builds. Where one is missing it stays built, and the next fit may shuffle differently on JAX and
+  PyTorch, because it reads one batch less.
 - ``_initial_epoch`` and ``_eval_epoch_iterator`` of a model: put back only where they exist.
 - ``_trainable_variables`` of an optimizer: read only if the optimizer was built after the snapshot;
   where it is missing, the error says to build the optimizer first.
+
+``_built`` is the name of ``built`` in legacy Keras.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any, NamedTuple
 import keras
 from numpy.typing import NDArray
 
+from keras_lr._keras.fits.jax_state import sync_state
 from keras_lr._keras.fits.mean_updates import metrics_held_by
 from keras_lr._keras.host_values import copy_to_host, to_numpy
 from keras_lr._keras.model_layers import is_model_built
@@ -116,8 +119,7 @@ class Snapshot:
         """
         if self.keeps_kernels:
             self._renew_train_function()
-        if hasattr(model, "jax_state_sync"):
-            model.jax_state_sync()
+        sync_state(model)
         self._values = [(variable, copy_to_host(variable)) for variable in _all_variables(model)]
         known = {id(variable) for variable, _ in self._values}
         places = list(walk_objects(model))
@@ -128,7 +130,9 @@ class Snapshot:
         ]
         self._attributes = {name: getattr(model, name, _ABSENT) for name in _FIT_ATTRIBUTES}
         compiled = (getattr(model, name, None) for name in _COMPILED_PARTS)
-        self._unbuilt = [part for part in compiled if part is not None and not part.built]
+        self._unbuilt = [
+            part for part in compiled if part is not None and _can_be_built_again(part)
+        ]
         self._random_states = keep_random_states()
 
     @property
@@ -219,8 +223,7 @@ class Snapshot:
             return
         for part in self._unbuilt:
             part.built = False
-            # A loss adds the losses of its outputs to those that it has.
-            if isinstance(getattr(part, "_metrics", None), list):
+            if isinstance(part, keras.losses.Loss):
                 part._metrics.clear()
 
     def put_back(self) -> None:
@@ -275,8 +278,7 @@ def state_preserved(model: Any) -> Iterator[Snapshot]:
 
 def metrics_of(model: Any) -> list[tuple[Any, NDArray]]:
     """Return every variable of a model's metrics, with the value that it has now."""
-    if hasattr(model, "jax_state_sync"):
-        model.jax_state_sync()
+    sync_state(model)
     return [(v, copy_to_host(v)) for metric in model.metrics for v in metric.variables]
 
 
@@ -324,13 +326,21 @@ def _all_variables(model: Any) -> list[Any]:
     return list({id(variable): variable for group in groups for variable in group}.values())
 
 
+def _can_be_built_again(part: Any) -> bool:
+    """Return whether a compiled part is not built yet, and can be put back to that.
+
+    A loss adds the losses of its outputs to those that it has.
+    """
+    is_loss = isinstance(part, keras.losses.Loss)
+    return not part.built and (not is_loss or isinstance(getattr(part, "_metrics", None), list))
+
+
 def _discard_interrupted_epoch(model: Any) -> None:
     """Drop what an interrupted epoch left on a model of JAX: its variables are empty until then."""
     if hasattr(model, "_jax_state"):
         model._jax_state = None
         model._jax_state_synced = True
-    elif hasattr(model, "jax_state_sync"):
-        model.jax_state_sync()
+    sync_state(model)
 
 
 def _plain_numbers(optimizer: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Relies on (Keras 3.0 to 3.15; `NeedsFit` is raised otherwise):
 
 - ``model._symbolic_build(data_batch=...)`` builds the compiled loss and metrics, as a ``fit`` does
   before it trains.
+- ``model._get_metrics_result_or_logs(logs)`` returns what ``fit`` logs for an epoch.
 - A model trains as ``keras.Model`` does if its class overrides none of `OF_KERAS`.
 """
 

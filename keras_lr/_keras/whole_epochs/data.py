@@ -4,8 +4,9 @@ Relies on (Keras 3.9 to 3.15; `NeedsFit` is raised otherwise):
 
 - ``keras.src.trainers.data_adapters`` has the ``get_data_adapter`` by which ``fit`` splits data.
   For arrays it returns an ``ArrayDataAdapter``, whose ``_inputs`` are what the steps get in
-  batches, with class weights turned into sample weights. ``convert_to_sliceable`` of its
-  ``array_slicing`` converts them as ``fit`` does.
+  batches, with class weights turned into sample weights. Its ``get_tf_dataset`` or
+  ``get_jax_iterator`` reads an epoch. ``convert_to_sliceable`` of
+  ``keras.src.trainers.data_adapters.array_slicing`` converts arrays as ``fit`` does.
 - The order of the rows depends on their number, on ``batch_size``, ``shuffle`` and the random
   states, but not on their contents. So an adapter over the row numbers gives the orders.
 - On TensorFlow, the order in which a dataset reads its rows depends on TensorFlow's seed alone. If
@@ -71,7 +72,7 @@ class EpochData:
         adapter = adapters.get_data_adapter(**arguments)
         if not isinstance(adapter, adapters.ArrayDataAdapter):
             raise NeedsFit("the data are not arrays")
-        if not hasattr(adapter, "_inputs"):
+        if not all(hasattr(adapter, name) for name in ("_inputs", _reader())):
             raise NeedsFit("this Keras does not show how it splits data into batches")
         return adapter
 
@@ -103,13 +104,14 @@ class EpochData:
         numbers = self._adapter(
             x=np.arange(self.rows), batch_size=self.batch_size, shuffle=self.shuffle
         )
+        read = getattr(numbers, _reader())
         if keras.backend.backend() == "tensorflow":
             if key not in self._kept:
-                self._kept[key] = _KeptOrders(numbers.get_tf_dataset(), self.rows)
+                self._kept[key] = _KeptOrders(read(), self.rows)
             return iter(self._kept[key])
         if reads_ahead:
-            next(iter(numbers.get_jax_iterator()))
-        return (_joined(numbers.get_jax_iterator()) for _ in itertools.count())
+            next(iter(read()))
+        return (_joined(read()) for _ in itertools.count())
 
 
 class _KeptOrders:
@@ -130,6 +132,12 @@ class _KeptOrders:
             if epoch == len(self._orders):
                 self._orders.append(_joined(self._dataset))
             yield self._orders[epoch]
+
+
+def _reader() -> str:
+    """Return Keras's name for the method of a data adapter that reads an epoch."""
+    tensorflow = keras.backend.backend() == "tensorflow"
+    return "get_tf_dataset" if tensorflow else "get_jax_iterator"
 
 
 def _joined(batches: Any) -> NDArray[np.int64]:
