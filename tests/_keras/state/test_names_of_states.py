@@ -1,5 +1,6 @@
 """Names of random states, tables, metrics and data that are hidden: said, or the same comes out."""
 
+import importlib
 import random
 
 import keras
@@ -69,7 +70,7 @@ def test_a_seed_of_tensorflow_under_another_name_is_said(monkeypatch, name):
     hide(monkeypatch, type(context.context()), name)
     with pytest.warns(UserWarning, match=r"of TensorFlow \(.*does not show its random state"):
         assert come_back() == [True, True, True, False]
-    assert draws_after_a_seed() == draws_after_a_seed()
+    assert draws_after_a_seed()[-1] == draws_after_a_seed()[-1]
 
 
 @pytest.mark.parametrize(
@@ -77,10 +78,12 @@ def test_a_seed_of_tensorflow_under_another_name_is_said(monkeypatch, name):
     [("utils.rng_utils", "GLOBAL_RANDOM_SEED"), ("random.seed_generator", "GLOBAL_SEED_GENERATOR")],
 )
 def test_a_random_state_of_keras_under_another_name_comes_back(monkeypatch, module, constant):
-    monkeypatch.setattr(f"keras.src.{module}.{constant}", "another_name", raising=False)
-    if constant == "GLOBAL_RANDOM_SEED" or hasattr(keras.src.random.seed_generator, constant):
-        assert all(come_back())
-        assert draws_after_a_seed() == draws_after_a_seed()
+    module = importlib.import_module(f"keras.src.{module}")
+    if not hasattr(module, constant):
+        pytest.skip(f"keras {keras.__version__} has no constant for the name")
+    monkeypatch.setattr(module, constant, "another_name")
+    assert all(come_back())
+    assert draws_after_a_seed() == draws_after_a_seed()
 
 
 # Tables -------------------------------------------------------------------------------------------
