@@ -202,7 +202,8 @@ def suggestions(runs: FromOneState) -> tuple[dict[str, float], int]:
     rates = np.geomspace(*RAMP)[: len(losses)]
     finite = np.isfinite(losses)
     rules: dict[str, Callable[[], float]] = {
-        name: lambda rule=rule: rule(Curve.read(rates, losses)) for name, rule in RULES.items()
+        name: lambda rule=rule: rule(Curve.from_arrays(rates, losses))
+        for name, rule in RULES.items()
     }
     rules |= as_published(rates[finite], losses[finite])
     for name, rule in rules.items():

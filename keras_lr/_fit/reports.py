@@ -42,7 +42,7 @@ class Reports:
         for recorder in self.recorders:
             recorder.start_epoch(epoch, steps)
 
-    def add(self, first: int, count: int, logs: dict[str, Any]) -> int:
+    def add_execution(self, first: int, count: int, logs: dict[str, Any]) -> int:
         """Add an execution of ``count`` batches, and return how many executions wait."""
         pending = self.pending
         if not pending.sizes:

@@ -31,7 +31,7 @@ class RunningFits:
             session = self._sessions.get(id(model))
         return session if session is not None and session.model is model else None
 
-    def add(self, session: FitSession) -> None:
+    def register(self, session: FitSession) -> None:
         """Register ``session`` as the one of its model."""
         with self._lock:
             self._sessions[id(session.model)] = session

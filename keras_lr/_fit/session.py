@@ -246,7 +246,7 @@ class FitSession:
         """
         with self.lock:
             first = self.batch
-            waiting = self.reports.add(first, count, logs)
+            waiting = self.reports.add_execution(first, count, logs)
             self.batch = first + count
             self.ran += count
             self._logs = logs
@@ -394,7 +394,7 @@ class FitSession:
 
     def attach(self) -> None:
         """Register as the session of the model's fit, and patch the model."""
-        RUNNING.add(self)
+        RUNNING.register(self)
         self.patch.take_over()
 
     def detach(self) -> None:

@@ -200,7 +200,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     def _restore_state(self, epoch: int) -> None:
         """Restore the state of the first epoch of the fit."""
-        rates = self.rates.read()
+        rates = self.rates.read_rates()
         tops = rates if self.max_lr is None else (self.max_lr,) * len(rates)
         self.state = State(rates=rates, tops=tops)
         state = self._checkpoint.find_state(epoch)
@@ -212,7 +212,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
                 f"optimizers, but here are {len(rates)}."
             )
         self.state = state.replace(rates=state.rates or rates, tops=state.tops or tops)
-        self.rates.write(state)
+        self.rates.write_state(state)
         weights = self._checkpoint.load_weights(state, self.model)
         if weights is not None and state.reduced_epoch == epoch - 1:
             # The model's checkpoint may be from just before the best weights were restored.
@@ -335,7 +335,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             self.session.model.stop_training = True
             self._print(f"{when}: ReduceLROnPlateau ends training: a plateau at the lowest rate.")
         elif action != "none":
-            self.rates.write(state)
+            self.rates.write_state(state)
             verb = "reducing" if action == "reduce" else "increasing"
             self._print(
                 f"{when}: ReduceLROnPlateau {verb} learning rate to {self.rates.describe(state)}."

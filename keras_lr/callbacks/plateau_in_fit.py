@@ -28,7 +28,7 @@ class PlateauRates:
         tracks = {track.parameter.key: track for track in self.session.tracks}
         return [tracks.get(rate.key) for rate in self.parameters]
 
-    def read(self) -> tuple[float, ...]:
+    def read_rates(self) -> tuple[float, ...]:
         """Return the rates at the start of the fit."""
         return tuple(rate.read() for rate in self.parameters)
 
@@ -49,7 +49,7 @@ class PlateauRates:
             )
         )
 
-    def write(self, state: State) -> None:
+    def write_state(self, state: State) -> None:
         """Put the rates and scales of a state into effect."""
         tracks = self.tracks()
         for rate, track, value in zip(self.parameters, tracks, state.rates, strict=False):

@@ -282,17 +282,17 @@ class _Builder:
                     f"the alias *{event.anchor[:100]} has no anchor before it",
                     line,
                 )
-            self.add(self.anchors[event.anchor], line)
+            self.add_value(self.anchors[event.anchor], line)
         elif what == "Scalar":
             value = _scalar(event.value) if event.implicit[0] else event.value
             self.name(event.anchor, value)
-            self.add(value, line)
+            self.add_value(value, line)
         elif what in ("SequenceStart", "MappingStart"):
             if len(self.open) >= IN_A_FILE.levels:
                 _fail(_TOO_DEEP, line)
             value = [] if what == "SequenceStart" else {}
             self.lines[id(value)] = {}
-            self.add(value, line)
+            self.add_value(value, line)
             self.open.append(value)
             self.keys.append(_NO_KEY)
             self.names.append(event.anchor)
@@ -306,7 +306,7 @@ class _Builder:
         if anchor is not None:
             self.anchors[anchor] = value
 
-    def add(self, value: Any, line: int) -> None:
+    def add_value(self, value: Any, line: int) -> None:
         """Add a value to the innermost list or mapping."""
         if not self.open:
             self.root = value

@@ -79,7 +79,7 @@ def read_config(
     """
     reader = _Reader(line_of)
     try:
-        made = reader.read(plain_data(config, limits))
+        made = reader.read_config(plain_data(config, limits))
     except ConfigError as error:
         raise ConfigError(error.problems, file) from None
     if reader.problems:
@@ -108,7 +108,7 @@ class _Reader:
         """Note that a value is not what was expected."""
         return self.fail(place, f"must be {expected}. Received: {short.repr(value)}")
 
-    def read(self, data: Any) -> Any:
+    def read_config(self, data: Any) -> Any:
         """Read a whole config."""
         top = Place()
         if not isinstance(data, dict) or CALLBACKS not in data:

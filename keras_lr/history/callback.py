@@ -256,12 +256,12 @@ class LRHistory(Record, PassedAsObject, LegacyHooks, keras.callbacks.Callback):
         for name in values:
             if name not in self._columns:
                 self._columns[name] = Column(np.float32)
-                self._columns[name].add(np.full(before, np.nan))
+                self._columns[name].append(np.full(before, np.nan))
         for name, column in self._columns.items():
             if name == "loss":
                 column.put(before - open_epoch.estimated, losses)
             else:
-                column.add(values.get(name, np.full(batches, np.nan)))
+                column.append(values.get(name, np.full(batches, np.nan)))
         return after
 
     def _column_of(self, name: str, moving: Collection[str]) -> str:

@@ -49,7 +49,7 @@ class Column:
         values.flags.writeable = False
         return values
 
-    def add(self, values: Any) -> None:
+    def append(self, values: Any) -> None:
         """Append an array."""
         self.put(self._used, values)
 
@@ -130,7 +130,7 @@ def read_csv(
             )
         rows = _Rows(file, names)
         try:
-            columns: dict[str, NDArray[Any]] = dict(zip(names, rows.read().T, strict=True))
+            columns: dict[str, NDArray[Any]] = dict(zip(names, rows.read_numbers().T, strict=True))
             for name in integers:
                 columns[name] = _whole_numbers(columns[name], path, names.index(name), name)
             if rows.problem:
@@ -192,7 +192,7 @@ class _Rows:
         self.problem = ""
         """What is wrong according to the last line, once the rows are read."""
 
-    def read(self) -> NDArray[np.float64]:
+    def read_numbers(self) -> NDArray[np.float64]:
         """Return the numbers.
 
         Raises:

@@ -211,7 +211,7 @@ class Record:
             )
         columns = {name: Column(ALWAYS.get(name, np.float32)) for name in state}
         for name, values in state.items():
-            columns[name].add(values)
+            columns[name].append(values)
         with self._reading():
             self._replace_columns(columns)
 

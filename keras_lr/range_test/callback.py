@@ -241,7 +241,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         try:
             return runner.run_test()
         finally:
-            runner.close()
+            runner.restore_model()
 
     @property
     def result(self) -> RangeTestResult:

@@ -136,7 +136,7 @@ class Curve:
     smoothed: Array
 
     @classmethod
-    def read(cls, rates: ArrayLike, losses: ArrayLike, width: float = WIDTH) -> Curve:
+    def from_arrays(cls, rates: ArrayLike, losses: ArrayLike, width: float = WIDTH) -> Curve:
         """Return the curve of a pair of arrays.
 
         Raises:
@@ -295,7 +295,7 @@ def _explain_too_short(count: int, diverged: bool) -> str:
 def smooth_as_rules_do(rates: Array, values: Array, up: bool) -> Array:
     """Return the curve as the rules see it, with explosions cut off."""
     try:
-        curve = Curve.read(rates, -values if up else values)
+        curve = Curve.from_arrays(rates, -values if up else values)
     except NoSuggestion:
         return smooth(rates, values)
     return -curve.smoothed if up else curve.smoothed

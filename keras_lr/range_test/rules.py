@@ -123,7 +123,7 @@ def suggest(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> float:
     >>> f"{suggest(rates, losses, 'minimum'):.4f} {suggest(rates, losses):.4f}"
     '0.0010 0.0025'
     """
-    return _find_rule(rule)(Curve.read(rates, losses))
+    return _find_rule(rule)(Curve.from_arrays(rates, losses))
 
 
 def bounds(rates: ArrayLike, losses: ArrayLike) -> tuple[float, float]:
@@ -139,7 +139,7 @@ def bounds(rates: ArrayLike, losses: ArrayLike) -> tuple[float, float]:
 
     Source: Smith 2017, Cyclical learning rates (arXiv:1506.01186), section 3.3.
     """
-    curve = Curve.read(rates, losses)
+    curve = Curve.from_arrays(rates, losses)
     curve.check()
     fallen = (curve.start - curve.smoothed) / curve.drop
     # Noise may dip below the tenth early: only the last crossing counts.
@@ -162,14 +162,14 @@ def confidence(rates: ArrayLike, losses: ArrayLike, rule: str = "edge", draws: i
     re-reading is of the smoothed curve with its residuals added under random signs, which come from
     a fixed seed.
     """
-    curve, choose = Curve.read(rates, losses), _find_rule(rule)
+    curve, choose = Curve.from_arrays(rates, losses), _find_rule(rule)
     suggestion = choose(curve)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (draws, len(curve.rates)))
     agree = 0
     for sign in signs:
         again = curve.smoothed + sign * (curve.losses - curve.smoothed)
         try:
-            other = choose(Curve.read(curve.rates, again))
+            other = choose(Curve.from_arrays(curve.rates, again))
         except NoSuggestion:
             continue
         agree += 0.5 <= other / suggestion <= 2.0
@@ -179,7 +179,7 @@ def confidence(rates: ArrayLike, losses: ArrayLike, rule: str = "edge", draws: i
 def report(rates: ArrayLike, losses: ArrayLike, rule: str = "edge") -> str:
     """Return in plain words what a curve shows, or what to change so that it shows more."""
     try:
-        curve = Curve.read(rates, losses)
+        curve = Curve.from_arrays(rates, losses)
         suggestion = _find_rule(rule)(curve)
     except NoSuggestion as reason:
         return str(reason)

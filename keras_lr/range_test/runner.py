@@ -311,7 +311,7 @@ class RangeTestRunner:
         """
         for number in range(self.settings.repeats if steps else 0):
             rates = np.full(steps, self.settings.min_lr)
-            losses = self.train(rates, math.inf, number).curve()[1]
+            losses = self.train_along(rates, math.inf, number).curve()[1]
             if len(losses) == steps and np.isfinite(losses).all():
                 self.baselines[number] = losses.mean() - losses
 
@@ -321,7 +321,7 @@ class RangeTestRunner:
         rates = space(min_lr, max_lr, steps)
         self.ramps = []
         for number in range(self.settings.repeats):
-            self.ramps.append(self.train(rates, self.settings.stop_factor, number))
+            self.ramps.append(self.train_along(rates, self.settings.stop_factor, number))
         losses = median_curve(self.ramps)[1]
         self.check_loss_can_fall(losses)
         return losses
@@ -348,9 +348,9 @@ class RangeTestRunner:
 
     def follow(self, rates: NDArray[np.float64]) -> NDArray[np.float64]:
         """Train one batch at each rate and return the losses."""
-        return self.train(rates, math.inf, 0).curve()[1]
+        return self.train_along(rates, math.inf, 0).curve()[1]
 
-    def train(self, rates: NDArray[np.float64], stop_factor: float, number: int) -> Ramp:
+    def train_along(self, rates: NDArray[np.float64], stop_factor: float, number: int) -> Ramp:
         """Train one batch at each rate, from the restored state.
 
         Args:
@@ -426,14 +426,14 @@ class RangeTestRunner:
             shown = [("rate", rate), (self.settings.monitor, value)]
             self.bar.update(self.points_shown, shown, finalize=False)
 
-    def close(self) -> None:
+    def restore_model(self) -> None:
         """Put the model back, even after an exception."""
         try:
             end_fit(self.model)
         finally:
             try:
                 if self.settings.restore:
-                    self.snapshot.put_back()
+                    self.snapshot.restore_for_good()
             finally:
                 self.single_steps.restore()
                 self.callback_state.put_back()

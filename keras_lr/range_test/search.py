@@ -233,7 +233,7 @@ def _read_curve(rates: Array, losses: Array) -> Curve | None:
     """Return the curve of a ramp, which may have ended early; None if it is too short to read."""
     missing = np.full(len(rates) - len(losses), np.nan)
     try:
-        return Curve.read(rates, np.append(losses, missing))
+        return Curve.from_arrays(rates, np.append(losses, missing))
     except NoSuggestion:
         return None
 

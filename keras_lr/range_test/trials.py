@@ -97,13 +97,13 @@ class Trials:
 
     def run(self, rate: float) -> None:
         """Train at a rate, and keep the losses."""
-        self.losses[rate] = self._train(rate)
+        self.losses[rate] = self._train_at(rate)
 
     def run_baseline(self, rate: float) -> None:
         """Measure the effect of the batches alone, at a rate too low to train."""
-        self.baseline = self._train(rate)
+        self.baseline = self._train_at(rate)
 
-    def _train(self, rate: float) -> Array:
+    def _train_at(self, rate: float) -> Array:
         losses = to_losses(self.runs.hold(rate, self.length))
         self.steps_left -= len(losses)
         return losses

@@ -79,7 +79,7 @@ class SweepRecord:
             open(self.path, "rb", buffering=0) as file,
             _locked(file, writing=False),
         ):
-            self._read(file)
+            self._read_new_lines(file)
 
     @classmethod
     def open_to_write(cls, directory: AnyPath | None) -> Self | None:
@@ -128,14 +128,14 @@ class SweepRecord:
         fingerprint = json.loads(json.dumps(fingerprint))
         make_folder(str(self.path.parent))
         with self._open() as file:
-            self._read(file)
+            self._read_new_lines(file)
             if different := changed(self.fingerprint, fingerprint):
                 raise StateError(
                     f"The record {self.path} is of another {self.noun}. Changed: "
                     f"{', '.join(different)}. Pass another directory, or delete this one to start "
                     "again."
                 )
-            self._write(
+            self._append_line(
                 file,
                 {
                     "sweep": VERSION,
@@ -144,23 +144,23 @@ class SweepRecord:
                     "groups": [list(group) for group in groups],
                 },
             )
-            self._read(file)
+            self._read_new_lines(file)
 
     def find(self, stretch: Stretch) -> Outcome | None:
         """Return the recorded outcome of a stretch; None if there is none, or it failed."""
         found = self.outcomes.get((stretch.trial, stretch.stops))
         return None if found is None or found.status == "failed" else found
 
-    def add(self, outcome: Outcome) -> None:
+    def add_outcome(self, outcome: Outcome) -> None:
         """Write an outcome.
 
         Raises:
             OSError: If it cannot be written; the file is then unchanged.
         """
         with self._open() as file:
-            self._read(file)
-            self._write(file, {"outcome": _to_plain(outcome), "made by": versions()})
-            self._read(file)
+            self._read_new_lines(file)
+            self._append_line(file, {"outcome": _to_plain(outcome), "made by": versions()})
+            self._read_new_lines(file)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[io.FileIO]:
@@ -172,7 +172,7 @@ class SweepRecord:
         ):
             yield file
 
-    def _read(self, file: io.FileIO) -> None:
+    def _read_new_lines(self, file: io.FileIO) -> None:
         """Read the complete lines that were written since the last call."""
         if file.seek(0, os.SEEK_END) < self._offset:
             raise StateError(
@@ -223,7 +223,7 @@ class SweepRecord:
                 value = {**self.fingerprint.get(name, {}), **value}
             self.fingerprint[name] = value
 
-    def _write(self, file: io.FileIO, line: dict[str, Any]) -> None:
+    def _append_line(self, file: io.FileIO, line: dict[str, Any]) -> None:
         """Append a line, whole or not at all, to a file that was read to its end."""
         checked = {**line, "checksum": checksum_of(line)}
         data = json.dumps(checked, allow_nan=False).encode() + b"\n"

@@ -21,7 +21,7 @@ class Record(Protocol):
     def find(self, stretch: Stretch) -> Outcome | None:
         """Return the recorded outcome of a stretch, if there is one."""
 
-    def add(self, outcome: Outcome) -> None:
+    def add_outcome(self, outcome: Outcome) -> None:
         """Store an outcome."""
 
 
@@ -76,7 +76,7 @@ class SweepRun:
         """A row for each trial that was trained, in order."""
         return self.criterion.rows(itertools.chain.from_iterable(self._outcomes.values()))
 
-    def train(self, rates: Rates, halve: bool) -> None:
+    def train_trials(self, rates: Rates, halve: bool) -> None:
         """Train trials at some rates for each group.
 
         Args:
@@ -135,7 +135,7 @@ class SweepRun:
                 self._note(outcome)
         for outcome in self.engine.run(waiting):
             if self.record is not None:
-                self.record.add(outcome)
+                self.record.add_outcome(outcome)
             self._note(outcome)
 
     def _note(self, outcome: Outcome) -> None:

@@ -141,7 +141,7 @@ class LRSweep(Configurable):
         """
         problem = self._problem(build, epochs, callbacks, test_data, {"x": x, "y": y, **fit})
         with engine_of(engine) as chosen:
-            result = self._train(problem, chosen)
+            result = self._train_on_engine(problem, chosen)
         if self.verbose:
             print_or_log(result.report())
         return result
@@ -173,7 +173,7 @@ class LRSweep(Configurable):
             test_data,
         )
 
-    def _train(self, problem: Problem, engine: Engine) -> SweepResult:
+    def _train_on_engine(self, problem: Problem, engine: Engine) -> SweepResult:
         """Train all trials on an engine."""
         record = SweepRecord.open_to_write(self.directory)
         rehearsal = engine.start(problem)
@@ -189,9 +189,9 @@ class LRSweep(Configurable):
         rates = dict.fromkeys(problem.groups, grid)
 
         def train() -> None:
-            run.train(rates, halve=self.halving is not None)
+            run.train_trials(rates, halve=self.halving is not None)
             if self.refine:
-                run.train(run.finer(rates, self.refine), halve=False)
+                run.train_trials(run.finer(rates, self.refine), halve=False)
 
         interrupted = progress.watch(run, train)
         return SweepResult(tuple(run.rows), criterion, tuple(problem.groups), interrupted)

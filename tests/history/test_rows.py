@@ -118,15 +118,15 @@ def test_what_interrupts_a_recorder_leaves_its_record_whole(when, before, monkey
     first, second, model = LRHistory(), LRHistory(), meter()
     if before:
         fit(model, [first, second, Constant(0.5)], epochs=before)
-    real, calls = Column.add, itertools.count(1)
+    real, calls = Column.append, itertools.count(1)
 
-    def add(self, values):
+    def append(self, values):
         if next(calls) == when:
             raise KeyboardInterrupt
         real(self, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Column, "add", add)
+        patch.setattr(Column, "append", append)
         with pytest.raises(KeyboardInterrupt):
             model.fit(
                 *samples(),

@@ -225,4 +225,4 @@ def test_any_losses_give_a_rate_of_the_range_or_a_reason(rule, losses, low, high
     except NoSuggestion:
         return
     assert low / 10 <= rate <= high
-    assert Curve.read(rates, losses).drop > 0
+    assert Curve.from_arrays(rates, losses).drop > 0

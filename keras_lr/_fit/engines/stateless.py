@@ -127,7 +127,7 @@ class StatelessEngine(Engine):
         session.sample_counter.note_count(session.batch, lambda: to_float(self._count_in(state)))
         for reader, rate in zip(session.rate_readers, self.rates, strict=True):
             if reader.variable is not None and rate.place is not None:
-                reader.note(rate.read(state))
+                reader.note(rate.read_from(state))
             elif reader.is_deferred or reader.optimizer is None:
                 reader.note_rate()
             else:  # the optimizer computes its rate
@@ -234,7 +234,7 @@ class _CachedRate:
         self.array: Any = None
         self.value = np.nan
 
-    def read(self, state: Any) -> float:
+    def read_from(self, state: Any) -> float:
         """Return the rate in a state that goes into a step."""
         array = value_at(state, self.place)  # type: ignore[arg-type]
         if self.array is None or array is not self.array:

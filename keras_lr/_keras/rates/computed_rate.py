@@ -69,7 +69,7 @@ def _check_rate_can_be_set(optimizer: Any) -> None:
     except (AttributeError, TypeError, ValueError, NotImplementedError, RuntimeError) as error:
         raise _refusal(optimizer, f"and setting it fails: {error}") from error
     finally:
-        _put_back(optimizer, before, variables, values)
+        _undo_trial(optimizer, before, variables, values)
     if not math.isclose(after, trial, rel_tol=1e-5):
         raise _refusal(optimizer, f"and reads {after:g} after it was set to {trial:g}")
     if not np.allclose(later, after, rtol=1e-5, atol=0):
@@ -91,7 +91,9 @@ def _rate_after(optimizer: Any, updates: int) -> float:
         iterations.assign(before)
 
 
-def _put_back(optimizer: Any, rate: float, variables: list[Any], values: list[np.ndarray]) -> None:
+def _undo_trial(
+    optimizer: Any, rate: float, variables: list[Any], values: list[np.ndarray]
+) -> None:
     """Undo a trial: restore the variables bit for bit, and anything else through the property."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

@@ -226,15 +226,15 @@ class Snapshot:
             if isinstance(part, keras.losses.Loss):
                 part._metrics.clear()
 
-    def put_back(self) -> None:
+    def restore_for_good(self) -> None:
         """Restore the state for good: a Ctrl-C in the middle of it is raised when it is done."""
         try:
-            self._restore_for_good()
+            self._restore_all()
         except KeyboardInterrupt:
-            self._restore_for_good()
+            self._restore_all()
             raise
 
-    def _restore_for_good(self) -> None:
+    def _restore_all(self) -> None:
         self.restore()
         if self.keeps_kernels:
             self.model.train_function = self._function
@@ -273,7 +273,7 @@ def state_preserved(model: Any) -> Iterator[Snapshot]:
     try:
         yield snapshot
     finally:
-        snapshot.put_back()
+        snapshot.restore_for_good()
 
 
 def metrics_of(model: Any) -> list[tuple[Any, NDArray]]:

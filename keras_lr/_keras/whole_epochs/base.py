@@ -65,7 +65,7 @@ class EpochTrainer:
     def take_state(self) -> None:
         """Take the state out of the model."""
 
-    def train(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
+    def train_epoch(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
         """Train an epoch, and return what it logs.
 
         Args:

@@ -57,7 +57,7 @@ def fit_whole_epochs(
     for epoch in epochs:
         callback.on_epoch_begin(epoch)
         used = None if values is None else values[epoch * batches : (epoch + 1) * batches]
-        logs = trainer.train(next(orders), used, on_batch)
+        logs = trainer.train_epoch(next(orders), used, on_batch)
         if trainer.validation is not None and not model.stop_training:
             callback.on_test_begin()
             found = trainer.evaluate()

@@ -103,7 +103,7 @@ class StepwiseEpochs(EpochTrainer):
         """Put the state back into the variables."""
         self._show(range(len(self.state)))
 
-    def train(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
+    def train_epoch(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
         """Train an epoch, and return what it logs."""
         state = (*self.state[:METRICS], self.metrics)
         logs: dict[str, Any] = {}
@@ -183,7 +183,7 @@ class ScannedEpochs(StepwiseEpochs):
         traced = self._train.trace(self.state, self.data.tensors, order, self.no_values())
         return CONVOLUTION in str(traced.jaxpr)
 
-    def train(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
+    def train_epoch(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
         """Train an epoch, and return what it logs."""
         state = (*self.state[:METRICS], self.metrics)
         logs, self.state, losses = self._train(

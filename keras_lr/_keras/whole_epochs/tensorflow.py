@@ -53,7 +53,7 @@ class LoopedEpochs(EpochTrainer):
         self._train = _loop(model, model.train_step, data, self.moved)
         self._test = None if validation is None else _loop(model, model.test_step, validation, [])
 
-    def train(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
+    def train_epoch(self, order: Any, values: NDArray | None, on_batch: OnBatch) -> dict[str, Any]:
         """Train an epoch, and return what it logs."""
         self.model.reset_metrics()
         logs, losses = self._train(order, values)

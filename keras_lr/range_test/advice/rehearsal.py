@@ -82,7 +82,7 @@ class ValidatedTrials(Trials):
         self.training, self.length = training, training.steps
         self.validation_losses: dict[float, float] = {}
 
-    def _train(self, rate: float) -> NDArray[np.float64]:
+    def _train_at(self, rate: float) -> NDArray[np.float64]:
         losses = to_losses(self.runs.follow(self.training.rates(rate)))
         self.steps_left -= len(losses)
         return losses

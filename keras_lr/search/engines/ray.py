@@ -102,10 +102,10 @@ class RayEngine(Configurable):
     def close(self) -> None:
         """End the workers, and Ray if it was started for them."""
         if self._pool is not None:
-            self._pool.close()
+            self._pool.end_workers()
             self._pool = None
         if self._connection is not None:
-            self._connection.close()
+            self._connection.disconnect()
             self._connection = None
 
     def _count_workers(self, connection: RayConnection) -> int:

@@ -104,7 +104,7 @@ class RayConnection:
                 warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
                 self.ray.init(**options, logging_level="error")
         except BaseException:
-            self.close()
+            self.disconnect()
             raise
 
     def _check_address(self, address: str | None) -> None:
@@ -125,7 +125,7 @@ class RayConnection:
         """Return whether a machine of the cluster has a GPU."""
         return bool(self.ray.cluster_resources().get("GPU"))
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
         """Leave Ray and this process as they were found."""
         if self._is_ours:
             self.ray.shutdown()

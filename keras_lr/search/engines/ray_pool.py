@@ -153,7 +153,7 @@ class WorkerPool:
                 else:
                     waiting.insert(0, done)
 
-    def close(self) -> None:
+    def end_workers(self) -> None:
         """End all workers, even in the middle of a job."""
         for worker in self.workers:
             self.ray.kill(worker.actor)

@@ -66,7 +66,7 @@ class PopulationRecord(SweepRecord):
         assert isinstance(found.trial, Line)
         return dataclasses.replace(found, state=self.states.load(found.trial))
 
-    def add(self, outcome: Outcome) -> None:
+    def add_outcome(self, outcome: Outcome) -> None:
         """Write an outcome, after its state: a recorded outcome then always has its state.
 
         Raises:
@@ -74,7 +74,7 @@ class PopulationRecord(SweepRecord):
         """
         assert isinstance(outcome.trial, Line)
         self.states.save(outcome.trial, outcome.state)
-        super().add(outcome)
+        super().add_outcome(outcome)
 
     def end_round(self, stops: tuple[int, ...]) -> None:
         """Delete the states of earlier rounds when a round has ended."""
@@ -92,7 +92,7 @@ class PopulationRecord(SweepRecord):
             _NoEngine(), rule, self.groups[0], criterion, stops, _Reader(self), _Silence()
         )
         with contextlib.suppress(_NotTrained):
-            run.train()
+            run.train_rounds()
         return rule, every, sorted(run.rows, key=lambda row: (row.round, row.member))
 
 
@@ -124,7 +124,7 @@ class _Reader:
     def find(self, stretch: Stretch) -> Outcome | None:
         return self.record.outcomes.get((stretch.trial, stretch.stops))
 
-    def add(self, outcome: Outcome) -> None:
+    def add_outcome(self, outcome: Outcome) -> None:
         raise _NotTrained
 
     def end_round(self, stops: tuple[int, ...]) -> None:

@@ -20,7 +20,7 @@ class Record(Protocol):
     def find(self, stretch: Stretch) -> Outcome | None:
         """Return the recorded outcome of a stretch, with its state if that is stored."""
 
-    def add(self, outcome: Outcome) -> None:
+    def add_outcome(self, outcome: Outcome) -> None:
         """Store an outcome and its state."""
 
     def end_round(self, stops: tuple[int, ...]) -> None:
@@ -80,7 +80,7 @@ class PopulationRun:
         self._states: dict[Line | None, Any] = {}
         self._new_states: dict[Line | None, Any] = {}
 
-    def train(self) -> None:
+    def train_rounds(self) -> None:
         """Train all rounds, or stop after one in which all members are lost."""
         for number in range(1, len(self.stops) + 1):
             rows = self._train_round(number)
@@ -119,7 +119,7 @@ class PopulationRun:
                 note(outcome)
         for outcome in self.engine.run(waiting):
             if self.record is not None:
-                self.record.add(outcome)
+                self.record.add_outcome(outcome)
             note(outcome)
         self._states, self._new_states = self._new_states, {}
         if self.record is not None:

@@ -152,7 +152,7 @@ class PopulationBasedTraining(Configurable):
         """
         problem = self._problem(build, epochs, callbacks, test_data, {"x": x, "y": y, **fit})
         with engine_of(engine, POPULATION) as chosen:
-            result = self._train(problem, chosen)
+            result = self._train_on_engine(problem, chosen)
         if self.verbose:
             print_or_log(result.report())
         return result
@@ -219,7 +219,7 @@ class PopulationBasedTraining(Configurable):
             )
         return found
 
-    def _train(self, problem: Problem, engine: Engine) -> PopulationResult:
+    def _train_on_engine(self, problem: Problem, engine: Engine) -> PopulationResult:
         """Train the population on an engine."""
         record = PopulationRecord.open_to_write(self.directory)
         rehearsal = engine.start(problem)
@@ -232,7 +232,7 @@ class PopulationBasedTraining(Configurable):
             record.write_header(self._fingerprint(problem, rehearsal), criterion, problem.groups)
         progress = PopulationProgress(criterion, self.population, len(stops), bool(self.verbose))
         run = PopulationRun(engine, rule, group, criterion, stops, record, progress)
-        interrupted = progress.watch(run, run.train)
+        interrupted = progress.watch(run, run.train_rounds)
         rows = sorted(run.rows, key=lambda row: (row.round, row.member))
         result = PopulationResult(tuple(rows), criterion, rule, self._round, interrupted)
         if all(row.is_lost for row in result.last_round):

@@ -201,7 +201,7 @@ class TrialRunner:
         watch = TrialWatch(stretch.stop, self.problem.target)
         try:
             self._check_logged()
-            self._train(stretch, state, watch)
+            self._train_stretch(stretch, state, watch)
         except BuildFailed as error:
             watch.status, watch.reason = "failed", str(error)
         except Exception as error:
@@ -226,7 +226,7 @@ class TrialRunner:
             return None
         return snapshot
 
-    def _train(self, stretch: Stretch, state: Snapshot | None, watch: TrialWatch) -> None:
+    def _train_stretch(self, stretch: Stretch, state: Snapshot | None, watch: TrialWatch) -> None:
         """Train a stretch by whole epochs, or else by ``fit``."""
         values = self._values_of_steps(stretch.trial)
         trials = self._whole_epochs
@@ -235,7 +235,7 @@ class TrialRunner:
             self._fit(stretch, watch)
         else:
             reads_ahead = state is None and self.snapshot.has_fit_read_ahead
-            trials.train(stretch, watch, values, reads_ahead)
+            trials.train_stretch(stretch, watch, values, reads_ahead)
 
     def _values_of_steps(self, trial: Trial) -> NDArray | None:
         """Return the values of each step, if a training run by whole epochs needs them.

@@ -98,7 +98,7 @@ class WholeEpochTrials:
             raise NeedsFit("operations of TensorFlow count what they draw")
         return names
 
-    def train(
+    def train_stretch(
         self, stretch: Stretch, watch: TrialWatch, values: NDArray | None, reads_ahead: bool
     ) -> None:
         """Train a stretch from the state in which the model is.
