@@ -339,6 +339,9 @@ def test_two_rates_of_two_parameters_do_not_interfere():
     np.testing.assert_array_equal(rates, curve())
 
 
+# Afterwards, and inside.
+
+
 def test_after_a_fit_a_model_is_saved_as_ever(tmp_path):
     keras.saving.register_keras_serializable("tests")(mean_prediction)
     model = meter(optimizer=keras.optimizers.SGD(1.0, momentum=0.5, nesterov=True))
