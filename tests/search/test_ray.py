@@ -76,7 +76,8 @@ def test_the_result_is_that_of_the_local_engine(tmp_path):
     # A trial that goes on is not trained anew, on whichever worker.
     trained = noted(tmp_path)
     assert sum(trained.values()) == sum(row.epochs for row in found.rows)
-    assert len(trained) == 2
+    # On a busy machine one worker may have trained all of them before the other has started.
+    assert 1 <= len(trained) <= 2
     assert os.getpid() not in trained
 
 
