@@ -56,7 +56,7 @@ STARTS = 0.01, 0.1, 1.0, 10.0
 
 
 class Runner:
-    """One problem whose model is compiled once and put back before each training."""
+    """One problem whose model is compiled once and put back before each training run."""
 
     def __init__(self, data: str, model: str, optimizer: str, steps: int) -> None:
         x, y, *self.valid = load(data)
@@ -71,7 +71,7 @@ class Runner:
         self.slots = [keras.ops.convert_to_numpy(one) for one in self.model.optimizer.variables]
 
     def start(self, seed: int, rate: float) -> None:
-        """Put the model at the beginning of a training."""
+        """Put the model at the beginning of a training run."""
         keras.utils.set_random_seed(seed)
         fresh = keras.models.clone_model(self.model)
         self.model.set_weights(fresh.get_weights())
@@ -81,7 +81,7 @@ class Runner:
         keras.utils.set_random_seed(seed)
 
     def train(self, seed: int, rate: float, *callbacks: keras.callbacks.Callback) -> float:
-        """Return the validation loss after a training."""
+        """Return the validation loss after a training run."""
         self.start(seed, rate)
         first = self.model.evaluate(*self.valid, verbose=0)
         epochs = max(1, round(self.steps / np.ceil(len(self.data[0]) / 32)))

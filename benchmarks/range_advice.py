@@ -1,6 +1,6 @@
-"""How good is the advice of a range test for a training of some length and schedule?
+"""How good is the advice of a range test for a training run of some length and schedule?
 
-It reads what `range_truth.py` measured: the best rate of each training on each problem, and what
+It reads what `range_truth.py` measured: the best rate of each run on each problem, and what
 range tests found there. The numbers in `keras_lr/range_test/advice/extrapolation.py` are fitted on
 the problems `TUNED` and `FITTED`, and checked on the problems `HELD_OUT`.
 
@@ -11,7 +11,7 @@ It needs JAX and SciPy, and no data.
 
 The regret is the validation loss at a rate over the lowest of all rates that were measured, both
 the mean of the seeds. Between two measured rates the logarithm of the loss is interpolated over the
-logarithm of the rate. Outside of them it goes on along the last two, by a factor of two or more a
+logarithm of the rate. Outside of them it continues along the last two, by a factor of two or more a
 decade below and of three or more above, up to the loss without training.
 """
 

@@ -1,4 +1,4 @@
-"""`Case`: a range test and a training whose best rate was measured, from `range_truth.json`."""
+"""`Case`: a range test and a training run whose best rate was measured, from `range_truth.json`."""
 
 import dataclasses
 import functools
@@ -61,7 +61,7 @@ class Measured:
 
 @dataclass
 class Case:
-    """A range test, and a training that asks it for a rate."""
+    """A range test, and a training run that asks it for a rate."""
 
     problem: Problem
     test: dict
@@ -122,7 +122,7 @@ def read(
 
 @dataclass
 class Rehearsed(Case):
-    """A range test that rehearsed, and a training that asks it for a rate."""
+    """A range test that rehearsed, and a training run that asks it for a rate."""
 
     best: float
     rehearsal: Training

@@ -1,7 +1,7 @@
 """Small problems, and a fast way to train them at any rate.
 
 Every problem is a Keras model with a Keras optimizer, trained by Keras's stateless API inside one
-compiled JAX loop, so that thousands of short trainings take minutes on one core.
+compiled JAX loop, so that thousands of short runs take minutes on one core.
 """
 
 import functools
@@ -291,7 +291,7 @@ EXTREME = [
 
 
 class Runner:
-    """One problem, compiled once: any number of trainings from any seed at any rates."""
+    """One problem, compiled once: any number of training runs from any seed at any rates."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -329,7 +329,7 @@ class Runner:
             y_pred, _ = self.model.stateless_call(weights, others, jnp.asarray(valid[0]))
             return loss_of(jnp.asarray(valid[1]), y_pred)
 
-        # One length is compiled: a longer training takes several calls, a shorter one is cut.
+        # One length is compiled: a longer training run takes several calls, a shorter one is cut.
         self._steps = jax.jit(lambda state, rows, rates: jax.lax.scan(step, state, (rows, rates)))
         self._validate = jax.jit(validate)
 

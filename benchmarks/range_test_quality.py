@@ -2,7 +2,7 @@
 
 Each problem is trained for a fixed budget at every half decade of rate, with three seeds: the
 truth. A rule's regret is the final validation loss at the rate that it suggests, over the best of
-that grid. A rule that suggests nothing, and a training that ends worse than it began, count as
+that grid. A rule that suggests nothing, and a training run that ends worse than it began, count as
 untrained. The mean of three seeds may be far from that of others: ``--seeds`` takes more, and
 prints the table for both. ``--chance`` shows how far: it takes the rates within a factor of two of
 the best by all seeds, and prints what the first three seeds say of them.
@@ -50,7 +50,7 @@ STREAM = 160
 
 
 class Trainings:
-    """Runs each training of a problem once, and keeps its result in a folder if there is one."""
+    """Trains a problem at each rate once, and keeps the results in a folder if there is one."""
 
     def __init__(self, problem: Problem, folder: Path | None) -> None:
         self.seeds = SEEDS_HELD_OUT if problem in HELD_OUT else SEEDS

@@ -1,4 +1,4 @@
-"""What is the best rate of each training? The truth that the advice of a range test is held to.
+"""Measure the best rate of each training run, by which the advice of a range test is judged.
 
 Every problem of `range_problems` is trained for 100, 300, 1,000 and 3,000 steps, at a constant rate
 and with the rate of `CosineDecay` and of `OneCycle`. (The momentum of a `OneCycle` stays as it is.)
@@ -60,7 +60,7 @@ FILE = Path(__file__).with_name("range_truth.json")
 
 
 def rates_of(schedule: str, peak: float, steps: int) -> NDArray:
-    """Return the rate at each step of a training."""
+    """Return the rate at each step of a training run."""
     return SCHEDULES[schedule](peak).values(epochs=1, steps_per_epoch=steps)
 
 
@@ -91,7 +91,7 @@ class Truth:
         return self.states[seed]
 
     def loss(self, schedule: str, steps: int, quarter: int, seed: int) -> float:
-        """Return the loss of one training; infinite if it diverged."""
+        """Return the loss of one training run; infinite if it diverged."""
         key = f"{schedule} {steps} {quarter} {seed}"
         if key not in self.known:
             peak = 10.0 ** (quarter / 4)
@@ -123,7 +123,7 @@ class Truth:
             before = end
 
     def mean(self, schedule: str, steps: int, quarter: int, seeds: range) -> float:
-        """Return the mean loss, where a training that ends worse than it began counts as none."""
+        """Return the mean loss, where a run that ends worse than it began counts as none."""
         losses = [
             min(self.loss(schedule, steps, quarter, seed), self.untrained(seed)) for seed in seeds
         ]
@@ -186,7 +186,7 @@ class Truth:
         }
 
     def rehearse(self, seed: int) -> None:
-        """Note the best rate of the rehearsals for each training, by schedule and by length."""
+        """Note the best rate of the rehearsals for each training run, by schedule and by length."""
         missing = [
             (schedule, budget)
             for schedule in SCHEDULES

@@ -32,7 +32,7 @@ GOALS = {"tensorflow": 1 / 10, "jax": 1 / 30}
 PAIRS = 3
 
 MANY = 450
-"""Trainings that are to take less than a minute on JAX."""
+"""Training runs that are to take less than a minute on JAX."""
 
 
 def dense(optimizer: Any) -> Any:
@@ -130,7 +130,7 @@ def rates_of(effort: Effort) -> list[float]:
 
 
 def fit_of(x: Any, y: Any, effort: Effort) -> dict[str, Any]:
-    """Return the arguments of each training."""
+    """Return the arguments of each training run."""
     return {"x": x, "y": y, "epochs": 2 if effort.small else 20, "batch_size": 64}
 
 
@@ -160,14 +160,14 @@ def compare(
 
 
 def seconds(x: Any, y: Any, effort: Effort) -> Row:
-    """Measure how long many trainings of the dense network take."""
+    """Measure how long many training runs of the dense network take."""
     rates = rates_of(effort)
     seeds = 1 if effort.small else MANY // len(rates)
     began = time.perf_counter()
     trained = len(sweep(dense, rates, seeds, **fit_of(x, y, effort)))
     taken = time.perf_counter() - began
     goal = 60.0 if BACKEND == "jax" else None
-    return Row(f"{trained} trainings of a dense network", "", [taken], goal=goal, unit=" s")
+    return Row(f"{trained} training runs of a dense network", "", [taken], goal=goal, unit=" s")
 
 
 def memory(x: Any, y: Any, effort: Effort) -> Row:

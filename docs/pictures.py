@@ -29,7 +29,7 @@ def values(expression: str):
 
 
 def draw_training(folder: pathlib.Path) -> None:
-    """Draw a range test on handwritten digits, and the record of a training at its rate."""
+    """Draw a range test on handwritten digits, and the record of a training run at its rate."""
     data = demo.load_data("digits")
     found = demo.find_rate(data)
     plotting.close(found.plot().figure, folder / "range-test.png")
@@ -39,7 +39,7 @@ def draw_training(folder: pathlib.Path) -> None:
 
 
 def main(folder: pathlib.Path) -> None:
-    """Draw the gallery, a range test, and the record of a training."""
+    """Draw the gallery, a range test, and the record of a training run."""
     folder.mkdir(exist_ok=True)
     shapes = {name: values(expression) for name, expression in SHAPES.items()}
     plotting.close(plotting.gallery(shapes, STEPS, columns=5), folder / "gallery.png")

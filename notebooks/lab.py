@@ -99,7 +99,7 @@ def network(seed: int) -> keras.Model:
             layers.Dense(10, activation="softmax"),
         ]
     )
-    # On a CPU, XLA takes longer to compile the convolutions than the whole training takes.
+    # On a CPU, XLA takes longer to compile the convolutions than the whole training run takes.
     model.compile(
         keras.optimizers.SGD(momentum=0.9),
         "sparse_categorical_crossentropy",

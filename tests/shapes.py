@@ -45,7 +45,7 @@ class Shape(NamedTuple):
     first: float
     """The value at t = 0."""
     end: float | None = None
-    """The value held from the end of the fit on; None where the schedule goes on."""
+    """The value held from the end of the fit on; None where the schedule continues."""
 
 
 @keras.saving.register_keras_serializable(package="tests")

@@ -137,7 +137,7 @@ def test_an_objective_of_optuna():
 
 @pytest.mark.full
 def test_a_search_of_scikit_learn_over_callbacks_of_scikeras():
-    """scikit-learn copies them for each of its trainings."""
+    """scikit-learn copies them for each of its training runs."""
     estimator = scikeras.wrappers.KerasRegressor(
         model=linear, epochs=EPOCHS, batch_size=8, verbose=0, shuffle=False
     )

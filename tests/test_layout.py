@@ -299,7 +299,7 @@ def test_the_door_says_which_private_names_it_relies_on():
                 use.split()[1] if " " in use else use.strip("'").split(".")[-1] for use in uses
             }
             unnamed += [f"{short(path)}: {name}" for name in names - ours if name not in said]
-    check("private names without a word in the docstring", unnamed)
+    check("private names that the docstring does not mention", unnamed)
 
 
 def test_no_attribute_of_a_callback_of_ours_hides_one_of_keras():

@@ -42,7 +42,7 @@
   });
 
   // Formulas ----------------------------------------------------------------------------------
-  // Each is the value at step t of a schedule with the arguments a, of a training of which `rest`
+  // Each is the value at step t of a schedule with the arguments a, of a training run of which `rest`
   // steps are left, and `total` are all.
 
   const lerp = (start, end, weight) => (1 - weight) * start + weight * end;

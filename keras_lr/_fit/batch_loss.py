@@ -221,7 +221,7 @@ def _follows_mean(
 ) -> bool:
     """Return whether logged losses rise and fall with a running mean, or against it.
 
-    What is computed from a running mean does, whatever the formula, as long as it is monotonic.
+    A value computed from a running mean does, by any formula that is monotonic.
 
     Args:
         logged: What each execution logged.

@@ -60,7 +60,7 @@ class Executions:
     values: dict[str, NDArray[np.float32]]
     """Value of each hyperparameter at each batch."""
     logs: list[dict[str, Any]]
-    """What the step returned, one mapping per execution."""
+    """The logs that the steps returned, one mapping for each execution."""
     counts: list[float] | None
     """Samples seen in the epoch before each execution; None where they are not counted."""
     losses: NDArray[np.float64] | None = None

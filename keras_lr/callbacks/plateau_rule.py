@@ -14,7 +14,7 @@ Action = Literal["none", "reduce", "increase", "stop"]
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What the rule remembers."""
+    """The state of the rule between two epochs or steps."""
 
     best: float | None = None
     wait: int = 0

@@ -192,7 +192,7 @@ def _build_parser() -> argparse.ArgumentParser:
         help="read Fashion-MNIST from its four IDX files in this folder, .gz or not",
     )
     demo.add_argument(
-        "--epochs", type=_whole_number(1), default=14, metavar="N", help="of each training (14)"
+        "--epochs", type=_whole_number(1), default=14, metavar="N", help="of each training run (14)"
     )
     demo.add_argument(
         "--out",

@@ -445,6 +445,6 @@ def check_arguments(model: Any, fit: dict[str, Any]) -> None:
     if unfit := [type(one).__name__ for one in unfit_for_trials(given_callbacks(fit))]:
         raise ValueError(
             "LRRangeTest.run: argument `callbacks` must hold none that drives the rate, which the "
-            "test does, or writes checkpoints, which would be of the test's short trainings. "
+            "test does, or writes checkpoints, which would be of the test's short runs. "
             f"Received: callbacks=[{', '.join(unfit)}]"
         )

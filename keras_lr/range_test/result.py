@@ -196,9 +196,9 @@ class RangeTestResult:
             raise NoSuggestion(self.reason)
         if self.found is None or self.conditions is None:
             raise ValueError(
-                "RangeTestResult: a rate for a training of a given length needs the short runs of "
-                "LRRangeTest(rule='search') on the loss, and a result of 0.1.0 or of a curve does "
-                f"not say enough. Run the test again. Received: {self!r}"
+                "RangeTestResult: a rate for a training run of a given length needs the short runs "
+                "of LRRangeTest(rule='search') on the loss, and a result of 0.1.0 or of a curve "
+                f"does not say enough. Run the test again. Received: {self!r}"
             )
         training = self.training
         if training is None or (steps, epochs, schedule) != (None, None, None):

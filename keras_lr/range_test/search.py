@@ -138,7 +138,7 @@ def search(
     limit is stability, which hardly depends on time: ``10 ** -0.1``.
 
     Args:
-        runs: Trainings from the same restored state.
+        runs: Training runs from the same restored state.
         min_lr: Lowest rate of the ramp.
         max_lr: Highest rate of the ramp.
         steps: Length of the ramp.

@@ -43,7 +43,7 @@ ALIKE = 2.0
 
 
 class Runs(Protocol):
-    """Trainings that all begin from the same restored state.
+    """Training runs that all begin from the same restored state.
 
     Each returns the loss of every batch. A run that stops early returns fewer, or ends in NaN.
     """
@@ -64,7 +64,7 @@ class Trials:
         """Plan runs of equal length.
 
         Args:
-            runs: Trainings from the same restored state.
+            runs: Training runs from the same restored state.
             budget: Steps to share among the runs.
             batches_per_epoch: Batches after which the data repeat.
             vanishes: Whether the minimum of the loss is known to be zero.

@@ -140,7 +140,7 @@ class StepDecay(_Geometric):
         initial_lr: Rate of the first period; positive.
         factor: Factor of each period; positive. Above 1 the rate grows, and needs a ``final_lr``.
         every: The period: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"``.
-        final_lr: Rate at which the decay or the growth stops; None lets a decay go on.
+        final_lr: Rate at which the decay or the growth stops; None lets a decay continue.
 
     Raises:
         ValueError: If a number is out of range, the rate grows without a ``final_lr`` or moves away
@@ -351,7 +351,7 @@ class ExponentialDecay(_Geometric):
         initial_lr: Rate at ``t = 0``; positive.
         factor: Factor of each period; positive. Above 1 the rate grows, and needs a ``final_lr``.
         every: The period: epochs, ``"N steps"``, ``"N epochs"`` or ``"P%"``.
-        final_lr: Rate at which the decay or the growth stops; None lets a decay go on.
+        final_lr: Rate at which the decay or the growth stops; None lets a decay continue.
 
     Raises:
         ValueError: If a number is out of range, the rate grows without a ``final_lr`` or moves away

@@ -44,7 +44,7 @@ class LRSweep(Configurable):
         min_lr: Lowest rate.
         max_lr: Highest rate.
         per_decade: Rates in a factor of ten, evenly spaced on a log axis.
-        seeds: Trainings at each rate, each from other initial weights and with another order of
+        seeds: Training runs at each rate, each from other initial weights and with another order of
             the batches. Two or more show how far chance moves the best rate.
         optimizers: The optimizers to compare, each at its own best rate: Keras's names, or objects,
             whose rate is ignored. A dict gives them names.

@@ -1,4 +1,4 @@
-"""A training that is killed, and goes on as in a new process."""
+"""A training run that is killed, and resumes as in a new process."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Long trainings: memory, live objects, threads and traces stay flat.
+"""Long training runs: memory, live objects, threads and traces stay flat.
 
 At full size, with 200,000 steps, 300 fits and 100 compilations: ``KERAS_LR_LONG=1 pytest -m slow``.
 """

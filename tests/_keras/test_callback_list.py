@@ -22,7 +22,7 @@ OURS = {
 
 
 def listener(way, hook, seen):
-    """Return a callback that hears of batches, and keeps what it hears in ``seen``."""
+    """Return a callback with a batch hook, which appends each batch to ``seen``."""
 
     def hear(batch, logs=None):
         seen.append(batch)

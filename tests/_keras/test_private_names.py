@@ -314,7 +314,7 @@ def test_a_backend_that_asks_no_number_for_its_tensor_is_refused_before_the_firs
     assert model.optimizer.momentum == 0.9
 
 
-# A backend that nobody knows ----------------------------------------------------------------------
+# An unknown backend -------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A small problem whose trainings can be followed by hand, and the callbacks that are tested."""
+"""A small problem whose training can be followed by hand, and the callbacks that are tested."""
 
 import keras
 import numpy as np
@@ -62,7 +62,7 @@ def fit(callback, optimizer, *others, epochs=2, **options):
 
 
 def batches(epochs=2, size=BATCH):
-    """Iterate over the batches of a training."""
+    """Iterate over the batches of a training run."""
     for _ in range(epochs):
         for first in range(0, len(X), size):
             yield X[first : first + size].astype(float), Y[first : first + size].astype(float)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.core
 
 
 def normalised(rate, beta, optimizer, **options):
-    """Return the last weights and all rates of a training by the normalised rule."""
+    """Return the last weights and all rates of a training run by the normalised rule."""
     weights = before = start()
     rates = []
     for x, y in batches(**options):

@@ -1,4 +1,4 @@
-"""A training that was interrupted goes on exactly, from memory and from files."""
+"""An interrupted training run resumes exactly, from memory and from files."""
 
 import copy
 import pickle

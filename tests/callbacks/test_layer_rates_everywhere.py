@@ -1,4 +1,4 @@
-"""A rate for each part of a model, with whatever else a training may have."""
+"""A rate for each part of a model, with whatever else a training run may have."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""What is kept of a training with a rate for each part: checkpoints, and what loggers write."""
+"""What is kept of a training run with a rate for each part: checkpoints, and what loggers write."""
 
 import csv
 

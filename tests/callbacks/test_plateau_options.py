@@ -226,7 +226,7 @@ def test_a_copy_goes_on_as_the_original_would(duplicate):
     fit(build(), values, again, initial_epoch=3)
     assert rates(again) == rates(whole)
     assert begun.wait == 1
-    # Another fit begins anew.
+    # Another fit starts afresh.
     fit(build(), values, duplicate(again))
     assert rates(again) == rates(whole)
 

@@ -15,7 +15,7 @@ def test_a_schedule_is_scaled_from_the_reduction_on():
     values = [9.0, 8.0, 8.0, 8.0, 7.0, 7.0, 7.0, 7.0]
     schedule = LinearDecay(0.8, 0.0, over=8)
     fit(build(), values, schedule, callback, batch_size=6)
-    # Halved from step 8 on. Cuts stop at min_lr; the schedule itself goes on below it.
+    # Halved from step 8 on. Cuts stop at min_lr; the schedule itself continues below it.
     found = [0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45]
     found += [0.2, 0.175, 0.15, 0.125, 0.1, 0.1, 0.1, 0.05]
     np.testing.assert_allclose(rates(callback), found, rtol=1e-6)

@@ -3,7 +3,7 @@
 Usage: interrupted.py TIMES
 
 Every gradient is 1, so that the state after each number of steps is known: what is left must be one
-of these, and a fit must go on from it.
+of these, and a fit must continue from it.
 """
 
 import functools
@@ -100,7 +100,7 @@ def duration(function):
 
 
 def check_fits(times, moments, problems):
-    """Interrupt fits of one model, each of which goes on from what the one before left."""
+    """Interrupt fits of one model, each of which continues from what the one before left."""
     model = build()
     seconds = duration(functools.partial(fit, model, callbacks()))
     left = state(model)

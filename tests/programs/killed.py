@@ -1,6 +1,6 @@
 """Trains in processes that are killed with SIGKILL at random moments and started again.
 
-The rates that each training records must be those of a training in one process.
+The rates that each training run records must be those of a training run in one process.
 
 Usage: killed.py FOLDER KILLS
 """
@@ -55,7 +55,7 @@ class Score(keras.metrics.Metric):
     """A metric that depends on nothing but the epoch.
 
     Keras writes its checkpoint in two files, so that a kill can leave newer weights with the older
-    epoch: the weights may differ from those of a training in one process, the rates may not.
+    epoch: the weights may differ from those of a training run in one process, the rates may not.
     """
 
     def __init__(self):
@@ -137,12 +137,12 @@ class Backup(keras.callbacks.BackupAndRestore):
 
 
 def start(folder, order):
-    """Start a training in a process and return its number."""
+    """Start a training run in a process and return its number."""
     return start_process(lambda: train(folder, order))
 
 
 def killed_training(folder, order, kills, moments):
-    """Train with so many kills; return how many there were before the training was through."""
+    """Train with so many kills; return how many there were before the training ended."""
     done = 0
     while True:
         process = start(folder, order)
@@ -159,7 +159,7 @@ def killed_training(folder, order, kills, moments):
         else:
             seen = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         if seen:
-            sys.exit(f"a training after {done} kills ended with {seen}")
+            sys.exit(f"a training run after {done} kills ended with {seen}")
         return done
 
 

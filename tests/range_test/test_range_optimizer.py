@@ -105,7 +105,7 @@ def test_a_config_names_an_optimizer_and_holds_none(tmp_path):
 
 
 class OwnSGD(keras.optimizers.SGD):
-    """An optimizer of one's own."""
+    """A custom optimizer."""
 
 
 @pytest.mark.full

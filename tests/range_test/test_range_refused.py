@@ -94,7 +94,7 @@ def test_a_value_of_validation_needs_data_for_it():
 
 
 class Steps(keras.callbacks.Callback):
-    """Counts the steps of a training."""
+    """Counts the steps of a training run."""
 
     taken = 0
 

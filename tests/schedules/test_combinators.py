@@ -112,7 +112,7 @@ LINE = LinearDecay(1.0, over="4 steps")
             [0, 0.5, 0.7071067811865476, 0.8660254037844386, 1, 0.75],
         ),
         (LINE.warmup("4 steps", 0.2, shape="square"), [0.2, 0.25, 0.4, 0.65, 1, 0.75]),
-        # The schedule goes on behind a warmup that hides it, and "rest" is all of the fit.
+        # The schedule continues behind a warmup that hides it, and "rest" is all of the fit.
         (LINE.warmup("2 steps", shift=False), [0, 0.5, 0.5, 0.25, 0, 0]),
         (LINE.warmup("2 steps", 3.0, shift=False), [3, 2, 0.5, 0.25, 0]),
         (

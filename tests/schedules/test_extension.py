@@ -1,4 +1,4 @@
-"""A training that goes on for longer than its schedule was laid out for."""
+"""A training run that lasts longer than its schedule was planned for."""
 
 import warnings
 
@@ -80,7 +80,7 @@ def test_a_training_that_is_extended_half_way_is_noticed_by_the_same_schedule():
 @pytest.mark.parametrize(
     ("first", "second", "rates"),
     [
-        # Hold the last rate, or go on with another schedule.
+        # Hold the last rate, or continue with another schedule.
         (LinearDecay(0.2, 0.1), LinearDecay(0.2, 0.1).lasting(4), [0.1] * 20),
         (LinearDecay(0.2, 0.1), LinearDecay(0.2, 0.1).then(0.05, after=4), [0.05] * 20),
         (

@@ -9,7 +9,7 @@ from keras_lr.search.trials import whole_epochs
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """Count the trainings of trials by either route, and none that only tries out a step."""
+    """Count the training runs of trials by either route, without those that only try out a step."""
     found = []
     fit, fit_whole_epochs = keras.Model.fit, whole_epochs.fit_whole_epochs
 

@@ -42,7 +42,7 @@ def test_ray_gives_what_the_local_engine_gives(tmp_path):
     usual = facts(run())
     assert facts(run(engine=ENGINE)) == usual
     assert facts(run(tmp_path, engine=ENGINE)) == usual
-    # What one engine has written, another one goes on from.
+    # One engine continues from what another has written.
     lines = (tmp_path / "members.jsonl").read_bytes().splitlines(keepends=True)
     for engine in ("local", ENGINE):
         (tmp_path / "members.jsonl").write_bytes(b"".join(lines[:-2]))

@@ -19,7 +19,7 @@ X, Y = line_data()
 
 
 class Counts(keras.callbacks.Callback):
-    """Counts trainings, those of its copies too, and ends the program after the last of them."""
+    """Counts training runs, those of its copies too, and ends the program after the last."""
 
     last = None
 
@@ -37,7 +37,7 @@ class Counts(keras.callbacks.Callback):
 
 
 def run(folder, build=line, x=X, y=Y, last=None, epochs=3, fit=None, **more):
-    """Train a population; return its result and how many trainings it took."""
+    """Train a population; return its result and how many training runs it took."""
     options = {"parameters": {"learning_rate": (1e-3, 1e-1)}, "optimizer": "sgd", "verbose": 0}
     training = PopulationBasedTraining(**options | {"population": 4, "directory": folder} | more)
     trainings = []

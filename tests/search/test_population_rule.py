@@ -1,4 +1,4 @@
-"""Who copies whom, and with which hyperparameters the copy goes on."""
+"""Which member copies which, and the hyperparameters with which the copy continues."""
 
 import math
 

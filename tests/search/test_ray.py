@@ -73,7 +73,7 @@ def test_the_result_is_that_of_the_local_engine(tmp_path):
     notes = [Notes(tmp_path)]
     found = swept.run(classifier, x, y, engine=ENGINE, callbacks=notes, **fit)
     assert facts(found) == facts(local)
-    # A trial that goes on is not trained anew, on whichever worker.
+    # A trial that continues is not trained again from the start, on whichever worker.
     trained = noted(tmp_path)
     assert sum(trained.values()) == sum(row.epochs for row in found.rows)
     # On a busy machine one worker may have trained all of them before the other has started.
@@ -114,7 +114,7 @@ def test_settings_of_keras_data_and_functions_of_the_program_travel():
     fit = {"epochs": 4, "callbacks": [stop]}
     try:
         swept = sweep(min_lr=0.01, max_lr=0.1)
-        # The dataset goes on in its order, so each engine gets one of its own.
+        # The dataset continues in its order, so each engine gets its own.
         found = swept.run(build, Shuffled(), engine=ONE, **fit)
         local = swept.run(build, Shuffled(), **fit)
     finally:

@@ -23,7 +23,7 @@ def sweep(folder, **more):
 
 
 class Counts(keras.callbacks.Callback):
-    """Counts trainings, those of its copies too."""
+    """Counts training runs, those of its copies too."""
 
     def __init__(self, trainings):
         super().__init__()
@@ -37,7 +37,7 @@ class Counts(keras.callbacks.Callback):
 
 
 def run(swept, build=line, x=X, y=Y, epochs=2, **fit):
-    """Run a sweep; return its rows and how many trainings it took."""
+    """Run a sweep; return its rows and how many training runs it took."""
     trainings = []
     fit = {"batch_size": 8, "callbacks": [Counts(trainings)]} | fit
     result = swept.run(build, x, y, epochs=epochs, **fit)

@@ -29,10 +29,10 @@ from keras_lr._keras.metrics import find_cumulative_metrics
 from keras_lr._keras.rates.hyperparameters import Hyperparameter, fastest_setter
 
 Arguments = tuple[Any, ...]
-"""What Keras passes to a train function: the data, on some backends after the model's state."""
+"""Arguments of a train function: the data, on some backends after the model's state."""
 
 Result = tuple[Any, int]
-"""What a train function returned, and the number of batches that it ran (at most)."""
+"""Result of a train function, and the number of batches that it ran (at most)."""
 
 ADDED = "_keras_lr_added"
 """Name in the logs under which a step returns what it has added to the mean of the loss."""

@@ -66,7 +66,7 @@ def _metrics_in(values: Any, depth: int) -> Iterator[Any]:
 
 
 class LossUpdate(NamedTuple):
-    """What a step added to the mean of its loss, or to a sum of losses with a count of 1."""
+    """Amounts that a step added to the mean of its loss, or to a sum with a count of 1."""
 
     mean: Any
     is_logged: bool

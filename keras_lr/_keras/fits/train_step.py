@@ -40,9 +40,9 @@ class CompiledStep:
     """Variable with the values of the hyperparameters for the batches to come, if the step reads
     one: a value for each batch, or a column for each of several hyperparameters."""
     notes: list[Any] = dataclasses.field(default_factory=list)
-    """What some variables held when each of these batches began, if the step notes it."""
+    """Values of some variables when each of these batches began, if the step notes them."""
     losses: Any = None
-    """What each of these batches added to the mean of the loss: a sum, or the loss itself."""
+    """Amounts that these batches added to the mean of the loss: sums, or the losses themselves."""
     notes_loss: bool = False
     """Whether `losses` holds the loss itself."""
     returns_loss: bool = False

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, Protocol
 Tensor = Any
 
 State = dict[str, Any]
-"""What a rule keeps from one update to the next: tensors, or lists of tensors like the weights."""
+"""State of a rule between two updates: tensors, or lists of tensors like the weights."""
 
 
 class Update(NamedTuple):
-    """What a rule sees of an update. All tensors are float32, or float64 like the weights.
+    """Input of a rule for one update. All tensors are float32, or float64 like the weights.
 
     Small weights are packed together in one tensor, unless the rule is layer-wise.
     """
@@ -28,7 +28,7 @@ class Update(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What a rule decides for an update."""
+    """Output of a rule for one update."""
 
     rate: Tensor
     state: State

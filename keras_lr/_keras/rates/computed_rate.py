@@ -48,7 +48,7 @@ class RateProperty:
 def _check_rate_can_be_set(optimizer: Any) -> None:
     """Refuse an optimizer whose rate is not what it was set to, or is not kept in a variable.
 
-    A compiled step would go on with the old rate where a plain attribute holds it.
+    A compiled step would keep using the old rate where a plain attribute holds it.
     """
     if keras.backend.backend() == "jax":
         raise _refusal(

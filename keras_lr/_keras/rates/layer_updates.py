@@ -14,7 +14,7 @@ Relies on these names of Keras 3 (3.12 and later), whose presence is checked bef
 - Nadam multiplies ``_u_product`` in each update, once for all variables: see
   `keras_lr._keras.rates.nadam`.
 
-What an optimizer has only once it is built is checked then, on TensorFlow in the first step.
+What an optimizer gets when it is built is checked then, on TensorFlow in the first step.
 """
 
 from __future__ import annotations

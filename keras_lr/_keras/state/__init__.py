@@ -1,1 +1,1 @@
-"""What a training run changes, kept and put back: variables, what layers hold, random states."""
+"""The state that a training run changes: variables, values held by layers, random states."""

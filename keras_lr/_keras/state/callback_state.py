@@ -1,4 +1,4 @@
-"""What a training run changes in Keras's own callbacks, and which of them a trial would harm.
+"""The state of Keras's own callbacks, and which of them must not take part in a trial.
 
 Relies on the names of the classes in ``keras.callbacks`` (Keras 3.0 and later, and legacy Keras 2).
 A class that is missing there is not looked for.

@@ -1,4 +1,4 @@
-"""What training changes besides the variables that Keras lists, captured and put back.
+"""State that training changes besides the variables that Keras lists, captured and put back.
 
 A layer may keep state in an untracked variable, in a variable, generator or lookup table of
 TensorFlow, in a buffer of PyTorch, or, where nothing is compiled, in a plain attribute.
@@ -125,7 +125,7 @@ def capture_held_state(
             lost[id(value)] = f"{place.path} ({type(value).__name__})"
     if lost:
         warn_user(
-            "Part of what a training changes cannot be put back afterwards: "
+            "Part of what a training run changes cannot be put back afterwards: "
             f"{', '.join(lost.values())}. Keep such state in a keras.Variable."
         )
     return found

@@ -1,7 +1,7 @@
 """Random operations of TensorFlow inside a compiled training step.
 
 The kernel of an operation such as ``tf.random.normal`` counts its draws. Nothing can read or set
-the count. It starts anew in a new function, or when TensorFlow drops all kernels of the process. So
+the count. It restarts in a new function, or when TensorFlow drops all kernels of the process. So
 a function whose kernels hold a count is kept and not used.
 
 Relies on ``_list_all_concrete_functions`` of a ``tf.function`` (TensorFlow 2.18 and later). Where
@@ -104,7 +104,7 @@ def _draws(trace: Any) -> bool:
 
 
 _KNOWN: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
-"""What `_draws` has found: the operations of a trace stay what they are."""
+"""Whether each trace draws from a seed: the operations of a trace never change."""
 
 
 def _is_seeded_draw(node: Any) -> bool:

@@ -148,7 +148,7 @@ def _warn_of_missing(library: str, version: str, draws: str) -> dict[str, SavedV
     """Warn that random states stay where a training run leaves them; nothing puts them back."""
     warn_user(
         f"This version of {library} ({version}) does not show its random state where keras_lr "
-        f"looks for it, so draws with {draws} will continue from where a training leaves them."
+        f"looks for it, so draws with {draws} will continue from where a training run leaves them."
     )
     return {}
 

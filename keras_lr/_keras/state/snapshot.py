@@ -49,19 +49,19 @@ _FIT_ATTRIBUTES = (
     "_initial_epoch",
     "_eval_epoch_iterator",
 )
-"""What fit leaves on a model. The functions are kept, so that nothing is traced a second time."""
+"""Attributes that fit leaves on a model. Its functions are kept, so that none is traced again."""
 
 _COMPILED_PARTS = "_compile_metrics", "_compile_loss"
-"""What the first fit builds from the arguments of compile."""
+"""Parts that the first fit builds from the arguments of compile."""
 
 
 class ModelState(NamedTuple):
-    """What a snapshot holds, as plain data."""
+    """The contents of a snapshot, as plain data."""
 
     values: list[NDArray]
     """The values of the variables, in the order of `values_of`."""
     held: list[Any]
-    """What the model's objects hold themselves."""
+    """The state that the model's objects hold themselves."""
     numbers: list[dict[str, Any]]
     """The plain numbers of each optimizer."""
     random_states: dict[str, Any]
@@ -227,7 +227,7 @@ class Snapshot:
                 part._metrics.clear()
 
     def restore_for_good(self) -> None:
-        """Restore the state for good: a Ctrl-C in the middle of it is raised when it is done."""
+        """Restore the state for good; an interrupting Ctrl-C is raised only once it is restored."""
         try:
             self._restore_all()
         except KeyboardInterrupt:

@@ -77,9 +77,9 @@ def give_advice(
     """
     if conditions.trained:
         raise NoSuggestion(
-            "No rate for a training of a given length: the model was trained before the test, and "
-            "how the best rate moves from there has not been measured. `suggestion` is the rate "
-            "for a training about ten times as long as the short runs."
+            "No rate for a training run of a given length: the model was trained before the test, "
+            "and how the best rate moves from there has not been measured. `suggestion` is the "
+            "rate for a training run about ten times as long as the short runs."
         )
     moved = _extrapolate(found, conditions, training)
     tried = [*found.holds, *found.rates[: len(found.losses)]]
@@ -212,7 +212,7 @@ def tabulate(
         ]
         for name in SHOWN
     ]
-    header = f"{'Highest rate for a training of':30s}" + "".join(
+    header = f"{'Highest rate for training for':30s}" + "".join(
         f" {f'{length:,} steps':>20s}" for length in lengths
     )
     lines = [header, *(_row(name, row) for name, row in zip(SHOWN, every, strict=True))]

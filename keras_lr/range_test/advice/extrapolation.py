@@ -40,7 +40,7 @@ long as the short runs, and what is added by ten times the length, by an unsure 
 batch normalization."""
 
 LEFT_BY_REHEARSAL = 0.85
-"""Share of the spread for a training as long as a rehearsal that is left after the rehearsal."""
+"""Share of the spread that a rehearsal leaves for a training run of its own length."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Extrapolation:
         Args:
             rehearsed: The extrapolation to the length of the rehearsal.
             growth: Logarithm of the length of the training over that of the rehearsal. For shorter
-                trainings the spread stays as it is.
+                runs the spread stays as it is.
         """
         if growth < 0.0:
             return self

@@ -24,7 +24,7 @@ MIN_LENGTH = 100
 
 
 class ValidatedRuns(Runs, Protocol):
-    """Trainings from the same restored state, after which the model can be validated."""
+    """Training runs from the same restored state, after which the model can be validated."""
 
     def follow(self, rates: NDArray[np.float64]) -> ArrayLike:
         """Train one batch at each rate."""
@@ -52,7 +52,7 @@ class Rehearsal:
         """Return the geometric mean of an advised rate and the rate that follows from these runs.
 
         Args:
-            rate: The rate that the short runs advise for a training.
+            rate: The rate that the short runs advise for a training run.
             factor: Ratio of the best rate of that training to the best of such a run.
         """
         return math.sqrt(rate * self.best * factor)
@@ -74,7 +74,7 @@ class ValidatedTrials(Trials):
         """Plan runs of a length under a schedule.
 
         Args:
-            runs: Trainings from the same restored state.
+            runs: Training runs from the same restored state.
             budget: Steps to share among the runs.
             training: Length and schedule of each.
         """
@@ -105,7 +105,7 @@ class ValidatedTrials(Trials):
 
 
 def rehearsal_length(budget: int, steps: int) -> int:
-    """Return the length of the runs for a training; 0 if the budget is too small.
+    """Return the length of the runs for a training run; 0 if the budget is too small.
 
     Args:
         budget: Steps to share among the runs.
@@ -124,7 +124,7 @@ def rehearse(
     others. Then the gaps are halved.
 
     Args:
-        runs: Trainings from the same restored state.
+        runs: Training runs from the same restored state.
         center: The highest rate of the first run.
         training: Length and schedule of each run.
         budget: Steps in all; never exceeded.

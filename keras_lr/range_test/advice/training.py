@@ -99,7 +99,7 @@ class Training:
         return cls(steps, type(schedule).__name__, mean, rise, shape)
 
     def of_length(self, steps: int) -> Self:
-        """Return a training of another length under the same schedule, stretched or compressed."""
+        """Return a run of another length under the same schedule, stretched or compressed."""
         return dataclasses.replace(self, steps=steps)
 
     def rates(self, peak: float) -> NDArray[np.float64]:

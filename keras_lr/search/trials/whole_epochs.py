@@ -121,7 +121,7 @@ class WholeEpochTrials:
             The rows; None if no hyperparameter moves.
 
         Raises:
-            NeedsFit: If the values are not known beforehand, or other hyperparameters move than in
+            NeedsFit: If the values are not known in advance, or other hyperparameters move than in
                 the trials before.
         """
         if self.problem.schedule is None:

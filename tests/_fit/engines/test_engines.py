@@ -167,7 +167,7 @@ def test_a_range_test_sees_the_same_whether_its_step_was_compiled_for_it_or_not(
 
 
 class NoForce(keras.Sequential):
-    """A model whose train function cannot be made anew."""
+    """A model whose train function cannot be made again."""
 
     def make_train_function(self):
         super().make_train_function()
@@ -236,7 +236,7 @@ def test_a_number_cannot_move_in_a_model_that_leaves_our_step_out():
 
 @pytest.fixture
 def invented_backend(monkeypatch):
-    """Let Keras say that its backend is one that nobody has heard of."""
+    """Let Keras name a backend that does not exist."""
     monkeypatch.setattr(keras.backend, "backend", lambda: "mlx")
 
 

@@ -169,7 +169,7 @@ def test_every_optimizer(name):
     assert np.abs(found - START).max() > 1e-3
 
 
-# Loops of one's own.
+# Custom training loops.
 
 
 def test_train_on_batch_with_the_schedule_as_a_function():

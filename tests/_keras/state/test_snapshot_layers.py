@@ -1,4 +1,4 @@
-"""Random models of Keras's layers train on as if the training inside `kept` had not been."""
+"""Random models of Keras's layers continue as if the training inside `kept` had not happened."""
 
 import keras
 import numpy as np
@@ -119,7 +119,7 @@ def fit(model, epochs):
 
 
 def everything(model):
-    """Return all that a training uses, as bytes, by its identity."""
+    """Return all that a training run uses, as bytes, by its identity."""
     found = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     found += [
         state

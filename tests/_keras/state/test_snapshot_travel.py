@@ -1,4 +1,4 @@
-"""The state of a model as plain data, which another model of the same kind goes on from."""
+"""The state of a model as plain data, from which another model of the same kind continues."""
 
 import pickle
 import random

@@ -1,4 +1,4 @@
-"""Rates for a training of some length and schedule: what they depend on, and how sure they are."""
+"""Rates for a run of some length and schedule: what they depend on, and how sure they are."""
 
 import dataclasses
 import json

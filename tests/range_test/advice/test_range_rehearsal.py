@@ -212,7 +212,7 @@ def test_advice_lies_halfway_between_the_short_runs_and_the_rehearsal():
     )
     short, both = without.suggest(steps=length), result.suggest(steps=length)
     assert both**2 == pytest.approx(short * result.rehearsal.best)
-    # From there to other trainings the rate moves by the same factor.
+    # From there to other training runs the rate moves by the same factor.
     for other in ({"steps": 3000}, {"steps": length, "schedule": "OneCycle"}):
         assert result.suggest(**other) / both == pytest.approx(without.suggest(**other) / short)
     assert result.suggestion == result.suggest(steps=600)
