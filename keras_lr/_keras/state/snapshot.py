@@ -4,7 +4,7 @@ Relies on names of Keras 3 (the same in 3.12 and 3.15) that are not promised:
 
 - ``_jax_state`` and ``_jax_state_synced`` of a model on JAX: what an interrupted epoch left. Where
   they are missing, the public `jax_state_sync` clears it, which fails if the arrays are used up.
-- ``_compile_loss``, ``_compile_metrics`` and the ``_metrics`` of the first: what the first fit
+- ``_compile_loss``, ``_compile_metrics`` and the ``_metrics`` of both: what the first fit
   builds. Where one is missing it stays built, and the next fit may shuffle differently on JAX and
   PyTorch, because it reads one batch less.
 - ``_initial_epoch`` and ``_eval_epoch_iterator`` of a model: put back only where they exist.
@@ -223,8 +223,7 @@ class Snapshot:
             return
         for part in self._unbuilt:
             part.built = False
-            if isinstance(part, keras.losses.Loss):
-                part._metrics.clear()
+            part._metrics.clear()
 
     def restore_for_good(self) -> None:
         """Restore the state for good; an interrupting Ctrl-C is raised only once it is restored."""
@@ -329,10 +328,9 @@ def _all_variables(model: Any) -> list[Any]:
 def _can_be_built_again(part: Any) -> bool:
     """Return whether a compiled part is not built yet, and can be put back to that.
 
-    A loss adds the losses of its outputs to those that it has.
+    To build it adds metrics to those that it has.
     """
-    is_loss = isinstance(part, keras.losses.Loss)
-    return not part.built and (not is_loss or isinstance(getattr(part, "_metrics", None), list))
+    return not part.built and isinstance(getattr(part, "_metrics", None), list)
 
 
 def _discard_interrupted_epoch(model: Any) -> None:
