@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from models import COMPILE
+from models import COMPILE, several_optimizers
 
 from keras_lr import (
     CosineDecay,
@@ -16,7 +16,7 @@ from keras_lr import (
     ReduceLROnPlateau,
 )
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, several_optimizers]
 
 STEPS = 6
 X = np.random.default_rng(1).normal(size=(8 * STEPS, 4)).astype("float32")
