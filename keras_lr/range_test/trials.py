@@ -104,9 +104,12 @@ class Trials:
         self.baseline = self._train_at(rate)
 
     def _train_at(self, rate: float) -> Array:
-        losses = to_losses(self.runs.hold(rate, self.length))
+        losses = to_losses(self._run_at(rate))
         self.steps_left -= len(losses)
         return losses
+
+    def _run_at(self, rate: float) -> ArrayLike:
+        return self.runs.hold(rate, self.length)
 
     def final_losses(self) -> Array:
         """Return the last quarter of each run, lowest rate first; infinite if it ended early."""

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_lr.range_test.advice.training import Training
 from keras_lr.range_test.search import MAX_RATES, next_rate
-from keras_lr.range_test.trials import NUM_CONSTANT_RUNS, Runs, Trials, to_losses
+from keras_lr.range_test.trials import NUM_CONSTANT_RUNS, Runs, Trials
 
 MIN_LENGTH = 100
 """Steps of the shortest rehearsal: the shortest training whose best rate has been measured."""
@@ -82,10 +82,8 @@ class ValidatedTrials(Trials):
         self.training, self.length = training, training.steps
         self.validation_losses: dict[float, float] = {}
 
-    def _train_at(self, rate: float) -> NDArray[np.float64]:
-        losses = to_losses(self.runs.follow(self.training.rates(rate)))
-        self.steps_left -= len(losses)
-        return losses
+    def _run_at(self, rate: float) -> ArrayLike:
+        return self.runs.follow(self.training.rates(rate))
 
     def run(self, rate: float) -> None:
         """Train at a rate, and keep the validation loss."""
