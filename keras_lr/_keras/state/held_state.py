@@ -262,8 +262,8 @@ def _capture_of(
     if tensorflow is not None:
         if isinstance(value, tensorflow.random.Generator):
             return lambda generator: _capture_variable(generator.state)
-        if _is_table(value) and len(_entries(value)[0]) == int(value.size()):
-            return _capture_table
+        if _is_table(value):
+            return _capture_table(value)
     return None
 
 
@@ -323,15 +323,17 @@ def _capture_state_of(getter: str) -> Callable[[Any], SavedValue]:
     return capture
 
 
-def _capture_table(table: Any) -> SavedValue:
-    """Return the entries of a lookup table of TensorFlow."""
+def _capture_table(table: Any) -> Callable[[Any], SavedValue] | None:
+    """Return the function that captures a lookup table; None if its entries cannot be told."""
+    found = _entries(table)
 
     def put_back(entries: Any) -> None:
         present, _ = _entries(table)
         table.remove(present)
         table.insert(*entries)
 
-    return SavedValue(put_back, _entries(table))
+    is_whole = len(found[0]) == int(table.size())
+    return (lambda _: SavedValue(put_back, found)) if is_whole else None
 
 
 def _entries(table: Any) -> tuple[Any, Any]:
