@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from models import COMPILE
 
+from keras_lr.search import LRSweep
+
 
 @functools.cache
 def digits(rows=400):
@@ -63,6 +65,17 @@ def unbuilt(optimizer):
     pytest.fail("it was built")
 
 
+def scaled(optimizer):
+    """Return a model in half precision, whose optimizer is wrapped by one that scales the loss."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = line(optimizer)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert type(model.optimizer).__name__ == "LossScaleOptimizer"
+    return model
+
+
 def line_data():
     return LINE, LINE.sum(1, keepdims=True)
 
@@ -92,3 +105,10 @@ def traced_line(traces):
         return model
 
     return build
+
+
+def sweep(rates=(0.01, 0.1), **more):
+    """Return a sweep over one optimizer with a rate in each decade."""
+    low, high = rates
+    options = {"per_decade": 1, "seeds": 1, "optimizers": ["sgd"], "verbose": 0}
+    return LRSweep(low, high, **options | more)

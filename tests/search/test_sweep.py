@@ -6,19 +6,22 @@ import keras
 import numpy as np
 import pytest
 from models import COMPILE
-from problems import Batches, classifier, digits, line, line_data, traced_line
+from problems import (
+    Batches,
+    classifier,
+    digits,
+    line,
+    line_data,
+    scaled,
+    sweep,
+    traced_line,
+)
 
 from keras_lr import CosineDecay, OneCycle
 from keras_lr.range_test import NoSuggestion
 from keras_lr.search import LRSweep
 
 pytestmark = pytest.mark.core
-
-
-def sweep(rates=(0.01, 0.1), **more):
-    low, high = rates
-    options = {"per_decade": 1, "seeds": 1, "optimizers": ["sgd"], "verbose": 0}
-    return LRSweep(low, high, **options | more)
 
 
 def run_line(swept, epochs=4, **fit):
@@ -90,17 +93,6 @@ def test_slots_that_hold_the_initial_weights_are_those_of_the_seed():
         model = line(keras.optimizers.SGD(row.trial.learning_rate, **options))
         history = model.fit(x, y, epochs=2, batch_size=8, verbose=0)
         assert row.logs == history.history
-
-
-def scaled(optimizer):
-    """Return a model whose optimizer is wrapped by one that scales the loss."""
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        model = line(optimizer)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    assert type(model.optimizer).__name__ == "LossScaleOptimizer"
-    return model
 
 
 def in_executions(optimizer):

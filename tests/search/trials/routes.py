@@ -2,19 +2,11 @@
 
 import keras
 import pytest
-from problems import line, line_data
-
-from keras_lr.search import LRSweep
+from problems import line, line_data, sweep
 
 BACKEND = keras.backend.backend()
 compiles = pytest.mark.skipif(BACKEND == "torch", reason="PyTorch compiles no step")
 FAST = "whole epochs"
-
-
-def sweep(rates=(0.01, 0.1), **more):
-    low, high = rates
-    options = {"per_decade": 1, "seeds": 1, "optimizers": ["sgd"], "verbose": 0}
-    return LRSweep(low, high, **options | more)
 
 
 def run_line(swept, epochs=3, **fit):

@@ -5,8 +5,8 @@ import inspect
 import keras
 import pytest
 from models import COMPILE
-from problems import Batches, convolutional, digits, line, line_data
-from routes import BACKEND, by_hand, check_same, compiles, run_line, sweep
+from problems import Batches, convolutional, digits, line, line_data, sweep
+from routes import BACKEND, by_hand, check_same, compiles, run_line
 
 from keras_lr import Constant, CosineDecay, Function, OneCycle, ParamScheduler
 from keras_lr._keras.whole_epochs import data as epoch_data

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 from models import COMPILE
-from problems import classifier, convolutional, digits, line, line_data
-from routes import BACKEND, FAST, by_hand, check_same, compiles, run_line, sweep
+from problems import classifier, convolutional, digits, line, line_data, scaled, sweep
+from routes import BACKEND, FAST, by_hand, check_same, compiles, run_line
 
 from keras_lr import Constant, CosineDecay, LinearDecay, OneCycle, ParamScheduler, PiecewiseConstant
 from keras_lr._keras.whole_epochs.data import EpochData
@@ -93,16 +93,6 @@ class Stepping(keras.Model):
 def stepping(optimizer):
     model = Stepping()
     model.compile(optimizer, "mse", **COMPILE)
-    return model
-
-
-def scaled(optimizer):
-    """Return a model in half precision, whose optimizer is wrapped by one that scales the loss."""
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        model = line(optimizer)
-    finally:
-        keras.config.set_dtype_policy("float32")
     return model
 
 
