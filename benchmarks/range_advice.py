@@ -19,6 +19,7 @@ import argparse
 import itertools
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 os.environ["KERAS_BACKEND"] = "jax"
@@ -74,8 +75,7 @@ class Fit:
         self.best = np.log10([case.test["best"] for case in self.cases])
         self.truth = np.array([case.measured.best for case in self.cases])
         self.names = np.array([case.problem.name for case in self.cases])
-        _, own, count = np.unique(self.names, return_inverse=True, return_counts=True)
-        self.weights = 1.0 / count[own]
+        self.weights = weights_of(self.cases)
         regrets = [[case.measured.regret(log) for log in GRID] for case in self.cases]
         self.regrets = gaussian_filter1d(np.minimum(regrets, WORST), BLUR, mode="nearest")
 
@@ -124,14 +124,38 @@ class Fit:
         Args:
             errors: Decades between the rate for each, by numbers fitted without it, and the best.
         """
-        right = np.abs(errors) <= SAME + 1e-9
+        right = are_right(errors)
 
         def cost(numbers: NDArray) -> float:
-            chance = self.chances(numbers)
-            return -np.average(np.log(np.where(right, chance, 1.0 - chance)), weights=self.weights)
+            return surprise(self.chances(numbers), right, self.weights)
 
         options = {"maxiter": 4000}
         return np.abs(minimize(cost, np.full(4, 0.3), method="Nelder-Mead", options=options).x)
+
+
+def weights_of(cases: Sequence[Case]) -> NDArray:
+    """Return a weight for each case, so that every problem counts the same."""
+    names = [case.problem.name for case in cases]
+    _, own, count = np.unique(names, return_inverse=True, return_counts=True)
+    return 1.0 / count[own]
+
+
+def are_right(errors: NDArray) -> NDArray:
+    """Return which rates are within a factor of two, from the decades to the best."""
+    return np.abs(errors) <= SAME + 1e-9
+
+
+def surprise(chances: NDArray, right: NDArray, weights: NDArray) -> float:
+    """Return the mean of minus the logarithm of the chance of what happened."""
+    return -np.average(np.log(np.where(right, chances, 1.0 - chances)), weights=weights)
+
+
+def judged(cases: Sequence[Case]) -> str:
+    """Return the cells of a table: the regret, the mean confidence and the share that is right."""
+    logs, said = np.array([case.advice for case in cases]).T
+    regrets = [case.measured.regret(log) for case, log in zip(cases, logs, strict=True)]
+    right = are_right(logs - [case.measured.best for case in cases])
+    return f"{three(np.array(regrets))} | {said.mean():.2f} | {right.mean():.2f}"
 
 
 def three(regrets: NDArray) -> str:
@@ -171,7 +195,7 @@ def calibration(cases: list[Case], logs: NDArray, said: NDArray) -> None:
         "\n| confidence said | answers | within a factor of two | regret up to 1.1 |"
         "\n|---|---|---|---|"
     )
-    right = np.abs(logs - [case.measured.best for case in cases]) <= SAME + 1e-9
+    right = are_right(logs - [case.measured.best for case in cases])
     good = np.array(
         [c.measured.regret(log) <= np.log(1.1) for c, log in zip(cases, logs, strict=True)]
     )
@@ -191,24 +215,19 @@ def by_budget(every: dict) -> None:
     print("|---|---|---|---|---|")
     for budget in sorted(BUDGETS):
         cases, silent = read([*TUNED, *FITTED, *HELD_OUT], budget, every, most=1)
-        logs, said = np.array([case.advice for case in cases]).T
-        regrets = [case.measured.regret(log) for case, log in zip(cases, logs, strict=True)]
-        right = np.abs(logs - [case.measured.best for case in cases]) <= SAME + 1e-9
-        shown = f"{three(np.array(regrets))} | {said.mean():.2f} | {right.mean():.2f}"
-        print(f"| {budget:,} steps | {silent} | {shown} |")
+        print(f"| {budget:,} steps | {silent} | {judged(cases)} |")
 
 
 def share_left(cases: list[Rehearsed]) -> float:
     """Return the share of the spread that rehearsals leave, by how many answers were right."""
     here = np.array([case.extrapolated(case.rehearsal).spread for case in cases])
     beyond = SPREADS[1] * np.array([case.growth for case in cases])
-    right = np.abs([case.advice[0] - case.measured.best for case in cases]) <= SAME + 1e-9
-    names = [case.problem.name for case in cases]
-    _, own, count = np.unique(names, return_inverse=True, return_counts=True)
+    right = are_right(np.array([case.advice[0] - case.measured.best for case in cases]))
+    weights = weights_of(cases)
 
     def cost(share: float) -> float:
-        chance = erf(SAME / np.sqrt(2.0 * ((share * here) ** 2 + beyond**2)))
-        return -np.average(np.log(np.where(right, chance, 1.0 - chance)), weights=1.0 / count[own])
+        chances = erf(SAME / np.sqrt(2.0 * ((share * here) ** 2 + beyond**2)))
+        return surprise(chances, right, weights)
 
     return float(minimize_scalar(cost, bounds=(0.1, 2.0)).x)
 
@@ -221,11 +240,7 @@ def by_rehearsal(every: dict) -> None:
     )
     for name, problems in {"TUNED, FITTED": [*TUNED, *FITTED], "HELD_OUT": HELD_OUT}.items():
         for budget, cases in read_rehearsed(problems, every).items():
-            logs, said = np.array([case.advice for case in cases]).T
-            regrets = [case.measured.regret(log) for case, log in zip(cases, logs, strict=True)]
-            right = np.abs(logs - [case.measured.best for case in cases]) <= SAME + 1e-9
-            shown = f"{three(np.array(regrets))} | {said.mean():.2f} | {right.mean():.2f}"
-            print(f"| {budget:,} steps | {name} | {shown} |")
+            print(f"| {budget:,} steps | {name} | {judged(cases)} |")
     rehearsed = rehearsed_of(read_rehearsed(HELD_OUT, every))
     logs, said = np.array([case.advice for case in rehearsed]).T
     print("\nHELD_OUT, after a rehearsal:")

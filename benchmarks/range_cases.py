@@ -77,11 +77,14 @@ class Case:
     def training(self) -> Training:
         return Training.plan(self.steps, SCHEDULES[self.schedule](1.0))
 
+    def extrapolated(self, training: Training) -> Extrapolation:
+        """Return how the best rate of a training run differs from that of the short runs."""
+        return extrapolate(self.conditions, self.test["run"], self.test["agreement"], training)
+
     @property
     def advice(self) -> tuple[float, float]:
         """The logarithm of the rate, and the confidence in it."""
-        run, agreement = self.test["run"], self.test["agreement"]
-        moved = extrapolate(self.conditions, run, agreement, self.training)
+        moved = self.extrapolated(self.training)
         return float(np.log10(self.test["best"] * moved.factor)), moved.confidence()
 
     @functools.cached_property
@@ -126,9 +129,6 @@ class Rehearsed(Case):
 
     best: float
     rehearsal: Training
-
-    def extrapolated(self, training: Training) -> Extrapolation:
-        return extrapolate(self.conditions, self.test["run"], self.test["agreement"], training)
 
     @property
     def growth(self) -> float:
