@@ -64,9 +64,10 @@ class NoSuggestion(Exception):
 class Smoother:
     """Running mean of losses over the log of the rate, with bias correction.
 
-    After losses ``l_1 .. l_n`` at rates ``r_1 .. r_n`` the value is ``sum(w_i * l_i) / sum(w_i)``
-    with ``w_i = exp(-log10(r_n / r_i) / width)``. The first value is the first loss. The result
-    does not depend on the number of steps per decade.
+    After losses ``l_1 .. l_n`` at rising rates ``r_1 .. r_n`` the value is
+    ``sum(w_i * l_i) / sum(w_i)`` with ``w_i = exp(-log10(r_n / r_i) / width)``. The first value is
+    the first loss. The result does not depend on the number of steps per decade. Where rates fall,
+    the decades back count like those forth. A rate of 0 is infinitely far from any other.
 
     Args:
         width: Decades of rate after which a loss counts ``1 / e``.
@@ -83,8 +84,9 @@ class Smoother:
 
     def update(self, rate: float, loss: float) -> float:
         """Add one loss and return the mean so far."""
-        log = math.log10(rate)
-        keep = math.exp((self._log - log) / self.width) if self._weight else 0.0
+        log = math.log10(rate) if rate > 0.0 else -math.inf
+        decades = 0.0 if log == self._log else abs(log - self._log)
+        keep = math.exp(-decades / self.width)
         self._log = log
         self._total = keep * self._total + loss
         self._weight = keep * self._weight + 1.0

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import COMPILE
 
-from keras_lr import Constant, CosineDecay, LRRangeTest, OneCycle, RangeTestResult
+from keras_lr import (
+    Constant,
+    CosineDecay,
+    LRRangeTest,
+    OneCycle,
+    RangeTestResult,
+    WarmupStableDecay,
+)
 from keras_lr.range_test.advice import Rehearsal, Training, rehearsal_length, rehearse
 
 pytestmark = pytest.mark.core
@@ -72,16 +79,17 @@ def test_the_losses_are_those_of_a_fit_at_each_rate():
     assert lowest / 3.2 < rehearsal.best < lowest * 3.2
 
 
-def test_in_a_fit_it_follows_the_schedule_of_the_fit():
+@pytest.mark.parametrize("schedule", [CosineDecay, WarmupStableDecay])  # one begins at a rate of 0
+def test_in_a_fit_it_follows_the_schedule_of_the_fit(schedule):
     fit = FIT | {"validation_data": VALIDATION, "epochs": 16, "shuffle": False, "verbose": 0}
     test = LRRangeTest(budget=1200, verbose=0, apply=True)
-    network().fit(**fit, callbacks=[test, CosineDecay(0.1)])
+    network().fit(**fit, callbacks=[test, schedule(0.1)])
     rehearsal = test.result.rehearsal
     assert rehearsal.training == test.result.training
-    assert "128 steps of CosineDecay" in test.result.report()
+    assert f"128 steps of {schedule.__name__}" in test.result.report()
     for rate, loss in rehearsal.losses.items():
         model = network()
-        model.fit(**fit, callbacks=[CosineDecay(rate)])
+        model.fit(**fit, callbacks=[schedule(rate)])
         assert loss == pytest.approx(model.evaluate(*VALIDATION, verbose=0), rel=1e-4)
 
 
