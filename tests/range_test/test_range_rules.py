@@ -39,6 +39,14 @@ def test_smoothing_is_the_weighted_mean_it_says():
     np.testing.assert_allclose(running, lower @ losses / lower.sum(1))
 
 
+@given(st.lists(st.tuples(st.floats(0.0, 1e3), st.floats(-1e3, 1e3)), min_size=1, max_size=30))
+def test_a_running_mean_lies_among_its_losses_whatever_the_rates(points):
+    smoother = Smoother()
+    for count, (rate, loss) in enumerate(points, 1):
+        losses = [one for _, one in points[:count]]
+        assert min(losses) - 1e-9 <= smoother.update(rate, loss) <= max(losses) + 1e-9
+
+
 def test_smoothing_keeps_a_constant_and_lies_on_the_log_axis():
     rates = np.geomspace(1e-5, 1, 50)
     np.testing.assert_allclose(smooth(rates, np.full(50, 3.0)), 3.0)
