@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+from convolutions import Conv1D, Conv2D
 from keras import layers
 from numpy.typing import NDArray
 from range_data import load
@@ -42,7 +43,7 @@ def cnn(norm: bool = False):
     def build(inputs, outputs):
         x = inputs
         for n in (8, 16):
-            x = layers.Conv2D(n, 3, strides=2, padding="same", use_bias=not norm)(x)
+            x = Conv2D(n, 3, strides=2, padding="same", use_bias=not norm)(x)
             x = layers.BatchNormalization()(x) if norm else x
             x = layers.ReLU()(x)
         return layers.Dense(outputs)(layers.Dense(32, activation="relu")(layers.Flatten()(x)))
@@ -54,10 +55,10 @@ def resnet(norm: bool = True):
     """A stem and three residual blocks of eight channels."""
 
     def build(inputs, outputs):
-        x = layers.Conv2D(8, 3, strides=3, padding="same")(inputs)
+        x = Conv2D(8, 3, strides=3, padding="same")(inputs)
         for _ in range(3):
             y = layers.BatchNormalization()(x) if norm else x
-            y = layers.Conv2D(8, 3, padding="same")(layers.ReLU()(y))
+            y = Conv2D(8, 3, padding="same")(layers.ReLU()(y))
             x = layers.Add()([x, y])
         x = layers.BatchNormalization()(x) if norm else x
         return layers.Dense(outputs)(layers.Flatten()(layers.ReLU()(x)))
@@ -73,7 +74,7 @@ def embedding(kind: str):
         if kind == "gru":
             x = layers.GRU(32)(x)
         elif kind == "conv":
-            x = layers.Flatten()(layers.Conv1D(24, 3, activation="relu")(x))
+            x = layers.Flatten()(Conv1D(24, 3, activation="relu")(x))
         elif kind == "attention":
             x = layers.LayerNormalization()(x + layers.Embedding(12, 16)(jnp.arange(12)))
             x = x + layers.MultiHeadAttention(2, 8)(x, x)
@@ -310,6 +311,7 @@ class Runner:
             else keras.losses.MeanSquaredError()
         )
         self.data = jnp.asarray(x), jnp.asarray(y)
+        self.valid = tuple(map(jnp.asarray, valid))
         slot = [v is self.optimizer._learning_rate for v in self.optimizer.variables].index(True)
 
         def compute(weights, others, x, y):
@@ -325,9 +327,8 @@ class Runner:
             weights, slots = self.optimizer.stateless_apply(slots, grads, weights)
             return (weights, others, slots), loss
 
-        def validate(weights, others):
-            y_pred, _ = self.model.stateless_call(weights, others, jnp.asarray(valid[0]))
-            return loss_of(jnp.asarray(valid[1]), y_pred)
+        def validate(weights, others, x, y):
+            return loss_of(y, self.model.stateless_call(weights, others, x)[0])
 
         # One length is compiled: a longer training run takes several calls, a shorter one is cut.
         self._steps = jax.jit(lambda state, rows, rates: jax.lax.scan(step, state, (rows, rates)))
@@ -348,13 +349,20 @@ class Runner:
         """Whole batches in an epoch; the rest of the data is not used."""
         return len(self.data[0]) // self.problem.batch
 
-    def rows(self, order: int, count: int) -> NDArray:
-        """Return the rows of the data in each of ``count`` batches."""
-        rng, n = np.random.default_rng(order), len(self.data[0])
-        kept = self.epoch * self.problem.batch
+    def rows(self, order: int, count: int, among: NDArray | None = None) -> NDArray:
+        """Return the rows of the data in each of ``count`` batches.
+
+        Args:
+            order: Seed of their order.
+            count: Number of batches.
+            among: Rows to train on; all by default.
+        """
+        rng, size = np.random.default_rng(order), self.problem.batch
+        among = np.arange(len(self.data[0])) if among is None else among
+        batches = len(among) // size
         epochs = [
-            rng.permutation(n)[:kept].reshape(self.epoch, -1)
-            for _ in range(-(-count // self.epoch))
+            rng.permutation(among)[: batches * size].reshape(batches, size)
+            for _ in range(-(-count // batches))
         ]
         return np.concatenate(epochs)[:count]
 
@@ -375,9 +383,10 @@ class Runner:
             losses.append(np.asarray(loss)[: len(chunk)])
         return state, np.concatenate(losses)
 
-    def validation(self, state) -> float:
-        """Return the validation loss in a state."""
-        return float(self._validate(*state[:2]))
+    def validation(self, state, rows: NDArray | None = None) -> float:
+        """Return the validation loss in a state, or the loss on some rows of the training data."""
+        data = self.valid if rows is None else [part[rows] for part in self.data]
+        return float(self._validate(*state[:2], *data))
 
     def final(self, seed: int, rate: float) -> tuple[float, NDArray]:
         """Return the validation loss after the budget at one rate, and the training losses."""
