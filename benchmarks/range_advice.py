@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from range_cases import BUDGET, Case, Rehearsed, read, read_rehearsed, rehearsed_of
 from range_problems import EXTREME, FITTED, HELD_OUT, TUNED
-from range_truth import BUDGETS, FILE, HORIZONS, SCHEDULES
+from range_truth import BUDGETS, FILE, HORIZONS, REHEARSALS, SCHEDULES
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import erf
@@ -232,16 +232,24 @@ def share_left(cases: list[Rehearsed]) -> float:
     return float(minimize_scalar(cost, bounds=(0.1, 2.0)).x)
 
 
-def by_rehearsal(every: dict) -> None:
-    """Print how good advice is with validation data, by the budget, with one seed each."""
+def by_rehearsal(every: dict, kind: str) -> None:
+    """Print how good advice is after rehearsals, by the budget, with one seed each.
+
+    Args:
+        every: What the file holds.
+        kind: Of `REHEARSALS`.
+    """
     print(
-        "\n| budget | problems | regret | confidence, mean | within a factor of two |"
+        f"\n{kind}\n| budget | problems | regret | confidence, mean | within a factor of two |"
         "\n|---|---|---|---|---|"
     )
-    for name, problems in {"TUNED, FITTED": [*TUNED, *FITTED], "HELD_OUT": HELD_OUT}.items():
-        for budget, cases in read_rehearsed(problems, every).items():
-            print(f"| {budget:,} steps | {name} | {judged(cases)} |")
-    rehearsed = rehearsed_of(read_rehearsed(HELD_OUT, every))
+    cases: dict[int, list[Case]] = {}
+    for name, problems in {"tuning": [*TUNED, *FITTED], "held out": HELD_OUT}.items():
+        known = [p for p in problems if any(every.get(p.name, {}).get(f"{kind}s", {}).values())]
+        cases = read_rehearsed(known, every, kind)
+        for budget, of_budget in cases.items():
+            print(f"| {budget:,} steps | {len(known)} for {name} | {judged(of_budget)} |")
+    rehearsed = rehearsed_of(cases)
     logs, said = np.array([case.advice for case in rehearsed]).T
     print("\nHELD_OUT, after a rehearsal:")
     calibration(rehearsed, logs, said)
@@ -302,7 +310,8 @@ def main() -> None:
         table(f"{title} ({silent} tests without an answer)", cases, columns)
         calibration(cases, rates, said)
     by_budget(every)
-    by_rehearsal(every)
+    for kind in REHEARSALS:
+        by_rehearsal(every, kind)
     few_batches(every)
 
 

@@ -143,11 +143,19 @@ class Rehearsed(Case):
         return float(np.log10(rate)), there.after_rehearsal(here, self.growth).confidence()
 
 
-def read_rehearsed(problems: list[Problem], every: dict) -> dict[int, list[Case]]:
-    """Return the cases with validation data by the budget, with one seed each."""
+def read_rehearsed(
+    problems: list[Problem], every: dict, kind: str = "rehearsal"
+) -> dict[int, list[Case]]:
+    """Return the cases with rehearsals by the budget, with one seed each.
+
+    Args:
+        problems: The problems.
+        every: What the file holds.
+        kind: Of `REHEARSALS`.
+    """
     cases: dict[int, list[Case]] = {BUDGET: []}
     for problem in problems:
-        found = every.get(problem.name, {}).get("rehearsals", {})
+        found = every.get(problem.name, {}).get(f"{kind}s", {})
         short = read([problem], BUDGET, every, most=1)[0] if found else []
         cases[BUDGET] += short
         for budget in REHEARSED if found else ():

@@ -84,6 +84,12 @@ class Trainings:
         return self.known[key]
 
 
+def until_broken(losses: NDArray) -> NDArray:
+    """Return the losses up to the first that is not finite."""
+    broken = ~np.isfinite(losses)
+    return losses[: broken.argmax() + 1] if broken.any() else losses
+
+
 class FromOneState:
     """Makes the runs of a range test, each from the same state, on the same batches."""
 
@@ -105,8 +111,7 @@ class FromOneState:
 
     def follow(self, rates: NDArray) -> NDArray:
         self.last, losses = self.runner.losses(self.state, rates, self.order)
-        broken = ~np.isfinite(losses)
-        return losses[: broken.argmax() + 1] if broken.any() else losses
+        return until_broken(losses)
 
     def validate(self) -> float:
         return self.runner.validation(self.last)

@@ -18,7 +18,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ os.environ["KERAS_BACKEND"] = "jax"
 import numpy as np
 from numpy.typing import NDArray
 from range_problems import EXTREME, FITTED, HELD_OUT, TUNED, Problem, Runner
-from range_test_quality import SEEDS, SEEDS_HELD_OUT, FromOneState, searched
+from range_test_quality import SEEDS, SEEDS_HELD_OUT, FromOneState, searched, until_broken
 
 from keras_lr import Constant, CosineDecay, OneCycle
 from keras_lr.range_test.advice import (
@@ -35,6 +35,7 @@ from keras_lr.range_test.advice import (
     give_advice,
     rehearsal_length,
     rehearse,
+    rows_to_hold_out,
 )
 from keras_lr.range_test.search import ADVISED_RUN, find_early_best
 from keras_lr.range_test.trials import NUM_CONSTANT_RUNS, Trials
@@ -68,6 +69,36 @@ def lengths_of(problem: Problem) -> tuple[int, ...]:
     """Return the lengths to train for."""
     most = problem.steps if problem in EXTREME else HORIZONS[-1]
     return tuple(steps for steps in HORIZONS if steps <= most)
+
+
+class OnSplitData(FromOneState):
+    """Makes rehearsals without validation data, as a range test does: it holds out some rows."""
+
+    def __init__(self, runner: Runner, seed: int, held_out: int) -> None:
+        super().__init__(runner, seed)
+        order = np.random.default_rng(0).permutation(len(runner.data[0]))
+        self.held_out, self.kept = np.sort(order[:held_out]), np.sort(order[held_out:])
+
+    @classmethod
+    def of(cls, runner: Runner, seed: int) -> "OnSplitData | None":
+        """Return the runs; None if the data have too few rows."""
+        held_out = rows_to_hold_out(len(runner.data[0]), runner.problem.batch)
+        return cls(runner, seed, held_out) if held_out else None
+
+    def follow(self, rates: NDArray) -> NDArray:
+        rows = self.runner.rows(self.order, len(rates), self.kept)
+        self.last, losses = self.runner.losses_of(self.state, rates, rows)
+        return until_broken(losses)
+
+    def validate(self) -> float:
+        return self.runner.validation(self.last, self.held_out)
+
+
+REHEARSALS: dict[str, Callable[[Runner, int], Any]] = {
+    "rehearsal": FromOneState,
+    "split-rehearsal": OnSplitData.of,
+}
+"""Kinds of rehearsals: with validation data, and with a part of the training data instead."""
 
 
 class Truth:
@@ -185,31 +216,36 @@ class Truth:
             },
         }
 
-    def rehearse(self, seed: int) -> None:
-        """Note the best rate of the rehearsals for each training run, by schedule and by length."""
+    def rehearse(self, seed: int, kind: str) -> None:
+        """Note the best rate of the rehearsals for each training run, by schedule and by length.
+
+        Args:
+            seed: The seed.
+            kind: Of `REHEARSALS`.
+        """
         missing = [
             (schedule, budget)
             for schedule in SCHEDULES
             for budget in REHEARSED
-            if f"rehearsal {schedule} {budget} {seed}" not in self.known
+            if f"{kind} {schedule} {budget} {seed}" not in self.known
         ]
         if not missing:
             return
         if self.runner is None:
             self.runner = Runner(self.problem)
-        runs = FromOneState(self.runner, seed)
-        found = searched(runs, self.runner.epoch)
+        found = searched(FromOneState(self.runner, seed), self.runner.epoch)
+        runs = REHEARSALS[kind](self.runner, seed)
         conditions = self.problem.conditions(self.runner.epoch)
         for schedule, budget in missing:
             best: dict[str, float | None] = {}
-            left = budget - found.steps if found else 0
+            left = budget - found.steps if found and runs is not None else 0
             lengths = {rehearsal_length(left, steps) for steps in lengths_of(self.problem)}
             for length in lengths - {0}:
                 training = Training.plan(length, SCHEDULES[schedule](1.0))
                 center = give_advice(found, conditions, training).rate
                 one = rehearse(runs, center, training, left)
                 best[f"{length}"] = one and one.best
-            self.known[f"rehearsal {schedule} {budget} {seed}"] = best
+            self.known[f"{kind} {schedule} {budget} {seed}"] = best
 
     def measure(self, seeds: range, reach: int, schedules: Iterable[str]) -> None:
         """Run the range tests, and measure some schedules at all lengths."""
@@ -217,7 +253,8 @@ class Truth:
         for budget, count in BUDGETS.items():
             for seed in test_seeds[:count]:
                 self.search(seed, budget)
-        self.rehearse(test_seeds[0])
+        for kind in REHEARSALS:
+            self.rehearse(test_seeds[0], kind)
         lengths = lengths_of(self.problem)
         best = {0: -8 if self.problem.optimizer in ("RMSprop", "Adam", "AdamW", "Lion") else -4}
         for schedule in schedules:
@@ -259,9 +296,9 @@ def export(folder: Path) -> None:
         runs: dict[str, dict] = {"tests": {}}
         for key, loss in truth.known.items():
             schedule, *rest = key.split()
-            if schedule == "rehearsal":
+            if schedule in REHEARSALS:
                 rehearsed = {length: best and float(f"{best:.4g}") for length, best in loss.items()}
-                runs.setdefault("rehearsals", {})[" ".join(rest)] = rehearsed
+                runs.setdefault(f"{schedule}s", {})[" ".join(rest)] = rehearsed
                 continue
             if schedule == "search":
                 runs["tests"][" ".join(rest)] = loss and {

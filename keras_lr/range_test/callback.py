@@ -76,9 +76,9 @@ class LRRangeTest(Configurable, LearningRateCallback):
         rule: ``"search"``: the ramp and short runs at constant rates. These read the ramp alone:
             ``"edge"``, ``"minimum"``, ``"steepest"``, ``"valley"``, ``"slide"``.
         budget: Training steps that ``"search"`` may take, including the ramp; after a long ramp it
-            takes 24 more in any case. From 700 on, and with ``validation_data``, the steps beyond
-            300 rehearse the training: a few runs near the advised rate, under its schedule and as
-            long as it or as the budget allows, compared by their validation loss.
+            takes 24 more in any case. From 700 on, the steps beyond 300 rehearse the training: a
+            few runs near the advised rate, under its schedule and as long as it or as the budget
+            allows, compared by their validation loss or, on arrays, by that of rows held out.
         monitor: What to watch: ``"loss"``, a metric, or a validation metric such as ``"val_loss"``.
         mode: ``"min"``, ``"max"``, or ``"auto"`` for the metric's own direction.
         validate_every: Batches between two validations, for a validation metric.

@@ -369,8 +369,11 @@ class RangeTestResult:
             }
             if "rehearsal" in plain:
                 rehearsal = plain["rehearsal"]
-                training, losses = Training(**rehearsal["training"]), dict(rehearsal["losses"])
-                told["rehearsal"] = Rehearsal(rehearsal["best"], training, losses)
+                parts = {
+                    "training": Training(**rehearsal["training"]),
+                    "losses": dict(rehearsal["losses"]),
+                }
+                told["rehearsal"] = Rehearsal(**rehearsal | parts)
             return cls(**plain | curve | {"found": found} | told)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(

@@ -34,6 +34,7 @@ from keras_lr.range_test.advice import (
     give_advice,
     rehearsal_length,
     rehearse,
+    rows_to_hold_out,
     step_size_of,
 )
 from keras_lr.range_test.curve import NoSuggestion
@@ -219,9 +220,15 @@ class RangeTestRunner:
         Args:
             left: Steps that the short runs leave.
         """
-        if self.conditions.trained or not self.data.can_validate_again:
-            return 0
-        return rehearsal_length(left, self.training.steps)
+        can_validate = self.data.can_validate_again or self.held_out
+        can_rehearse = can_validate and not self.conditions.trained
+        return rehearsal_length(left, self.training.steps) if can_rehearse else 0
+
+    @functools.cached_property
+    def held_out(self) -> int:
+        """Rows that a rehearsal holds out; 0 if there are validation data, or too few rows."""
+        size = 0 if self.data.can_validate_again else self.data.batch_size
+        return rows_to_hold_out(self.data.rows, size) if size else 0
 
     def rehearse(self, found: SearchResult, budget: int) -> Rehearsal | None:
         """Return what longer runs near the advised rate show; None if there are none.
@@ -234,6 +241,9 @@ class RangeTestRunner:
         length = self.rehearsal_length(left)
         if not length:
             return None
+        if self.held_out:
+            # The rehearsal is the last to train.
+            self.data = self.data.hold_out(self.held_out, length)
         training = self.training.of_length(length)
         center = give_advice(found, self.conditions, training).rate
         rehearsal = rehearse(self, center, training, left)
@@ -243,7 +253,8 @@ class RangeTestRunner:
                 "each diverged or its validation logged no finite loss. The suggestion follows "
                 "from the short runs alone."
             )
-        return rehearsal
+            return None
+        return dataclasses.replace(rehearsal, held_out=self.held_out)
 
     def validate(self) -> float:
         """Return the validation loss of the model as the last run left it."""
@@ -319,9 +330,8 @@ class RangeTestRunner:
         """Train along rising rates, once for each repeat, and return the median losses."""
         space = np.geomspace if self.settings.shape == "exponential" else np.linspace
         rates = space(min_lr, max_lr, steps)
-        self.ramps = []
-        for number in range(self.settings.repeats):
-            self.ramps.append(self.train_along(rates, self.settings.stop_factor, number))
+        numbers, stop = range(self.settings.repeats), self.settings.stop_factor
+        self.ramps = [self.train_along(rates, stop, number) for number in numbers]
         losses = median_curve(self.ramps)[1]
         self.check_loss_can_fall(losses)
         return losses
@@ -377,8 +387,7 @@ class RangeTestRunner:
         if settings.validates:
             each = {"epochs": 1, "steps_per_epoch": settings.validate_every}
             fit |= each | self.data.validation
-        updates_before = self.count_updates()
-        points_before = -1
+        updates_before, points_before = self.count_updates(), -1
         while ramp.reason == NO_DATA and len(ramp.points) > points_before:
             points_before = len(ramp.points)
             self.data.check_not_exhausted()

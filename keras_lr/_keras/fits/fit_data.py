@@ -171,6 +171,12 @@ class FitData:
         return known_batch_size(self.fit)
 
     @property
+    def rows(self) -> int:
+        """Rows of the data; 0 if they are not arrays."""
+        given = [self.fit.get(name) for name in ARRAYS]
+        return count_rows(self.x) if are_arrays(given) else 0
+
+    @property
     def loaders(self) -> list[Any]:
         """The data that are not arrays, which may draw random numbers."""
         data = (self.x, self.validation.get("validation_data"))
@@ -181,6 +187,25 @@ class FitData:
         """Whether there are validation data that give the same batches each time."""
         data = self.validation.get("validation_data")
         return data is not None and not isinstance(data, Iterator)
+
+    def hold_out(self, held_out: int, steps: int) -> FitData:
+        """Return the data of a run, with some rows held out for validation.
+
+        The rows are drawn at random, the same for all runs of these lengths.
+
+        Args:
+            held_out: Number of rows to hold out; whole batches leave the shapes as they were.
+            steps: Batches of the run. No more rows are kept than it trains on.
+        """
+        batch_size, shuffle = batch_size_of(self.fit), self.fit.get("shuffle", True)
+        order = np.random.default_rng(0).permutation(self.rows)
+        kept = order[held_out:] if shuffle else np.sort(order[held_out:])
+        arrays = [self.fit.get(name) for name in ARRAYS]
+        training = take_rows(arrays, kept[: steps * batch_size])
+        validation = tuple(take_rows(arrays, order[:held_out]))
+        fit = self.fit | dict(zip(ARRAYS, training, strict=True))
+        more = {"batch_size": batch_size, "steps_per_epoch": None, "validation_data": validation}
+        return FitData(fit | more)
 
     def evaluation(self) -> dict[str, Any]:
         """Return the arguments with which ``evaluate`` validates as ``fit`` does."""
