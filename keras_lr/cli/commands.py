@@ -202,7 +202,7 @@ def compare_histories(files: list[Path], out: Path | None) -> int:
             print(terminal.draw(values, per_epoch, scale))
     if out is not None:
         print()
-        whose = " and ".join(file.stem for file in files) if len(files) < 4 else "the records"
+        whose = " and ".join(histories) if len(histories) < 4 else "the records"
         titled = {
             what: (some, f"{what[0].upper()}{what[1:]} of {whose}") for what, some in panels.items()
         }

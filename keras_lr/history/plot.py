@@ -215,6 +215,7 @@ def _draw_loss(twin: Axes, step: NDArray[Any], loss: Array) -> None:
     alone = shown[lines[1:-1] & ~lines[:-2] & ~lines[2:]]
     if alone.size:
         twin.plot(step[alone], loss[alone], "o", color=ORANGE, markersize=4, clip_on=False)
+    missing = len(loss) - int(np.isfinite(loss).sum())
     known = smooth[np.isfinite(smooth)]
     seen = loss[shown][np.isfinite(loss[shown])]
     if known.min() > 0 and known.max() > 10 * known.min():
@@ -223,4 +224,5 @@ def _draw_loss(twin: Axes, step: NDArray[Any], loss: Array) -> None:
         twin.set_ylim(floor / 1.3, seen.max() * 1.3)
     elif seen.min() >= 0:
         twin.set_ylim(0, seen.max() * 1.05)
-    twin.set_ylabel("loss")
+    steps = "1 step" if missing == 1 else f"{missing:,} steps"
+    twin.set_ylabel(f"loss (not finite at {steps})" if missing else "loss")

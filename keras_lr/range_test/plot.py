@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr.plotting.curves import BLUE, DARK_BLUE, INK, ORANGE, new_axes
+from keras_lr.plotting.curves import BLUE, DARK_BLUE, INK, ORANGE, label_plainly, new_axes
 from keras_lr.range_test.curve import NoSuggestion, smooth_as_rules_do, visible_limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
+
+WIDE = 10.0
+"""Ratio of two final losses from which their axis is logarithmic."""
 
 
 class ConstantRuns(Protocol):
@@ -104,7 +107,12 @@ def _draw_holds(ax: Axes, result: PlottedRangeTest) -> list[Axes]:
     look: dict[str, Any] = {"color": ORANGE, "markerfacecolor": ORANGE, "markeredgecolor": INK}
     below.plot(list(ends), list(ends.values()), "o-", linewidth=1.0, **look)
     below.margins(y=0.25)
-    below.ticklabel_format(axis="y", useOffset=False)
+    lowest, highest = min(ends.values()), max(ends.values())
+    if 0.0 < WIDE * lowest < highest:
+        below.set_yscale("log")
+        label_plainly(below.yaxis)
+    else:
+        below.ticklabel_format(axis="y", useOffset=False)
     steps = max(map(len, result.found.holds.values()))
     below.set_ylabel(f"loss after\n{steps} steps\nat one rate")
     below.set_xlabel("learning rate")
@@ -117,6 +125,9 @@ def _draw_slope(ax: Axes, rates: Array, falling: Array, up: bool) -> None:
     before = slope[: max(2, int(np.argmin(falling)) + 1)]
     reach = 1.6 * max(float(np.abs(before).max()), 1e-12)
     twin: Any = ax.twinx()
+    # The legend belongs in front of this line.
+    ax.set_zorder(twin.get_zorder() + 1)
+    ax.patch.set_visible(False)
     twin.plot(rates, -slope if up else slope, color=INK, linestyle=":", linewidth=1.1)
     twin.set_ylim(-reach, reach)
     twin.set_ylabel("slope per decade (dotted)", color=INK)

@@ -332,7 +332,7 @@ def _report(trials: Trials, final_losses: Array, best: float, confidence: float,
     runs += f"{trials.rates[-1]:.1e} the loss "
     if 0.0 <= lowest < trials.memorized_below(lowest):
         runs += (
-            f"all but vanished from about {best:.1e} on: the model has memorized these data, and a "
+            f"all but vanished from about {best:.1e} on: the model fits these data exactly, and a "
             "still lower loss says nothing more."
         )
     else:

@@ -58,6 +58,15 @@ def test_compare_puts_records_beside_each_other(capsys, folder):
     assert plt.get_fignums() == []
 
 
+def test_records_of_one_name_are_told_apart_by_their_folders(folder):
+    for run in ("one", "two"):
+        (folder / run).mkdir()
+        record(f"{run}/history.csv", [0.1] * 20, [1.0] * 20)
+    assert main(["compare", "one/history.csv", "two/history.csv", "--out", "both.svg"]) == 0
+    drawn = (folder / "both.svg").read_text()
+    assert "Learning rate of one/history.csv and two/history.csv" in drawn
+
+
 @pytest.mark.parametrize("command", ["history", "compare"])
 def test_what_is_no_record_is_refused(capsys, folder, command):
     (folder / "x.csv").write_text("a,b\n1,2\n")

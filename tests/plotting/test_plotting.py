@@ -270,6 +270,7 @@ class TestHistory:
         twin = axes_of_loss(plot_history(record(np.ones(400), loss)))
         *_, smooth = (line for line in twin.lines if "loss" in line.get_label())
         np.testing.assert_allclose(smooth.get_ydata(), 2.0)
+        assert twin.get_ylabel() == "loss (not finite at 114 steps)"
 
     def test_without_loss_only_the_rate_is_drawn(self):
         ax = plot_history(record(COSINE))

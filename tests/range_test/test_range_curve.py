@@ -1,11 +1,12 @@
 """The curve of a range test: its file and its picture."""
 
+import keras
 import numpy as np
 import pytest
 from models import X, Y, network
 from short_tests import quick
 
-from keras_lr import RangeTestResult
+from keras_lr import LRRangeTest, RangeTestResult
 
 pytestmark = pytest.mark.core
 
@@ -73,3 +74,21 @@ def test_the_picture_holds_the_smoothed_curve_as_far_as_it_falls(losses, up):
     assert low + room < shown.min()
     assert shown.max() < high - room
     assert high - low < 10.0
+
+
+def test_the_legend_is_in_front_of_the_slope():
+    axes = RangeTestResult.from_curve(10.0**LOGS, 1.0 + DIP).plot()
+    (slope,) = (one for one in axes.figure.axes if "slope" in one.get_ylabel())
+    assert axes.get_zorder() > slope.get_zorder()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("noise", "scale"), [(0.0, "log"), (1.0, "linear")])
+def test_final_losses_that_vanish_at_some_rates_are_told_apart(noise, scale):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(640, 4)).astype("float32")
+    y = x.sum(1, keepdims=True) + noise * random.normal(size=(640, 1))
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(), "mse")
+    result = LRRangeTest(verbose=0).run(model, x, y)
+    assert result.plot().figure.axes[1].get_yscale() == scale
