@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 COLUMNS = ("learning_rate", "value", "lower", "upper")
 
+LOW_BASE = 0.01
+"""Share of the higher bound below which the lower one says that noise hid where the fall begins."""
+
+USUAL_BASE = 0.25
+"""Share of the higher bound to take instead, as in Smith 2017 (arXiv:1506.01186), sec. 3.3."""
+
+NOISY_BASE = "Noise may hide where the loss begins to fall. Rather begin the cycle at {:.1e}."
+
 
 @dataclasses.dataclass(frozen=True)
 class RangeTestResult:
@@ -273,6 +281,7 @@ class RangeTestResult:
             self.found.report,
             *([] if self.rehearsal is None else [str(self.rehearsal)]),
             f"Suggestion {known}: {self.suggestion:.1e}; for a cycle: {low:.1e} to {high:.1e}.",
+            *([NOISY_BASE.format(USUAL_BASE * high)] if low < LOW_BASE * high else []),
             *describe_limits(self.conditions),
         ]
         if not self.conditions.trained:

@@ -288,6 +288,14 @@ def test_the_report_says_which_training_the_suggestion_is_for():
     )
 
 
+def test_the_report_says_where_noise_hides_the_lower_bound():
+    found = result()
+    assert "Noise" not in found.report()
+    noisy = dataclasses.replace(found.found, bounds=(9e-5, 0.01))
+    report = dataclasses.replace(found, found=noisy).report()
+    assert report.splitlines()[2].endswith("Rather begin the cycle at 2.5e-03.")
+
+
 # Where there is none ------------------------------------------------------------------------------
 
 
