@@ -110,7 +110,9 @@ class FitSession:
     @functools.cached_property
     def timeline(self) -> Timeline:
         """The size of the fit, as Keras tells its callbacks."""
-        return Timeline(self._params.get("steps"), self._params.get("epochs"))
+        epochs = self._params.get("epochs")
+        # A fit of no epochs trains nothing, and Keras takes it.
+        return Timeline(self._params.get("steps"), None if epochs is None else max(epochs, 1))
 
     def join(self, member: Any, steps: int | None) -> None:
         """Keep the session until ``member`` leaves."""

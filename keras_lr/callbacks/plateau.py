@@ -234,8 +234,9 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_end(logs)
+        trained = self._session is not None and self._session.ran > 0
         self._session = self._rates = None
-        if not self.by_steps and not self._saw_metric:
+        if trained and not self.by_steps and not self._saw_metric:
             warn_user(
                 f"ReduceLROnPlateau never saw {self.monitor!r}: the fit ran no validation. The "
                 "rate was not reduced. Pass validation_data to fit, or monitor='loss'."

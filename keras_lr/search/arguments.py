@@ -73,7 +73,13 @@ def check_logged(given: Any, problem: Problem, rehearsal: Rehearsal) -> None:
     Raises:
         ValueError: If an epoch does not log one of the metrics.
     """
+    freq = problem.fit.get("validation_freq", 1)
     for argument, name in problem.compared.items():
+        if freq != 1 and name.startswith("val_"):
+            raise ValueError(
+                f"{problem.search.name}.run: argument `validation_freq` must be 1, because every "
+                f"epoch must log {name!r}, which decides. Received: validation_freq={freq!r}"
+            )
         if rehearsal.logged and name not in rehearsal.logged:
             raise ValueError(
                 f"{problem.search.name}: argument `{argument}` must name a value that an epoch "

@@ -20,7 +20,16 @@ from models import (
 from shapes import EPOCHS, SHAPES
 from shapes import STEPS as SHAPE_STEPS
 
-from keras_lr import Constant, CosineDecay, LinearDecay, OneCycle, ParamScheduler, StepDecay
+from keras_lr import (
+    Constant,
+    CosineDecay,
+    LinearDecay,
+    LRHistory,
+    OneCycle,
+    ParamScheduler,
+    ReduceLROnPlateau,
+    StepDecay,
+)
 
 pytestmark = pytest.mark.core
 
@@ -393,3 +402,14 @@ def test_the_reader_of_rates_reads_them():
         x, y, batch_size=2, shuffle=False, epochs=2, verbose=0, callbacks=[Set(), reader]
     )
     assert reader.rates.tolist() == [1, 0.5, 0.25, 0.125, 0.0625] * 2
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("make", [lambda: OneCycle(0.1), ReduceLROnPlateau, LRHistory])
+@pytest.mark.parametrize("epochs", [0, -1])
+def test_a_fit_of_no_epochs_trains_nothing(make, epochs):
+    model = meter()
+    before = model.get_weights()
+    data = samples(STEPS)
+    model.fit(data, data, epochs=epochs, verbose=0, callbacks=[make()])
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])

@@ -182,6 +182,15 @@ def test_a_metric_that_is_not_logged(arguments, words, trainings):
 
 
 @pytest.mark.core
+def test_epochs_that_do_not_validate_cannot_be_compared(trainings):
+    validated = {"validation_data": (X, Y), "validation_freq": 2}
+    with pytest.raises(ValueError, match=r"`validation_freq` must be 1, .* log 'val_loss'"):
+        run(**validated)
+    assert trainings() == 0
+    assert len(run({"monitor": "loss"}, **validated).rows) == 2
+
+
+@pytest.mark.core
 def test_a_schedule_that_is_no_callback_is_refused(trainings):
     with pytest.raises(TypeError, match=r"returns a callback, .*one that returns 0\.1 for 0\.01"):
         run({"schedule": lambda lr: 0.1})
