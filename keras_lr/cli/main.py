@@ -6,8 +6,11 @@ import importlib.util
 import os
 import re
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from keras_lr import __version__
@@ -44,11 +47,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader, such as `head`, has closed the pipe; discard what Python still buffers.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ImportError, MemoryError, OSError, ValueError) as error:
-        if command is commands.run_demo:
+    except (ImportError, MemoryError, OSError, SyntaxError, TypeError, ValueError) as error:
+        unexplained = isinstance(error, TypeError) and command is not sweeps.run_or_show
+        place, raised_there = _users_line(error)
+        if command is commands.run_demo or unexplained or raised_there:
             raise
-        print(f"keras-lr: {error}", file=sys.stderr)
+        print(f"keras-lr: {place}{error}", file=sys.stderr)
         return 1
+
+
+def _users_line(error: BaseException) -> tuple[str, bool]:
+    """Return the last line of the user's own code in the traceback of an error.
+
+    Returns:
+        The line as the start of a message, ``"study.py:3: "``, empty if there is none; and whether
+        the error arose there or in a library called there, rather than being raised by keras_lr.
+    """
+    place, raised_there = "", False
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__", "").partition(".")[0] == "keras_lr":
+            raised_there = False
+        elif _is_users(frame):
+            place, raised_there = f"{os.path.relpath(frame.f_code.co_filename)}:{line}: ", True
+    return place, raised_there
+
+
+def _is_users(frame: FrameType) -> bool:
+    """Return whether a frame is neither of the standard library nor of an installed package."""
+    path = frame.f_code.co_filename
+    installed = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    return not path.startswith(("<", *installed))
 
 
 def _complete(parser: argparse.ArgumentParser) -> None:

@@ -84,7 +84,7 @@ def _run(study: Path, y: str | None, engine: str | None, workers: int | None) ->
     """Run the search that a file defines, on the engine of its data if none is given."""
     if not study.is_file():
         raise FileNotFoundError(f"there is no file {study}")
-    from keras_lr.search import RayEngine
+    from keras_lr.search import LRSweep, PopulationBasedTraining, RayEngine
 
     sys.path.insert(0, str(study.parent))
     found = runpy.run_path(str(study), run_name="__keras_lr_sweep__")
@@ -101,12 +101,27 @@ def _run(study: Path, y: str | None, engine: str | None, workers: int | None) ->
     if name == "population":
         _refuse_y(y)
     search = found[name]
+    kind = PopulationBasedTraining if name == "population" else LRSweep
+    if not isinstance(search, kind):
+        raise ValueError(
+            f"{study}: `{name}` must be an object {kind.__name__}(...). Received: {search!r}"
+        )
     data = found["data"]
     data = data() if callable(data) else data
     if not isinstance(data, Mapping):
         raise ValueError(
             f"{study}: `data` must be a dict of arguments for {type(search).__name__}.run, such as "
             f"x, y and epochs, or a function that returns one. Received: a {type(data).__name__}"
+        )
+    if "epochs" not in data:
+        raise ValueError(
+            f"{study}: `data` must hold the `epochs` of {type(search).__name__}.run. "
+            f"It holds: {', '.join(map(str, data)) or 'nothing'}"
+        )
+    if reserved := [key for key in data if key == "build" or not isinstance(key, str)]:
+        raise ValueError(
+            f"{study}: `data` must hold arguments of {type(search).__name__}.run by name, without "
+            f"`build`. Received: {reserved[0]!r}"
         )
     if engine is not None:
         data = {**data, "engine": RayEngine(workers) if engine == "ray" else engine}

@@ -106,11 +106,34 @@ data["callbacks"] = stop
     assert "1 trial," in capsys.readouterr().out
 
 
-def test_what_a_study_lacks(capsys):
-    assert main(["sweep", study("data = {}\n")]) == 1
-    assert "must define build, data and sweep. It lacks: build, sweep" in capsys.readouterr().err
-    assert main(["sweep", study(STUDY + "\ndata = (x, x)\n")]) == 1
-    assert "`data` must be a dict of arguments for LRSweep.run" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data = {}", "must define build, data and sweep. It lacks: build, sweep"),
+        (STUDY + "data = (x, x)", "`data` must be a dict of arguments for LRSweep.run"),
+        (STUDY + "data['epoch'] = data.pop('epochs')", "the `epochs` of LRSweep.run. It holds: x,"),
+        (STUDY + "data['batch'] = 2", "LRSweep.run: unknown argument `batch`, which fit does not"),
+        (STUDY + "data['build'] = build", "LRSweep.run by name, without `build`"),
+        (STUDY + "data[1] = 2", "LRSweep.run by name, without `build`. Received: 1"),
+        (STUDY + "build = lambda: None", "`build` must be a function of an optimizer"),
+        (STUDY + "sweep = build", "`sweep` must be an object LRSweep(...)"),
+        (STUDY + "sweep = LRSweep(seed=1)", "study.py:15: LRSweep: unknown argument `seed`"),
+        (STUDY + "x = (", "was never closed (study.py, line 15)"),
+    ],
+)
+def test_what_is_wrong_with_a_study_is_one_line(text, words, capsys):
+    assert main(["sweep", study(text)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("keras-lr: ")
+    assert words in line
+
+
+@pytest.mark.parametrize("wrong", ["float('a')", "np.zeros((1, 2)).reshape(5)", "'a' + 1"])
+@pytest.mark.parametrize("place", ["{}", "data = lambda: {}"])
+def test_an_error_in_the_code_of_a_study_keeps_its_traceback(wrong, place):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        main(["sweep", study(STUDY + place.format(wrong))])
+    assert any(str(entry.path).endswith("study.py") for entry in caught.traceback)
 
 
 POPULATION = """
