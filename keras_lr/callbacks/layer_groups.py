@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from keras_lr._hints import nearest_names
+import numpy as np
+
+from keras_lr._fields.timeline import Timeline
+from keras_lr._hints import nearest_names, warn_user
 from keras_lr._keras.model_layers import layers_in, path_of
 from keras_lr.plotting.text import align_columns
 from keras_lr.schedules.base import Schedule
+from keras_lr.schedules.control import CHECKED, FollowsHyperparameter, unreached_warning
+from keras_lr.schedules.evaluation import blocks_of_steps
 
 DEFAULT = "default"
 """Name of the group of the variables that no key matches."""
@@ -106,6 +112,41 @@ def moving_factors(factors: Mapping[str, Any], default: Any) -> dict[str, Schedu
     names = names_of_groups(factors)
     named = {names[key]: factor for key, factor in factors.items()} | {DEFAULT: default}
     return {name: factor for name, factor in named.items() if isinstance(factor, Schedule)}
+
+
+def warn_of_unreached(groups: Iterable[Group], timeline: Timeline) -> None:
+    """Warn of groups that a fit never thaws, and of other stages of factors that it never reaches.
+
+    Args:
+        groups: The groups.
+        timeline: The size of the fit.
+    """
+    frozen = []
+    for group in groups:
+        if not isinstance(group.factor, Schedule):
+            continue
+        note = unreached_warning(group.factor, timeline)
+        if note and _is_zero_throughout(group.factor, timeline):
+            frozen.append(group.name)
+        elif note:
+            warn_user(f"LayerRates, factor of {group.name!r}: {note}")
+    if frozen:
+        names = ", ".join(map(repr, frozen))
+        them = "it" if len(frozen) == 1 else "them"
+        warn_user(
+            f"LayerRates never thaws {names}: a fit of {timeline.total:g} steps ends before. Thaw "
+            f"{them} earlier, or train longer."
+        )
+
+
+def _is_zero_throughout(factor: Schedule, timeline: Timeline) -> bool:
+    """Return whether a factor is 0 in every step of a fit of known length."""
+    if timeline.total is None or any(
+        isinstance(part, FollowsHyperparameter) for part in factor.parts()
+    ):
+        return False
+    blocks = blocks_of_steps(0, math.ceil(timeline.total), CHECKED)
+    return not any(np.any(factor(steps, timeline)) for steps in blocks)
 
 
 def _members(key: str, model: Any, variables: Sequence[Any], paths: list[str]) -> set[int]:

@@ -21,7 +21,7 @@ from keras_lr._fields.serialization import decode, encode
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import HyperparameterTrack, Source
-from keras_lr._hints import warn_user, with_hints
+from keras_lr._hints import with_hints
 from keras_lr._keras.fits.fit_data import build_model_in_fit
 from keras_lr._keras.rates.layer_updates import (
     Freezing,
@@ -41,10 +41,11 @@ from keras_lr.callbacks.layer_groups import (
     group_by_blocks,
     group_by_patterns,
     moving_factors,
+    warn_of_unreached,
 )
 from keras_lr.schedules import Constant
 from keras_lr.schedules.base import Schedule
-from keras_lr.schedules.control import start_schedule, unreached_warning
+from keras_lr.schedules.control import start_schedule
 from keras_lr.schedules.evaluation import ScheduleEvaluator, ZeroCounter
 
 
@@ -288,8 +289,7 @@ class LayerRates(LearningRateCallback):
         for group in groups:
             if isinstance(group.factor, Schedule):
                 group.factor.timeline = session.timeline
-                if note := unreached_warning(group.factor, session.timeline):
-                    warn_user(note)
+        warn_of_unreached(groups, session.timeline)
         self._present = {
             group.name: (len(group.variables), self._factor_now(group)) for group in groups
         }

@@ -1,5 +1,7 @@
 """A factor of 0 freezes a part of a model, as `trainable = False` does, and later it thaws."""
 
+import warnings
+
 import numpy as np
 import pytest
 from keras import optimizers
@@ -72,3 +74,28 @@ def test_a_part_that_thaws_trains_as_if_it_had_just_been_made_trainable(name):
     frozen = Constant(0.0).lasting(1) >> Constant(1.0)
     thawed = train(untrained(make), LayerRates({"body": frozen}), epochs=3)
     assert_close(weights(thawed), weights(model))
+
+
+THAW = ["head", "neck", "body"]
+
+
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [
+        (LayerRates.thaw(THAW, every=10), "never thaws 'neck', 'body': a fit of 12 steps"),
+        (LayerRates.thaw(THAW, every=1), "never thaws 'body': a fit of 12 steps ends before. Thaw"),
+        (
+            LayerRates({"body": Constant(0.5).lasting(9) >> Constant(1.0)}),
+            "factor of 'body': A fit of 12 steps ends before Constant(lr=1.0) begins",
+        ),
+        (LayerRates.thaw(THAW, every="5 steps"), None),
+        (LayerRates({"body": Constant(0.0)}), None),
+    ],
+)
+def test_a_part_that_a_fit_never_thaws_is_named(rates, words):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(untrained(optimizers.SGD), rates)
+    notes = [str(one.message) for one in caught if "a fit of" in str(one.message).lower()]
+    assert len(notes) == (words is not None)
+    assert all(words in note for note in notes)
