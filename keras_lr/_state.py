@@ -90,10 +90,15 @@ class StateFile:
             epoch: The epoch.
             known: The epochs of which there are states.
         """
-        epochs = ", ".join(map(str, known)) or "none"
+        known = list(known)
+        if not known and not self.path.exists():
+            return _missing(self.path)
+        epochs = ", ".join(map(str, known))
+        held = "the state for epoch" if len(known) == 1 else "the states for the epochs"
         return unusable(
             self.path,
-            f"the fit begins at epoch {epoch}, but the file has states for the epochs {epochs}",
+            f"the fit begins at epoch {epoch}, but the file has "
+            f"{f'{held} {epochs}' if known else 'no states'}",
         )
 
     def save(self, states: dict[int, dict[str, Any]]) -> None:
@@ -189,14 +194,13 @@ def load_arrays(path: PathLike) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: np.asarray(stored[name]) for name in stored.files}
     except FileNotFoundError as error:
-        raise StateError(
-            f"The state file {path} does not exist. Restore it from a copy, or leave out "
-            "`state_path`, or train from the first epoch."
-        ) from error
+        raise _missing(path) from error
     except PermissionError:
         raise
     except Exception as error:  # a damaged archive may raise anything
-        raise unusable(path, f"it is truncated or damaged ({error})") from error
+        # NumPy takes what it does not know for a pickle, and advises to load it unsafely.
+        what = "not an .npz archive of keras_lr" if "allow_pickle" in str(error) else error
+        raise unusable(path, f"it is truncated or damaged ({what})") from error
     # The archive's own checksums do not detect a missing member.
     checksum = arrays.pop(CHECKSUM, np.zeros(0))
     arrays = {name.removeprefix(CHECKSUM): array for name, array in arrays.items()}
@@ -218,6 +222,14 @@ def unusable(path: PathLike, reason: str) -> StateError:
     return StateError(
         f"The state file {path} cannot be used: {reason}. Restore it from a copy, or delete it and "
         "train from the first epoch. If it is not a state file, pass another path."
+    )
+
+
+def _missing(path: PathLike) -> StateError:
+    """Return the error for a state file that does not exist."""
+    return StateError(
+        f"The state file {path} does not exist. Restore it from a copy, or leave out `state_path`, "
+        "or train from the first epoch."
     )
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
+import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr._files import PathLike
+from keras_lr._files import PathLike, is_regular_file
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
-from keras_lr._state import load_arrays, unusable
+from keras_lr._state import StateError, load_arrays, unusable
 from keras_lr.history.columns import Column, read_csv, write_csv
 
 if TYPE_CHECKING:
@@ -34,6 +36,12 @@ def load_record(path: PathLike) -> dict[str, NDArray[Any]]:
     if missing:
         raise unusable(path, f"it is not a history: it lacks {', '.join(missing)}")
     return columns
+
+
+def _is_csv(path: PathLike) -> bool:
+    """Return whether a file begins as `Record.to_csv` writes it, or as a spreadsheet then does."""
+    with open(path, "rb") as file:
+        return file.read(20).removeprefix(codecs.BOM_UTF8).lstrip(b'"').startswith(b"step")
 
 
 class Record:
@@ -146,6 +154,11 @@ class Record:
                 where.
         """
         history = cls()
+        if zipfile.is_zipfile(path):
+            raise ValueError(
+                f"{path} is not a history written by LRHistory.to_csv, but an archive. If it is "
+                f"the `state_path` of a fit, read it with {cls.__name__}.from_state."
+            )
         history.load_state_dict(read_csv(path, tuple(ALWAYS), integers=("step", "epoch")))
         return history
 
@@ -162,7 +175,15 @@ class Record:
         """
         os.stat(path)
         history = cls()
-        history.load_state_dict(load_record(path))
+        try:
+            history.load_state_dict(load_record(path))
+        except StateError:
+            if is_regular_file(path) and _is_csv(path):
+                raise StateError(
+                    f"The file {path} is a CSV file, not a state file. "
+                    f"Read it with {cls.__name__}.from_csv."
+                ) from None
+            raise
         return history
 
     def plot(self, ax: Axes | None = None, beside: str = "loss") -> Axes:

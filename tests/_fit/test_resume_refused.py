@@ -5,7 +5,7 @@ import re
 import pytest
 from killed_fits import Kill, fit, plateau
 
-from keras_lr import LRHistory, StateError
+from keras_lr import LRHistory, ReduceLROnPlateau, StateError
 
 pytestmark = pytest.mark.core
 
@@ -38,6 +38,18 @@ def test_a_state_that_cannot_be_used_is_never_a_fresh_start(name, how, tmp_path)
     damage(path, how)
     with pytest.raises(StateError, match=f"{re.escape(path.name)}.*Restore it from a copy"):
         fit(callbacks(), initial_epoch=2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: LRHistory(state_path=path),
+        lambda path: ReduceLROnPlateau(monitor="loss", state_path=path),
+    ],
+)
+def test_a_state_that_was_never_written_does_not_exist(make, tmp_path):
+    with pytest.raises(StateError, match=r"never\.json does not exist"):
+        fit([make(tmp_path / "never.json")], initial_epoch=2)
 
 
 def test_the_state_of_other_arguments_is_refused(tmp_path):

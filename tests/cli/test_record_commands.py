@@ -42,6 +42,15 @@ def test_a_record_that_a_fit_kept_in_a_state_file_is_drawn(capsys, folder):
     np.savez("other.npz", step=np.ones(3))
     with pytest.raises(StateError, match="damaged or not a state file"):
         LRHistory.from_state("other.npz")
+    kept.to_csv("kept.csv")
+    with pytest.raises(StateError, match=r"kept\.csv is a CSV file.*LRHistory\.from_csv"):
+        LRHistory.from_state("kept.csv")
+    with pytest.raises(ValueError, match=r"kept is not a history .*LRHistory\.from_state"):
+        LRHistory.from_csv("kept")
+    (folder / "other.txt").write_text("something else")
+    with pytest.raises(StateError, match=r"not an \.npz archive of keras_lr") as caught:
+        LRHistory.from_state("other.txt")
+    assert "pickle" not in str(caught.value)
 
 
 def test_compare_puts_records_beside_each_other(capsys, folder):
