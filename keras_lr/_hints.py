@@ -21,9 +21,84 @@ _LONGEST_NAME = 100
 _LIBRARIES = {"keras_lr", "keras", "tf_keras", "tensorflow", "jax", "torch", "contextlib"}
 """Packages whose code may be between the user's line and a warning of this package."""
 
+CLASSES_ELSEWHERE = {
+    # PyTorch
+    "ChainedScheduler": "Product",
+    "ConstantLR": "Constant",
+    "CosineAnnealingLR": "CosineDecay",
+    "CosineAnnealingWarmRestarts": "CosineRestarts",
+    "CyclicLR": "TriangularCLR",
+    "ExponentialLR": "ExponentialDecay",
+    "LRFinder": "LRRangeTest",
+    "LambdaLR": "Function",
+    "LinearLR": "LinearDecay",
+    "MultiStepLR": "PiecewiseConstant",
+    "MultiplicativeLR": "Function",
+    "OneCycleLR": "OneCycle",
+    "PolynomialLR": "PolynomialDecay",
+    "SequentialLR": "Sequence",
+    "StepLR": "StepDecay",
+    # Keras and its addons
+    "CosineDecayRestarts": "CosineRestarts",
+    "CyclicalLearningRate": "TriangularCLR",
+    "InverseTimeDecay": "TimeDecay",
+    "LearningRateScheduler": "Function",
+    "PiecewiseConstantDecay": "PiecewiseConstant",
+}
+"""The nearest class of this package for each class of other libraries."""
+
+_FIRST_RATE = ("initial_lr", "max_lr", "lr")
+_ARGUMENTS_ELSEWHERE = {
+    # PyTorch
+    "T_0": ("first_cycle",),
+    "T_max": ("over",),
+    "T_mult": ("cycle_mult",),
+    "div_factor": ("div",),
+    "eta_min": ("final_lr",),
+    "final_div_factor": ("final_div",),
+    "gamma": ("factor",),
+    "lr_lambda": ("fn",),
+    "milestones": ("boundaries",),
+    "pct_start": ("warmup",),
+    "scale_fn": ("scale",),
+    "scale_mode": ("scale_by",),
+    "step_size": ("every",),
+    "step_size_up": ("step_size",),
+    "threshold": ("min_delta",),
+    "total_iters": ("over",),
+    "total_steps": ("over",),
+    # Keras
+    "alpha": ("final_lr",),
+    "decay_rate": ("factor", "rate"),
+    "decay_steps": ("over", "every"),
+    "end_learning_rate": ("final_lr",),
+    "first_decay_steps": ("first_cycle",),
+    "initial_learning_rate": _FIRST_RATE,
+    "learning_rate": _FIRST_RATE,
+    "m_mul": ("lr_mult",),
+    "t_mul": ("cycle_mult",),
+    # both and others
+    "epochs": ("over",),
+    "warmup_ratio": ("warmup",),
+    "warmup_steps": ("warmup",),
+}
+"""The arguments of this package that are nearest to an argument of other libraries."""
+
+_UNITS_ELSEWHERE = {
+    "alpha": ", a rate and not a share of the first one",
+    "pct_start": ", such as warmup='30%'",
+    "warmup_ratio": ", such as warmup='10%'",
+}
+"""What to add where the same number would mean something else here."""
+
+_IN_STEPS = {"decay_steps", "first_decay_steps", "total_steps", "warmup_steps"}
+"""Arguments of other libraries that count steps; a number here counts epochs."""
+
 
 def nearest_name_hint(name: object, known: Iterable[str], quote: str = "`") -> str:
     """Return a sentence that names the nearest of the known names, with a space before it.
+
+    The name may also be that of the same thing in PyTorch or Keras.
 
     Args:
         name: What the user wrote.
@@ -39,8 +114,16 @@ def nearest_name_hint(name: object, known: Iterable[str], quote: str = "`") -> s
     ' Did you mean `initial_lr`?'
     >>> nearest_name_hint("gamma", ["initial_lr", "final_lr"])
     ''
+    >>> nearest_name_hint("CosineAnnealingLR", ["CosineDecay", "CosineRestarts"])
+    ' Did you mean `CosineDecay`?'
     """
     written, names = str(name)[:_LONGEST_NAME], list(known)
+    elsewhere = (CLASSES_ELSEWHERE.get(written, ""), *_ARGUMENTS_ELSEWHERE.get(written, ()))
+    for meant in elsewhere:
+        if meant in names:
+            steps = f", such as {meant}='2000 steps'" if written in _IN_STEPS else ""
+            unit = _UNITS_ELSEWHERE.get(written, steps)
+            return f" Did you mean {quote}{meant}{quote}{unit}?"
     near = difflib.get_close_matches(written, names, n=1) or _names_with_words_of(written, names)
     return f" Did you mean {quote}{near[0]}{quote}?" if near else ""
 

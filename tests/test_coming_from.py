@@ -78,6 +78,24 @@ def test_keras(theirs, ours):
     np.testing.assert_allclose(curve(ours, 40, NUMBERS), rates, rtol=2e-6, atol=1e-7)
 
 
+def classes():
+    """Return what is here for each class of PyTorch and Keras, by its name."""
+    found = {}
+    for theirs, ours in (*rows("PyTorch"), *rows("`keras.optimizers.schedules`")):
+        name = re.search(r"\w+(?=\()", theirs)[0]
+        if name not in OURS:
+            found.setdefault(name, ours)
+    return found
+
+
+@pytest.mark.parametrize("name", classes())
+def test_the_name_of_a_class_leads_to_the_one_here(name):
+    with pytest.raises(AttributeError, match="Did you mean") as caught:
+        getattr(keras_lr, name)
+    meant = re.search(r"mean `(\w+)`", str(caught.value))[1]
+    assert {"Sequence": ">>", "Product": "*"}.get(meant, meant) in classes()[name]
+
+
 # Parts of a model ---------------------------------------------------------------------------------
 
 PARTS = ("body", "neck", "head")

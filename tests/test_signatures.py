@@ -79,6 +79,34 @@ def test_an_unknown_argument_is_refused_with_the_one_that_was_meant(name, writte
         getattr(keras_lr, name)(**{written: 3})
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CosinDecay", "CosineDecay"),
+        ("CosineAnnealingLR", "CosineDecay"),
+        ("CosineDecayRestarts", "CosineRestarts"),
+        ("LambdaLR", "Function"),
+        ("LearningRateScheduler", "Function"),
+        ("from_confg", "from_config"),
+    ],
+)
+def test_a_name_that_is_not_there_is_answered_by_the_one_that_was_meant(name, meant):
+    hint = rf"\. Did you mean `{meant}`\?"
+    with pytest.raises(AttributeError, match=f"no attribute '{name}'{hint}"):
+        getattr(keras_lr, name)
+    with pytest.raises(ImportError, match=f"cannot import name '{name}' from 'keras_lr'{hint}"):
+        exec(f"from keras_lr import {name}")
+    assert not hasattr(keras_lr, name)
+
+
+def test_submodules_are_imported_and_other_names_are_not_there():
+    exec("from keras_lr import cli, compose, _hints")
+    with pytest.raises(ImportError, match="cannot import name 'zzz'"):
+        exec("from keras_lr import zzz")
+    with pytest.raises(AttributeError, match=r"no attribute 'zzz'$"):
+        keras_lr.zzz  # noqa: B018
+
+
 def test_the_whole_package_says_what_it_takes():
     """Every public class refuses an argument that it does not know."""
     for name in keras_lr.__all__:

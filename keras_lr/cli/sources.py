@@ -47,6 +47,11 @@ class ConfigSource(NamedTuple):
         from keras_lr.config import load
         from keras_lr.config.files import ENDINGS, MAX_BYTES, load_text
 
+        if not self.argument.strip():
+            raise FileNotFoundError(
+                "an argument is empty: give a file, - for standard input, or the text of a config, "
+                "which looks like 'CosineDecay: {initial_lr: 0.1}'"
+            )
         if self.is_file:
             path = Path(self.argument)
             if path.suffix.lower() not in ENDINGS and not path.exists():

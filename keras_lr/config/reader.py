@@ -154,7 +154,8 @@ class _Reader:
         known = self.specs(wanted)
         expected = f"a mapping with one key, the name of {noun}"
         if not isinstance(data, dict):
-            hint = f"; write {data}: {{}}" if isinstance(data, str) and data in known else ""
+            named = known.get(data) if isinstance(data, str) else None
+            hint = "" if named is None else f"; write {named.example}"
             return self.fail_value(place, expected + hint, data)
         if len(data) != 1:
             first = next(iter(data), None)

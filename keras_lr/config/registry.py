@@ -66,10 +66,19 @@ class ClassSpec:
     """The type of arguments whose names are not fixed; None if all names are fixed."""
 
     @property
+    def required(self) -> list[str]:
+        """The arguments without a default."""
+        return [name for name, one in self.arguments.items() if one.default is REQUIRED]
+
+    @property
+    def example(self) -> str:
+        """The class in a config with nothing but the arguments that it must have."""
+        return f"{self.name}: {{{', '.join(f'{name}: ...' for name in self.required)}}}"
+
+    @property
     def list_argument(self) -> str | None:
         """The argument whose list may be written instead of all arguments."""
-        required = [name for name, one in self.arguments.items() if one.default is REQUIRED]
-        match [(name, self.arguments[name].type) for name in required]:
+        match [(name, self.arguments[name].type) for name in self.required]:
             case [(name, ListOf(item=ScheduleField()))]:
                 return name
         return None

@@ -63,10 +63,16 @@ def plot_history(history: StepRecord, ax: Axes | None = None, beside: str = "los
 
     Raises:
         KeyError: If there is no column with the name ``beside``.
+        TypeError: If ``beside`` is not a string.
         ValueError: If the history is empty.
     """
     if not len(history):
         raise ValueError("The history is empty: train with it in `callbacks` first.")
+    if not isinstance(beside, str):
+        raise TypeError(
+            "Argument `beside` must be the name of one column, such as 'loss'. "
+            f"Received: beside={beside!r}"
+        )
     values = np.asarray(history[beside], float)
     ax = new_axes() if ax is None else ax
     step: NDArray[Any] = np.asarray(history.step)

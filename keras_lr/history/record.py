@@ -90,7 +90,14 @@ class Record:
 
         Raises:
             KeyError: If there is no such name; the message lists those recorded.
+            TypeError: If ``name`` is not a string.
         """
+        if not isinstance(name, str):
+            raise TypeError(
+                f"{type(self).__name__}: the key must be the name of a column, whose values are an "
+                f"array: history['loss'], history['loss'][:3]. Received: {name!r}. "
+                f"Recorded: {', '.join(self._columns)}"
+            )
         with self._reading():
             if name not in self._columns:
                 raise KeyError(f"{name!r} was not recorded. Recorded: {', '.join(self._columns)}")

@@ -203,15 +203,24 @@ class RangeTestResult:
         if self.reason is not None:
             raise NoSuggestion(self.reason)
         if self.found is None or self.conditions is None:
-            raise ValueError(
-                "RangeTestResult: a rate for a training run of a given length needs the short runs "
-                "of LRRangeTest(rule='search') on the loss, and a result of 0.1.0 or of a curve "
-                f"does not say enough. Run the test again. Received: {self!r}"
-            )
+            raise ValueError(self._explain_no_advice())
         training = self.training
         if training is None or (steps, epochs, schedule) != (None, None, None):
             training = plan_training(self.conditions, steps, epochs, schedule, self.training)
         return give_advice(self.found, self.conditions, training, self.rehearsal)
+
+    def _explain_no_advice(self) -> str:
+        """Return why this result gives no rate for a training run of a given length."""
+        if self.found is not None:
+            why = "a result of 0.1.0 does not say enough. Run the test again"
+        elif self.conditions is not None:
+            why = f"rule={self.rule!r} reads the ramp alone. Run a test with rule='search'"
+        else:
+            why = "a curve alone does not say enough. Run the test"
+        return (
+            "RangeTestResult: a rate for a training run of a given length needs the short runs "
+            f"of LRRangeTest(rule='search'); {why}. Received: {self!r}"
+        )
 
     @property
     def bounds(self) -> tuple[float, float]:

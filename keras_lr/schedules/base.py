@@ -295,8 +295,10 @@ class Schedule(Configurable, LearningRateCallback):
         optimizer = optimizer_of(session.model)
         control(session, self, optimizer, self.hyperparameter_schedules(optimizer))
 
-    def __rshift__(self, other: Schedule) -> combinators.Sequence:
-        """``a >> b``: first ``a``, for its length, then ``b``."""
+    def __rshift__(self, other: Schedule | float) -> combinators.Sequence:
+        """``a >> b`` or ``a >> 0.01``: first ``a``, for its length, then ``b``."""
+        if isinstance(other, int | float | np.number):
+            other = _classes().Constant(other)
         if not isinstance(other, Schedule):
             return NotImplemented
         return _classes().Sequence.of(self, other)

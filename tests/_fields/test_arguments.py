@@ -235,7 +235,6 @@ def test_a_misspelt_keyword_is_answered_by_the_nearest(cls):
         (CosineDecay, "learning_rate", "initial_lr"),
         (CosineDecay, "min_lr", "final_lr"),
         (OneCycle, "lr", "max_lr"),
-        (OneCycle, "warmup_steps", "warmup"),
         (TriangularCLR, "size", "step_size"),
     ],
 )
@@ -247,6 +246,30 @@ def test_a_part_of_a_name_is_answered_by_the_name(cls, written, meant):
         keras_lr.from_config({cls.__name__: {written: 0.1}})
     for error in (of_constructor.value, of_config.value):
         assert f"Did you mean `{meant}`? Known: {', '.join(VALID[cls])}" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("cls", "written", "hint"),
+    [
+        (OneCycle, "pct_start", "`warmup`, such as warmup='30%'?"),
+        (OneCycle, "warmup_steps", "`warmup`, such as warmup='2000 steps'?"),
+        (OneCycle, "total_steps", "`over`, such as over='2000 steps'?"),
+        (StepDecay, "step_size", "`every`?"),
+        (StepDecay, "gamma", "`factor`?"),
+        (CosineDecay, "T_max", "`over`?"),
+        (CosineDecay, "eta_min", "`final_lr`?"),
+        (CosineDecay, "alpha", "`final_lr`, a rate and not a share of the first one?"),
+        (CosineRestarts, "T_mult", "`cycle_mult`?"),
+        (TimeDecay, "decay_rate", "`rate`?"),
+        (TimeDecay, "decay_steps", "`every`, such as every='2000 steps'?"),
+        (Constant, "learning_rate", "`lr`?"),
+    ],
+)
+def test_an_argument_of_other_libraries_is_answered_by_the_name_here(cls, written, hint):
+    with pytest.raises(TypeError, match=re.escape(f"Did you mean {hint}")):
+        cls(**{written: 0.1})
+    with pytest.raises(keras_lr.ConfigError, match=re.escape(f"Did you mean {hint}")):
+        keras_lr.from_config({cls.__name__: {written: 0.1}})
 
 
 def test_a_keyword_that_is_like_none_lists_the_known():

@@ -189,10 +189,11 @@ def test_preview_says_what_a_schedule_lacks(capsys):
     assert "initial_lr=" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argument", ["CosineDecay(0.1).warmup(5)", "CosineDecay", "lr"])
+@pytest.mark.parametrize("argument", ["CosineDecay(0.1).warmup(5)", "CosineDecay", "lr", "", " "])
 def test_what_is_neither_a_file_nor_a_config_says_what_a_config_looks_like(capsys, argument):
     assert main(["preview", argument, *FIT]) == 1
     said = capsys.readouterr().err
-    assert said.startswith(f"keras-lr: {argument}: no such file, and not the text of a config")
+    what = f"{argument}: no such file, and not the text of a config"
+    assert said.startswith(f"keras-lr: {what if argument.strip() else 'an argument is empty: '}")
     text = said.partition("looks like ")[2].strip().strip("'")
     assert main(["check", text]) == 0

@@ -240,7 +240,8 @@ def test_every_error_of_a_file_is_said_with_its_place(tmp_path, ending):
 @pytest.mark.parametrize(
     ("callback", "place", "words"),
     [
-        ("OneCycle", "", "write OneCycle: {}"),
+        ("OneCycle", "", "write OneCycle: {max_lr: ...}"),
+        ("LRHistory", "", "write LRHistory: {}"),
         ({"OneCycle": None, "max_lr": 0.1}, "", "indent its arguments"),
         ({}, "", "a mapping with one key"),
         (None, "", "a mapping with one key, the name of a callback. Received: None"),

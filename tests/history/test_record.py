@@ -228,3 +228,11 @@ def test_repr_says_what_was_recorded(history):
 def test_a_name_that_was_not_recorded_lists_what_was(history):
     with pytest.raises(KeyError, match=r"'accuracy' was not recorded. Recorded: step, epoch"):
         history["accuracy"]
+
+
+@pytest.mark.parametrize("key", [slice(0, 3), ["loss"], 0])
+def test_what_is_no_name_of_a_column_is_refused(history, key):
+    with pytest.raises(TypeError, match=r"must be the name of a column.*history\['loss'\]\[:3\]"):
+        history[key]
+    with pytest.raises(TypeError, match="`beside` must be the name of one column"):
+        history.plot(beside=key)

@@ -55,7 +55,7 @@ def test_what_the_test_decides_cannot_be_passed():
         quick().run(network(), X, Y, epochs=3)
     with pytest.raises(TypeError, match="pass `steps` to LRRangeTest instead"):
         quick().run(network(), X, Y, initial_epoch=1)
-    with pytest.raises(ValueError, match="not compiled"):
+    with pytest.raises(ValueError, match=r"not compiled\. Call .* before training\.$"):
         quick().run(keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)]), X, Y)
 
 

@@ -279,6 +279,11 @@ def test_a_stage_that_leaves_no_place_for_the_next_is_an_error(stage, words):
     assert isinstance(stage.lasting(2) >> Constant(0.3), Sequence)
 
 
+@pytest.mark.parametrize("rate", [0.01, 1, np.float32(0.25)])
+def test_a_number_can_be_the_last_stage(rate):
+    assert LINE >> rate == LINE >> Constant(rate) == LINE.then(rate)
+
+
 @pytest.mark.parametrize("schedule", [LINE, LINE.warmup(1), LINE.repeat(2), 2 * LINE, LINE * LINE])
 def test_what_has_a_length_can_be_a_stage(schedule):
     assert schedule.duration_kind == "own"
@@ -288,7 +293,7 @@ def test_what_has_a_length_can_be_a_stage(schedule):
 @pytest.mark.parametrize(
     "combine",
     [
-        lambda: LINE >> 0.1,
+        lambda: LINE >> "0.1",
         lambda: 0.1 >> LINE,
         lambda: LINE * "2",
         lambda: [2] * LINE,

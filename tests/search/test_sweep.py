@@ -50,6 +50,9 @@ def test_a_sweep_with_a_target_over_three_optimizers():
     assert steps == 13 * epochs
     assert 0 < seconds < 60
     adam = result.best_of("Adam")
+    assert result.best_of("adam") == adam
+    with pytest.raises(KeyError, match=r"no Nadam\. It has: SGD, SGD\(momentum=0\.9\), Adam"):
+        result.best_of("Nadam")
     assert adam.learning_rate in (0.01, 0.1)
     assert f"Adam: best at {adam.learning_rate} (accuracy >= 0.75 after" in result.report()
     CosineDecay(best.learning_rate)

@@ -128,10 +128,15 @@ def optimizer_of(model: Any, optimizer: Any = None) -> Any:
         return unwrap_loss_scaling(optimizer)
     found = getattr(model, "optimizer", None)
     if found is None:
+        name = getattr(model, "name", model)
+        if held := list(held_optimizers(model)):
+            raise ValueError(
+                f"The model {name!r} has no `optimizer`, but holds {', '.join(held)}. Name the one "
+                f"to drive, as in ParamScheduler(optimizer={held[0]!r}, learning_rate=...)."
+            )
         raise ValueError(
-            f"The model {getattr(model, 'name', model)!r} has no optimizer: it is not compiled. "
-            "Call model.compile(optimizer=..., loss=...) before training, or name the optimizer: "
-            "ParamScheduler(optimizer=...)."
+            f"The model {name!r} has no optimizer: it is not compiled. "
+            "Call model.compile(optimizer=..., loss=...) before training."
         )
     found = unwrap_loss_scaling(found)
     if name := rival_optimizer(found):

@@ -87,13 +87,17 @@ class SweepResult:
         """Return the best rate of one optimizer.
 
         Args:
-            optimizer: The sweep's name for the optimizer.
+            optimizer: The sweep's name for the optimizer, such as ``"Adam"``, in any case.
             size: Name of the model's size, if there are several.
 
         Raises:
             KeyError: If there is no such optimizer or size.
             NoSuggestion: If no rate of it was trained to its end.
         """
+        names = dict.fromkeys(group.optimizer for group in self.groups)
+        folded = [name for name in names if name.casefold() == str(optimizer).casefold()]
+        if optimizer not in names and len(folded) == 1:
+            (optimizer,) = folded
         for valley in self.valleys:
             if valley.group == Group(size, optimizer):
                 if valley.best is None:

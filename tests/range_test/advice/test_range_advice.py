@@ -311,8 +311,11 @@ def test_a_result_of_an_older_version_says_that_it_cannot_tell():
 def test_a_rule_that_reads_the_ramp_cannot_tell():
     rates = np.geomspace(1e-6, 1e1, 141)
     curve = RangeTestResult.from_curve(rates, (np.log10(rates) + 2.0) ** 2)
-    with pytest.raises(ValueError, match="needs the short runs"):
+    with pytest.raises(ValueError, match=r"needs the short runs.*a curve alone does not"):
         curve.advise(epochs=3)
+    ramp = dataclasses.replace(result(), found=None, rule="edge")
+    with pytest.raises(ValueError, match=r"rule='edge' reads the ramp alone.*rule='search'"):
+        ramp.suggest(epochs=3)
 
 
 def test_a_model_that_was_trained_before_has_no_rate_for_a_length():
