@@ -15,6 +15,8 @@ import sys
 from collections.abc import Iterable
 from typing import Annotated, Any
 
+import numpy as np
+
 from keras_lr._files import URL, path_text
 from keras_lr._hints import nearest_name_hint
 
@@ -107,6 +109,7 @@ class Number(FieldType):
         return " ".join([noun, " and ".join(bounds)]).strip()
 
     def convert(self, value: Any) -> float | int:
+        value = without_dimensions(value)
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             as_text = isinstance(value, str) and _NUMERAL.fullmatch(value)
             raise TypeError(self.expected + (_AS_TEXT if as_text else ""))
@@ -141,6 +144,7 @@ class RateField(Number):
     """A number that an optimizer can keep as its learning rate."""
 
     def convert(self, value: Any) -> float | int:
+        value = without_dimensions(value)
         rate = super().convert(value)
         if (value if isinstance(value, int) else rate) > LARGEST_RATE:
             raise ValueError(f"a rate of at most {LARGEST_RATE:.5g}, the largest that float32 has")
@@ -350,6 +354,11 @@ Positive = Annotated[float, Number(above=0.0)]
 
 DecayFactor = Annotated[float, Number(above=0.0, maximum=1.0)]
 """A factor that does not grow: above 0, at most 1."""
+
+
+def without_dimensions(value: Any) -> Any:
+    """Return the number in an array without dimensions; any other value as it is."""
+    return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 def as_float(value: Any) -> float:

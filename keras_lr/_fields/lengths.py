@@ -12,7 +12,7 @@ import numbers
 import re
 from typing import Annotated, Any, Literal
 
-from keras_lr._fields.kinds import FieldType, Number, as_float
+from keras_lr._fields.kinds import FieldType, Number, as_float, without_dimensions
 
 Unit = Literal["steps", "epochs", "%", "rest"]
 
@@ -67,6 +67,7 @@ def parse_length(length: float | int | str) -> tuple[float, Unit]:
         if parsed is None:
             raise ValueError(f"a length: {EXAMPLES}")
         return parsed
+    length = without_dimensions(length)
     if isinstance(length, bool) or not isinstance(length, numbers.Real):
         raise TypeError(f"a length: {EXAMPLES}")
     return as_float(length), "epochs"
@@ -83,6 +84,22 @@ def _parse_text(text: str) -> tuple[float, Unit] | None:
     if found["amount"] is None:
         return 1.0, "rest"
     return float(found["amount"]), "steps" if found["unit"][0] in "sS" else "epochs"
+
+
+def _without_comma(text: str, field: FieldType) -> str:
+    """Return a hint how to write a number without its comma; empty if that is not what is wrong.
+
+    Whether a comma separates thousands or decimals differs from country to country.
+    """
+    thousands = re.fullmatch(r"\s*\d{1,3}(?:,\d{3})+(?!\d|,).*", text)
+    written = text.replace(",", "" if thousands else ".").strip()
+    try:
+        if "," in text:
+            field.convert(written)
+            return f"; write {written!r}, without a comma"
+    except ValueError:
+        pass
+    return ""
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -115,6 +132,7 @@ class LengthField(FieldType):
         return f"a {'length of at least 0' if self.zero else 'positive length'}: {self.examples}"
 
     def convert(self, value: Any) -> float | int | str:
+        value = without_dimensions(value)
         if isinstance(value, str):
             return self._convert_text(value)
         try:
@@ -131,7 +149,8 @@ class LengthField(FieldType):
         parsed = _parse_text(text)
         if parsed is None:
             share = re.fullmatch(rf"\s*{_AMOUNT}\s*%\s*", text)
-            raise ValueError("a share of at most 100%, such as '30%'" if share else self.expected)
+            expected = self.expected + _without_comma(text, self)
+            raise ValueError("a share of at most 100%, such as '30%'" if share else expected)
         amount, unit = parsed
         if unit == "rest" and self.timescale:
             raise ValueError(f"a length of its own: {EXAMPLES_WITHOUT_REST}")
@@ -198,7 +217,7 @@ class _CountField(FieldType):
         if not isinstance(value, str):
             return int(self.number().convert(value))
         if not re.search(self.pattern(), value):
-            raise ValueError(self.expected)
+            raise ValueError(self.expected + _without_comma(value, self))
         return self.convert_text(value)
 
     def convert_text(self, text: str) -> int | str:

@@ -348,3 +348,43 @@ def test_a_whole_number_is_compared_with_a_bound_exactly(beyond):
                 keras_lr.from_config(config)
         else:
             keras_lr.from_config(config)
+
+
+def test_an_array_without_dimensions_is_a_number():
+    plain = keras_lr.CosineDecay(0.5, 0.25, over=3)
+    made = keras_lr.CosineDecay(np.array(0.5), np.array(0.25, "float32"), over=np.array(3))
+    assert made == plain
+    assert keras_lr.to_config(made) == keras_lr.to_config(plain)
+    assert keras_lr.StepDecay(0.1, every=np.array(2.5)) == keras_lr.StepDecay(0.1, every=2.5)
+    plateau = keras_lr.ReduceLROnPlateau(patience=np.array(3))
+    assert plateau.get_config()["patience"] == 3
+    for wrong in (np.array([0.5]), np.array(True), np.array("a")):
+        with pytest.raises(TypeError, match="`initial_lr` must be a finite number"):
+            keras_lr.CosineDecay(wrong)
+    with pytest.raises(ValueError, match=r"at most 3\.4028e"):
+        keras_lr.Constant(np.array(1e39))
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("2,000 steps", "2000 steps"),
+        ("1,234,567 steps", "1234567 steps"),
+        ("2,5 epochs", "2.5 epochs"),
+        ("12,5%", "12.5%"),
+        ("12,5 bananas", None),
+        ("1,2,3 steps", None),
+    ],
+)
+def test_a_comma_in_a_length_is_answered_by_the_number_without(text, written):
+    with pytest.raises(ValueError, match="`over` must be a length: 5") as caught:
+        keras_lr.CosineDecay(0.1, over=text)
+    hint = "" if written is None else f"; write {written!r}, without a comma"
+    assert f"'rest'{hint}. Received: over={text!r}" in str(caught.value)
+    if written is not None:
+        assert keras_lr.CosineDecay(0.1, over=written)
+
+
+def test_a_comma_in_a_whole_number_of_steps():
+    with pytest.raises(ValueError, match="; write '2000 steps', without a comma"):
+        keras_lr.ReduceLROnPlateau(patience="2,000 steps")
