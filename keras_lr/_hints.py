@@ -1,4 +1,4 @@
-"""Hints in messages: the name that was probably meant, the user's line that caused a warning."""
+"""Words of messages: the name that was probably meant, counts, articles, the user's own line."""
 
 from __future__ import annotations
 
@@ -171,6 +171,27 @@ def nearest_names(name: str, known: Iterable[str], most: int) -> list[str]:
     names = list(dict.fromkeys(known))
     near = difflib.get_close_matches(name[:_LONGEST_NAME], names, n=most, cutoff=0.3)
     return near or names[:most]
+
+
+def count_of(number: float, noun: str, form: str = ",") -> str:
+    """Return a number with a noun, in the plural unless it is 1.
+
+    >>> count_of(1, "step"), count_of(2000, "step"), count_of(1.5, "epoch", "g")
+    ('1 step', '2,000 steps', '1.5 epochs')
+    """
+    return f"{number:{form}} {noun}{'' if number == 1 else 's'}"
+
+
+def with_article(name: str) -> str:
+    """Return the name of a class after "a" or "an".
+
+    >>> [with_article(name) for name in ("Adam", "SGD", "Dense", "ndarray", "UnitNormalization")]
+    ['an Adam', 'an SGD', 'a Dense', 'an ndarray', 'a UnitNormalization']
+    """
+    is_spelt = name[:2].isupper()
+    vowel = name[:1] in "AEFHILMNORSX" if is_spelt else name[:1].lower() in tuple("aeiou")
+    an = name == "ndarray" or (vowel and not name.lower().startswith(("uni", "use", "one")))
+    return f"{'an' if an else 'a'} {name}"
 
 
 def _names_with_words_of(written: str, names: list[str]) -> list[str]:

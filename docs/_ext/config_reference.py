@@ -135,7 +135,7 @@ def choices(made: dict[str, Any]) -> list[str]:
                 for key, words in BOUNDS.items()
                 if key in made and abs(made[key]) < ASTRONOMIC
             ]
-            return [f"{NOUNS[kind]}{unit} {' and '.join(bounds)}".strip()]
+            return [f"{NOUNS[kind]}{unit} {' and '.join(bounds).replace('and of', 'and')}".strip()]
         case {"type": "object", "additionalProperties": item}:
             return [f"a mapping of names to {accepts(item)}"]
         case {"type": str(kind)}:

@@ -83,7 +83,9 @@ class Number(FieldType):
     >>> Number(minimum=1, whole=True).convert(3.0)
     3
     >>> Number(above=0.0, maximum=1.0).expected
-    'a finite number above 0 and of at most 1'
+    'a finite number above 0 and at most 1'
+    >>> Number(minimum=1, maximum=1_000_000, whole=True).expected
+    'a whole number from 1 to 1,000,000'
     """
 
     minimum: float = -math.inf
@@ -96,8 +98,10 @@ class Number(FieldType):
     def expected(self) -> str:  # type: ignore[override]
         """What the field takes, in words."""
         noun = "a whole number" if self.whole else "a finite number"
+        if math.isfinite(self.minimum) and math.isfinite(self.maximum):
+            return f"{noun} from {_bound_text(self.minimum)} to {_bound_text(self.maximum)}"
         bounds = [
-            f"{words} {bound:g}"
+            f"{words} {_bound_text(bound)}"
             for words, bound in (
                 ("of at least", self.minimum),
                 ("above", self.above),
@@ -106,7 +110,7 @@ class Number(FieldType):
             )
             if math.isfinite(bound)
         ]
-        return " ".join([noun, " and ".join(bounds)]).strip()
+        return " ".join([noun, " and ".join(bounds).replace("and of", "and")]).strip()
 
     def convert(self, value: Any) -> float | int:
         value = without_dimensions(value)
@@ -134,6 +138,11 @@ class Number(FieldType):
         if not known.keys() & {"maximum", "exclusiveMaximum"}:
             known["maximum"] = sys.float_info.max
         return {"type": "integer" if self.whole else "number", **known}
+
+
+def _bound_text(bound: float) -> str:
+    """Return a bound as a message shows it."""
+    return f"{bound:,.0f}" if bound == int(bound) and abs(bound) < 1e15 else f"{bound:g}"
 
 
 LARGEST_RATE = 3.4028234663852886e38

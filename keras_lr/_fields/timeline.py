@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_lr._fields.kinds import Number
 from keras_lr._fields.lengths import parse_length
+from keras_lr._hints import count_of
 
 SNAP = 1e-9
 """Relative distance from a whole number within which steps are rounded to it."""
@@ -113,7 +114,8 @@ class Timeline:
             steps = snap_to_whole(self.total * amount / 100.0)
         if amount and not SHORTEST <= steps < math.inf:
             other = "longer" if steps < SHORTEST else "shorter"
-            raise ValueError(f"The length {length!r} comes to {steps:g} steps. Give a {other} one.")
+            size = count_of(steps, "step", "g")
+            raise ValueError(f"The length {length!r} comes to {size}. Give a {other} one.")
         return steps
 
     def progress(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_lr._fields.timeline import Timeline
-from keras_lr._hints import nearest_names, warn_user
+from keras_lr._hints import count_of, nearest_names, warn_user
 from keras_lr._keras.model_layers import layers_in, path_of
 from keras_lr.plotting.text import align_columns
 from keras_lr.schedules.base import Schedule
@@ -133,9 +133,10 @@ def warn_of_unreached(groups: Iterable[Group], timeline: Timeline) -> None:
     if frozen:
         names = ", ".join(map(repr, frozen))
         them = "it" if len(frozen) == 1 else "them"
+        steps = count_of(timeline.total or 0.0, "step", "g")
         warn_user(
-            f"LayerRates never thaws {names}: a fit of {timeline.total:g} steps ends before. Thaw "
-            f"{them} earlier, or train longer."
+            f"LayerRates never thaws {names}: a fit of {steps} ends before. Thaw {them} earlier, "
+            "or train longer."
         )
 
 
@@ -189,8 +190,8 @@ def _unmatched(key: str, model: Any, paths: list[str]) -> ValueError:
         hint = f" An expression is compared with whole paths, such as {paths[0]!r}."
     near = nearest_names(key, [*paths, *sorted(names)], MAX_NAMES)
     return ValueError(
-        f"LayerRates: argument `factors` has a key that matches no trained variable of the "
-        f"model {model.name!r}, and no layer that has any.{hint} "
+        f"LayerRates: argument `factors` has a key that matches no trained variable of the model "
+        f"{model.name!r} and no layer with trained variables.{hint} "
         f"Received: {key!r}. Nearest: {', '.join(near)}"
     )
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_lr.search import PopulationResult, SweepResult
+    from keras_lr._hints import with_article
+from keras_lr.search import PopulationResult, SweepResult
 
 
 def run_or_show(
@@ -111,7 +112,8 @@ def _run(study: Path, y: str | None, engine: str | None, workers: int | None) ->
     if not isinstance(data, Mapping):
         raise ValueError(
             f"{study}: `data` must be a dict of arguments for {type(search).__name__}.run, such as "
-            f"x, y and epochs, or a function that returns one. Received: a {type(data).__name__}"
+            f"x, y and epochs, or a function that returns one. Received: "
+            f"{with_article(type(data).__name__)}"
         )
     if "epochs" not in data:
         raise ValueError(

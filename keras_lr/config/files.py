@@ -168,7 +168,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            _fail(f"the key {key[:100]!r} is twice in one mapping")
+            _fail(f"the key {key[:100]!r} appears twice in the same mapping")
         found[key] = value
     return found
 
@@ -319,7 +319,7 @@ class _Builder:
             if isinstance(value, list | dict):
                 _fail("a key must be a word", line)
             if value in inner:
-                _fail(f"the key {str(value)[:100]!r} is twice in one mapping", line)
+                _fail(f"the key {str(value)[:100]!r} appears twice in the same mapping", line)
             self.lines[id(inner)][value] = line
             self.keys[-1] = value
         else:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from keras_lr._files import PathLike, atomic_write, path_text
+from keras_lr._hints import count_of
 
 BLOCK = 65536
 """Rows that are turned into text at once."""
@@ -220,7 +221,9 @@ class _Rows:
             yield row
         count = self._checksum.rows
         if has_last_line or not count:
-            self.problem = f"it is cut: its last line, after {count} rows, is missing"
+            self.problem = (
+                f"it is cut: its last line, after {count_of(count, 'row', 'd')}, is missing"
+            )
 
     def _compare(self, line: str) -> str:
         # Spreadsheets fill a line with commas.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr._files import PathLike, is_regular_file
+from keras_lr._hints import count_of
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr._state import StateError, load_arrays, unusable
 from keras_lr.history.columns import Column, read_csv, write_csv
@@ -117,8 +118,9 @@ class Record:
         if not count:
             return f"{type(self).__name__}(no steps)"
         epochs, rates = self.epoch, self.learning_rate
+        steps = count_of(count, "step", "d")
         return (
-            f"{type(self).__name__}({count} steps in epochs {epochs[0]} to {epochs[-1]}, "
+            f"{type(self).__name__}({steps} in epochs {epochs[0]} to {epochs[-1]}, "
             f"learning rate {rates[0]:.3g} -> {rates[-1]:.3g} "
             f"(from {rates.min():.3g} to {rates.max():.3g}), last loss {self.loss[-1]:.4g})"
         )

@@ -90,7 +90,7 @@ def _raster(places: Array, columns: int) -> NDArray[np.bool_]:
 
 def _axis(epochs: float, width: int) -> str:
     """Return the line of numbers below a drawing."""
-    last = f"{_number(epochs)} epochs"
+    last = f"{_number(epochs)} {'epoch' if epochs == 1 else 'epochs'}"
     line = " " * (width - len(last)) + last
     for part in range(4):
         text = _number(epochs * part / 4)

@@ -22,7 +22,7 @@ from keras_lr._fields.kinds import (
 from keras_lr._fields.lengths import Batches, WholeEpochs
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.session import FitSession
-from keras_lr._hints import refuse_unknown_arguments
+from keras_lr._hints import refuse_unknown_arguments, with_article
 from keras_lr._keras.fits.callback_list import given_callbacks, refuse_classes
 from keras_lr._keras.fits.fit_data import build_model
 from keras_lr._keras.fits.fit_frame import arguments_of_fit
@@ -190,7 +190,7 @@ class LRRangeTest(Configurable, LearningRateCallback):
         if not callable(getattr(model, "fit", None)):
             raise TypeError(
                 "LRRangeTest.run: argument `model` must be a compiled model; the data follow it. "
-                f"Received: model={reprlib.repr(model)}, a {type(model).__name__}"
+                f"Received: model={reprlib.repr(model)}, {with_article(type(model).__name__)}"
             )
         for name in ("every", "apply", "auto"):
             if getattr(self, name):

@@ -271,7 +271,9 @@ class RangeTestResult:
         """
         text = self._describe()
         if self.up:
-            text += f"\nMore of {self.monitor!r} is better: here, the loss is its negative."
+            text += (
+                f"\nA higher {self.monitor!r} is better: above, the loss stands for its negative."
+            )
         return text
 
     def _describe(self) -> str:

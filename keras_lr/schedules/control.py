@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from keras_lr._fields.timeline import Timeline
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import Source
-from keras_lr._hints import warn_user
+from keras_lr._hints import count_of, warn_user
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
 from keras_lr._keras.rates.joint_rates import Share, find_shares, remember_shares
 from keras_lr._keras.rates.optimizers import optimizer_of
@@ -162,11 +162,14 @@ def _scaled_peak(peak: Callable[[], float], share: float) -> float:
 
 def unreached_warning(schedule: Moving, timeline: Timeline) -> str:
     """Return a sentence that names the stages that a fit does not reach; empty if it has none."""
-    unreached = [] if timeline.total is None else schedule.unreached_stages(timeline)
+    if timeline.total is None:
+        return ""
+    unreached = schedule.unreached_stages(timeline)
     if not unreached:
         return ""
     return (
-        f"A fit of {timeline.total:g} steps ends before {', '.join(map(repr, unreached))} begins. "
+        f"A fit of {count_of(timeline.total, 'step', 'g')} ends before "
+        f"{', '.join(map(repr, unreached))} begins. "
         "Shorten what comes before, or train longer."
     )
 
@@ -204,8 +207,8 @@ def _warn_of_new_layout(
     if found and not math.isclose(was, last, rel_tol=SAME):
         hold = f"To keep the curve and hold its last rate, pass .lasting({epochs:g}); to"
         warn_user(
-            f"{schedule!r} was laid out for {epochs:g} epochs and is now for {now.epochs:g}: the "
-            f"rate jumps from {was:.3g} to {to_come:.3g} at epoch {epoch + 1}. "
+            f"{schedule!r} was laid out for {count_of(epochs, 'epoch', 'g')} and is now for "
+            f"{now.epochs:g}: the rate jumps from {was:.3g} to {to_come:.3g} at epoch {epoch + 1}. "
             f"{hold if held else 'To'} let another schedule follow, {follow}."
         )
 

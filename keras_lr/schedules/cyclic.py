@@ -27,6 +27,7 @@ from keras_lr._fields.lengths import (
 )
 from keras_lr._fields.nesting import Nested, call, nested
 from keras_lr._fields.timeline import SHORTEST, Timeline, share_done
+from keras_lr._hints import count_of
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, can_move
 from keras_lr.schedules.base import DurationKind, Schedule, Steps, schedule
 from keras_lr.schedules.decay import Constant
@@ -268,8 +269,9 @@ class OneCycle(Schedule):
         part = timeline.part(whole)
         rise, end = part.steps(self.rise), whole
         if rise >= whole > 0:
+            size = count_of(whole, "step", "g")
             raise ValueError(
-                f"{self!r}: the warmup leaves nothing of the cycle's {whole:g} steps. Shorten it."
+                f"{self!r}: the warmup leaves nothing of the cycle's {size}. Shorten it."
             )
         peak_at = rise
         if self.endpoint:
@@ -372,9 +374,10 @@ class WarmupStableDecay(Schedule):
         rise, fall = timeline.steps(self.rise), timeline.steps(self.decay)
         # Shares that add up to 100% may exceed the whole by a rounding.
         if rise + fall > whole * (1 + 1e-9) > 0:
+            up, down, most = (count_of(size, "step", "g") for size in (rise, fall, whole))
             raise ValueError(
-                f"{self!r}: warmup ({rise:g} steps) and decay ({fall:g} steps) are longer than the "
-                f"whole ({whole:g} steps). Shorten one of them."
+                f"{self!r}: warmup ({up}) and decay ({down}) are longer than the whole ({most}). "
+                "Shorten one of them."
             )
 
         last = max(whole - fall, 0.0)

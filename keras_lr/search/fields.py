@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_lr._fields.kinds import FieldType
+from keras_lr._hints import with_article
 from keras_lr._keras.rates.optimizers import schedule_of
 from keras_lr.search.trials.problem import copy_unbuilt
 from keras_lr.search.trials.target import Target
@@ -30,7 +31,7 @@ class OptimizersField(FieldType):
             optimizer = self._optimizer(given)
             label = describe_optimizer(optimizer) if name is None else str(name)
             if label in found:
-                raise ValueError(f"{self.expected}, each once ({label} is there twice)")
+                raise ValueError(f"{self.expected}, each once ({label} appears twice)")
             found[label] = optimizer
         if not found:
             raise ValueError(self.expected)
@@ -54,8 +55,8 @@ class OptimizersField(FieldType):
             return copy_unbuilt(given)
         except (TypeError, ValueError, NotImplementedError) as error:
             raise ValueError(
-                f"{self.expected} (a {type(given).__name__} cannot be rebuilt from its config: "
-                f"{error})"
+                f"{self.expected} ({with_article(type(given).__name__)} cannot be rebuilt from its "
+                f"config: {error})"
             ) from error
 
 

@@ -275,7 +275,7 @@ def test_every_error_of_a_file_is_said_with_its_place(tmp_path, ending):
         (
             {"Function": {"fn": {"CosineDecay": {"initial_learning_rate": "x", "decay_steps": 1}}}},
             ".Function.fn.CosineDecay.initial_learning_rate",
-            "must be a finite number of at least -3.40282e+38 and of at most 3.40282e+38. Received",
+            "must be a finite number from -3.40282e+38 to 3.40282e+38. Received",
         ),
         (
             {"Function": {"fn": {"PiecewiseConstantDecay": {"boundaries": [1], "values": [1]}}}},
@@ -392,14 +392,14 @@ def test_an_error_can_be_pickled():
     ("name", "text", "words"),
     [
         ("a.yaml", "callbacks:\n- [1", ":3: is not valid YAML"),
-        ("a.yaml", "a: 1\na: 2\n", ":2: the key 'a' is twice"),
+        ("a.yaml", "a: 1\na: 2\n", ":2: the key 'a' appears twice"),
         ("a.yaml", "a: 1\n---\nb: 1\n", ":2: must be one document"),
         ("a.yaml", "[a]: 1\n", ":1: a key must be a word"),
         ("a.yaml", "callbacks: *a\n", ":1: the alias *a"),
         ("a.yaml", "callbacks: &a [*a]\n", ":1: the alias *a"),
         ("a.yaml", "- Constant: {lr: 1}\n", ":1: must be a mapping with the key `callbacks`"),
         ("a.json", '{"callbacks":\n[}', ":2: is not valid JSON"),
-        ("a.json", '{"a": 1, "a": 2}', ": the key 'a' is twice"),
+        ("a.json", '{"a": 1, "a": 2}', ": the key 'a' appears twice"),
         ("a.json", '{"callbacks": [NaN]}', ": NaN is not a number"),
         ("a.json", f'{{"callbacks": [1{"0" * 5000}]}}', ": is not valid JSON"),
         ("a.toml", "a = 1\nb\nc = 1\n", ":2: is not valid TOML"),

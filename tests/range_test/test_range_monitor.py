@@ -255,7 +255,7 @@ def test_rules_read_a_metric_to_be_maximised_the_right_way_up():
     assert up.suggestion == pytest.approx(down.suggestion)
     assert up.bounds == pytest.approx(down.bounds)
     assert up.confidence == down.confidence
-    explanation = "More of 'accuracy' is better: here, the loss is its negative."
+    explanation = "A higher 'accuracy' is better: above, the loss stands for its negative."
     assert up.report() == f"{down.report()}\n{explanation}"
 
 

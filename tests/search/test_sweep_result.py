@@ -161,7 +161,11 @@ def test_a_short_sweep_says_how_long_it_took():
         Trial("", "SGD", 0.1, 0), (1,), "trained", epochs=1, steps=10, seconds=0.0123,
         logs={"loss": [1.0]}, marks=[(10, 0.0123)],
     )  # fmt: skip
-    assert result([fast]).report().startswith("1 trial, 0.012 s of training, compared by loss")
+    assert (
+        result([fast])
+        .report()
+        .startswith("1 trial, 0.012 s of training, compared by loss after 1 epoch.")
+    )
     assert ", 1.0 s of training" in valley({0.1: [1.0], 1.0: [2.0]}).report()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lr._hints import warn_user
+from keras_lr._hints import warn_user, with_article
 from keras_lr._keras.fits.fit_frame import check_not_exhausted, frame_of_fit
 from keras_lr._keras.model_layers import is_model_built
 from keras_lr._keras.state.random_state import set_seed
@@ -275,7 +275,7 @@ class FitData:
             return None if shuffles else "the data are not shuffled (shuffle=False)"
         if isinstance(x, keras.utils.PyDataset) and shuffles:
             return None
-        kind = f"the data are a {type(x).__name__}"
+        kind = f"the data are {with_article(type(x).__name__)}"
         if inspect.isgenerator(x) or iter(x) is x:
             return f"{kind}, which continues where the last run ended"
         first = []

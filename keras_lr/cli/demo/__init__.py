@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from keras_lr._files import atomic_write
+from keras_lr._hints import count_of
 from keras_lr.cli.demo.data import Data, DemoError, load_data, read_idx
 from keras_lr.cli.demo.report import chance_error, format_results, write_pictures
 from keras_lr.cli.demo.training import Run, compared_callbacks, find_rate, train_each
@@ -54,9 +55,10 @@ def main(
     from keras_lr import plotting
 
     loaded = load_data(data, data_dir, seed, train_size)
+    size = f"{count_of(epochs, 'epoch')} of {count_of(loaded.steps_per_epoch, 'step')}"
     print(
         f"{loaded.source}: {len(loaded.x):,} training and {len(loaded.x_val):,} validation images, "
-        f"{epochs} epochs of {loaded.steps_per_epoch} steps for each schedule"
+        f"{size} for each schedule"
     )
     print("\nLearning-rate range test:")
     found = find_rate(loaded, seed)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from keras_lr import schedules
 from keras_lr._fields.timeline import Timeline, UnresolvedLength
-from keras_lr._hints import nearest_name_hint
+from keras_lr._hints import count_of, nearest_name_hint
 from keras_lr.schedules.base import Schedule
 
 SAMPLED = 4096
@@ -117,8 +117,8 @@ class Training:
 
     def __str__(self) -> str:
         if self.schedule == "Constant":
-            return f"{self.steps:,} steps at one rate"
-        return f"{self.steps:,} steps of {self.schedule}"
+            return f"{count_of(self.steps, 'step')} at one rate"
+        return f"{count_of(self.steps, 'step')} of {self.schedule}"
 
 
 def to_schedule(schedule: Any) -> Schedule:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from keras_lr._hints import count_of
 from keras_lr.search.results.rows import TrialRow
 from keras_lr.search.results.valleys import Best, Valley
 from keras_lr.search.trials.description import Group
@@ -40,10 +41,11 @@ def _summary(result: SweepResult) -> str:
     seconds = sum(row.seconds for row in rows)
     time = f"{seconds:.1f}" if seconds >= 1.0 else f"{seconds:.2g}"
     ended = " (interrupted: not all that was planned)" if result.interrupted else ""
-    what = "trial" if len(rows) == 1 else "trials"
     goal = f"steps to {result.criterion.until}" if result.criterion.until else ""
-    compared = goal or f"{result.criterion.monitor} after {result.criterion.epochs} epochs"
-    return f"{len(rows)} {what}{ended}, {time} s of training, compared by {compared}."
+    compared = (
+        goal or f"{result.criterion.monitor} after {count_of(result.criterion.epochs, 'epoch')}"
+    )
+    return f"{count_of(len(rows), 'trial')}{ended}, {time} s of training, compared by {compared}."
 
 
 def _describe_best(best: Best, result: SweepResult) -> str:

@@ -7,6 +7,7 @@ import functools
 from typing import TYPE_CHECKING, Self
 
 from keras_lr._files import AnyPath, PathLike
+from keras_lr._hints import count_of
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.search.results.rows import Criterion, TrialRow, plain_row, write_rows
 from keras_lr.search.results.valleys import Best, Valley, find_valley
@@ -130,7 +131,7 @@ class SweepResult:
     def __repr__(self) -> str:
         bests = self.bests
         shown = f"best {bests[0].optimizer} at {bests[0].learning_rate:.3g}" if bests else None
-        return f"SweepResult({len(self.rows)} trials, {shown or 'no best rate'})"
+        return f"SweepResult({count_of(len(self.rows), 'trial')}, {shown or 'no best rate'})"
 
     def report(self) -> str:
         """Return in plain words what the sweep shows."""

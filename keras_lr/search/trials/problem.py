@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_lr._hints import with_article
 from keras_lr._keras.fits.fit_data import (
     ARRAYS,
     are_arrays,
@@ -206,8 +207,8 @@ def _check_model(model: Any, given: Any, group: Group, search: Search) -> None:
     name = f"{search.name}.run: build (for {group})"
     if not isinstance(model, keras.Model):
         raise TypeError(
-            f"{name} must return a compiled Keras model. Received: {model!r}, a "
-            f"{type(model).__name__}"
+            f"{name} must return a compiled Keras model. Received: {model!r}, "
+            f"{with_article(type(model).__name__)}"
         )
     found = getattr(model, "optimizer", None)
     if found is None or not model.compiled:
@@ -224,5 +225,5 @@ def _check_model(model: Any, given: Any, group: Group, search: Search) -> None:
     if all(one is not given for one in (found, *held_optimizers(model).values())):
         raise ValueError(
             f"{name} must compile the model with the optimizer that it is given. "
-            f"Received: a model with another optimizer, a {type(found).__name__}"
+            f"Received: a model with another optimizer, {with_article(type(found).__name__)}"
         )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr._fields.timeline import Timeline
+from keras_lr._hints import with_article
 from keras_lr._keras.rates.hyperparameters import (
     LEARNING_RATE,
     Hyperparameter,
@@ -69,7 +70,7 @@ class WholeEpochTrials:
         if driver is None:
             return {}
         if not isinstance(driver, Schedule | ParamScheduler):
-            raise NeedsFit(f"a {type(driver).__name__} drives the rate")
+            raise NeedsFit(f"{with_article(type(driver).__name__)} drives the rate")
         kind = Schedule if isinstance(driver, Schedule) else ParamScheduler
         hooks = [name for name in dir(keras.callbacks.Callback) if name.startswith("on_")]
         if any(getattr(type(driver), name) is not getattr(kind, name) for name in hooks):

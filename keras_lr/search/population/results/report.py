@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+from keras_lr._hints import count_of
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.search.population.results.rows import MemberRow
 from keras_lr.search.results.report import describe_routes, describe_test
@@ -37,12 +38,12 @@ def report(result: PopulationResult) -> str:
 
 def _summary(result: PopulationResult) -> str:
     count = len(result.rounds)
-    epochs = "1 epoch" if result.every == 1 else f"{result.every} epochs"
     ended = " (interrupted: not all that was planned)" if result.interrupted else ""
     seconds = sum(row.seconds for row in result.rows)
     return (
-        f"{result.rule.population} members, {count} {'round' if count == 1 else 'rounds'} of "
-        f"{epochs}{ended}, {seconds:.1f} s of training, compared by {result.criterion.monitor}."
+        f"{result.rule.population} members, {count_of(count, 'round')} of "
+        f"{count_of(result.every, 'epoch')}{ended}, {seconds:.1f} s of training, "
+        f"compared by {result.criterion.monitor}."
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from keras_lr._files import AnyPath, PathLike
+from keras_lr._hints import count_of
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.schedules import PiecewiseConstant
@@ -193,5 +194,5 @@ class PopulationResult:
             best = f"best member {self.best.member} ({score})"
         except NoSuggestion:
             best = "no best member"
-        counts = f"{self.rule.population} members, {len(self.rounds)} rounds"
+        counts = f"{self.rule.population} members, {count_of(len(self.rounds), 'round')}"
         return f"PopulationResult({counts}, {best})"
