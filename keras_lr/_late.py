@@ -37,7 +37,8 @@ def _refuse(package: str, name: str, known: Iterable[str]) -> NoReturn:
 
         hint = nearest_name_hint(name, known)
     # ``from package import name`` would replace an AttributeError by an error without the hint.
-    if hint and sys._getframe(2).f_code.co_name == "_handle_fromlist":
+    asked_by_import = sys._getframe(2).f_code.co_filename.startswith("<frozen importlib")
+    if hint and asked_by_import:
         full = f"{package}.{name}"
         if full not in sys.modules and importlib.util.find_spec(full) is None:
             raise ImportError(f"cannot import name {name!r} from {package!r}.{hint}", name=package)

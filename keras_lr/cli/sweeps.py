@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_lr._hints import with_article
+
 if TYPE_CHECKING:
-    from keras_lr._hints import with_article
-from keras_lr.search import PopulationResult, SweepResult
+    from keras_lr.search import PopulationResult, SweepResult
 
 
 def run_or_show(
