@@ -135,7 +135,7 @@ def warn_of_unreached(groups: Iterable[Group], timeline: Timeline) -> None:
         them = "it" if len(frozen) == 1 else "them"
         steps = count_of(timeline.total or 0.0, "step", "g")
         warn_user(
-            f"LayerRates never thaws {names}: a fit of {steps} ends before. Thaw {them} earlier, "
+            f"LayerRates never thaws {names}: a fit of {steps} ends first. Thaw {them} earlier, "
             "or train longer."
         )
 

@@ -83,7 +83,7 @@ THAW = ["head", "neck", "body"]
     ("rates", "words"),
     [
         (LayerRates.thaw(THAW, every=10), "never thaws 'neck', 'body': a fit of 12 steps"),
-        (LayerRates.thaw(THAW, every=1), "never thaws 'body': a fit of 12 steps ends before. Thaw"),
+        (LayerRates.thaw(THAW, every=1), "never thaws 'body': a fit of 12 steps ends first. Thaw"),
         (
             LayerRates({"body": Constant(0.5).lasting(9) >> Constant(1.0)}),
             "factor of 'body': A fit of 12 steps ends before Constant(lr=1.0) begins",
