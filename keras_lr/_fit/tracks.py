@@ -44,22 +44,19 @@ class HyperparameterTrack:
         """Return the values to use for some batches.
 
         Raises:
-            ValueError: If one is not finite, or a learning rate is negative.
+            ValueError: If one is outside the range of the hyperparameter.
         """
         values = np.asarray(self.source(first, count), dtype=np.float64)
         for adjustment in self.adjust:
             values = adjustment(values)
-        used = np.broadcast_to(values, count).astype(np.float32)
-        wrong, expected = ~np.isfinite(used), "finite"
-        if self.parameter.minimum == 0.0:
-            wrong, expected = wrong | (used < 0), "finite and not negative"
-        if wrong.any():
-            where = int(np.flatnonzero(wrong)[0])
+        values = np.broadcast_to(values, count)
+        where = self.parameter.permitted.find_outside(values)
+        if where is not None:
             raise ValueError(
-                f"{self.owner!r} gives {self.parameter.name}={used[where]} for batch "
-                f"{first + where} of the epoch; it must be {expected}."
+                f"{self.owner!r} gives {self.parameter.name}={values[where]} for batch "
+                f"{first + where} of the epoch; it must be {self.parameter.permitted.expected}."
             )
-        return used
+        return values.astype(np.float32)
 
 
 def new_track(

@@ -34,7 +34,9 @@ class ParamScheduler(LearningRateCallback):
     Raises:
         TypeError: If a value is not a schedule, or a schedule is passed as the optimizer.
         ValueError: If there is no schedule, or at the start of training the optimizer has no such
-            number; the message lists those that it has.
+            number (the message lists those that it has), or a value is outside of its range:
+            momentum, ``beta_1``, ``beta_2`` and ``rho`` are at least 0 and below 1; learning rate
+            and weight decay are not negative.
 
     >>> from keras_lr import CosineDecay, LinearDecay
     >>> ParamScheduler(learning_rate=CosineDecay(0.1), momentum=LinearDecay(0.95, 0.85))

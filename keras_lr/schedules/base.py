@@ -115,6 +115,11 @@ class Schedule(Configurable, LearningRateCallback):
         return "never" if over is None else "rest" if over == "rest" else "own"
 
     @property
+    def value_bounds(self) -> tuple[float, float] | None:
+        """The lowest and the highest value, where they are known without any evaluation."""
+        return None
+
+    @property
     def is_empty(self) -> bool:
         """Whether the schedule has a length of 0, so that a sequence leaves it out."""
         return False

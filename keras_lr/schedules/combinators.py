@@ -243,6 +243,10 @@ class Clip(_Around):
         if self.max is not None and self.max < self.min:
             raise self.invalid("max", f"at least min={self.min}")
 
+    @property
+    def value_bounds(self) -> tuple[float, float] | None:
+        return None if self.max is None else (self.min, self.max)
+
     def clip(self, min: float = 0.0, max: float | None = None) -> Clip:
         within = Clip(self, min, max)
         low, high = (

@@ -11,19 +11,19 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lr._fields.timeline import Timeline
+from keras_lr._fields.timeline import Timeline, UnresolvedLength
 from keras_lr._fit.session import FitSession
 from keras_lr._fit.tracks import Source
 from keras_lr._hints import count_of, warn_user
-from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter, Range
 from keras_lr._keras.rates.joint_rates import Share, find_shares, remember_shares
 from keras_lr._keras.rates.optimizers import optimizer_of
 from keras_lr.callback import LearningRateCallback
 from keras_lr.schedules.evaluation import ScheduleEvaluator, blocks_of_steps
-from keras_lr.schedules.formulas import describe_bound, find_no_rate
+from keras_lr.schedules.formulas import describe_bound
 
 CHECKED = 1 << 16
-"""Number of steps whose rates are checked at once."""
+"""Number of steps whose values are checked at once."""
 
 LOOKED_AT = 256
 """Number of steps at which a resumed fit checks whether all rates to come are 0."""
@@ -37,6 +37,10 @@ class Moving(Protocol):
 
     timeline: Timeline | None
     may_exceed: bool
+
+    @property
+    def value_bounds(self) -> tuple[float, float] | None:
+        """The lowest and the highest value, where they are known without any evaluation."""
 
     def __call__(self, step: Any, timeline: Timeline | None) -> Any:
         """Return the rates at some steps."""
@@ -219,36 +223,53 @@ def start_schedule(
     """Show a schedule the hyperparameter that it moves in a fit that begins at ``epoch``.
 
     Raises:
-        ValueError: If the schedule gives something other than a rate later in the fit.
+        ValueError: If the schedule leaves the range of the hyperparameter later in the fit.
     """
-    if parameter.minimum == 0.0:
-        _check_rates(schedule, parameter.name, epoch)
+    _check_values(schedule, parameter, epoch)
     for part in schedule.parts():
         alone = part is schedule and not session.adjustments[parameter.key]
         if isinstance(part, FollowsHyperparameter):
             part.on_fit_start(parameter, epoch, schedule.timeline or Timeline(), alone)
 
 
-def _check_rates(schedule: Moving, name: str, epoch: int) -> None:
-    """Refuse a schedule that leaves the range of a rate in a later epoch, before the first update.
+def _check_values(schedule: Moving, parameter: Hyperparameter, epoch: int) -> None:
+    """Refuse a schedule that leaves the range of a hyperparameter, before the first update.
 
-    The results of a function, which is called once per epoch, and the rates of the first epoch are
-    checked when they are used.
+    The results of a function, which is called once per epoch, are checked when they are used.
     """
-    timeline, parts = schedule.timeline, list(schedule.parts())
-    if timeline is None or timeline.total is None or timeline.steps_per_epoch is None:
+    timeline, parts, permitted = schedule.timeline, list(schedule.parts()), parameter.permitted
+    if timeline is None or timeline.epochs is None:
         return
     if any(isinstance(part, FollowsHyperparameter) for part in parts):
         return
-    if not any(part.may_exceed for part in parts):
+    # Most schedules have checked that they give rates.
+    if permitted.below == math.inf and not any(part.may_exceed for part in parts):
         return
-    end = math.ceil(timeline.total)
-    first = math.ceil((epoch + 1) * timeline.steps_per_epoch)
+    if (
+        schedule.value_bounds is not None
+        and permitted.find_outside(np.array(schedule.value_bounds)) is None
+    ):
+        return
+    steps_per_epoch, unit = timeline.steps_per_epoch, "step"
+    if steps_per_epoch is None:
+        timeline, steps_per_epoch, unit = Timeline.by_epoch(timeline.epochs), 1, "epoch"
+    first, end = (math.ceil(number * steps_per_epoch) for number in (epoch, timeline.epochs or 0))
     for steps in blocks_of_steps(first, end, CHECKED):
-        rates = schedule(steps, timeline)
-        where = find_no_rate(rates)
+        try:
+            values = schedule(steps, timeline)
+        except UnresolvedLength:  # raised again, or resolved, when a value is used
+            return
+        where = permitted.find_outside(values)
         if where is not None:
+            value = values[where]
             raise ValueError(
-                f"{schedule!r} gives {name}={rates[where]:g} for step {steps[where]} of "
-                f"the fit; it must be finite and not negative.{describe_bound(rates[where])}"
+                f"{schedule!r} gives {parameter.name}={value:g} for {unit} {steps[where]} of "
+                f"the fit; it must be {permitted.expected}.{_describe_bound(value, permitted)}"
             )
+
+
+def _describe_bound(value: float, permitted: Range) -> str:
+    """Return a sentence on how to keep a schedule in a range; empty if no bound helps."""
+    if value >= permitted.below:
+        return f" To bound it, append .clip(max=...) with a number below {permitted.below:g}."
+    return describe_bound(value)

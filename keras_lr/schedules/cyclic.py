@@ -28,7 +28,7 @@ from keras_lr._fields.lengths import (
 from keras_lr._fields.nesting import Nested, call, nested
 from keras_lr._fields.timeline import SHORTEST, Timeline, share_done
 from keras_lr._hints import count_of
-from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, can_move
+from keras_lr._keras.rates.hyperparameters import BELOW_ONE, LEARNING_RATE, can_move
 from keras_lr.schedules.base import DurationKind, Schedule, Steps, schedule
 from keras_lr.schedules.decay import Constant
 from keras_lr.schedules.formulas import (
@@ -45,9 +45,8 @@ from keras_lr.schedules.formulas import (
 )
 from keras_lr.schedules.function import ScaleField, call_each
 
-MomentumRange = Annotated[
-    tuple[float, ...] | None, Optional(ListOf(Number(minimum=0.0, below=1.0), exactly=2))
-]
+_MOMENTUM = Number(minimum=BELOW_ONE.minimum, below=BELOW_ONE.below)
+MomentumRange = Annotated[tuple[float, ...] | None, Optional(ListOf(_MOMENTUM, exactly=2))]
 """Momentum at the peak of a cycle and at both ends; None leaves it unchanged."""
 
 

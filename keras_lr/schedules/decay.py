@@ -57,6 +57,10 @@ class Constant(Schedule):
 
     lr: Rate
 
+    @property
+    def value_bounds(self) -> tuple[float, float]:
+        return self.lr, self.lr
+
     def value(self, step: Steps, timeline: Timeline) -> Steps:
         return np.full(step.shape, self.lr)
 

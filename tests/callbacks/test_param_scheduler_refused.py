@@ -4,8 +4,9 @@ import copy
 import pickle
 
 import keras
+import numpy as np
 import pytest
-from models import fit, meter
+from models import fit, meter, samples, settled
 from shapes import written
 
 from keras_lr import (
@@ -78,6 +79,46 @@ def test_two_that_move_the_same_number_raise():
     with pytest.raises(ValueError, match="Two callbacks drive momentum of the same optimizer"):
         fit(model, [OneCycle(0.1), ParamScheduler(momentum=Constant(0.5))])
     assert not model.get_weights()[0].any()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "name", "course", "words"),
+    [
+        ("adam", "beta_2", Constant(2.0), r"gives beta_2=2 for step 0 of .*at least 0 and below 1"),
+        ("adam", "beta_1", Constant(1.0 - 1e-9), "gives beta_1=1 for step 0 of"),
+        ("sgd", "momentum", LinearDecay(0.5, 1.5), "gives momentum=1 for step 5 of the fit"),
+        ("sgd", "momentum", Constant(0.5) - Constant(0.9), "momentum=-0.4 for step 0 .*at least 0"),
+        ("adamw", "weight_decay", Constant(0.1) - Constant(0.2), "gives weight_decay=-0.1 for"),
+        ("rmsprop", "rho", PiecewiseConstant([1], [0.9, 1.1]), "gives rho=1.1 for step 5 of"),
+    ],
+)
+def test_a_value_that_the_optimizer_cannot_have_is_refused_first(optimizer, name, course, words):
+    made = keras.optimizers.get(optimizer)
+    if optimizer == "sgd":
+        made = keras.optimizers.SGD(0.5, momentum=0.25)
+    model = meter(optimizer=made)
+    with pytest.raises(ValueError, match=words):
+        fit(model, ParamScheduler(**{name: course}), epochs=2)
+    assert not settled(model).get_weights()[0].any()
+
+
+def test_a_value_late_in_a_long_first_epoch_is_refused_before_the_first_update():
+    model = meter(optimizer=keras.optimizers.SGD(0.5, momentum=0.25), steps=1)
+    data = np.ones((1500, 1), "float32"), np.zeros((1500, 1), "float32")
+    momentum = PiecewiseConstant(["1400 steps"], [0.5, 1.1])
+    with pytest.raises(ValueError, match=r"gives momentum=1\.1 for step 1400 of the fit"):
+        model.fit(*data, batch_size=1, verbose=0, callbacks=[ParamScheduler(momentum=momentum)])
+    assert not settled(model).get_weights()[0].any()
+
+
+def test_an_epoch_of_unknown_length_is_named_where_a_value_is_refused():
+    model = meter(optimizer=keras.optimizers.SGD(0.5, momentum=0.25))
+    x, y = samples()
+    batches = ((x[i : i + 2], y[i : i + 2]) for _ in range(3) for i in range(0, len(x), 2))
+    momentum = PiecewiseConstant([2], [0.5, 1.5])
+    with pytest.raises(ValueError, match=r"gives momentum=1\.5 for epoch 2 of the fit"):
+        model.fit(batches, epochs=3, verbose=0, callbacks=[ParamScheduler(momentum=momentum)])
+    assert not settled(model).get_weights()[0].any()
 
 
 # What a config file or a worker process needs -----------------------------------------------------

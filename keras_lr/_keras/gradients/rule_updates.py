@@ -41,7 +41,7 @@ from keras_lr._keras.gradients.tensors import (
     without_gradients,
 )
 from keras_lr._keras.host_values import to_numpy
-from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, NOT_NEGATIVE, Hyperparameter, Range
 from keras_lr._keras.rates.optimizers import trained_variables, unwrap_loss_scaling
 from keras_lr._keras.rates.step_methods import (
     WEIGHT_DECAY,
@@ -56,7 +56,7 @@ USE = "a rate computed from the gradients"
 class RuleRate(Hyperparameter):
     """Stands in for a learning rate that a rule decides. Its value is the rule's multiplier."""
 
-    minimum: ClassVar[float] = 0.0
+    permitted: ClassVar[Range] = NOT_NEGATIVE
     is_recorded: ClassVar[bool] = False
     enters_last: ClassVar[bool] = True
 

@@ -13,9 +13,11 @@ import functools
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from keras_lr._hints import nearest_name_hint
 from keras_lr._keras.gradients.rate_notes import RateNotes
@@ -29,6 +31,47 @@ _FIXED = {
     *("clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor", "ema_momentum"),
     "initial_accumulator_value",  # matters only when the optimizer is built
 }
+
+
+class Range(NamedTuple):
+    """The values that a hyperparameter may have; all are finite in float32, in which steps compute.
+
+    >>> Range(minimum=0.0, below=1.0).find_outside(np.array([0.9, 1.0, 1.5]))
+    1
+    """
+
+    minimum: float = -math.inf
+    below: float = math.inf
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, in words."""
+        if self.below < math.inf:
+            return f"at least {self.minimum:g} and below {self.below:g}"
+        return "finite" if self.minimum == -math.inf else "finite and not negative"
+
+    def find_outside(self, values: NDArray[np.floating[Any]]) -> int | None:
+        """Return the index of the first value that is outside; None if there is none."""
+        with np.errstate(over="ignore"):  # such a value becomes infinite
+            used = values.astype(np.float32)
+        inside = np.isfinite(used) & (used >= self.minimum) & (used < self.below)
+        return None if inside.all() else int(np.argmin(inside))
+
+
+NOT_NEGATIVE = Range(minimum=0.0)
+BELOW_ONE = Range(minimum=0.0, below=1.0)
+"""The range of the weight of the past in a moving average."""
+
+_RANGES = {
+    **dict.fromkeys(("momentum", "beta_1", "beta_2", "adam_beta_1", "adam_beta_2"), BELOW_ONE),
+    **dict.fromkeys((LEARNING_RATE, "weight_decay", "adam_weight_decay"), NOT_NEGATIVE),
+    "rho": BELOW_ONE,
+}
+
+
+def range_of(name: str) -> Range:
+    """Return the range of a hyperparameter, by its name in Keras."""
+    return _RANGES.get(name, Range())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +104,9 @@ class Hyperparameter:
         return rate if is_variable(rate) else None
 
     @property
-    def minimum(self) -> float:
-        """The smallest value allowed."""
-        return 0.0 if self.name == LEARNING_RATE else -math.inf
+    def permitted(self) -> Range:
+        """The values that it may have."""
+        return range_of(self.name)
 
     @property
     def column(self) -> str:

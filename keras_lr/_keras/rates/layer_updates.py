@@ -28,7 +28,7 @@ from typing import Any, ClassVar, NamedTuple
 import keras
 
 from keras_lr._keras.rates.conditional_update import check_can_run_if, run_if
-from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, Hyperparameter
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, NOT_NEGATIVE, Hyperparameter, Range
 from keras_lr._keras.rates.nadam import names_of_product, product_after, product_of
 from keras_lr._keras.rates.optimizers import (
     overrides_learning_rate,
@@ -62,7 +62,7 @@ class VariableGroup(NamedTuple):
 class LayerFactor(Hyperparameter):
     """The factor of the rate for one group of an optimizer's variables."""
 
-    minimum: ClassVar[float] = 0.0
+    permitted: ClassVar[Range] = NOT_NEGATIVE
     is_recorded: ClassVar[bool] = True
 
     def __init__(self, updates: LayerUpdates, index: int) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_lr._fields.kinds import FieldType, ListOf, Number
-from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
+from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, range_of
 from keras_lr.search.fields import OptimizersField
-from keras_lr.search.population.rule import BELOW_ONE
 
 
 class ParametersField(FieldType):
@@ -28,7 +27,7 @@ class ParametersField(FieldType):
         return {str(name): self._range(str(name), one) for name, one in {**rate, **value}.items()}
 
     def _range(self, name: str, value: Any) -> tuple[float, float]:
-        end = Number(above=0.0, below=1.0) if name in BELOW_ONE else Number(above=0.0)
+        end = Number(above=0.0, below=range_of(name).below)
         try:
             low, high = ListOf(end, exactly=2).convert(value)
         except (TypeError, ValueError) as error:

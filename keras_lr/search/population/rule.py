@@ -13,11 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_lr._keras.rates.hyperparameters import BELOW_ONE, range_of
 from keras_lr.search.halving import round_rate
 from keras_lr.search.population.line import Values
-
-BELOW_ONE = ("momentum", "beta_1", "beta_2", "rho")
-"""Weights of the past in a moving average. Their distance from 1 is drawn and multiplied."""
 
 MAX_TRIES = 100
 """Number of draws to find a copy that differs from the other copies of the round. Two copies of one
@@ -46,12 +44,17 @@ class Parameter(NamedTuple):
         """Return a value multiplied by a factor; it may leave the range."""
         return self._value(self._scaled(value) * factor)
 
+    @property
+    def is_below_one(self) -> bool:
+        """Whether the distance from 1 is drawn and multiplied."""
+        return range_of(self.name) == BELOW_ONE
+
     def _scaled(self, value: float) -> float:
-        return 1.0 - value if self.name in BELOW_ONE else value
+        return 1.0 - value if self.is_below_one else value
 
     def _value(self, scaled: float) -> float:
         """Return the value for a scaled number, rounded like the rates of a sweep."""
-        return max(0.0, round_rate(1.0 - scaled)) if self.name in BELOW_ONE else round_rate(scaled)
+        return max(0.0, round_rate(1.0 - scaled)) if self.is_below_one else round_rate(scaled)
 
 
 class Move(NamedTuple):

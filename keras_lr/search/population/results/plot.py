@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_lr._keras.rates.hyperparameters import BELOW_ONE, range_of
 from keras_lr.plotting.curves import BLUE, FAINT, INK, count_along, new_figure
 from keras_lr.range_test.curve import NoSuggestion
 from keras_lr.search.population.results.rows import MemberRow
-from keras_lr.search.population.rule import BELOW_ONE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +95,7 @@ class PopulationPicture:
                 ax.plot([start] * 2, [before.values[name], value], **style)
             if row.is_lost:
                 ax.plot([row.epoch], [value], "x", color=INK, markersize=9, zorder=4)
-        if name not in BELOW_ONE:
+        if range_of(name) != BELOW_ONE:
             ax.set_yscale("log")
         ax.set_ylabel(name.replace("_", " "))
 
