@@ -21,6 +21,7 @@ from keras_lr._files import (
     is_regular_file,
     shorten_name,
 )
+from keras_lr._hints import warn_user
 
 VERSION = 1
 CHECKSUM = "keras_lr_checksum"
@@ -230,6 +231,20 @@ def _missing(path: PathLike) -> StateError:
     return StateError(
         f"The state file {path} does not exist. Restore it from a copy, or leave out `state_path`, "
         "or train from the first epoch."
+    )
+
+
+def warn_of_fresh_start(callback: Any, epoch: int, wanted: str = "") -> None:
+    """Warn of a callback that has no state of the epochs before the first one of a fit.
+
+    Args:
+        callback: The callback.
+        epoch: The first epoch of the fit.
+        wanted: A sentence on what to pass where that is wanted, if there is such an argument.
+    """
+    warn_user(
+        f"{callback!r} starts afresh at epoch {epoch + 1}: it has no state of the fit before. Use "
+        "the same object again, or give it a state_path in both fits." + wanted
     )
 
 

@@ -23,7 +23,7 @@ from keras_lr._keras.gradients.rule_updates import (
 )
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, find_hyperparameter
 from keras_lr._keras.rates.optimizers import optimizer_of, unwrap_loss_scaling
-from keras_lr._state import StateFile, check_state_path
+from keras_lr._state import StateFile, check_state_path, warn_of_fresh_start
 from keras_lr.adaptive.checkpoint import Arrays, RuleCheckpoint
 from keras_lr.callback import LearningRateCallback
 from keras_lr.callbacks.param_scheduler import ParamScheduler
@@ -128,10 +128,7 @@ class GradientRate(Configurable, LearningRateCallback):
         else:
             updates.start_fit(None)
             if epoch:
-                warn_user(
-                    f"{self!r} starts afresh at epoch {epoch + 1}: it has no state of the fit "
-                    "before. Use the same object again, or give it a state_path in both fits."
-                )
+                warn_of_fresh_start(self, epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)

@@ -29,7 +29,7 @@ from keras_lr._keras.host_values import plain_logs, to_float
 from keras_lr._keras.metrics import higher_is_better
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE
 from keras_lr._keras.rates.optimizers import optimizers_of
-from keras_lr._state import StateFile, check_state_path
+from keras_lr._state import StateFile, check_state_path, warn_of_fresh_start
 from keras_lr.callback import LearningRateCallback, print_or_log
 from keras_lr.callbacks.plateau_checkpoint import PlateauCheckpoint
 from keras_lr.callbacks.plateau_in_fit import PlateauRates, PlateauStart
@@ -92,7 +92,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
             smoothing**t``.
         state_path: File for the state, written atomically after every epoch. A fit that begins at
             ``initial_epoch``, or that ``BackupAndRestore`` resumes, reads the state of that epoch
-            from it.
+            from it. Without it, a new object that begins at a later epoch starts afresh, and warns.
         start_after: Length at the beginning of the training in which nothing is counted: epochs,
             ``"N steps"``, ``"N epochs"`` or ``"P%"``. ``"warmup"`` lasts until the schedule in the
             same fit first reaches its highest rate. An epoch counts if all of it is after that.
@@ -158,7 +158,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         arguments: dict[str, Any] = {name: getattr(self, name) for name in same}
         self._rule = Rule(up=None, patience=int(amount), **arguments)
         self._rates: PlateauRates | None = None
-        self._saw_metric = self._warned_of_executions = False
+        self._saw_metric = self._warned_of_executions = self._lacks_state = False
         self._checkpoint.start_fit()
 
     # The fit ----------------------------------------------------------------------------------
@@ -204,6 +204,7 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
         tops = rates if self.max_lr is None else (self.max_lr,) * len(rates)
         self.state = State(rates=rates, tops=tops)
         state = self._checkpoint.find_state(epoch)
+        self._lacks_state = state is None and epoch > 0
         if state is None:
             return
         if state.rates and len(state.rates) != len(rates):
@@ -221,6 +222,11 @@ class ReduceLROnPlateau(Configurable, LearningRateCallback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_begin(epoch, logs)
         self._batch_losses.start_epoch()
+        if self._lacks_state:
+            self._lacks_state = False
+            if self._start.is_over_before(epoch, self.by_steps):
+                wanted = f" If nothing before counts, pass start_after={epoch}."
+                warn_of_fresh_start(self, epoch, wanted)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)

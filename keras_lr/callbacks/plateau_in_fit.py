@@ -116,6 +116,16 @@ class PlateauStart:
                 "warmup it waits for. Pass one, or give a length such as start_after=5 (epochs)."
             )
 
+    def is_over_before(self, epoch: int, by_steps: bool) -> bool:
+        """Return whether an epoch before one, or a batch of it if steps count, is after the start.
+
+        Args:
+            epoch: The epoch, above 0.
+            by_steps: Whether steps are counted, and not epochs.
+        """
+        last = int(self.steps_per_epoch or 1) - 1 if by_steps else 0
+        return self.is_over(epoch - 1, last)
+
     def is_over(self, epoch: int, batch: int = 0) -> bool:
         """Return whether a batch, or all of an epoch, comes after the start."""
         if self._start is None:

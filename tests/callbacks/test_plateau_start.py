@@ -150,6 +150,38 @@ def test_it_goes_on_waiting_after_an_interruption(tmp_path):
     assert rates(first) + rates(second) == rates(whole)
 
 
+@pytest.mark.parametrize("schedule", [[], [CosineDecay(1.0)]], ids=["rate", "schedule"])
+def test_a_new_plateau_says_that_it_has_no_state(schedule):
+    model, first = build(), plateau()
+    fit(model, STUCK[:4], first, *schedule)
+    with pytest.warns(UserWarning, match=r"ReduceLROnPlateau\(.* starts afresh at epoch 5: .* obj"):
+        fit(model, STUCK, plateau(), *schedule, initial_epoch=4)
+    with pytest.warns(UserWarning, match=r"starts afresh at epoch 7: .* pass start_after=6"):
+        fit(model, STUCK, first, *schedule, initial_epoch=6)
+
+
+def test_a_plateau_that_backup_and_restore_resumes_says_that_it_has_no_state(tmp_path):
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False)
+    fit(build(), STUCK[:4], plateau(), backup)
+    with pytest.warns(UserWarning, match="starts afresh at epoch 5"):
+        fit(build(), STUCK, plateau(), backup)
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_a_plateau_with_nothing_to_lose_says_nothing(steps):
+    model, first = build(), plateau()
+    new = ReduceLROnPlateau("loss", patience="9 steps", start_after=4) if steps else plateau(4)
+    carried = plateau()
+    carried.load_state_dict(first.state_dict(), epoch=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(model, STUCK[:4], first)
+        fit(model, STUCK, first, initial_epoch=4)
+        fit(model, STUCK, new, initial_epoch=4)
+        fit(model, STUCK, plateau("warmup"), CosineDecay(1.0).warmup(5), initial_epoch=4)
+        fit(model, STUCK, carried, initial_epoch=4)
+
+
 def unknown_length(batches=24):
     for _ in range(batches):
         yield X, Y
