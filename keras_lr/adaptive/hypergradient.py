@@ -107,6 +107,10 @@ class HypergradientRule:
         """Return the state before the first update: nothing has changed yet."""
         return {"before": weights}
 
+    def own_rate(self, state: State, multiplier: Tensor, rate: Tensor) -> Tensor:
+        """Return the optimizer's rate, with which the rule begins."""
+        return rate
+
     def decide(self, update: Update, state: State) -> Decision:
         """Return the rate of an update."""
         change = [now - was for now, was in zip(update.weights, state["before"], strict=True)]

@@ -110,6 +110,10 @@ class ProdigyRule:
             "highest": first,
         }
 
+    def own_rate(self, state: State, multiplier: Tensor, rate: Tensor) -> Tensor:
+        """Return the first estimate of the distance, times the factor."""
+        return multiplier * state["distance"]
+
     def decide(self, update: Update, state: State) -> Decision:
         """Return the rate of an update."""
         adam, distance = update.optimizer, state["distance"]

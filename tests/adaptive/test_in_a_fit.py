@@ -9,7 +9,7 @@ from keras import layers, optimizers
 from models import COMPILE, Counted
 from rule_problems import BATCHES, RULES, START, X, Y, fit, linear, train
 
-from keras_lr import LRHistory
+from keras_lr import Constant, LRHistory
 from keras_lr._keras.gradients import packing
 
 pytestmark = pytest.mark.core
@@ -234,6 +234,26 @@ def test_steps_that_a_loss_scale_skips(name):
     assert 0 < made < len(rates) == 2 * BATCHES
     assert callback.failed_updates == 0
     assert len(set(rates[: len(rates) - made].tolist())) == 1
+
+
+BEFORE_FIRST = {"hypergradient": 0.01, "distance": 0.0, "distance by layer": 0.0, "Prodigy": 1e-3}
+"""The rate with which each rule begins."""
+
+
+@pytest.mark.parametrize("name", BEFORE_FIRST)
+def test_a_batch_before_the_first_update_has_no_rate_that_the_rule_did_not_choose(name):
+    (callback, optimizer), (other, _) = make(name), make(name)
+    factor = 1.0 if "hypergradient" in name else 0.5
+    factors = [] if "hypergradient" in name else [Constant(0.5)]
+    scaled = optimizers.LossScaleOptimizer(optimizer(), initial_scale=3e38)
+    train(linear(scaled), callback, *factors)
+    expected = np.float32(factor * BEFORE_FIRST[name])
+    assert callback.history.learning_rate[0] == pytest.approx(expected)
+    train(linear(optimizer(gradient_accumulation_steps=2)), other, *factors)
+    rates = other.history.learning_rate
+    assert rates[0] == pytest.approx(expected)
+    assert rates[1] == rates[2]
+    assert (rates[1] > rates[0]) == ("distance" in name)
 
 
 @EVERY_RULE

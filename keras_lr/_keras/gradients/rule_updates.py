@@ -176,6 +176,8 @@ class RuleUpdates:
             for name, value in self._first_state().items()
         }
         self._failed = new_variable(np.zeros((), np.int32))
+        self._rate = new_variable(np.asarray(np.nan, np.float32))
+        """The rate of the rule's last decision; NaN before the first one."""
         self._in_state = steps_take_state()
         """Whether the values of variables travel in the state of a step."""
         inner: dict[str, Callable[..., Any]] = {
@@ -204,7 +206,7 @@ class RuleUpdates:
 
     def _named_variables(self) -> dict[str, Any]:
         """Return the variables of the state by name."""
-        named = {"failed": self._failed}
+        named = {"failed": self._failed, "rate": self._rate}
         for name, value in self._variables.items():
             if isinstance(value, list):
                 named |= {f"{name}.{place}": one for place, one in enumerate(value)}
@@ -234,6 +236,7 @@ class RuleUpdates:
             self._write_state(state)
             return
         self._failed.assign(np.zeros((), np.int32))
+        self._rate.assign(np.asarray(np.nan, np.float32))
         for name, value in self._first_state().items():
             assign_copies(self._variables[name], value)
 
@@ -292,7 +295,7 @@ class RuleUpdates:
         self._refuse_second_time(current_trace())
         result = method(*arguments, **options)
         with without_gradients():
-            self.notes.note(keras.ops.convert_to_tensor(self.rate.variable))
+            self.notes.note(self._last_rate())
         return result
 
     def _stateless_apply(
@@ -304,7 +307,9 @@ class RuleUpdates:
         self._refuse_second_time(values[count])
         weights, values = method(values, grads, weights)
         values = list(values)
-        rate = values[place[id(self.rate.variable)]]
+        mapping = list(zip(self.outer.variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            rate = self._last_rate()
         values[rates], values[count] = self.notes.with_rate(values[rates], values[count], rate)
         self._applied.append(values[count])
         return weights, values
@@ -354,9 +359,11 @@ class RuleUpdates:
             update, state = self._describe_update(by_place, multiplier), self._present_state()
             decision = self.rule.decide(update, state)
             finite = keras.ops.isfinite(decision.checked + decision.rate)
-            rate = keras.ops.where(finite, decision.rate, update.rate)
+            rate = keras.ops.where(finite, decision.rate, self._last_rate())
+            decided = keras.ops.where(finite, rate, keras.ops.convert_to_tensor(self._rate))
             rate = keras.ops.cast(rate, self.rate.variable.dtype)
             self._keep(decision.state, state, finite)
+            self._rate.assign(keras.ops.cast(decided, "float32"))
             self.rate.variable.assign(rate)
         if decay is not None:
             decay()
@@ -372,6 +379,14 @@ class RuleUpdates:
             with without_gradients():
                 scale_means(self.optimizer, keras.ops.where(finite, decision.mean_factor, 1.0))
         return result
+
+    def _last_rate(self) -> Any:
+        """Return the rate of the last decision, or the rule's own before the first one."""
+        last, multiplier = keras.ops.convert_to_tensor(self._rate), as_float_tensor(self.multiplier)
+        own = self.rule.own_rate(
+            self._present_state(), multiplier, as_float_tensor(self.rate.variable)
+        )
+        return keras.ops.where(keras.ops.isnan(last), keras.ops.cast(own, "float32"), last)
 
     def _describe_update(self, grads: dict[int, Any], multiplier: Any) -> Update:
         """Return the update that the rule sees, from the gradients by place of their weights."""
