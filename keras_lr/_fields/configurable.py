@@ -22,7 +22,7 @@ from typing import (
 
 import keras
 
-from keras_lr._fields.kinds import FieldType, check
+from keras_lr._fields.kinds import FieldType, check, safe_repr
 from keras_lr._fields.nesting import Nested, call, nested
 from keras_lr._fields.serialization import decode, encode
 from keras_lr._hints import refuse_unknown_arguments
@@ -330,6 +330,8 @@ def _add_constructor(cls: type) -> None:
     fields = {arguments.get(field.name, field.name): field for field in dataclasses.fields(cls)}
     parameters = [_parameter(name, field, types[field.name]) for name, field in fields.items()]
     parameters.sort(key=lambda parameter: parameter.kind)
+    unnamed = [one.name for one in parameters if one.kind is _POSITIONAL]
+    named = [one.name for one in parameters if one.kind is not _POSITIONAL]
     this = inspect.Parameter("self", _POSITIONAL)
     signature = inspect.Signature([this, *parameters])
 
@@ -338,6 +340,12 @@ def _add_constructor(cls: type) -> None:
         given = {arguments.get(name, name): value for name, value in kwargs.items()}
         given |= {name: value for name, value in kwargs.items() if name in fields}
         refuse_unknown_arguments(cls.__name__, given, fields)
+        if named and len(args) > len(unnamed):
+            rest = f"after {unnamed[-1]} " if unnamed else ""
+            raise TypeError(
+                f"{cls.__name__}: arguments {rest}must be named: {', '.join(named)}. "
+                f"Received without a name: {', '.join(map(safe_repr, args[len(unnamed) :]))}"
+            )
         try:
             bound = signature.bind(self, *args, **given)
         except TypeError as error:

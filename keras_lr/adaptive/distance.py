@@ -68,9 +68,9 @@ class DistanceOverGradients(GradientRate):
     True
     """
 
+    _: dataclasses.KW_ONLY
     initial_distance: Positive = 1e-6
     layer_wise: Annotated[bool, Bool()] = False
-    _: dataclasses.KW_ONLY
     state_path: Annotated[str | None, Optional(Path())] = None
 
     def make_rule(self) -> DistanceRule:

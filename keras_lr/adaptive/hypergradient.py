@@ -62,11 +62,11 @@ class HypergradientDescent(GradientRate):
     array([0.0001   , 0.00015  , 0.000225 , 0.0003375], dtype=float32)
     """
 
+    _: dataclasses.KW_ONLY
     beta: Annotated[float, Number(above=0.0)] = 0.1
     rule: Annotated[str, Choice(("normalised", "additive"))] = "normalised"
     min_lr: PositiveRate = 1e-8
     max_lr: Annotated[float | None, Optional(Number(above=0.0))] = None
-    _: dataclasses.KW_ONLY
     state_path: Annotated[str | None, Optional(Path())] = None
 
     takes_factor: ClassVar[bool] = False

@@ -69,11 +69,11 @@ class Prodigy(GradientRate):
     True
     """
 
+    _: dataclasses.KW_ONLY
     d0: Positive = 1e-6
     d_coef: Positive = 1.0
     growth_rate: Annotated[float | None, Optional(Number(above=1.0))] = None
     safeguard_warmup: Annotated[bool, Bool()] = True
-    _: dataclasses.KW_ONLY
     state_path: Annotated[str | None, Optional(Path())] = None
 
     def make_rule(self) -> ProdigyRule:

@@ -27,14 +27,17 @@ def plain_sgd(rate=0.01, **options):
 
 
 RULES = {
-    "hypergradient": (lambda **options: HypergradientDescent(0.2, **options), sgd),
-    "hypergradient, Adam": (lambda **options: HypergradientDescent(0.2, **options), adam),
-    "distance": (lambda **options: DistanceOverGradients(1e-3, **options), plain_sgd),
-    "distance by layer": (
-        lambda **options: DistanceOverGradients(1e-3, layer_wise=True, **options),
+    "hypergradient": (lambda **options: HypergradientDescent(beta=0.2, **options), sgd),
+    "hypergradient, Adam": (lambda **options: HypergradientDescent(beta=0.2, **options), adam),
+    "distance": (
+        lambda **options: DistanceOverGradients(initial_distance=1e-3, **options),
         plain_sgd,
     ),
-    "Prodigy": (lambda **options: Prodigy(1e-3, 10.0, **options), adam),
+    "distance by layer": (
+        lambda **options: DistanceOverGradients(initial_distance=1e-3, layer_wise=True, **options),
+        plain_sgd,
+    ),
+    "Prodigy": (lambda **options: Prodigy(d0=1e-3, d_coef=10.0, **options), adam),
 }
 """A callback of each kind, and an optimizer for it."""
 

@@ -47,12 +47,14 @@ def by_hand(initial, parts=(slice(0, 4),), factors=None, epochs=2):
 
 @pytest.mark.parametrize("initial", [1e-4, 1e-2])
 def test_one_rate_for_all_weights(initial):
-    found = fit(DistanceOverGradients(initial), plain_sgd(7.0), epochs=4)
+    found = fit(DistanceOverGradients(initial_distance=initial), plain_sgd(7.0), epochs=4)
     assert_follows(found, *by_hand(initial, epochs=4))
 
 
 def test_a_rate_for_each_tensor():
-    found = fit(DistanceOverGradients(1e-2, layer_wise=True), plain_sgd(), epochs=4)
+    found = fit(
+        DistanceOverGradients(initial_distance=1e-2, layer_wise=True), plain_sgd(), epochs=4
+    )
     assert_follows(found, *by_hand(1e-2, SPLIT, epochs=4))
 
 
@@ -60,7 +62,7 @@ def test_a_rate_for_each_tensor():
 def test_a_schedule_multiplies_the_rate(layer_wise):
     curve = CosineDecay(1.0).values(epochs=2, steps_per_epoch=5)
     for order in (1, -1):
-        callback = DistanceOverGradients(1e-2, layer_wise=layer_wise)
+        callback = DistanceOverGradients(initial_distance=1e-2, layer_wise=layer_wise)
         model = linear(plain_sgd())
         train(model, *[callback, CosineDecay(1.0)][::order])
         found = model.get_weights(), callback.history.learning_rate
@@ -68,7 +70,7 @@ def test_a_schedule_multiplies_the_rate(layer_wise):
 
 
 def test_a_plateau_cuts_the_rate():
-    callback = DistanceOverGradients(1e-2)
+    callback = DistanceOverGradients(initial_distance=1e-2)
     cut = ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1e9)
     model = linear(plain_sgd())
     history = train(model, callback, cut, epochs=4)
@@ -99,11 +101,11 @@ def test_optimizers_of_the_wrong_kind_are_refused(optimizer, options, message):
 
 def test_numbers_out_of_range_are_refused():
     with pytest.raises(ValueError, match="`initial_distance` must be"):
-        DistanceOverGradients(0.0)
+        DistanceOverGradients(initial_distance=0.0)
 
 
 def test_an_average_of_the_weights_is_kept_beside_it():
-    callback = DistanceOverGradients(1e-2)
+    callback = DistanceOverGradients(initial_distance=1e-2)
     model = linear(plain_sgd(use_ema=True, ema_momentum=0.5))
     train(model, callback)
     last, rates = by_hand(1e-2)
@@ -113,7 +115,7 @@ def test_an_average_of_the_weights_is_kept_beside_it():
 
 
 def test_a_tensor_that_does_not_move_has_no_part_in_the_record():
-    callback = DistanceOverGradients(1e-2, layer_wise=True)
+    callback = DistanceOverGradients(initial_distance=1e-2, layer_wise=True)
     model = linear(plain_sgd())
     x, y = np.zeros((8, 3), "float32"), np.full((8, 1), 2.0, "float32")
     train(model, callback, epochs=1, x=x, y=y)

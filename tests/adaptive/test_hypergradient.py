@@ -36,12 +36,12 @@ def normalised(rate, beta, optimizer, **options):
 
 @pytest.mark.parametrize("rate", [1e-4, 0.01])
 def test_the_normalised_rule_with_momentum(rate):
-    found = fit(HypergradientDescent(0.2), sgd(rate), epochs=4)
+    found = fit(HypergradientDescent(beta=0.2), sgd(rate), epochs=4)
     assert_follows(found, *normalised(rate, 0.2, MomentumByHand(4), epochs=4))
 
 
 def test_the_normalised_rule_with_adam():
-    found = fit(HypergradientDescent(0.3), adam(0.01), epochs=3)
+    found = fit(HypergradientDescent(beta=0.3), adam(0.01), epochs=3)
     assert_follows(found, *normalised(0.01, 0.3, AdamByHand(4), epochs=3))
 
 
@@ -53,16 +53,16 @@ def test_the_additive_rule_is_the_product_of_two_gradients_with_sgd():
         rate += 1e-4 * gradient @ last
         rates.append(rate)
         weights, last = weights - rate * gradient, gradient
-    found = fit(HypergradientDescent(1e-4, rule="additive"), optimizers.SGD(0.01))
+    found = fit(HypergradientDescent(beta=1e-4, rule="additive"), optimizers.SGD(0.01))
     assert_follows(found, weights, rates)
     assert rates[-1] > 1.2 * rates[0]
 
 
 def test_the_rate_keeps_within_its_bounds():
-    grown = fit(HypergradientDescent(0.5, max_lr=0.02), sgd(0.01))[1]
+    grown = fit(HypergradientDescent(beta=0.5, max_lr=0.02), sgd(0.01))[1]
     assert grown[0] == np.float32(0.01)
     assert grown.max() == np.float32(0.02)
-    falling = HypergradientDescent(100.0, rule="additive", min_lr=0.004)
+    falling = HypergradientDescent(beta=100.0, rule="additive", min_lr=0.004)
     assert fit(falling, optimizers.SGD(0.9), epochs=1)[1].min() == np.float32(0.004)
 
 

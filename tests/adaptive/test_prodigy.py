@@ -54,7 +54,7 @@ def by_hand(d0, factors=None, safeguard=True, growth=np.inf, coef=1.0, decay=0.0
 
 @pytest.mark.parametrize("d0", [1e-4, 1e-2])
 def test_the_rate_is_the_estimate_of_the_distance(d0):
-    found = fit(Prodigy(d0), adam(7.0), epochs=6)
+    found = fit(Prodigy(d0=d0), adam(7.0), epochs=6)
     weights, rates = by_hand(d0, epochs=6)
     assert_follows(found, weights, rates)
     assert rates[-1] > 2 * d0
@@ -65,7 +65,7 @@ def test_a_schedule_multiplies_the_rate(safeguard):
     schedule = CosineDecay(1.0).warmup("4 steps", start=0.1)
     curve = schedule.values(epochs=4, steps_per_epoch=5)
     for order in (1, -1):
-        callback = Prodigy(1e-2, safeguard_warmup=safeguard)
+        callback = Prodigy(d0=1e-2, safeguard_warmup=safeguard)
         model = linear(adam())
         train(model, *[callback, schedule][::order], epochs=4)
         found = model.get_weights(), callback.history.learning_rate
@@ -73,13 +73,13 @@ def test_a_schedule_multiplies_the_rate(safeguard):
 
 
 def test_a_bound_of_the_growth_and_a_coefficient():
-    found = fit(Prodigy(1e-4, 2.0, growth_rate=1.1), adam(), epochs=6)
+    found = fit(Prodigy(d0=1e-4, d_coef=2.0, growth_rate=1.1), adam(), epochs=6)
     assert_follows(found, *by_hand(1e-4, growth=1.1, coef=2.0, epochs=6))
 
 
 def test_adamw_decays_by_the_rate_of_the_step():
     optimizer = optimizers.AdamW(weight_decay=0.5, epsilon=1e-8)
-    found = fit(Prodigy(1e-2), optimizer, epochs=4)
+    found = fit(Prodigy(d0=1e-2), optimizer, epochs=4)
     assert_follows(found, *by_hand(1e-2, decay=0.5, epochs=4))
 
 
@@ -87,7 +87,7 @@ def test_an_adam_that_has_trained_before_goes_on_in_its_own_units():
     """Its means are of the gradients, as they are without this callback."""
     model = linear(adam())
     train(model, epochs=3)
-    callback = Prodigy(1e-2)
+    callback = Prodigy(d0=1e-2)
     train(model, callback, epochs=6)
     assert callback.history.learning_rate[-1] > 0.015
     slots = {one.path.split("_")[-1]: one for one in model.optimizer.variables}
@@ -100,21 +100,21 @@ def test_an_adam_that_has_trained_before_goes_on_in_its_own_units():
 
 
 def test_amsgrad_and_a_plateau_and_rates_of_layers_stand_beside_it():
-    callback = Prodigy(1e-2)
+    callback = Prodigy(d0=1e-2)
     model = linear(adam(amsgrad=True))
     cut = ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1e9)
     train(model, LayerRates({"net/line/bias": 0.0}), callback, cut, epochs=3)
     rates = callback.history.learning_rate
     np.testing.assert_array_equal(model.get_weights()[1], START[1])
     np.testing.assert_array_equal(callback.history["learning_rate_net/line/bias"], 0.0)
-    whole = Prodigy(1e-2)
+    whole = Prodigy(d0=1e-2)
     model = linear(adam(amsgrad=True))
     train(model, LayerRates({"net/line/bias": 0.0}), whole, epochs=2)
     np.testing.assert_array_equal(rates[:10], whole.history.learning_rate)
 
 
 def test_a_momentum_that_moves_stands_beside_it():
-    callback = Prodigy(1e-2)
+    callback = Prodigy(d0=1e-2)
     train(linear(adam()), callback, OneCycle(1.0))
     assert np.ptp(callback.history["beta_1"]) > 0.05
     assert np.isfinite(callback.history.learning_rate).all()
@@ -149,7 +149,7 @@ def test_numbers_out_of_range_are_refused(arguments, message):
 
 def test_a_fit_leaves_an_adam_whose_next_fit_is_as_ever():
     model = linear(adam())
-    train(model, Prodigy(1e-2))
+    train(model, Prodigy(d0=1e-2))
     model.optimizer.learning_rate = 0.01
     before = model.evaluate(*batches_of_all(), verbose=0)
     train(model, epochs=5)

@@ -66,7 +66,7 @@ def test_prodigy_of_its_authors(safeguard, growth):
 
     expected = by_torch(make, lambda optimizer: optimizer.param_groups[0]["d"])
     found = fit(
-        Prodigy(1e-4, growth_rate=growth, safeguard_warmup=safeguard), adam(), epochs=EPOCHS
+        Prodigy(d0=1e-4, growth_rate=growth, safeguard_warmup=safeguard), adam(), epochs=EPOCHS
     )
     assert_same(found, expected)
     assert expected[1][-1] > 1e-3
@@ -78,7 +78,7 @@ def test_prodigy_of_optax(safeguard):
         lambda optax: optax.contrib.prodigy(estim_lr0=1e-4, safeguard_warmup=safeguard),
         lambda state: float(state.estim_lr),
     )
-    found = fit(Prodigy(1e-4, safeguard_warmup=safeguard), adam(), epochs=EPOCHS)
+    found = fit(Prodigy(d0=1e-4, safeguard_warmup=safeguard), adam(), epochs=EPOCHS)
     assert_same(found, expected)
 
 
@@ -95,7 +95,11 @@ def test_dog_of_its_authors(layer_wise):
             rates.append(max(map(float, self.param_groups[0]["eta"])))
 
     weights, _ = by_torch(lambda weights: Seen(weights, reps_rel=1e-3), lambda optimizer: 0.0)
-    found = fit(DistanceOverGradients(1e-3, layer_wise=layer_wise), plain_sgd(), epochs=EPOCHS)
+    found = fit(
+        DistanceOverGradients(initial_distance=1e-3, layer_wise=layer_wise),
+        plain_sgd(),
+        epochs=EPOCHS,
+    )
     assert_same(found, (weights, rates))
 
 
@@ -103,5 +107,5 @@ def test_dog_of_optax():
     expected = by_optax(
         lambda optax: optax.contrib.dog(init_step=("heuristic", 1e-3)), lambda state: 0.0
     )[0]
-    found = fit(DistanceOverGradients(1e-3), optimizers.SGD(0.1), epochs=EPOCHS)
+    found = fit(DistanceOverGradients(initial_distance=1e-3), optimizers.SGD(0.1), epochs=EPOCHS)
     np.testing.assert_allclose(flat(found[0]), expected, rtol=1e-3, atol=1e-5)

@@ -40,6 +40,15 @@ from keras_lr import (
 pytestmark = pytest.mark.core
 
 
+@pytest.mark.parametrize(
+    ("rule", "first"),
+    [(Prodigy, "d0"), (DistanceOverGradients, "initial_distance"), (HypergradientDescent, "beta")],
+)
+def test_a_number_without_a_name_is_refused(rule, first):
+    with pytest.raises(TypeError, match=rf"must be named: {first}, .* without a name: 1\.0"):
+        rule(1.0)
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_rates_of_layers_are_factors_of_the_rate_of_the_step(first):
     factors = np.array([1.0, 1.0, 1.0, 0.1])
@@ -52,7 +61,7 @@ def test_rates_of_layers_are_factors_of_the_rate_of_the_step(first):
         rates.append(rate)
         before = weights
         weights = weights + optimizer.step(gradient, rate * factors)
-    callback, parts = HypergradientDescent(0.2), LayerRates({"net/line/bias": 0.1})
+    callback, parts = HypergradientDescent(beta=0.2), LayerRates({"net/line/bias": 0.1})
     model = linear(sgd())
     train(model, *([parts, callback] if first else [callback, parts]))
     assert_follows((model.get_weights(), callback.history.learning_rate), weights, rates)
@@ -70,13 +79,13 @@ def test_a_weight_decay_goes_by_the_rate_of_its_step():
         rates.append(rate)
         before = weights
         weights = weights * (1 - 0.5 * rate) + optimizer.step(gradient, rate)
-    assert_follows(fit(HypergradientDescent(0.2), sgd(weight_decay=0.5)), weights, rates)
+    assert_follows(fit(HypergradientDescent(beta=0.2), sgd(weight_decay=0.5)), weights, rates)
 
 
 def test_a_range_test_that_only_looks_changes_nothing():
-    expected = fit(HypergradientDescent(0.2), sgd())
+    expected = fit(HypergradientDescent(beta=0.2), sgd())
     look = LRRangeTest(steps=10, rule="edge", verbose=0)
-    found = fit(HypergradientDescent(0.2), sgd(), look)
+    found = fit(HypergradientDescent(beta=0.2), sgd(), look)
     np.testing.assert_array_equal(found[1], expected[1])
     np.testing.assert_array_equal(flat(found[0]), flat(expected[0]))
     assert list(look.results) == [0]
@@ -88,7 +97,7 @@ def test_a_range_test_that_only_looks_changes_nothing():
         CosineDecay(0.1),
         ReduceLROnPlateau("loss"),
         LRRangeTest(apply=True, steps=10, verbose=0),
-        HypergradientDescent(0.5),
+        HypergradientDescent(beta=0.5),
         keras.callbacks.LearningRateScheduler(lambda epoch: 0.1),
     ],
     ids=lambda one: type(one).__name__,
@@ -121,10 +130,10 @@ def test_what_takes_a_factor_takes_no_rate(rule, others):
 
 
 def test_callbacks_of_keras_that_set_the_rate_are_said_to_have_no_effect():
-    expected = fit(Prodigy(1e-3), adam())
+    expected = fit(Prodigy(d0=1e-3), adam())
     setter = keras.callbacks.LearningRateScheduler(lambda epoch: 0.5)
     with pytest.warns(UserWarning, match="LearningRateScheduler has no effect here: Prodigy"):
-        found = fit(Prodigy(1e-3), adam(), setter)
+        found = fit(Prodigy(d0=1e-3), adam(), setter)
     np.testing.assert_array_equal(found[1], expected[1])
 
 
@@ -233,10 +242,10 @@ def test_a_step_may_apply_gradients_in_either_branch_of_a_condition():
     model, record = branches_model(), LRHistory()
     plain = linear(sgd())
     plain.set_weights(model.get_weights())
-    train(model, HypergradientDescent(0.5), record)
+    train(model, HypergradientDescent(beta=0.5), record)
     assert record.loss.min() < LIMIT < record.loss.max()
     expected = LRHistory()
-    train(plain, HypergradientDescent(0.5), expected)
+    train(plain, HypergradientDescent(beta=0.5), expected)
     np.testing.assert_allclose(record.learning_rate, expected.learning_rate, rtol=1e-5)
     np.testing.assert_allclose(flat(model.get_weights()), flat(plain.get_weights()), rtol=1e-5)
 
@@ -246,11 +255,11 @@ def test_a_step_that_applies_gradients_twice_in_a_branch_is_refused():
     model = branches_model()
     model.updates_below = 2
     with pytest.raises(RuntimeError, match="applied gradients 2 times in 1 batch, so"):
-        train(model, HypergradientDescent(0.5))
+        train(model, HypergradientDescent(beta=0.5))
 
 
 def test_a_rate_that_was_changed_between_two_fits_is_where_the_next_one_begins():
-    model, callback, record = linear(sgd()), HypergradientDescent(0.2), LRHistory()
+    model, callback, record = linear(sgd()), HypergradientDescent(beta=0.2), LRHistory()
     train(model, callback)
     model.optimizer.learning_rate = 0.002
     train(model, callback, record)

@@ -8,11 +8,20 @@ from devices import X, Y, scope
 from keras_lr import DistanceOverGradients, HypergradientDescent, Prodigy
 
 CASES = {
-    "hypergradient": (lambda: keras.optimizers.SGD(0.01, momentum=0.9), HypergradientDescent(0.2)),
-    "decay": (lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1), HypergradientDescent(0.2)),
-    "distance": (lambda: keras.optimizers.SGD(), DistanceOverGradients(1e-2)),
-    "by layer": (lambda: keras.optimizers.SGD(), DistanceOverGradients(1e-2, layer_wise=True)),
-    "prodigy": (lambda: keras.optimizers.Adam(), Prodigy(1e-2)),
+    "hypergradient": (
+        lambda: keras.optimizers.SGD(0.01, momentum=0.9),
+        HypergradientDescent(beta=0.2),
+    ),
+    "decay": (
+        lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
+        HypergradientDescent(beta=0.2),
+    ),
+    "distance": (lambda: keras.optimizers.SGD(), DistanceOverGradients(initial_distance=1e-2)),
+    "by layer": (
+        lambda: keras.optimizers.SGD(),
+        DistanceOverGradients(initial_distance=1e-2, layer_wise=True),
+    ),
+    "prodigy": (lambda: keras.optimizers.Adam(), Prodigy(d0=1e-2)),
 }
 
 
