@@ -28,7 +28,7 @@ from keras_lr._files import (
     path_text,
 )
 from keras_lr._state import StateError, checksum_of
-from keras_lr.search.fingerprint import changed
+from keras_lr.search.identity.fingerprint import FORMAT, changed
 from keras_lr.search.results.rows import Criterion
 from keras_lr.search.trials.description import Group, Outcome, Stretch, Trial
 from keras_lr.search.versions import versions
@@ -129,6 +129,13 @@ class SweepRecord:
         make_folder(str(self.path.parent))
         with self._open() as file:
             self._read_new_lines(file)
+            if self.fingerprint and self.fingerprint.get("format") != FORMAT:
+                raise StateError(
+                    f"The record {self.path} was written by another version of keras_lr, which "
+                    "describes the schedule, the callbacks and `build` differently, so that it is "
+                    "unknown whether they have changed. Pass another directory, or delete this one "
+                    f"to start again. The results of this {self.noun} can still be loaded."
+                )
             if different := changed(self.fingerprint, fingerprint):
                 raise StateError(
                     f"The record {self.path} is of another {self.noun}. Changed: "

@@ -20,8 +20,8 @@ from keras_lr.search.arguments import (
 from keras_lr.search.engines import engine_of
 from keras_lr.search.engines.base import Engine
 from keras_lr.search.fields import FunctionField, OptimizersField, TargetField
-from keras_lr.search.fingerprint import fingerprint
 from keras_lr.search.halving import rate_grid, rung_stops
+from keras_lr.search.identity.fingerprint import fingerprint
 from keras_lr.search.progress import ProgressLine
 from keras_lr.search.record import SweepRecord
 from keras_lr.search.results.result import SweepResult

@@ -12,7 +12,7 @@ from typing import Any
 from keras_lr._files import atomic_write, is_regular_file
 from keras_lr._keras.state.snapshot import ModelState
 from keras_lr._state import StateError
-from keras_lr.search.fingerprint import digest
+from keras_lr.search.identity.values import digest
 from keras_lr.search.population.line import Line
 
 CHECKSUM = 32

@@ -25,7 +25,7 @@ from keras_lr.search.arguments import (
 from keras_lr.search.engines import engine_of
 from keras_lr.search.engines.base import Engine, Rehearsal
 from keras_lr.search.fields import describe_optimizer
-from keras_lr.search.fingerprint import fingerprint
+from keras_lr.search.identity.fingerprint import fingerprint
 from keras_lr.search.population.fields import OptimizerField, ParametersField
 from keras_lr.search.population.line import LineDriver
 from keras_lr.search.population.progress import PopulationProgress

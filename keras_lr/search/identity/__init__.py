@@ -1,0 +1,1 @@
+"""What a search is identified by: its fingerprint, and descriptions of the values in it."""
