@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import keras
 
 from keras_lr.plotting.text import line_width
-from keras_lr.search.results.rows import Criterion, TrialRow
+from keras_lr.search.results.rows import GAPS, Criterion, TrialRow
 
 
 class Run(Protocol):
@@ -105,9 +105,10 @@ class ProgressLine(StatusLine):
         share = self.done / self.planned if self.planned else 1.0
         count = len(self._rows)
         parts = [f"{count} {'trial' if count == 1 else 'trials'}, {share:.0%}"]
-        ranked = sorted(self._rows.values(), key=lambda row: self.criterion.rank([row]))
-        if ranked and ranked[0].epochs:
-            best, measure = ranked[0], self.criterion.measure
+        rows = [row for row in self._rows.values() if row.epochs and row.status not in GAPS]
+        if rows:
+            best = min(rows, key=lambda row: self.criterion.rank([row]))
+            measure = self.criterion.measure
             value = best.measure(measure)
             if best.target is None:
                 measure, value = self.criterion.monitor, best.value

@@ -144,3 +144,23 @@ def test_sizes_tell_by_how_much_the_best_rate_moves():
     assert result.best_of("SGD", "4x").learning_rate == 0.01
     assert result.moves() == {"SGD": {"1x": 1.0, "4x": pytest.approx(0.1)}}
     assert "SGD, 1x to 4x: the best rate moves by a factor of 0.1" in result.report()
+
+
+class Spoils(keras.callbacks.Callback):
+    """Logs a NaN in place of the validation loss at low rates."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.model.optimizer.learning_rate < 0.05:
+            logs["val_loss"] = float("nan")
+
+
+def test_rates_without_a_finite_value_are_neither_continued_nor_refined():
+    x, y = line_data()
+    swept = sweep(0.001, 0.1, halving=0.5, refine=1)
+    found = swept.run(
+        line, x, y, epochs=2, batch_size=8, validation_data=(x, y), callbacks=[Spoils()]
+    )
+    assert found.best.learning_rate == 0.1
+    assert {row.trial.learning_rate for row in found.rows} == {0.001, 0.01, 0.1, 0.0316228}
+    spoiled = [row for row in found.rows if row.trial.learning_rate < 0.05]
+    assert {row.status for row in spoiled} == {"diverged"}

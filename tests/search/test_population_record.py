@@ -23,6 +23,10 @@ class Counts(keras.callbacks.Callback):
 
     last = None
 
+    @classmethod
+    def stop_after(cls, last):
+        cls.last = last
+
     def __init__(self, trainings):
         super().__init__()
         self.trainings = trainings
@@ -41,7 +45,7 @@ def run(folder, build=line, x=X, y=Y, last=None, epochs=3, fit=None, **more):
     options = {"parameters": {"learning_rate": (1e-3, 1e-1)}, "optimizer": "sgd", "verbose": 0}
     training = PopulationBasedTraining(**options | {"population": 4, "directory": folder} | more)
     trainings = []
-    Counts.last = last
+    Counts.stop_after(last)
     fit = {"batch_size": 8} | (fit or {})
     return training.run(build, x, y, epochs=epochs, callbacks=[Counts(trainings)], **fit), len(
         trainings
@@ -196,6 +200,10 @@ def test_a_record_is_read_without_training(tmp_path):
 class Fails(keras.callbacks.Callback):
     broken = True
 
+    @classmethod
+    def set_broken(cls, broken):
+        cls.broken = broken
+
     def on_train_begin(self, logs=None):
         raise OSError("no space")
 
@@ -218,9 +226,9 @@ def test_a_failure_is_tried_again_unless_others_rest_on_it(tmp_path):
 
     for number, after in ((1, ["trained", "failed", "trained"]), (2, ["trained"] * 3)):
         folder = tmp_path / str(number)
-        Fails.broken = True
+        Fails.set_broken(True)
         first = train(folder, number)
-        Fails.broken = False
+        Fails.set_broken(False)
         assert train(folder, number)[:3] == after
         assert "failed" in first or number == 2
     known = PopulationRecord(tmp_path / "1").outcomes.values()

@@ -270,12 +270,17 @@ def test_a_failure_is_tried_again(tmp_path):
     class Fails(keras.callbacks.Callback):
         broken = True
 
+        @classmethod
+        def set_broken(cls, broken):
+            cls.broken = broken
+
         def on_train_begin(self, logs=None):
             if Fails.broken:
                 raise OSError("no space")
 
     statuses = []
-    for Fails.broken in (True, False, True):
+    for broken in (True, False, True):
+        Fails.set_broken(broken)
         rows = run(sweep(tmp_path), callbacks=[Fails()])[0]
         statuses.append([status for _, status, _ in rows])
     assert statuses == [["failed"] * 2, ["trained"] * 2, ["trained"] * 2]

@@ -297,3 +297,32 @@ def test_an_optimizer_that_is_not_yet_trained_has_no_line():
     ax = result([outcome(0.1, 0, [1.0])], groups=(SGD, Group("", "Adam"))).plot()
     drawn = {name: line.get_xdata().tolist() for name, line in lines(ax).items()}
     assert drawn == {"SGD": [0.1], "Adam": []}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("up", [False, True])
+def test_a_value_that_is_not_finite_is_a_gap(value, up):
+    found = valley({0.001: [0.1, value], 0.01: [0.2, 0.2], 0.1: [0.2, 0.3]}, up=up)
+    assert found.best.learning_rate == (0.1 if up else 0.01)
+    assert [row.status for row in found.rows][:2] == ["trained", "diverged"]
+    assert f"1 trial without a value, at 0.001 (loss was {value})" in found.report()
+    assert np.isnan(found.valleys[0].curve("loss")[0]).tolist() == [True, False, False]
+
+
+def test_there_is_no_best_rate_if_each_has_a_value_that_is_not_finite():
+    found = valley({0.001: [0.1, math.nan], 0.01: [math.nan, math.nan]})
+    for look in (lambda: found.best, lambda: found.best_of("SGD")):
+        with pytest.raises(NoSuggestion, match="loss was nan"):
+            look()
+    assert "no best rate (loss was nan)" in found.report()
+    assert found.bests == []
+
+
+def test_a_target_reached_with_a_value_that_is_not_finite_is_a_gap():
+    outcomes = [
+        outcome(0.01, 0, [math.nan], status="reached", name="val_loss"),
+        outcome(0.1, 0, [0.5], status="reached", name="val_loss"),
+    ]
+    found = result(outcomes, until="loss < 1", monitor="val_loss")
+    assert found.best.learning_rate == 0.1
+    assert found.rows[0].target is None

@@ -25,8 +25,8 @@ class TrialRow:
     Attributes:
         trial: The trial.
         status: ``"trained"`` to the last epoch, ``"reached"`` the target, ``"stopped"`` by a
-            callback, ``"diverged"``, ``"failed"``, or ``"partial"``: dropped after a rung, or not
-            yet continued.
+            callback, ``"diverged"``, also if the compared value is not finite, ``"failed"``, or
+            ``"partial"``: dropped after a rung, or not yet continued.
         reason: Why it ended early, in words; empty if it did not.
         epochs: Whole epochs that it was trained for.
         steps: Batches that it was trained on.
@@ -105,10 +105,11 @@ class Criterion:
         failed = sum(row.status in GAPS for row in rows)
         reached = [row.measure("steps") for row in rows if row.target is not None]
         missed = len(rows) - failed - len(reached) if self.until else 0
-        values = [row.value for row in rows if math.isfinite(row.value)]
-        mean = float(np.mean(values)) if values else math.inf
+        values = [row.value for row in rows if row.status not in GAPS]
+        mean = float(np.mean(values)) if values else math.nan
         steps = float(np.mean(reached)) if reached else 0.0
-        return failed, missed, steps, -mean if self.up and values else mean
+        cost = -mean if self.up else mean
+        return failed, missed, steps, cost if math.isfinite(cost) else math.inf
 
     def rows(self, outcomes: Iterable[Outcome]) -> list[TrialRow]:
         """Return a row for each trial among some outcomes, in order."""
@@ -130,24 +131,39 @@ class Criterion:
             seconds += part.seconds
             for name, values in part.logs.items():
                 logs.setdefault(name, []).extend(values)
-        values = logs.get(self.monitor, [])
-        is_gap = last.status in GAPS
-        partial = last.status == "trained" and last.stops[-1] < self.epochs
+        status, reason = self._status(last, logs.get(self.monitor, []))
         return TrialRow(
             last.trial,
-            "partial" if partial else last.status,
-            f"trained for {last.stops[-1]} of {self.epochs} epochs" if partial else last.reason,
+            status,
+            reason,
             epochs,
             steps,
             seconds,
-            math.nan if is_gap or not values else values[-1],
+            math.nan if status in GAPS else logs.get(self.monitor, [math.nan])[-1],
             logs,
             marks,
-            (epochs, steps, seconds) if last.status == "reached" else None,
+            (epochs, steps, seconds) if status == "reached" else None,
             last.test,
             last.route,
             last.route_reason,
         )
+
+    def _status(self, last: Outcome, values: Sequence[float]) -> tuple[str, str]:
+        """Return the status of a trial and its reason.
+
+        Args:
+            last: The outcome of its last stretch.
+            values: The compared value of each epoch that logged it.
+        """
+        if last.status in GAPS:
+            return last.status, last.reason
+        if values and not math.isfinite(values[-1]):
+            return "diverged", f"{self.monitor} was {values[-1]}"
+        if last.status == "trained" and last.stops[-1] < self.epochs:
+            return "partial", f"trained for {last.stops[-1]} of {self.epochs} epochs"
+        if not values:
+            return "failed", f"no epoch logged {self.monitor}"
+        return last.status, last.reason
 
 
 def rows_by_rate(rows: Iterable[TrialRow], group: Group) -> dict[float, list[TrialRow]]:
