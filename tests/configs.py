@@ -101,7 +101,7 @@ OTHERS = {
     ),
     "hypergradient": HypergradientDescent(),
     "hypergradient-changed": HypergradientDescent(
-        1e-4, rule="additive", min_lr=1e-5, max_lr=0.5, state_path="state.json"
+        beta=1e-4, rule="additive", min_lr=1e-5, max_lr=0.5, state_path="state.json"
     ),
     "distance": DistanceOverGradients(initial_distance=1e-4, layer_wise=True),
     "prodigy": Prodigy(d0=1e-5, d_coef=2.0, growth_rate=1.02, safeguard_warmup=False),
