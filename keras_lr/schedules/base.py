@@ -133,8 +133,8 @@ class Schedule(Configurable, LearningRateCallback):
         """Return the schedule of each hyperparameter that this callback moves."""
         return {LEARNING_RATE: self}
 
-    def unreached_stages(self, timeline: Timeline) -> list[Schedule]:
-        """Return the stages that never begin, because those before them take the whole part."""
+    def unreached_stages(self, timeline: Timeline) -> list[str]:
+        """Return what the part ends before: stages that begin, cycles that reach their peak."""
         return []
 
     def stage_starts(self, timeline: Timeline) -> list[float]:

@@ -58,7 +58,7 @@ class _Around(Schedule):
         return (yield call(self.schedule.length, timeline))
 
     @nested
-    def unreached_stages(self, timeline: Timeline) -> Nested[list[Schedule]]:
+    def unreached_stages(self, timeline: Timeline) -> Nested[list[str]]:
         return (yield call(self.schedule.unreached_stages, timeline))
 
     @nested
@@ -117,7 +117,7 @@ class _SideBySide(Schedule):
         return max((length for length in lengths if math.isfinite(length)), default=math.inf)
 
     @nested
-    def unreached_stages(self, timeline: Timeline) -> Nested[list[Schedule]]:
+    def unreached_stages(self, timeline: Timeline) -> Nested[list[str]]:
         unreached = []
         for part in self.direct_parts():
             unreached += yield call(part.unreached_stages, timeline)

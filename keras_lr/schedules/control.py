@@ -48,8 +48,8 @@ class Moving(Protocol):
     def parts(self) -> Iterator[Any]:
         """Iterate over the schedule and all that it is made of."""
 
-    def unreached_stages(self, timeline: Timeline) -> Sequence[Any]:
-        """Return the stages that never begin."""
+    def unreached_stages(self, timeline: Timeline) -> Sequence[str]:
+        """Return what a fit ends before, in words."""
 
 
 class FollowsHyperparameter(ABC):
@@ -111,7 +111,8 @@ def control(
     for name, schedule in schedules.items():
         before, schedule.timeline = schedule.timeline, timeline
         shares = find_shares(optimizer, name)
-        if note := unreached_warning(schedule, timeline):
+        note = unreached_warning(schedule, timeline)
+        if note and (schedule is owner or all(one is not owner for one in schedules.values())):
             warn_user(note)
         session.events.on_fit_start.append(
             functools.partial(start_schedule, schedule, session, shares[0].parameter)
@@ -165,7 +166,7 @@ def _scaled_peak(peak: Callable[[], float], share: float) -> float:
 
 
 def unreached_warning(schedule: Moving, timeline: Timeline) -> str:
-    """Return a sentence that names the stages that a fit does not reach; empty if it has none."""
+    """Return a sentence on what a fit does not reach, stages or peaks; empty if there is none."""
     if timeline.total is None:
         return ""
     unreached = schedule.unreached_stages(timeline)
@@ -173,7 +174,7 @@ def unreached_warning(schedule: Moving, timeline: Timeline) -> str:
         return ""
     return (
         f"A fit of {count_of(timeline.total, 'step', 'g')} ends before "
-        f"{', '.join(map(repr, unreached))} begins. "
+        f"{', and before '.join(unreached)}. "
         "Shorten what comes before, or train longer."
     )
 

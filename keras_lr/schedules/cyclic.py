@@ -144,6 +144,9 @@ class TriangularCLR(Schedule):
         beyond = self.amplitude is None and self.base_lr + self._span > self.max_lr
         return np.minimum(rate, self.max_lr, out=rate) if beyond else rate
 
+    def unreached_stages(self, timeline: Timeline) -> list[str]:
+        return _unreached_peak(self, timeline.steps(self.step_size), timeline)
+
     def hyperparameter_schedules(self, optimizer: Any) -> dict[str, Schedule]:
         if self.momentum is None:
             return {LEARNING_RATE: self}
@@ -288,6 +291,10 @@ class OneCycle(Schedule):
                 values[where] = lerp(first, self.max_lr, ramp(done))
         return values
 
+    def unreached_stages(self, timeline: Timeline) -> list[str]:
+        rise = timeline.part(timeline.steps(self.over)).steps(self.rise)
+        return _unreached_peak(self, rise, timeline)
+
     def hyperparameter_schedules(self, optimizer: Any) -> dict[str, Schedule]:
         if self.momentum is None:
             return {LEARNING_RATE: self}
@@ -295,6 +302,12 @@ class OneCycle(Schedule):
         return {LEARNING_RATE: self} | _momentum_against(
             cycle * 2.0 - Constant(1.0), self.momentum, optimizer
         )
+
+
+def _unreached_peak(cycle: TriangularCLR | OneCycle, rise: float, timeline: Timeline) -> list[str]:
+    """Return in words that a part ends before the peak of a cycle; empty if it does not."""
+    missed = timeline.rest is not None and rise > timeline.rest
+    return [f"{cycle!r} reaches its highest rate"] if missed else []
 
 
 def _check_momentum(cycle: TriangularCLR | OneCycle) -> None:

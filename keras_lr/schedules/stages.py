@@ -18,10 +18,10 @@ from keras_lr.schedules.formulas import RAMPS, RampShape, lerp, pieces
 
 
 @nested
-def _unreached(stage: Schedule, start: float, timeline: Timeline) -> Nested[list[Schedule]]:
-    """Return the stages that never begin, of a stage that begins at ``start``."""
+def _unreached(stage: Schedule, start: float, timeline: Timeline) -> Nested[list[str]]:
+    """Return what the part ends before, of a stage that begins at ``start``."""
     if timeline.rest is not None and start >= timeline.rest:
-        return [stage]
+        return [f"{stage!r} begins"]
     return (yield call(stage.unreached_stages, timeline.after(start)))
 
 
@@ -105,10 +105,18 @@ class Sequence(Schedule):
         length = yield call(self._present[-1].length, timeline.after(start))
         return snap_to_whole(start + length)
 
+    def _shares(self) -> list[str]:
+        """Return the lengths of the stages that are shares of the same part."""
+        lengths = [getattr(stage, "over", None) for stage in self._present]
+        return [one for one in lengths if isinstance(one, str) and one.endswith("%")]
+
     @nested
-    def unreached_stages(self, timeline: Timeline) -> Nested[list[Schedule]]:
+    def unreached_stages(self, timeline: Timeline) -> Nested[list[str]]:
         starts = yield call(self.starts, timeline)
         unreached = []
+        shares = sum(parse_length(over)[0] for over in self._shares())
+        if shares > 100.0 + 1e-6:
+            unreached.append(f"{self!r} ends: its shares add up to {shares:g} %")
         for stage, start in zip(self._present, starts, strict=True):
             unreached += yield call(_unreached, stage, start, timeline)
         return unreached
@@ -189,7 +197,7 @@ class Warmup(Schedule):
         return max(begin + length, timeline.steps(self.over))
 
     @nested
-    def unreached_stages(self, timeline: Timeline) -> Nested[list[Schedule]]:
+    def unreached_stages(self, timeline: Timeline) -> Nested[list[str]]:
         over = timeline.steps(self.over)
         if self.shift or (timeline.rest is not None and over >= timeline.rest):
             return (yield call(_unreached, self.schedule, over, timeline))
@@ -240,7 +248,7 @@ class Lasting(Schedule):
         return parse_length(self.over)[0] == 0.0
 
     @nested
-    def unreached_stages(self, timeline: Timeline) -> Nested[list[Schedule]]:
+    def unreached_stages(self, timeline: Timeline) -> Nested[list[str]]:
         part = timeline.part(timeline.steps(self.over))
         return (yield call(self.schedule.unreached_stages, part))
 

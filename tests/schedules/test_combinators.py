@@ -232,8 +232,8 @@ def test_stages_behind_a_warmup_that_hides_them():
     rate, timeline = stages.warmup("4 steps", shift=False), Timeline(10, 1)
     assert rate.stage_starts(timeline) == [4.0, 5.0]
     assert rate.unreached_stages(timeline) == []
-    assert rate.unreached_stages(Timeline(5, 1)) == [Constant(0.1)]
-    assert rate.unreached_stages(Timeline(4, 1)) == [stages]
+    assert rate.unreached_stages(Timeline(5, 1)) == [f"{Constant(0.1)!r} begins"]
+    assert rate.unreached_stages(Timeline(4, 1)) == [f"{stages!r} begins"]
     assert stages.warmup("4 steps").stage_starts(timeline) == [4.0, 7.0, 9.0]
 
 

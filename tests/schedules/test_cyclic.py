@@ -1,6 +1,7 @@
 """The cyclical shapes against values worked out by hand from their papers."""
 
 import dataclasses
+import warnings
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from shapes import written
 
 from keras_lr import (
     Constant,
+    CosineDecay,
     CosineRestarts,
     LinearDecay,
     OneCycle,
@@ -18,6 +20,38 @@ from keras_lr import (
     UnresolvedLength,
     WarmupStableDecay,
 )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        (TriangularCLR(0.001, 0.006, step_size=2000), "reaches its highest rate"),
+        (OneCycle(0.1, over=20), "reaches its highest rate"),
+        (Constant(0.1).lasting(1) >> TriangularCLR(0.001, 0.006), "reaches its highest rate"),
+        (LinearDecay(0.0, 0.1, over="60%") >> CosineDecay(0.1, over="60%"), "add up to 120 %"),
+    ],
+)
+def test_a_fit_that_ends_before_the_peak_is_said(schedule, words):
+    model = meter(optimizer=keras.optimizers.SGD(0.1, momentum=0.5))
+    with pytest.warns(UserWarning, match=rf"A fit of 20 steps ends before .* {words}") as caught:
+        fit(model, schedule, epochs=4)
+    assert sum("ends before" in str(one.message) for one in caught) == 1
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        TriangularCLR(0.001, 0.006, step_size=4),
+        OneCycle(0.1, over=10),
+        CosineDecay(0.1, over=20),
+        LinearDecay(0.0, 0.1, over="60%") >> CosineDecay(0.1, over="40%"),
+    ],
+)
+def test_a_fit_that_reaches_the_peak_says_nothing(schedule):
+    model = meter(optimizer=keras.optimizers.SGD(0.1, momentum=0.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(model, schedule, epochs=4)
 
 
 @pytest.mark.parametrize(
