@@ -175,7 +175,7 @@ def unreached_warning(schedule: Moving, timeline: Timeline) -> str:
     return (
         f"A fit of {count_of(timeline.total, 'step', 'g')} ends before "
         f"{', and before '.join(unreached)}. "
-        "Shorten what comes before, or train longer."
+        "Give shorter lengths or, unless they are shares, train longer."
     )
 
 
