@@ -21,6 +21,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_lr._keras.model_layers import layers_in
 from keras_lr.callback import LearningRateCallback
 from keras_lr.search.identity.code import (
     CHANGING,
@@ -216,7 +217,7 @@ class _Description:
             functions = functions_of(value)
             if functions:
                 parts.append(f"{key} {[self.of(one) for one in functions]}")
-            elif not key.startswith(("__", "_abc_")) and key not in state:
+            elif not key.startswith("__") and key not in state:
                 parts.append(f"{key} {self.of(value)}")
         return "\n".join(parts)
 
@@ -249,7 +250,7 @@ class _Description:
         """Return the configuration of an object, without names and identities of a process."""
         if isinstance(value, LearningRateCallback) or not hasattr(value, "get_config"):
             return None  # the configuration of ours has functions by name
-        layers = [value, *value._flatten_layers()] if isinstance(value, keras.Layer) else []
+        layers = [value, *layers_in(value)] if isinstance(value, keras.Layer) else []
         names = {layer.name: f"layer {place}" for place, layer in enumerate(layers)}
         functions = [one.function for one in layers if isinstance(one, keras.layers.Lambda)]
         try:
