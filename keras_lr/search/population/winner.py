@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_lr._keras.state.final_values import finalize_weights
 from keras_lr._keras.state.snapshot import Snapshot
 from keras_lr.search.population.line import Line
 from keras_lr.search.population.states import export_state
@@ -29,4 +30,6 @@ def model_of(problem: Problem, line: Line, stops: tuple[int, ...], state: Any) -
         state = state or runner.run(Stretch(line, stops, keep=True)).state
         assert isinstance(state, Snapshot)
     state.restore()
+    if stops[-1] < problem.epochs:
+        finalize_weights(state.model)  # Ctrl-C came before the last round, which would have done so
     return state.model

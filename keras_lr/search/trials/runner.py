@@ -17,6 +17,7 @@ from keras_lr._keras.fits.fit_frame import forget_initial_epoch
 from keras_lr._keras.metrics import higher_is_better
 from keras_lr._keras.rates.hyperparameters import LEARNING_RATE, find_hyperparameter
 from keras_lr._keras.rates.optimizers import optimizer_of
+from keras_lr._keras.state.final_values import weights_kept
 from keras_lr._keras.state.object_walk import callables_in
 from keras_lr._keras.state.random_kernels import draws_from_kernels
 from keras_lr._keras.state.random_state import capture_random_states, is_of_keras, set_seed
@@ -231,11 +232,16 @@ class TrialRunner:
         values = self._values_of_steps(stretch.trial)
         trials = self._whole_epochs
         self._go_to_start(stretch, state, unbuild=trials is None)
-        if trials is None:
-            self._fit(stretch, watch)
-        else:
-            reads_ahead = state is None and self.snapshot.has_fit_read_ahead
-            trials.train_stretch(stretch, watch, values, reads_ahead)
+        with weights_kept(self.model, lambda: not self._ends(stretch, watch)):
+            if trials is None:
+                self._fit(stretch, watch)
+            else:
+                reads_ahead = state is None and self.snapshot.has_fit_read_ahead
+                trials.train_stretch(stretch, watch, values, reads_ahead)
+
+    def _ends(self, stretch: Stretch, watch: TrialWatch) -> bool:
+        """Return whether a trial has ended with a stretch, so that none continues it."""
+        return watch.status != "trained" or stretch.stop >= self.problem.epochs
 
     def _values_of_steps(self, trial: Trial) -> NDArray | None:
         """Return the values of each step, if a training run by whole epochs needs them.
@@ -312,10 +318,10 @@ class TrialRunner:
 
     def _outcome(self, stretch: Stretch, watch: TrialWatch) -> Outcome:
         trained = watch.status == "trained"
-        ends = watch.status in ("reached", "stopped") or (
-            trained and stretch.stop >= self.problem.epochs
-        )
-        test = self._test() if ends and self.problem.test_data is not None else {}
+        # On JAX an evaluation deletes what the weights share with the averages of an optimizer.
+        state = Snapshot(self.model) if trained and stretch.keep else None
+        tested = watch.status in ("trained", "reached", "stopped") and self._ends(stretch, watch)
+        test = self._test() if tested and self.problem.test_data is not None else {}
         return Outcome(
             stretch.trial,
             stretch.stops,
@@ -329,7 +335,7 @@ class TrialRunner:
             test,
             self._whole_epochs.route if self._whole_epochs else "fit",
             self._reason_for_fit,
-            state=Snapshot(self.model) if trained and stretch.keep else None,
+            state=state,
         )
 
     def _test(self) -> dict[str, float]:
