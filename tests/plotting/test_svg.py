@@ -173,7 +173,7 @@ def test_a_record_shows_rate_and_loss(steps):
         "learning rate",
         "loss",
     ]
-    assert f"LRHistory({steps} steps" in html
+    assert f"LRHistory({steps} step{'s' * (steps > 1)} in epochs" in html
 
 
 def test_an_empty_record_shows_its_text_alone():

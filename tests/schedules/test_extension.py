@@ -112,11 +112,11 @@ def test_lengths_that_the_epochs_so_far_are_too_short_for_are_no_error():
 
 
 def test_a_fit_that_resumes_says_nothing():
-    model, rate = meter(), CosineDecay(0.1)
+    model, rate, plateau = meter(), CosineDecay(0.1), ReduceLROnPlateau("loss")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        fit(model, [rate, ReduceLROnPlateau("loss")], epochs=8)
-        fit(model, [rate, ReduceLROnPlateau("loss")], epochs=8, initial_epoch=4)
+        fit(model, [rate, plateau], epochs=8)
+        fit(model, [rate, plateau], epochs=8, initial_epoch=4)
         fit(model, CosineDecay(0.1), epochs=8, initial_epoch=4)
 
 
