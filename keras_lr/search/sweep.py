@@ -27,6 +27,8 @@ from keras_lr.search.record import SweepRecord
 from keras_lr.search.results.result import SweepResult
 from keras_lr.search.results.rows import Criterion
 from keras_lr.search.running import SweepRun
+from keras_lr.search.trials.continued import check_callbacks_of_stretches
+from keras_lr.search.trials.description import Trial
 from keras_lr.search.trials.problem import Build, Callbacks, Problem
 from keras_lr.search.trials.target import Target
 
@@ -56,7 +58,8 @@ class LRSweep(Configurable):
         schedule: A function of the rate that returns the callback to train with, such as
             ``lambda lr: OneCycle(lr)``. The rate on the axis is the argument of the function.
         halving: Share of the epochs after which the worse half of each optimizer's rates is
-            dropped; again after twice as many epochs, and so on. The other training runs continue.
+            dropped; again after twice as many epochs, and so on. The other training runs continue,
+            with new callbacks.
         refine: Further rates in each of the two gaps next to the best, once the others are done.
         subset: Share of the rows to train on, with the steps shortened in proportion.
         directory: Folder in which every outcome is stored. A sweep that was killed resumes from it,
@@ -135,8 +138,8 @@ class LRSweep(Configurable):
             TypeError: If an argument is unknown or has the wrong type, ``build`` does not return a
                 model, or ``schedule`` does not return a callback.
             ValueError: If the data cannot be read again, ``build`` returns a model that is not
-                compiled with the given optimizer, or an epoch does not log the value that
-                ``monitor`` or ``until`` names.
+                compiled with the given optimizer, an epoch does not log the value that ``monitor``
+                or ``until`` names, or with ``halving`` a callback remembers earlier epochs.
             StateError: If the directory holds a sweep of another model, other data or arguments.
         """
         problem = self._problem(build, epochs, callbacks, test_data, {"x": x, "y": y, **fit})
@@ -160,7 +163,7 @@ class LRSweep(Configurable):
         arguments = check_fit(fit, self.subset)
         check_readable_twice("test_data", test_data)
         check_schedule(self.schedule, self.min_lr)
-        return Problem(
+        problem = Problem(
             builds,
             self.optimizers,
             arguments,
@@ -171,7 +174,24 @@ class LRSweep(Configurable):
             self.schedule,
             check_callbacks(callbacks),
             test_data,
+            in_stretches=len(rung_stops(epochs, self.halving)) > 1,
         )
+        check_callbacks_of_stretches(problem, self._first_trials(problem))
+        return problem
+
+    @property
+    def _grid(self) -> list[float]:
+        """The rates that are tried first."""
+        return rate_grid(self.min_lr, self.max_lr, self.per_decade)
+
+    def _first_trials(self, problem: Problem) -> list[Trial]:
+        """Return the trials at these rates."""
+        return [
+            Trial(*group, rate, seed)
+            for group in problem.groups
+            for rate in self._grid
+            for seed in range(self.seeds)
+        ]
 
     def _train_on_engine(self, problem: Problem, engine: Engine) -> SweepResult:
         """Train all trials on an engine."""
@@ -185,8 +205,7 @@ class LRSweep(Configurable):
             decisive = fingerprint(problem, rehearsal, stops, self.subset)
             record.write_header(decisive, criterion, problem.groups)
         run = SweepRun(engine, criterion, self.seeds, stops, record, progress)
-        grid = rate_grid(self.min_lr, self.max_lr, self.per_decade)
-        rates = dict.fromkeys(problem.groups, grid)
+        rates = dict.fromkeys(problem.groups, self._grid)
 
         def train() -> None:
             run.train_trials(rates, halve=self.halving is not None)

@@ -95,7 +95,7 @@ def batches():
         ({"callbacks": [CosineDecay(0.1)]}, r"none that decides the learning rate, which the pop"),
         ({"callbacks": [keras.callbacks.EarlyStopping("loss")]}, r"Received: EarlyStopping"),
         ({"callbacks": [keras.callbacks.ReduceLROnPlateau("loss")]}, r"ReduceLROnPlateau"),
-        ({"callbacks": [ReduceLROnPlateau("loss")]}, r"none that compares epochs, decides the"),
+        ({"callbacks": [ReduceLROnPlateau("loss")]}, r"none that remembers earlier epochs, dec"),
         (
             {"callbacks": [keras.callbacks.BackupAndRestore("backup")]},
             r"no BackupAndRestore.*PopulationBasedTraining\(directory=",

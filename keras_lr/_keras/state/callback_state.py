@@ -1,4 +1,4 @@
-"""The state of Keras's own callbacks, and which of them must not take part in a trial.
+"""The state of Keras's own callbacks, and which of them must not take part in a trial or its parts.
 
 Relies on the names of the classes in ``keras.callbacks`` (Keras 3.0 and later, and legacy Keras 2).
 A class that is missing there is not looked for.
@@ -22,9 +22,24 @@ _DRIVERS = "LearningRateScheduler", "ReduceLROnPlateau"
 
 def unfit_for_trials(callbacks: list[Any]) -> list[Any]:
     """Return the callbacks of Keras, or derived from them, that set a rate or write checkpoints."""
-    names = (*_WRITERS, *_DRIVERS)
-    kinds = tuple(kind for name in names if (kind := getattr(keras.callbacks, name, None)))
-    return [one for one in callbacks if isinstance(one, kinds)]
+    return [one for one in callbacks if isinstance(one, _kinds(*_WRITERS, *_DRIVERS))]
+
+
+def remembers_epochs(callback: Any) -> bool:
+    """Return whether a callback of Keras, or derived from one, depends on earlier epochs of a fit.
+
+    A new one in the rest of the training would do something else.
+    """
+    if isinstance(callback, _kinds("EarlyStopping", "ReduceLROnPlateau")):
+        return True
+    if isinstance(callback, _kinds("ModelCheckpoint", "OrbaxCheckpoint")):
+        return bool(callback.save_best_only or callback.save_freq != "epoch")
+    return isinstance(callback, _kinds("SwapEMAWeights")) and bool(callback.swap_on_epoch)
+
+
+def _kinds(*names: str) -> tuple[type[Any], ...]:
+    """Return the classes of callbacks with some names, as far as this Keras has them."""
+    return tuple(kind for name in names if (kind := getattr(keras.callbacks, name, None)))
 
 
 class CallbackState:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any
 
-import keras
-
 from keras_lr._fields.configurable import Configurable, configurable
 from keras_lr._fields.kinds import Choice, ListOf, Number, Optional, Path, Text
 from keras_lr._fields.lengths import WholeEpochs
-from keras_lr._keras.state.callback_state import unfit_for_trials
 from keras_lr.callback import print_or_log
-from keras_lr.callbacks import ReduceLROnPlateau
 from keras_lr.search.arguments import (
     check_callbacks,
     check_epochs,
@@ -27,7 +23,7 @@ from keras_lr.search.engines.base import Engine, Rehearsal
 from keras_lr.search.fields import describe_optimizer
 from keras_lr.search.identity.fingerprint import fingerprint
 from keras_lr.search.population.fields import OptimizerField, ParametersField
-from keras_lr.search.population.line import LineDriver
+from keras_lr.search.population.line import Line, LineDriver
 from keras_lr.search.population.progress import PopulationProgress
 from keras_lr.search.population.record import PopulationRecord
 from keras_lr.search.population.results.result import PopulationResult
@@ -35,9 +31,16 @@ from keras_lr.search.population.rounds import PopulationRun, round_stops
 from keras_lr.search.population.rule import Parameter, PopulationRule
 from keras_lr.search.population.winner import model_of
 from keras_lr.search.results.rows import Criterion
+from keras_lr.search.trials.continued import check_callbacks_of_stretches
 from keras_lr.search.trials.problem import Build, Callbacks, Problem, Search
 
-POPULATION = Search("PopulationBasedTraining", "population")
+POPULATION = Search(
+    "PopulationBasedTraining",
+    "population",
+    forgetting="remembers earlier epochs, decides the rate or writes checkpoints: every member has "
+    "new callbacks in every round, and the population chooses among members.",
+    shares_files=True,
+)
 
 UNUSED = ("halving", "subset", "until", "schedule")
 """Entries of a sweep's fingerprint that a population does not have."""
@@ -180,7 +183,7 @@ class PopulationBasedTraining(Configurable):
             )
         arguments = check_fit(fit, search=POPULATION)
         check_readable_twice("test_data", test_data, POPULATION)
-        return Problem(
+        problem = Problem(
             builds,
             {describe_optimizer(self.optimizer): self.optimizer},
             arguments,
@@ -189,35 +192,26 @@ class PopulationBasedTraining(Configurable):
             self.mode,
             None,
             LineDriver(tuple(self.parameters), self._round),
-            self._check_callbacks(callbacks),
+            check_callbacks(callbacks, POPULATION),
             test_data,
             POPULATION,
+            in_stretches=True,
         )
+        check_callbacks_of_stretches(problem, self._first_lines(problem))
+        return problem
 
     @property
     def _round(self) -> int:
         """Epochs of a round."""
         return int(self.every)
 
-    def _check_callbacks(self, callbacks: Any) -> Any:
-        """Return the callbacks of the members, if they can work with new copies in each round.
-
-        Raises:
-            ValueError: If one decides the rate, or depends on more than one round.
-        """
-        found = check_callbacks(callbacks, POPULATION)
-        if callable(found):
-            return found
-        stop = keras.callbacks.EarlyStopping
-        kinds = [one for one in found if isinstance(one, ReduceLROnPlateau | stop)]
-        if unfit := [*kinds, *unfit_for_trials(list(found))]:
-            names = ", ".join(dict.fromkeys(type(one).__name__ for one in unfit))
-            raise ValueError(
-                "PopulationBasedTraining.run: argument `callbacks` must hold none that compares "
-                "epochs, decides the rate or writes checkpoints: every member has new callbacks in "
-                f"every round, and the population chooses among members. Received: {names}"
-            )
-        return found
+    def _first_lines(self, problem: Problem) -> list[Line]:
+        """Return the lines with which the members begin."""
+        rule, (group,) = self._rule(), problem.groups
+        return [
+            Line.of_one_round(group, rule.first_values(member), rule.seed_of(member))
+            for member in range(self.population)
+        ]
 
     def _train_on_engine(self, problem: Problem, engine: Engine) -> PopulationResult:
         """Train the population on an engine."""

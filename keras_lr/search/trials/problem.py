@@ -54,9 +54,19 @@ class Search(NamedTuple):
     """What kind of search it is."""
     schedules: str = ""
     """How to train with a schedule: a sentence with a space before it, or nothing."""
+    forgetting: str = ""
+    """What no callback may do if trials are trained in stretches, why, and what to do instead."""
+    shares_files: bool = False
+    """Whether trials copy one another, so that no file belongs to one of them alone."""
 
 
-SWEEP = Search("LRSweep", "sweep", " To sweep a schedule, pass LRSweep(schedule=lambda lr: ...).")
+SWEEP = Search(
+    "LRSweep",
+    "sweep",
+    " To sweep a schedule, pass LRSweep(schedule=lambda lr: ...).",
+    "remembers earlier epochs: with halving, a trial continues with new callbacks after each "
+    "comparison, and these would begin again. Leave halving out, or the callback.",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +85,7 @@ class Problem:
         callbacks: Further callbacks of each trial.
         test_data: Data on which a trial is evaluated at its end, and that influence nothing.
         search: The search to which the trials belong.
+        in_stretches: Whether trials are trained in stretches, each with new callbacks.
     """
 
     builds: Mapping[str, Build]
@@ -88,6 +99,7 @@ class Problem:
     callbacks: Callbacks = ()
     test_data: tuple[Any, ...] | None = None
     search: Search = SWEEP
+    in_stretches: bool = False
 
     @property
     def groups(self) -> list[Group]:
@@ -146,6 +158,10 @@ class Problem:
             raise BuildFailed(f"build raised {type(error).__name__}: {error}") from error
         _check_model(model, given, group, self.search)
         return model
+
+    def driver_of(self, trial: Trial) -> list[Any]:
+        """Return a list of a new callback that drives the rate of a trial, if there is one."""
+        return [self.schedule(trial.position)] if self.schedule else []
 
     def callbacks_of(self, trial: Trial) -> list[Any]:
         """Return new callbacks for a trial, without the one that drives the rate."""

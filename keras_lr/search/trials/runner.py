@@ -31,6 +31,7 @@ from keras_lr._keras.whole_epochs.data import NeedsFit
 from keras_lr.callbacks import ParamScheduler
 from keras_lr.schedules import Constant
 from keras_lr.schedules.base import Schedule
+from keras_lr.search.trials.continued import make_callbacks
 from keras_lr.search.trials.description import Group, Outcome, Stretch, Trial
 from keras_lr.search.trials.problem import BuildFailed, Problem
 from keras_lr.search.trials.watch import TrialWatch
@@ -302,8 +303,7 @@ class TrialRunner:
 
     def _fit(self, stretch: Stretch, watch: TrialWatch) -> None:
         problem, trial = self.problem, stretch.trial
-        driver = [problem.schedule(trial.position)] if problem.schedule else []
-        callbacks = [*driver, *problem.callbacks_of(trial), watch]
+        callbacks = [*make_callbacks(problem, trial), watch]
         forget_initial_epoch(self.model)
         try:
             self.model.fit(

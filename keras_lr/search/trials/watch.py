@@ -82,8 +82,12 @@ class TrialWatch(keras.callbacks.Callback):
             return
         if self.target is not None and self.target.is_met(found):
             self._end("reached", "")
-        elif epoch + 1 >= self.stop:
+        elif epoch + 1 >= self.stop and not self._is_stopped_early(epoch):
             self._end("trained", "")
+
+    def _is_stopped_early(self, epoch: int) -> bool:
+        """Return whether another callback ends the training with an epoch that is not the last."""
+        return self.model.stop_training and epoch + 1 < self.params["epochs"]
 
     def _check_loss(self, loss: float, place: str) -> bool:
         """Return whether a loss is finite, and end the stretch if it is not."""
