@@ -11,6 +11,7 @@ computes the same inside a loop, bit for bit (measured on a CPU, with XLA and wi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -113,7 +114,6 @@ def _loop(
     ):
         raise NeedsFit("a step of the model logs something other than a dict of scalars")
 
-    @tf.function(autograph=False)
     def loop(order: Any, values: Any) -> Any:
         rows = tf.size(order)
         count = (rows + size - 1) // size
@@ -140,8 +140,11 @@ def _loop(
         )
         return logs, losses.stack()
 
+    # TensorFlow counts by the code how often it compiles, and would warn of a loop for each model.
+    compiled = tf.function(functools.partial(loop), autograph=False)
+
     # Numpy arrays would be baked in, and every new array would be compiled for again.
     def call(order: NDArray, values: NDArray | None) -> Any:
-        return loop(tf.constant(order), None if values is None else tf.constant(values))
+        return compiled(tf.constant(order), None if values is None else tf.constant(values))
 
     return call

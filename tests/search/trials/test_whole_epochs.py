@@ -283,3 +283,10 @@ def test_the_orders_are_those_in_which_fit_reads():
     assert not np.array_equal(first[0], rows)
     keras.utils.set_random_seed(4)
     assert not np.array_equal(first[0], next(read.orders(4, reads_ahead=False)))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow warns of what it compiles")
+def test_many_sweeps_in_one_process_do_not_warn_of_compiling(caplog):
+    for _ in range(8):
+        assert {row.route for row in run_line(sweep()).rows} == {FAST}
+    assert [record.getMessage() for record in caplog.records if record.name == "tensorflow"] == []
