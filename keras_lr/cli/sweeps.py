@@ -27,6 +27,7 @@ def run_or_show(
             _show(result, y)
         case [study] if study != "show":
             result = _run(Path(study), y, engine, workers)
+            _check_trained(result)
         case _:
             raise ValueError(
                 "sweep takes a file, or `show` and a directory. Received: " + " ".join(what)
@@ -129,6 +130,21 @@ def _run(study: Path, y: str | None, engine: str | None, workers: int | None) ->
     if engine is not None:
         data = {**data, "engine": RayEngine(workers) if engine == "ray" else engine}
     return search.run(found["build"], **data)
+
+
+def _check_trained(result: Any) -> None:
+    """Refuse a sweep without a result, of which a study with ``verbose=0`` would say nothing.
+
+    Raises:
+        ValueError: If every trial failed or diverged.
+    """
+    from keras_lr.search.results.rows import GAPS
+
+    if _is_population(result) or result.interrupted or not result.rows:
+        return
+    if all(row.status in GAPS for row in result.rows):
+        row = result.rows[0]
+        raise ValueError(f"every trial failed or diverged; the first {row.status}: {row.reason}")
 
 
 def last_round(result: PopulationResult) -> str:

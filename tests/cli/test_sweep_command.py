@@ -106,6 +106,14 @@ data["callbacks"] = stop
     assert "1 trial," in capsys.readouterr().out
 
 
+def test_a_study_in_which_nothing_trains_ends_with_1_and_says_why(capsys):
+    fails = "\ndef build(optimizer):\n    raise RuntimeError('no such layer')\n"
+    assert main(["sweep", study(STUDY + fails)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "every trial failed or diverged" in line
+    assert "RuntimeError: no such layer" in line
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
