@@ -410,6 +410,5 @@ def test_the_reader_of_rates_reads_them():
 def test_a_fit_of_no_epochs_trains_nothing(make, epochs):
     model = meter()
     before = model.get_weights()
-    data = samples(STEPS)
-    model.fit(data, data, epochs=epochs, verbose=0, callbacks=[make()])
+    model.fit(*samples(), epochs=epochs, verbose=0, callbacks=[make()])
     np.testing.assert_array_equal(model.get_weights()[0], before[0])
