@@ -89,7 +89,8 @@ def _run(study: Path, y: str | None, engine: str | None, workers: int | None) ->
         raise FileNotFoundError(f"there is no file {study}")
     from keras_lr.search import LRSweep, PopulationBasedTraining, RayEngine
 
-    sys.path.insert(0, str(study.parent))
+    # Absolute: Python remembers where a relative folder was first.
+    sys.path.insert(0, str(study.parent.resolve()))
     found = runpy.run_path(str(study), run_name="__keras_lr_sweep__")
     searches = [name for name in ("sweep", "population") if name in found]
     if len(searches) > 1:
