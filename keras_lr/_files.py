@@ -1,9 +1,10 @@
-"""Atomic writing of files: whole or not at all, and without changing their kind."""
+"""Files: atomic writing, whole or not at all, and which files are those of installed packages."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import os
@@ -241,3 +242,29 @@ def _write_all(file: io.FileIO, content: bytes) -> None:
     rest = memoryview(content)
     while rest:
         rest = rest[file.write(rest) :]
+
+
+@functools.cache
+def is_installed_file(path: str) -> bool:
+    """Return whether the file of some code is part of Python or an installed package.
+
+    Args:
+        path: The path, or what stands for one: ``<frozen os>``.
+    """
+    return path.startswith(("<frozen ", *_package_folders()))
+
+
+@functools.cache
+def _package_folders() -> tuple[str, ...]:
+    # Imported here, because few programs ask.
+    import importlib.util
+    import site
+    import sysconfig
+
+    places = sysconfig.get_paths()
+    found = [places[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    found += [*site.getsitepackages(), site.getusersitepackages()]
+    keras = importlib.util.find_spec("keras")
+    if keras is not None and keras.origin is not None:
+        found.append(os.path.dirname(os.path.dirname(keras.origin)))
+    return tuple(folder.rstrip(os.sep) + os.sep for folder in found)

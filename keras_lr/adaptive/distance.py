@@ -114,7 +114,7 @@ class DistanceRule:
         distance = self.initial_distance * (1.0 + norm)
         return {"start": weights, "distance": distance, "squares": 1e-8 * ops.ones_like(norm)}
 
-    def own_rate(self, state: State, multiplier: Tensor, rate: Tensor) -> Tensor:
+    def own_rate(self, multiplier: Tensor, rate: Tensor) -> Tensor:
         """Return 0: without a gradient there is no rate yet."""
         return ops.zeros_like(multiplier)
 

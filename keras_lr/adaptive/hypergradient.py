@@ -107,7 +107,7 @@ class HypergradientRule:
         """Return the state before the first update: nothing has changed yet."""
         return {"before": weights}
 
-    def own_rate(self, state: State, multiplier: Tensor, rate: Tensor) -> Tensor:
+    def own_rate(self, multiplier: Tensor, rate: Tensor) -> Tensor:
         """Return the optimizer's rate, with which the rule begins."""
         return rate
 

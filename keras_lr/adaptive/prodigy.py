@@ -110,9 +110,9 @@ class ProdigyRule:
             "highest": first,
         }
 
-    def own_rate(self, state: State, multiplier: Tensor, rate: Tensor) -> Tensor:
+    def own_rate(self, multiplier: Tensor, rate: Tensor) -> Tensor:
         """Return the first estimate of the distance, times the factor."""
-        return multiplier * state["distance"]
+        return multiplier * self.d0
 
     def decide(self, update: Update, state: State) -> Decision:
         """Return the rate of an update."""

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import re
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from keras_lr import __version__
+from keras_lr._files import is_installed_file
 from keras_lr.cli import commands, sweeps
 from keras_lr.cli.sources import ConfigSource
 from keras_lr.plotting.text import join_words
@@ -75,8 +75,7 @@ def _users_line(error: BaseException) -> tuple[str, bool]:
 def _is_users(frame: FrameType) -> bool:
     """Return whether a frame is neither of the standard library nor of an installed package."""
     path = frame.f_code.co_filename
-    installed = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-    return not path.startswith(("<", *installed))
+    return not (path.startswith("<") or is_installed_file(path))
 
 
 def _complete(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from keras_lr._hints import count_of
 from keras_lr.plotting.curves import (
     DARK_BLUE,
     FAINT,
@@ -22,6 +23,7 @@ from keras_lr.plotting.curves import (
     title_above,
 )
 from keras_lr.plotting.downsampling import as_stairs, downsample_extrema, find_jumps, moving_mean
+from keras_lr.plotting.scales import are_wide
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,7 +120,7 @@ def plot_history(history: StepRecord, ax: Axes | None = None, beside: str = "los
         ncols=3 if len(lines) > 4 else len(lines),
         frameon=False,
     )
-    ax.set_title(f"{seen} over {len(step):,} {'step' if len(step) == 1 else 'steps'}")
+    ax.set_title(f"{seen} over {count_of(len(step), 'step')}")
     return ax
 
 
@@ -224,11 +226,10 @@ def _draw_loss(twin: Axes, step: NDArray[Any], loss: Array) -> None:
     missing = len(loss) - int(np.isfinite(loss).sum())
     known = smooth[np.isfinite(smooth)]
     seen = loss[shown][np.isfinite(loss[shown])]
-    if known.min() > 0 and known.max() > 10 * known.min():
+    if are_wide(known):
         floor = max(seen[seen > 0].min(), known.min() / 10)
         twin.set_yscale("log", nonpositive="clip")
         twin.set_ylim(floor / 1.3, seen.max() * 1.3)
     elif seen.min() >= 0:
         twin.set_ylim(0, seen.max() * 1.05)
-    steps = "1 step" if missing == 1 else f"{missing:,} steps"
-    twin.set_ylabel(f"loss (not finite at {steps})" if missing else "loss")
+    twin.set_ylabel(f"loss (not finite at {count_of(missing, 'step')})" if missing else "loss")

@@ -21,6 +21,7 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
 from keras_lr._files import AnyPath, atomic_write, path_text
+from keras_lr._hints import count_of
 from keras_lr.plotting import legend
 from keras_lr.plotting.downsampling import as_stairs
 from keras_lr.plotting.scales import ValueRange
@@ -88,7 +89,7 @@ def plot_curves(
         _name(ax, list(values))
     if title is None:
         what = next(iter(values)) if len(values) == 1 else f"{len(values)} schedules"
-        title = f"{what}: {ylabel} over {epochs:.4g} {'epoch' if epochs == 1 else 'epochs'}"
+        title = f"{what}: {ylabel} over {count_of(epochs, 'epoch', '.4g')}"
     title_above(ax, title)
     return ax
 

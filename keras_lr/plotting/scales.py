@@ -17,6 +17,14 @@ DECADES = 2.0
 TIME_BELOW = 0.1
 """Share of its steps that the curve must spend below that."""
 
+WIDE = 10.0
+"""Ratio of the highest to the lowest loss from which their axis is logarithmic."""
+
+
+def are_wide(losses: Array) -> bool:
+    """Return whether finite losses are positive and so far apart that they need a log axis."""
+    return bool(losses.min() > 0.0 and losses.max() > WIDE * losses.min())
+
 
 @dataclasses.dataclass(frozen=True)
 class ValueRange:

@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lr.plotting.curves import BLUE, DARK_BLUE, INK, ORANGE, label_plainly, new_axes
+from keras_lr.plotting.scales import are_wide
 from keras_lr.range_test.curve import NoSuggestion, smooth_as_rules_do, visible_limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
-
-WIDE = 10.0
-"""Ratio of two final losses from which their axis is logarithmic."""
 
 
 class ConstantRuns(Protocol):
@@ -107,8 +105,7 @@ def _draw_holds(ax: Axes, result: PlottedRangeTest) -> list[Axes]:
     look: dict[str, Any] = {"color": ORANGE, "markerfacecolor": ORANGE, "markeredgecolor": INK}
     below.plot(list(ends), list(ends.values()), "o-", linewidth=1.0, **look)
     below.margins(y=0.25)
-    lowest, highest = min(ends.values()), max(ends.values())
-    if 0.0 < WIDE * lowest < highest:
+    if are_wide(np.array([*ends.values()])):
         below.set_yscale("log")
         label_plainly(below.yaxis)
     else:

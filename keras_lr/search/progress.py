@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import keras
 
+from keras_lr._hints import count_of
 from keras_lr.plotting.text import line_width
 from keras_lr.search.results.rows import GAPS, Criterion, TrialRow
 
@@ -104,7 +105,7 @@ class ProgressLine(StatusLine):
         """Return the line."""
         share = self.done / self.planned if self.planned else 1.0
         count = len(self._rows)
-        parts = [f"{count} {'trial' if count == 1 else 'trials'}, {share:.0%}"]
+        parts = [f"{count_of(count, 'trial', 'd')}, {share:.0%}"]
         rows = [row for row in self._rows.values() if row.epochs and row.status not in GAPS]
         if rows:
             best = min(rows, key=lambda row: self.criterion.rank([row]))

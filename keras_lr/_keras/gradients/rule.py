@@ -55,11 +55,10 @@ class Rule(Protocol):
     def initial_state(self, weights: list[Tensor]) -> State:
         """Return the state before the first update."""
 
-    def own_rate(self, state: State, multiplier: Tensor, rate: Tensor) -> Tensor:
+    def own_rate(self, multiplier: Tensor, rate: Tensor) -> Tensor:
         """Return the rate before the first decision, which no update has used.
 
         Args:
-            state: The state before the first decision.
             multiplier: The factor by which a schedule multiplies the rate.
             rate: The optimizer's rate.
         """

@@ -383,9 +383,7 @@ class RuleUpdates:
     def _last_rate(self) -> Any:
         """Return the rate of the last decision, or the rule's own before the first one."""
         last, multiplier = keras.ops.convert_to_tensor(self._rate), as_float_tensor(self.multiplier)
-        own = self.rule.own_rate(
-            self._present_state(), multiplier, as_float_tensor(self.rate.variable)
-        )
+        own = self.rule.own_rate(multiplier, as_float_tensor(self.rate.variable))
         return keras.ops.where(keras.ops.isnan(last), keras.ops.cast(own, "float32"), last)
 
     def _describe_update(self, grads: dict[int, Any], multiplier: Any) -> Update:

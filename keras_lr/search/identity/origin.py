@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import site
 import sys
-import sysconfig
 import types
-from pathlib import Path
 from typing import Any
 
 import keras
+
+from keras_lr._files import is_installed_file
 
 _FRAMEWORKS = ("keras", "keras_lr", "numpy", "tensorflow", "jax", "jaxlib", "torch", "ray")
 
@@ -41,18 +38,4 @@ def is_installed(value: Any) -> bool:
         path = getattr(sys.modules.get(value.__module__), "__file__", None)
     if name == "__main__":
         return False
-    return name in sys.stdlib_module_names or name in _FRAMEWORKS or _is_in_packages(path or "")
-
-
-@functools.cache
-def _is_in_packages(path: str) -> bool:
-    return path.startswith("<frozen ") or path.startswith(_package_folders())
-
-
-@functools.cache
-def _package_folders() -> tuple[str, ...]:
-    places = sysconfig.get_paths()
-    found = [places[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    found += [*site.getsitepackages(), site.getusersitepackages()]
-    found.append(str(Path(keras.__file__).parent.parent))
-    return tuple(folder.rstrip(os.sep) + os.sep for folder in found)
+    return name in sys.stdlib_module_names or name in _FRAMEWORKS or is_installed_file(path or "")

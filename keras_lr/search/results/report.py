@@ -94,7 +94,7 @@ def _describe_gaps(valley: Valley) -> str:
     gaps = valley.gaps()
     rates = sorted({row.trial.learning_rate for row in gaps})
     where = f"at {rates[0]:.2g}" if len(rates) == 1 else f"from {rates[0]:.2g} to {rates[-1]:.2g}"
-    count = f"{len(gaps)} {'trial' if len(gaps) == 1 else 'trials'}"
+    count = count_of(len(gaps), "trial", "d")
     return f"{valley.group}: {count} without a value, {where} ({gaps[0].reason})."
 
 
